@@ -1,0 +1,1 @@
+//! The connector contract, its host, and the conformance suite.

@@ -1,0 +1,1 @@
+//! PostgreSQL and SQLite behind a declarative mapping.

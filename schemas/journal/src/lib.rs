@@ -1,0 +1,1 @@
+//! What Lethe writes down: streams, entries, events and instructions as CloudEvents.

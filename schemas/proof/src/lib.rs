@@ -1,0 +1,1 @@
+//! Statements, receipts and certificates: how they are built and how they are verified, without I/O.

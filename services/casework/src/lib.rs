@@ -1,0 +1,1 @@
+//! One case as an event-sourced aggregate, and the clocks of the law. Pure.

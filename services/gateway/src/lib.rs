@@ -1,0 +1,1 @@
+//! The HTTP API, the dashboard, and the client that the command line uses.

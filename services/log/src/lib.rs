@@ -1,0 +1,1 @@
+//! The EventLog port, the memory log and the embedded durable log.

@@ -1,0 +1,1 @@
+//! Roles, wiring and the lethe program.

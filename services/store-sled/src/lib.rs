@@ -1,0 +1,1 @@
+//! Derived state on sled, contained: damage is detected and the store rebuilt from the log.

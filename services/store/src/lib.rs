@@ -1,0 +1,1 @@
+//! The Store port for derived state, and the memory store.

@@ -1,0 +1,1 @@
+//! The offline verifier: a small program without network code.

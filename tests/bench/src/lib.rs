@@ -1,0 +1,1 @@
+//! Speed and memory as ratios against something real in the same run.

@@ -1,0 +1,1 @@
+//! One suite per port, stamped on every implementation and on deliberately wrong ones.

@@ -1,0 +1,1 @@
+//! Kill, cut, lie: what happens when things go wrong.

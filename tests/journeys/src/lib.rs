@@ -1,0 +1,1 @@
+//! The real programs on real servers, end to end.
