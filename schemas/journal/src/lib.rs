@@ -1,1 +1,28 @@
-//! What Lethe writes down: streams, entries, events and instructions as CloudEvents.
+//! What Lethe writes down: streams, entries, and the events, commands, instructions and answers that travel in them.
+//!
+//! Pure: no I/O, no clock. Every value on the log is one CloudEvents 1.0 object; its `type` carries a version, and
+//! an older version is read by upcasting ([`event`]). An entry that cannot be read stops the fold of its stream.
+
+mod answer;
+mod case;
+mod command;
+mod entry;
+mod event;
+mod instruction;
+mod plan;
+mod record;
+mod sealed;
+mod stream;
+
+pub use answer::{Answer, AnswerEvent, EnvelopeBytes, Found, LeafKind};
+pub use case::{CaseEntry, CaseEvent, CaseOrigin, CloseReason, FailureCode, LiftRequest, Opening};
+pub use command::{Command, CommandEvent};
+pub use entry::{Entry, Epoch, Place, Position, Stored};
+pub use event::{Error, Event, Kind, VALUE_BYTES_MAX};
+pub use instruction::{Generation, Instruction, Order, Planned, Selectors, SelectorsWire};
+pub use plan::{
+    DatasetRef, HoldingRef, Inventory, InventoryDataset, InventorySystem, Plan, PlannedException, Remark, RemarkCode, Step,
+};
+pub use record::{CursorAdvanced, ErasedMark, KeyWrapped, Quarantined, RecordObserved, RecordSecret, Token};
+pub use sealed::Sealed;
+pub use stream::{Stream, StreamKind, TABLE_PARTITIONS, partition_of};

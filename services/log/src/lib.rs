@@ -1,1 +1,114 @@
 //! The EventLog port, the memory log and the embedded durable log.
+//!
+//! The port knows bytes, keys and ids; never time, never what a payload means. What is normal is a value (a stale
+//! epoch); an error says whether the entries are stored.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lethe_journal::{Entry, Epoch, Place, Position, Stored, Stream};
+
+/// Most entries of one append: a batch is moved whole, so it has to fit in memory several times.
+pub const APPEND_ENTRIES_MAX: usize = 4_096;
+
+/// Most entries of one page.
+pub const PAGE_ENTRIES_MAX: usize = 4_096;
+
+/// Most bytes of values in one page; a page holds at least one entry all the same.
+pub const PAGE_BYTES_MAX: usize = 8 << 20;
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It did not happen: nothing of it is stored.
+    #[error("not stored: {0}")]
+    NotStored(String),
+    /// Whether it is stored is unknown: acquire a new epoch, append a fence entry, read up to it, then look.
+    #[error("unknown whether stored: {0}")]
+    Unknown(String),
+    /// What is stored cannot be read: the log refuses to go on.
+    #[error("log is corrupt: {0}")]
+    Corrupt(String),
+}
+
+impl Error {
+    /// Stable code, with a page in ops/errors.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotStored(_) => "log-not-stored",
+            Self::Unknown(_) => "log-unknown-whether-stored",
+            Self::Corrupt(_) => "log-corrupt",
+        }
+    }
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// Durable, all of it, in order.
+    At {
+        /// Position of the first entry.
+        first: Position,
+        /// Position after the last entry.
+        next: Position,
+    },
+    /// A newer writer owns the partition; nothing was stored.
+    StaleEpoch {
+        /// Epoch of the newer writer.
+        current: Epoch,
+    },
+}
+
+/// A stretch of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The entries, by position.
+    pub entries: Vec<Stored>,
+    /// Where to read on.
+    pub next: Position,
+    /// The position that the next append will get at the least, when the page was read.
+    pub head: Position,
+    /// Whether entries or tombstones before `from` were removed that a reader standing there has not seen: a fold has to start
+    /// from nothing, a queue's reader has to stop and say so.
+    pub fell_behind: bool,
+}
+
+/// How long a value can outlive its tombstone in a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoneBy {
+    /// Until the next compaction, which somebody has to start.
+    NextCompaction,
+    /// At the latest so long after the tombstone.
+    Within(Duration),
+    /// Never removed by itself; the key ends with the evidence period.
+    KeyDestroyed,
+}
+
+/// The log: streams of three kinds in partitions. Every implementation passes the suite in tests/conformance.
+#[async_trait]
+pub trait EventLog: Send + Sync {
+    /// Becomes the writer of a partition: every earlier epoch is stale from now on, durably.
+    async fn acquire(&self, at: &Place) -> Result<Epoch, Error>;
+
+    /// Appends all entries or none, in order. `writer` is an epoch that was acquired, or `None` for a partition that
+    /// needs no single writer. Returns when the entries are durable.
+    ///
+    /// Errors: [`Error::NotStored`] also where the batch is empty, too long, or the place does not exist.
+    async fn append(&self, at: &Place, writer: Option<Epoch>, entries: Vec<Entry>) -> Result<Appended, Error>;
+
+    /// Reads entries from `from` on, at most `limit` of them and at most [`PAGE_BYTES_MAX`]. In a compacted table older entries of
+    /// a key may be missing, the newest never.
+    async fn read(&self, at: &Place, from: Position, limit: usize) -> Result<Page, Error>;
+
+    /// The position that the next append will get at the least.
+    async fn head(&self, at: &Place) -> Result<Position, Error>;
+
+    /// Returns when the head is past `position` or after `patience`, whichever comes first.
+    async fn wait(&self, at: &Place, position: Position, patience: Duration) -> Result<(), Error>;
+
+    /// How long a value can outlive its tombstone in this stream.
+    fn gone_by(&self, stream: &Stream) -> GoneBy;
+
+    /// Looks whether everything that is stored can be read.
+    async fn check(&self) -> Result<(), Error>;
+}

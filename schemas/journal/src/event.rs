@@ -1,0 +1,190 @@
+//! CloudEvents 1.0, structured mode: how every value on the log is framed, versioned and read back.
+
+use lethe_terms::{EntryId, Timestamp};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Largest value that is read from the log, in bytes: an entry above it is refused before it is parsed.
+pub const VALUE_BYTES_MAX: usize = 4 << 20;
+
+/// Prefix of every event type.
+const TYPE_PREFIX: &str = "org.lethe.";
+
+/// Why a value could not be read or written. A fold stops at such an entry: guessing is not allowed here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not a CloudEvents object of the expected shape.
+    #[error("malformed {expected} event: {reason}")]
+    Malformed {
+        /// Type that was expected.
+        expected: &'static str,
+        /// What is wrong, without the content.
+        reason: String,
+    },
+    /// Another type of event than the stream holds.
+    #[error("unexpected event type: expected {expected}")]
+    UnexpectedType {
+        /// Type that was expected.
+        expected: &'static str,
+    },
+    /// A version from the future.
+    #[error("{expected} event of a newer version: this program reads up to version {newest}")]
+    NewerVersion {
+        /// Type that was expected.
+        expected: &'static str,
+        /// Newest version that is known here.
+        newest: u32,
+    },
+    /// Larger than any event may be.
+    #[error("event larger than {VALUE_BYTES_MAX} bytes")]
+    TooLarge,
+}
+
+impl Error {
+    /// Stable code, with a page in ops/errors.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "journal-malformed",
+            Self::UnexpectedType { .. } => "journal-unexpected-type",
+            Self::NewerVersion { .. } => "journal-newer-version",
+            Self::TooLarge => "journal-too-large",
+        }
+    }
+}
+
+/// What can be the data of an event: a type name, a version, and how older versions become the present one.
+pub trait Kind: Serialize + DeserializeOwned {
+    /// Name of the type, without prefix and version, such as `record.observed`.
+    const NAME: &'static str;
+    /// Present version, from 1.
+    const VERSION: u32 = 1;
+
+    /// Turns the data of an older version into that of the present one.
+    fn upcast(_version: u32, data: serde_json::Value) -> serde_json::Value {
+        data
+    }
+}
+
+/// One event: what happened, when, and where it was noticed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event<T> {
+    /// Same as the id of the entry.
+    pub id: EntryId,
+    /// Who noticed it, as a URI reference such as `/lethe/intake`.
+    pub source: &'static str,
+    /// When it happened.
+    pub time: Timestamp,
+    /// What happened.
+    pub data: T,
+}
+
+#[derive(Serialize)]
+struct Frame<'a, T> {
+    specversion: &'static str,
+    id: EntryId,
+    source: &'a str,
+    r#type: String,
+    time: Timestamp,
+    datacontenttype: &'static str,
+    data: &'a T,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadFrame<'a> {
+    specversion: &'a str,
+    id: EntryId,
+    #[serde(borrow)]
+    source: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    r#type: std::borrow::Cow<'a, str>,
+    time: Timestamp,
+    datacontenttype: &'a str,
+    #[serde(borrow)]
+    data: &'a serde_json::value::RawValue,
+}
+
+/// Sources that write events; a closed list, so that a source is a `'static` name.
+const SOURCES: [&str; 5] = ["/lethe/intake", "/lethe/conductor", "/lethe/connectors", "/lethe/ledger", "/lethe/gateway"];
+
+impl<T: Kind> Event<T> {
+    /// The full type name, such as `org.lethe.record.observed.v1`.
+    pub fn type_name() -> String {
+        format!("{TYPE_PREFIX}{}.v{}", T::NAME, T::VERSION)
+    }
+
+    /// The event as one JSON object.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        let frame = Frame {
+            specversion: "1.0",
+            id: self.id,
+            source: self.source,
+            r#type: Self::type_name(),
+            time: self.time,
+            datacontenttype: "application/json",
+            data: &self.data,
+        };
+        serde_json::to_vec(&frame).map_err(|error| malformed::<T>(&error))
+    }
+
+    /// Reads an event, upcasting older versions.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() > VALUE_BYTES_MAX {
+            return Err(Error::TooLarge);
+        }
+        let frame: ReadFrame<'_> = serde_json::from_slice(bytes).map_err(|error| malformed::<T>(&error))?;
+        if frame.specversion != "1.0" || frame.datacontenttype != "application/json" {
+            return Err(Error::Malformed { expected: T::NAME, reason: "not CloudEvents 1.0 with JSON data".into() });
+        }
+        let source = SOURCES
+            .into_iter()
+            .find(|known| *known == frame.source)
+            .ok_or(Error::Malformed { expected: T::NAME, reason: "unknown source".into() })?;
+        let data = read_data::<T>(&frame.r#type, frame.data.get())?;
+        Ok(Self { id: frame.id, source, time: frame.time, data })
+    }
+}
+
+fn read_data<T: Kind>(type_name: &str, data: &str) -> Result<T, Error> {
+    let version = type_name
+        .strip_prefix(TYPE_PREFIX)
+        .and_then(|rest| rest.strip_prefix(T::NAME))
+        .and_then(|rest| rest.strip_prefix(".v"))
+        .and_then(|version| version.parse::<u32>().ok())
+        .ok_or(Error::UnexpectedType { expected: T::NAME })?;
+    if version == T::VERSION {
+        return serde_json::from_str(data).map_err(|error| malformed::<T>(&error));
+    }
+    if version > T::VERSION || version == 0 {
+        return Err(Error::NewerVersion { expected: T::NAME, newest: T::VERSION });
+    }
+    let old = serde_json::from_str(data).map_err(|error| malformed::<T>(&error))?;
+    serde_json::from_value(T::upcast(version, old)).map_err(|error| malformed::<T>(&error))
+}
+
+/// serde_json's messages can quote content, so only the kind of the fault and its place go on.
+fn malformed<T: Kind>(error: &serde_json::Error) -> Error {
+    let kind = match error.classify() {
+        serde_json::error::Category::Io => "could not be read",
+        serde_json::error::Category::Syntax => "not JSON",
+        serde_json::error::Category::Data => "a field is missing, unknown or of another type",
+        serde_json::error::Category::Eof => "cut off",
+    };
+    Error::Malformed { expected: T::NAME, reason: format!("{kind} at line {} column {}", error.line(), error.column()) }
+}
+
+macro_rules! kinds {
+    ($($type:ty = $name:literal),+ $(,)?) => { $( impl Kind for $type { const NAME: &'static str = $name; } )+ };
+}
+
+kinds! {
+    crate::RecordObserved = "record.observed",
+    crate::KeyWrapped = "key.wrapped",
+    crate::CursorAdvanced = "cursor.advanced",
+    crate::ErasedMark = "erased.marked",
+    crate::Quarantined = "input.quarantined",
+    crate::CaseEntry = "case.entry",
+    crate::Command = "command",
+    crate::Instruction = "instruction",
+    crate::Answer = "answer",
+}

@@ -1,0 +1,186 @@
+//! The plan: an immutable value with no choices left, and the inventory that it was made from.
+
+use lethe_terms::{
+    CaseId, DataCategory, DatasetName, IdentifierKind, RecordToken, Right, SystemName, Timestamp, Verb,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Position, Sealed};
+
+/// One record that the plan acts on, and why it belongs to the person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HoldingRef {
+    /// The record.
+    pub record: RecordToken,
+    /// Kinds of the identifiers along the path from the request to the record, nearest last.
+    pub via: Vec<IdentifierKind>,
+}
+
+/// One step: one verb on one dataset of one system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Number of the step in the plan, from 0.
+    pub step: u32,
+    /// The system.
+    pub system: SystemName,
+    /// The dataset.
+    pub dataset: DatasetName,
+    /// What is done.
+    pub verb: Verb,
+    /// The records.
+    pub records: Vec<HoldingRef>,
+    /// Their handles and the person's identifiers, sealed under the case's key.
+    pub selectors: Sealed,
+    /// Steps that must be verified before.
+    pub after: Vec<u32>,
+    /// Categories of data in the dataset.
+    pub categories: Vec<DataCategory>,
+    /// How long the system needs before an observation can tell, in milliseconds.
+    pub settle_ms: u64,
+    /// How long the system may take to act, in milliseconds.
+    pub lead_ms: u64,
+}
+
+/// Data that the plan leaves in place, with the norm and the end date.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedException {
+    /// The system.
+    pub system: SystemName,
+    /// The dataset.
+    pub dataset: DatasetName,
+    /// The norm, such as `17-3-b`.
+    pub norm: String,
+    /// Until when the data is kept.
+    pub until: Timestamp,
+}
+
+/// What the plan linter remarks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RemarkCode {
+    /// A system holds data of the person and the plan has no step for it.
+    HoldingWithoutStep,
+    /// The connector cannot do the verb, or leaves a field in place.
+    FieldNotErasable,
+    /// A copy is erased although its source, which refills it, is not.
+    CopyWillBeRefilled,
+    /// A system's lead time breaks the deadline.
+    LeadTimeBreaksDeadline,
+    /// Quarantined input of a system may hide data of the person.
+    QuarantineMayHide,
+}
+
+impl RemarkCode {
+    /// Whether approving in spite of it would leave data behind.
+    pub const fn is_fatal(self) -> bool {
+        matches!(self, Self::HoldingWithoutStep)
+    }
+
+    /// The code as it stands on the wire.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::HoldingWithoutStep => "holding_without_step",
+            Self::FieldNotErasable => "field_not_erasable",
+            Self::CopyWillBeRefilled => "copy_will_be_refilled",
+            Self::LeadTimeBreaksDeadline => "lead_time_breaks_deadline",
+            Self::QuarantineMayHide => "quarantine_may_hide",
+        }
+    }
+}
+
+/// One remark of the plan linter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Remark {
+    /// What is remarked.
+    pub code: RemarkCode,
+    /// The system that it is about.
+    pub system: SystemName,
+    /// The dataset that it is about, where it is about one.
+    pub dataset: Option<DatasetName>,
+    /// Names of fields or systems, without personal data.
+    pub detail: Vec<String>,
+}
+
+/// What will be done, whole. Immutable; approval names its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The case.
+    pub case: CaseId,
+    /// The right.
+    pub right: Right,
+    /// Number of the plan within the case, from 1.
+    pub number: u32,
+    /// 128 random bits in hexadecimal, so that the digest cannot be guessed.
+    pub nonce: String,
+    /// When it was frozen.
+    pub frozen_at: Timestamp,
+    /// Digest of the inventory that it was made from, `sha256:<hex>`.
+    pub inventory: String,
+    /// Log positions up to which lineage had read, by partition of `records`.
+    pub read_up_to: Vec<Position>,
+    /// The steps, in an order that fits their dependencies.
+    pub steps: Vec<Step>,
+    /// What stays, and why.
+    pub exceptions: Vec<PlannedException>,
+    /// What the linter remarked.
+    pub remarks: Vec<Remark>,
+}
+
+/// What is known of a company's systems when a plan is made.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Inventory {
+    /// The systems.
+    pub systems: Vec<InventorySystem>,
+    /// Flows between datasets: the first is copied to the second and refills it.
+    pub flows: Vec<(DatasetRef, DatasetRef)>,
+}
+
+/// One system of the inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InventorySystem {
+    /// Its name.
+    pub name: SystemName,
+    /// Whether it can be searched for a person.
+    pub locates: bool,
+    /// Its datasets.
+    pub datasets: Vec<InventoryDataset>,
+    /// Input of this system that stands in quarantine.
+    pub quarantined: u64,
+}
+
+/// One dataset of the inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InventoryDataset {
+    /// Its name.
+    pub name: DatasetName,
+    /// What can be done with it.
+    pub verbs: Vec<Verb>,
+    /// Categories of data in it.
+    pub categories: Vec<DataCategory>,
+    /// Fields that an erasure leaves in place.
+    pub keeps: Vec<String>,
+    /// Datasets of the same system that must be done before it (children before parents).
+    pub after: Vec<DatasetName>,
+    /// How long the system needs before an observation can tell, in milliseconds.
+    pub settle_ms: u64,
+    /// How long the system may take to act, in milliseconds.
+    pub lead_ms: u64,
+}
+
+/// One dataset of one system.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetRef {
+    /// The system.
+    pub system: SystemName,
+    /// The dataset.
+    pub dataset: DatasetName,
+}

@@ -1,0 +1,106 @@
+//! What stands in the tables: records, keys, cursors, suppression.
+
+use std::fmt;
+
+use lethe_terms::{
+    CaseId, DatasetName, Identifier, IdentifierKind, IdentifierToken, RecordToken, ShardName, SystemName, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::Sealed;
+
+/// An identifier of a record, as a token in front of the entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// Kind of the identifier behind the token: decides how far a walk follows it.
+    pub kind: IdentifierKind,
+    /// The token.
+    pub token: IdentifierToken,
+}
+
+/// A record as it was last observed, whole. Keyed by [`RecordToken`] in `records`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecordObserved {
+    /// The record.
+    pub record: RecordToken,
+    /// The system that holds it.
+    pub system: SystemName,
+    /// The dataset within the system.
+    pub dataset: DatasetName,
+    /// Every identifier that the record holds, sorted.
+    pub tokens: Vec<Token>,
+    /// A [`RecordSecret`] under the record's own data key.
+    pub secret: Sealed,
+    /// Keyed digest of the observed state: equal digests mean nothing new. Hexadecimal.
+    pub digest: String,
+    /// How many lines or rows the record stood for when this entry was written; not part of the digest.
+    pub count: u64,
+}
+
+/// What an entry keeps sealed: how the system finds the record, and its identifiers in the clear.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordSecret {
+    /// The handle by which the connector finds the record; opaque to everybody else.
+    pub handle: String,
+    /// The identifiers, normalised.
+    pub identifiers: Vec<Identifier>,
+}
+
+impl fmt::Debug for RecordSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecordSecret({} identifiers)", self.identifiers.len())
+    }
+}
+
+/// A data key, wrapped. Keyed by record token or case id in `keys`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyWrapped {
+    /// The bucket whose key wraps it.
+    pub bucket: u32,
+    /// The data key under the bucket's key.
+    pub wrapped: Sealed,
+}
+
+/// How far a source shard was read. Keyed by shard in `cursors`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CursorAdvanced {
+    /// The system.
+    pub system: SystemName,
+    /// The shard.
+    pub shard: ShardName,
+    /// The connector's own mark, without personal data.
+    pub cursor: String,
+}
+
+/// Reminder that a person was erased, so that what comes back is caught. Keyed by suppression token in `erased`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ErasedMark {
+    /// The case that erased.
+    pub case: CaseId,
+    /// When the mark ends: after the longest backup.
+    pub until: Timestamp,
+}
+
+/// Input that could not be read: kept sealed, with its position, never dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Quarantined {
+    /// The system it came from, where one is known.
+    pub system: Option<SystemName>,
+    /// Where in its source it stood, in the connector's words, without personal data.
+    pub position: String,
+    /// Code of the error; see ops/errors.
+    pub code: String,
+    /// What was expected, without personal data.
+    pub expected: String,
+    /// The input itself, under a data key of its own.
+    pub input: Sealed,
+    /// That key, wrapped.
+    pub key: KeyWrapped,
+}
