@@ -84,6 +84,16 @@ pub struct LiftRequest {
     pub notified_at: Timestamp,
 }
 
+/// The identifiers of a person that a walk reached, as tokens and as sealed selectors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Person {
+    /// The identifiers as tokens.
+    pub tokens: Vec<Token>,
+    /// The same as [`crate::SelectorsWire`] under the case's key.
+    pub identifiers: Sealed,
+}
+
 /// What happened in a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -134,6 +144,8 @@ pub enum CaseEvent {
         digest: String,
         /// The public statement of it, as canonical JSON, for the ledger to sign.
         statement: String,
+        /// Who the plan is about: kept for the case's own later looks.
+        person: Person,
     },
     /// The plan stands in the ledger.
     PlanLogged {

@@ -15,7 +15,7 @@ mod sealed;
 mod stream;
 
 pub use answer::{Answer, AnswerEvent, EnvelopeBytes, Found, LeafKind};
-pub use case::{CaseEntry, CaseEvent, CaseOrigin, CloseReason, FailureCode, LiftRequest, Opening};
+pub use case::{CaseEntry, CaseEvent, CaseOrigin, CloseReason, FailureCode, LiftRequest, Opening, Person};
 pub use command::{Command, CommandEvent};
 pub use entry::{Entry, Epoch, Place, Position, Stored};
 pub use event::{Error, Event, Kind, VALUE_BYTES_MAX};

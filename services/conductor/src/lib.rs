@@ -1,1 +1,44 @@
-//! All cases side by side: inputs in, effects out, no I/O and no clock. Pure.
+//! All cases side by side: inputs in, effects out. Pure; `services/node` is the shell that carries the effects out.
+//!
+//! [`Conductor::handle`] takes one [`Input`] with the present moment and queues [`Effect`]s. Journal entries come before what they
+//! announce, and the shell carries effects out in order: what matters is durable before it happens. After a crash the
+//! shell replays the histories ([`Conductor::replay`]) and calls [`Conductor::recover`], which sends again, under the same
+//! ids, whatever is unanswered.
+
+mod advance;
+mod conductor;
+mod errands;
+mod statements;
+
+pub use conductor::{
+    Conductor, Config, Effect, IN_FLIGHT_PER_SYSTEM_MAX, Input, Moment, Refused, WalkOutcome, WalkPurpose,
+};
+
+/// Why the conductor cannot go on with a history.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The history of one case does not fit together; the others go on.
+    #[error("history of {case} is damaged")]
+    Damaged {
+        /// The case.
+        case: lethe_terms::CaseId,
+        /// What does not fit.
+        source: lethe_casework::Error,
+    },
+    /// A statement could not be written: a name or digest has another form than the proof demands.
+    #[error("statement of {case} could not be written")]
+    Statement {
+        /// The case.
+        case: lethe_terms::CaseId,
+    },
+}
+
+impl Error {
+    /// Stable code, with a page in ops/errors.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Damaged { .. } => "conductor-history-damaged",
+            Self::Statement { .. } => "conductor-statement",
+        }
+    }
+}

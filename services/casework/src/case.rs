@@ -1,0 +1,449 @@
+//! The aggregate: the fold of one case's events.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lethe_journal::{CaseEvent, CloseReason, FailureCode, Found, LiftRequest, Opening, Person, Plan, Token};
+use lethe_terms::{
+    CaseId, CaseState, CommandId, InstructionId, Outcome, RecordToken, Right, StepState, SystemName, Timestamp, Verb,
+};
+
+use crate::step::{Failure, Report, Sent, Sighting};
+use crate::{Attention, Error, StepProgress};
+
+/// Searching the systems for the person before a plan is made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Locating {
+    /// Round, from 1; 0 before the first.
+    pub round: u32,
+    /// What was asked in this round, and what came of it.
+    pub asked: BTreeMap<SystemName, (InstructionId, Option<Result<Found, FailureCode>>)>,
+    /// Records that only locating found: the lineage gap.
+    pub gap: u64,
+}
+
+impl Locating {
+    /// Whether every system of this round has answered.
+    pub fn is_answered(&self) -> bool {
+        self.asked.values().all(|(_, answer)| answer.is_some())
+    }
+
+    /// Whether this round found records that lineage did not know.
+    pub fn found_new(&self) -> bool {
+        self.asked.values().any(|(_, answer)| matches!(answer, Some(Ok(found)) if found.unknown_before > 0))
+    }
+}
+
+/// A plan and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanProgress {
+    /// The plan.
+    pub plan: Plan,
+    /// Its digest, `sha256:<hex>`.
+    pub digest: String,
+    /// Public statement of it, as the ledger signs it.
+    pub statement: String,
+    /// Whom it is about.
+    pub person: Person,
+    /// Index of its leaf and signed tree head, once it is in the ledger.
+    pub logged: Option<(u64, String)>,
+    /// Who approved it.
+    pub approved: Option<CommandId>,
+    /// Its steps.
+    pub steps: Vec<StepProgress>,
+}
+
+impl PlanProgress {
+    /// Whether every step is verified.
+    pub fn is_verified(&self) -> bool {
+        self.plan.steps.iter().zip(&self.steps).all(|(step, progress)| progress.is_verified(step.verb))
+    }
+
+    /// Whether every step is at least reported.
+    pub fn is_reported(&self) -> bool {
+        self.steps.iter().all(|progress| progress.report.is_some())
+    }
+}
+
+/// How far the signed statement of the case has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Statement {
+    /// Not asked for.
+    #[default]
+    None,
+    /// At the ledger.
+    Asked,
+    /// Signed and sequenced.
+    Issued {
+        /// Id of the certificate or statement.
+        certificate: String,
+        /// Index of its leaf.
+        index: u64,
+        /// When it was journaled.
+        at: Timestamp,
+    },
+}
+
+/// Marks beside the state of a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flags {
+    /// A restriction of this case is in force.
+    pub restricted: bool,
+}
+
+/// One case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// Its id.
+    pub id: CaseId,
+    /// Number that its next entry must have.
+    pub next_number: u64,
+    /// What it was opened with.
+    pub opening: Opening,
+    /// The given identifiers as tokens.
+    pub tokens: Vec<Token>,
+    /// When the answer is due.
+    pub due: Timestamp,
+    /// Commands that it has carried out: the same one again changes nothing.
+    pub commands: BTreeSet<CommandId>,
+    /// Searching.
+    pub locating: Locating,
+    /// Plans, the present one last.
+    pub plans: Vec<PlanProgress>,
+    /// Whether a new plan is due (after a replan, new holdings or a lift).
+    pub plan_due: bool,
+    /// The command to lift and the person's notice.
+    pub lift: Option<(CommandId, LiftRequest)>,
+    /// Why it was closed without completion.
+    pub closed: Option<CloseReason>,
+    /// Whether the person took it back.
+    pub withdrawn: bool,
+    /// The signed statement of the present plan.
+    pub statement: Statement,
+    /// Certificates and statements that were issued, in order.
+    pub issued: Vec<String>,
+    /// When the last event happened.
+    pub changed_at: Timestamp,
+}
+
+impl Case {
+    /// A case from its first event.
+    pub fn open(id: CaseId, event: &CaseEvent, at: Timestamp) -> Result<Self, Error> {
+        let CaseEvent::Opened { command, opening, tokens, due } = event else {
+            return Err(Error::NotOpened);
+        };
+        Ok(Self {
+            id,
+            next_number: 1,
+            opening: opening.clone(),
+            tokens: tokens.clone(),
+            due: *due,
+            commands: BTreeSet::from([*command]),
+            locating: Locating::default(),
+            plans: Vec::new(),
+            plan_due: true,
+            lift: None,
+            closed: None,
+            withdrawn: false,
+            statement: Statement::None,
+            issued: Vec::new(),
+            changed_at: at,
+        })
+    }
+
+    /// The present plan.
+    pub fn plan(&self) -> Option<&PlanProgress> {
+        self.plans.last()
+    }
+
+    /// Where a walk for this case starts: the given identifiers and those that the present plan had reached.
+    pub fn start(&self) -> Vec<Token> {
+        let reached = self.plan().into_iter().flat_map(|present| present.person.tokens.iter());
+        let tokens: BTreeSet<Token> = self.tokens.iter().chain(reached).copied().collect();
+        tokens.into_iter().collect()
+    }
+
+    /// The verb that the case's next plan carries out.
+    pub const fn verb(&self) -> Verb {
+        match (self.opening.right, self.lift) {
+            (Right::Erasure, _) => Verb::Erase,
+            (Right::Restriction, None) => Verb::Restrict,
+            (Right::Restriction, Some(_)) => Verb::Lift,
+        }
+    }
+
+    /// Folds one event with the number of its entry.
+    pub fn apply(&mut self, number: u64, event: &CaseEvent, at: Timestamp) -> Result<(), Error> {
+        if number != self.next_number {
+            return Err(Error::Gap { expected: self.next_number, found: number });
+        }
+        self.change(event, at)?;
+        self.next_number += 1;
+        self.changed_at = at;
+        Ok(())
+    }
+
+    fn change(&mut self, event: &CaseEvent, at: Timestamp) -> Result<(), Error> {
+        match event {
+            CaseEvent::Opened { .. } => return Err(Error::NotOpened),
+            CaseEvent::LocateAsked { instruction, system, round } => self.locate_asked(*instruction, system, *round),
+            CaseEvent::Located { instruction, system, found } => {
+                self.locate_answered(*instruction, system, Ok(*found), "located")?;
+            }
+            CaseEvent::LocateFailed { instruction, system, code } => {
+                self.locate_answered(*instruction, system, Err(code.clone()), "locate_failed")?;
+            }
+            CaseEvent::PlanFrozen { plan, digest, statement, person } => {
+                self.frozen(plan, digest, statement, person)?;
+            }
+            CaseEvent::PlanLogged { digest, index, head } => {
+                self.present(digest, "plan_logged")?.logged = Some((*index, head.clone()));
+            }
+            CaseEvent::Approved { command, digest } => {
+                self.present(digest, "approved")?.approved = Some(*command);
+                self.commands.insert(*command);
+            }
+            CaseEvent::NewHoldings { .. } => self.plan_again(),
+            CaseEvent::ReplanAsked { command } => {
+                self.commands.insert(*command);
+                self.plan_again();
+            }
+            CaseEvent::LiftAsked { command, lift } => {
+                self.commands.insert(*command);
+                self.lift = Some((*command, *lift));
+                self.plan_again();
+            }
+            CaseEvent::Withdrawn { command } => {
+                self.commands.insert(*command);
+                self.withdrawn = true;
+            }
+            CaseEvent::Closed { command, reason } => {
+                self.commands.insert(*command);
+                self.closed = Some(*reason);
+            }
+            CaseEvent::StatementAsked { .. } => self.statement = Statement::Asked,
+            CaseEvent::StatementIssued { certificate, index, .. } => {
+                self.issued.push(certificate.clone());
+                self.statement = Statement::Issued { certificate: certificate.clone(), index: *index, at };
+            }
+            CaseEvent::Dispatched { .. }
+            | CaseEvent::InProgress { .. }
+            | CaseEvent::Reported { .. }
+            | CaseEvent::ObservationAsked { .. }
+            | CaseEvent::Observed { .. }
+            | CaseEvent::StepFailed { .. } => self.step_event(event, at)?,
+        }
+        Ok(())
+    }
+
+    fn plan_again(&mut self) {
+        self.plan_due = true;
+        self.statement = Statement::None;
+        self.locating = Locating { gap: self.locating.gap, ..Locating::default() };
+    }
+
+    fn locate_asked(&mut self, instruction: InstructionId, system: &SystemName, round: u32) {
+        if round != self.locating.round {
+            self.locating.round = round;
+            self.locating.asked.clear();
+        }
+        self.locating.asked.insert(system.clone(), (instruction, None));
+    }
+
+    fn locate_answered(
+        &mut self,
+        instruction: InstructionId,
+        system: &SystemName,
+        answer: Result<Found, FailureCode>,
+        event: &'static str,
+    ) -> Result<(), Error> {
+        let Some((asked, slot)) = self.locating.asked.get_mut(system) else {
+            return Err(Error::Impossible { event });
+        };
+        if *asked != instruction {
+            return Err(Error::Impossible { event });
+        }
+        if let Ok(found) = &answer {
+            self.locating.gap += found.unknown_before;
+        }
+        *slot = Some(answer);
+        Ok(())
+    }
+
+    fn frozen(&mut self, plan: &Plan, digest: &str, statement: &str, person: &Person) -> Result<(), Error> {
+        if !self.plan_due {
+            return Err(Error::Impossible { event: "plan_frozen" });
+        }
+        self.plan_due = false;
+        self.plans.push(PlanProgress {
+            steps: vec![StepProgress::default(); plan.steps.len()],
+            plan: plan.clone(),
+            digest: digest.to_owned(),
+            statement: statement.to_owned(),
+            person: person.clone(),
+            logged: None,
+            approved: None,
+        });
+        Ok(())
+    }
+
+    fn present(&mut self, digest: &str, event: &'static str) -> Result<&mut PlanProgress, Error> {
+        self.plans.last_mut().filter(|plan| plan.digest == digest).ok_or(Error::Impossible { event })
+    }
+
+    fn step_event(&mut self, event: &CaseEvent, at: Timestamp) -> Result<(), Error> {
+        let (step, name) = step_of(event).ok_or(Error::Impossible { event: "step" })?;
+        let progress = usize::try_from(step)
+            .ok()
+            .and_then(|index| self.plans.last_mut()?.steps.get_mut(index))
+            .ok_or(Error::Impossible { event: name })?;
+        match event {
+            CaseEvent::Dispatched { instruction, attempt, .. } => {
+                progress.sent = Some(Sent { instruction: *instruction, attempt: *attempt, at });
+                progress.failure = None;
+                progress.ticket = None;
+            }
+            CaseEvent::InProgress { ticket, ask_after_ms, .. } => {
+                let wait = i64::try_from(*ask_after_ms).unwrap_or(i64::MAX);
+                progress.ticket = Some((ticket.clone(), at.plus_millis(wait)));
+            }
+            CaseEvent::Reported { outcome, records, receipt, .. } => {
+                progress.report = Some(Report { outcome: *outcome, records: *records, receipt: receipt.clone(), at });
+                progress.ticket = None;
+                progress.failure = None;
+            }
+            CaseEvent::ObservationAsked { instruction, attempt, .. } => {
+                progress.observing = Some(Sent { instruction: *instruction, attempt: *attempt, at });
+                progress.sighting = None;
+                progress.failure = None;
+            }
+            CaseEvent::Observed { observed, records, independence, observation, .. } => {
+                progress.sighting = Some(Sighting {
+                    observed: *observed,
+                    records: *records,
+                    independence: *independence,
+                    observation: observation.clone(),
+                });
+                progress.failure = None;
+            }
+            CaseEvent::StepFailed { observing, class, code, .. } => {
+                progress.failure = Some(Failure { observing: *observing, class: *class, code: code.clone(), at });
+            }
+            _ => return Err(Error::Impossible { event: name }),
+        }
+        Ok(())
+    }
+
+    /// Everything that a person has to look at.
+    pub fn attention(&self) -> Vec<Attention> {
+        let unsearched = self.locating.asked.iter().filter_map(|(system, (_, answer))| match answer {
+            Some(Err(code)) if self.plan_due => {
+                Some(Attention { system: system.clone(), dataset: None, code: code.0.clone() })
+            }
+            _ => None,
+        });
+        let steps = self.plan().into_iter().flat_map(|present| {
+            present.plan.steps.iter().zip(&present.steps).filter_map(|(step, progress)| progress.attention(step))
+        });
+        unsearched.chain(steps).collect()
+    }
+
+    /// State of the case, derived.
+    pub fn state(&self) -> CaseState {
+        if self.withdrawn {
+            return CaseState::Withdrawn;
+        }
+        if self.closed.is_some() {
+            return match self.statement {
+                Statement::Issued { .. } => CaseState::NotCompleted,
+                _ => CaseState::NeedsAttention,
+            };
+        }
+        if matches!(self.statement, Statement::Issued { .. }) {
+            return if self.has_exceptions() { CaseState::CompletedWithExceptions } else { CaseState::Completed };
+        }
+        if !self.attention().is_empty() {
+            return CaseState::NeedsAttention;
+        }
+        let Some(present) = self.plan().filter(|_| !self.plan_due) else {
+            return CaseState::Accepted;
+        };
+        if present.logged.is_none() {
+            CaseState::Planned
+        } else if present.approved.is_none() {
+            CaseState::AwaitingApproval
+        } else if present.is_reported() {
+            CaseState::Observing
+        } else {
+            CaseState::Acting
+        }
+    }
+
+    /// Whether the present plan leaves something in place.
+    pub fn has_exceptions(&self) -> bool {
+        self.plan().is_some_and(|present| {
+            !present.plan.exceptions.is_empty()
+                || present
+                    .steps
+                    .iter()
+                    .any(|step| step.report.as_ref().is_some_and(|report| report.outcome == Outcome::Retained))
+        })
+    }
+
+    /// Marks beside the state.
+    pub fn flags(&self) -> Flags {
+        Flags { restricted: !self.claims().is_empty() }
+    }
+
+    /// Records on which this case claims a restriction: from the moment in which the instruction to restrict goes out until the lift is
+    /// verified (GDPR Art. 18).
+    pub fn claims(&self) -> BTreeSet<RecordToken> {
+        let mut claims = BTreeSet::new();
+        for present in &self.plans {
+            for (step, progress) in present.plan.steps.iter().zip(&present.steps) {
+                let records = step.records.iter().map(|holding| holding.record);
+                match step.verb {
+                    Verb::Restrict if progress.sent.is_some() => claims.extend(records),
+                    Verb::Lift if progress.is_verified(Verb::Lift) => {
+                        records.for_each(|record| {
+                            claims.remove(&record);
+                        });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        claims
+    }
+
+    /// State of a step of the present plan.
+    pub fn step_state(&self, step: usize, blocked: bool) -> Option<StepState> {
+        let present = self.plan()?;
+        Some(present.steps.get(step)?.state(present.plan.steps.get(step)?, blocked))
+    }
+
+    /// Whether the steps that a step waits for are verified.
+    pub fn is_ready(&self, step: usize) -> bool {
+        let Some(present) = self.plan() else { return false };
+        let Some(planned) = present.plan.steps.get(step) else { return false };
+        planned.after.iter().all(|before| {
+            usize::try_from(*before).is_ok_and(|before| {
+                match (present.plan.steps.get(before), present.steps.get(before)) {
+                    (Some(step), Some(progress)) => progress.is_verified(step.verb),
+                    _ => false,
+                }
+            })
+        })
+    }
+}
+
+fn step_of(event: &CaseEvent) -> Option<(u32, &'static str)> {
+    match event {
+        CaseEvent::Dispatched { step, .. } => Some((*step, "dispatched")),
+        CaseEvent::InProgress { step, .. } => Some((*step, "in_progress")),
+        CaseEvent::Reported { step, .. } => Some((*step, "reported")),
+        CaseEvent::ObservationAsked { step, .. } => Some((*step, "observation_asked")),
+        CaseEvent::Observed { step, .. } => Some((*step, "observed")),
+        CaseEvent::StepFailed { step, .. } => Some((*step, "step_failed")),
+        _ => None,
+    }
+}

@@ -1,0 +1,174 @@
+//! How far one step of a plan has come.
+
+use lethe_journal::{EnvelopeBytes, FailureCode, Step};
+use lethe_terms::{
+    DatasetName, FailureClass, Independence, InstructionId, Observed, Outcome, StepState, SystemName, Timestamp, Verb,
+};
+
+/// What keeps a case from going on by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attention {
+    /// The system that fell short.
+    pub system: SystemName,
+    /// The dataset, where it is about one.
+    pub dataset: Option<DatasetName>,
+    /// Code of what is wrong; see ops/errors.
+    pub code: String,
+}
+
+/// A step says that it is done and an observation contradicts it.
+const CONTRADICTED: &str = "casework-contradicted";
+/// An observation could not tell, again and again.
+const CANNOT_TELL: &str = "casework-cannot-tell";
+/// The system cannot do what the plan asks.
+const NOT_SUPPORTED: &str = "casework-not-supported";
+
+/// An instruction that is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// The instruction.
+    pub instruction: InstructionId,
+    /// How often, from 1.
+    pub attempt: u32,
+    /// When it was journaled.
+    pub at: Timestamp,
+}
+
+/// What a system said it did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// Records that it says it touched.
+    pub records: u64,
+    /// The signed receipt.
+    pub receipt: EnvelopeBytes,
+    /// When it was journaled.
+    pub at: Timestamp,
+}
+
+/// What an observation saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// The result.
+    pub observed: Observed,
+    /// Records that were still seen.
+    pub records: u64,
+    /// How independent it was.
+    pub independence: Independence,
+    /// The signed observation.
+    pub observation: EnvelopeBytes,
+}
+
+/// A failure of a step or of its observation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Whether the observation failed.
+    pub observing: bool,
+    /// What it allows.
+    pub class: FailureClass,
+    /// Code of the error.
+    pub code: FailureCode,
+    /// When it was journaled.
+    pub at: Timestamp,
+}
+
+/// How far one step has come: a fold of the events that name it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StepProgress {
+    /// The instruction that is or was out.
+    pub sent: Option<Sent>,
+    /// The system's ticket and when to ask again.
+    pub ticket: Option<(String, Timestamp)>,
+    /// What the system said.
+    pub report: Option<Report>,
+    /// The observation that is or was out.
+    pub observing: Option<Sent>,
+    /// What was seen last.
+    pub sighting: Option<Sighting>,
+    /// The last failure that nothing has overtaken.
+    pub failure: Option<Failure>,
+}
+
+/// Tries of an instruction that did not happen: enough for a restart of the system, few enough to reach a person soon.
+pub const STEP_ATTEMPTS_MAX: u32 = 5;
+
+/// Tries of an observation that could not tell.
+pub const OBSERVE_ATTEMPTS_MAX: u32 = 5;
+
+impl StepProgress {
+    /// Whether an observation saw what the verb wants.
+    pub fn is_verified(&self, verb: Verb) -> bool {
+        self.report.is_some() && self.sighting.as_ref().is_some_and(|seen| fits(verb, seen.observed))
+    }
+
+    /// State of the step. Whether it is blocked depends on other steps and cases: the caller knows.
+    pub fn state(&self, step: &Step, blocked: bool) -> StepState {
+        if self.is_verified(step.verb) {
+            StepState::Verified
+        } else if self.attention(step).is_some() {
+            StepState::Failed
+        } else if self.report.is_some() {
+            StepState::Reported
+        } else if self.ticket.is_some() {
+            StepState::InProgress
+        } else if self.sent.is_some() {
+            StepState::Dispatched
+        } else if blocked {
+            StepState::Blocked
+        } else {
+            StepState::Planned
+        }
+    }
+
+    /// What a person has to look at, where the step cannot go on by itself.
+    pub fn attention(&self, step: &Step) -> Option<Attention> {
+        let code = self.attention_code(step.verb)?;
+        Some(Attention { system: step.system.clone(), dataset: Some(step.dataset.clone()), code })
+    }
+
+    fn attention_code(&self, verb: Verb) -> Option<String> {
+        if let Some(failure) = &self.failure
+            && self.is_exhausted(verb, failure)
+        {
+            return Some(failure.code.0.clone());
+        }
+        if self.report.as_ref().is_some_and(|report| report.outcome == Outcome::NotSupported) {
+            return Some(NOT_SUPPORTED.into());
+        }
+        let seen = self.sighting.as_ref()?;
+        match seen.observed {
+            Observed::CannotTell => self
+                .observing
+                .is_some_and(|sent| sent.attempt >= OBSERVE_ATTEMPTS_MAX)
+                .then(|| CANNOT_TELL.into()),
+            observed => (!fits(verb, observed)).then(|| CONTRADICTED.into()),
+        }
+    }
+
+    fn is_exhausted(&self, verb: Verb, failure: &Failure) -> bool {
+        if failure.observing {
+            let attempts = self.observing.map_or(0, |sent| sent.attempt);
+            return failure.class == FailureClass::Final || attempts >= OBSERVE_ATTEMPTS_MAX;
+        }
+        match failure.class {
+            FailureClass::Final => true,
+            FailureClass::Retryable => self.sent.is_some_and(|sent| sent.attempt >= STEP_ATTEMPTS_MAX),
+            // What could double is never repeated blindly: a person looks.
+            FailureClass::Unknown => {
+                verb.repeat_could_double() || self.sent.is_some_and(|sent| sent.attempt >= STEP_ATTEMPTS_MAX)
+            }
+        }
+    }
+}
+
+/// Whether an observation shows what a verb wants.
+pub fn fits(verb: Verb, observed: Observed) -> bool {
+    match verb {
+        Verb::Erase => observed == Observed::Absent,
+        // What is not there any more is not in use either.
+        Verb::Restrict => matches!(observed, Observed::Restricted | Observed::Absent),
+        Verb::Lift => matches!(observed, Observed::Present | Observed::Absent),
+        Verb::Locate | Verb::Export | Verb::Rectify | Verb::Observe | Verb::Notify => false,
+    }
+}

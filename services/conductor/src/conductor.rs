@@ -1,0 +1,412 @@
+//! The machine: what comes in, what goes out, and all cases between.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use lethe_casework::{Case, Land, Refusal, decide, due};
+use lethe_journal::{Answer, CaseEvent, Command, Instruction, Inventory, Person, Sealed, Token};
+use lethe_planner::Basis;
+use lethe_terms::{CaseId, CaseState, CommandId, InstructionId, RecordToken, Right, SystemName, Timestamp};
+
+use crate::Error;
+
+/// Instructions that may be out to one system at a time: enough to keep it busy, few enough that a restart repeats little.
+pub const IN_FLIGHT_PER_SYSTEM_MAX: usize = 64;
+
+/// What the statements say of the controller and of this software.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Id of the controller.
+    pub controller_id: String,
+    /// Legal name of the controller.
+    pub controller_name: String,
+    /// Version of this software.
+    pub version: String,
+    /// Whose public holidays count.
+    pub land: Land,
+    /// How long the suppression of an erased person lasts, in days: longer than the longest backup.
+    pub suppression_days: u32,
+    /// What the statement says about copies that end later: stream or backup, and when it is gone.
+    pub copies: Vec<(String, String)>,
+}
+
+/// The present moment, with randomness drawn by the shell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Now.
+    pub now: Timestamp,
+    /// 256 random bits, never the same twice.
+    pub nonce: [u8; 32],
+}
+
+/// What a walk is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WalkPurpose {
+    /// To know by which identifiers the systems are searched.
+    Locate,
+    /// To freeze a plan on it.
+    Plan,
+    /// To see before the statement that nothing was left out.
+    Confirm,
+}
+
+/// What a walk came to.
+#[derive(Debug, Clone)]
+pub enum WalkOutcome {
+    /// Every partition answered, and none lagged.
+    Reached {
+        /// The records.
+        basis: Basis,
+        /// The person's identifiers.
+        person: Person,
+    },
+    /// A partition lags or is missing: nothing may be decided on it.
+    Unknown,
+}
+
+/// Everything that can wake the conductor.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// An operator's command, with the given identifiers as tokens where it opens a case.
+    Command {
+        /// The command.
+        command: Command,
+        /// Tokens of the given identifiers.
+        tokens: Vec<Token>,
+    },
+    /// An answer of a connector host or of the ledger.
+    Answer(Answer),
+    /// A walk came back.
+    Walked {
+        /// The case.
+        case: CaseId,
+        /// What it was for.
+        purpose: WalkPurpose,
+        /// What it came to.
+        outcome: WalkOutcome,
+    },
+    /// The inventory changed.
+    InventoryChanged(Inventory),
+    /// Time has passed.
+    Tick,
+}
+
+/// A command that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// The case says no.
+    ByCase(Refusal),
+    /// There is no such case.
+    NoSuchCase,
+    /// The restriction that is to be given up is not one of this person.
+    SupersedesOther,
+}
+
+impl Refused {
+    /// Stable code, with a page in ops/errors.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::ByCase(refusal) => refusal.code(),
+            Self::NoSuchCase => "conductor-no-such-case",
+            Self::SupersedesOther => "conductor-supersedes-other",
+        }
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ByCase(refusal) => refusal.fmt(f),
+            Self::NoSuchCase => f.write_str("there is no such case"),
+            Self::SupersedesOther => {
+                f.write_str("the case to be superseded is not a restriction of the same person: expected its id")
+            }
+        }
+    }
+}
+
+/// What the shell has to do, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Append an event to the history of a case, under this number.
+    Journal {
+        /// The case.
+        case: CaseId,
+        /// Number of the entry.
+        number: u64,
+        /// The event.
+        event: CaseEvent,
+    },
+    /// Append an instruction to its system's stream.
+    Send(Instruction),
+    /// Take a walk and hand back what it came to.
+    Walk {
+        /// The case.
+        case: CaseId,
+        /// Where it starts.
+        tokens: Vec<Token>,
+        /// Identifiers that are known already, as selectors under the case's key.
+        known: Vec<Sealed>,
+        /// What it is for.
+        purpose: WalkPurpose,
+    },
+    /// Remember that the person was erased, so that what comes back is caught.
+    MarkErased {
+        /// The case.
+        case: CaseId,
+        /// The person's identifiers as selectors, sealed under the case's key.
+        identifiers: Sealed,
+        /// When the mark ends.
+        until: Timestamp,
+    },
+    /// A command was carried out or refused.
+    Settled {
+        /// The command.
+        command: CommandId,
+        /// Why it was refused, where it was.
+        refused: Option<Refused>,
+    },
+}
+
+/// All cases and what is out for them.
+pub struct Conductor {
+    pub(crate) config: Config,
+    pub(crate) inventory: Inventory,
+    pub(crate) cases: BTreeMap<CaseId, Case>,
+    pub(crate) in_flight: BTreeMap<SystemName, BTreeSet<InstructionId>>,
+    pub(crate) waiting: BTreeSet<CaseId>,
+    pub(crate) blocked: BTreeSet<CaseId>,
+    pub(crate) walking: BTreeMap<CaseId, WalkPurpose>,
+    pub(crate) polling: BTreeSet<InstructionId>,
+    pub(crate) claims: BTreeMap<RecordToken, BTreeSet<CaseId>>,
+    given_up: BTreeSet<CaseId>,
+    pub(crate) wakes: BTreeMap<Timestamp, BTreeSet<CaseId>>,
+    damaged: BTreeMap<CaseId, Error>,
+    effects: VecDeque<Effect>,
+}
+
+impl Conductor {
+    /// A conductor without cases.
+    pub fn new(config: Config, inventory: Inventory) -> Self {
+        Self {
+            config,
+            inventory,
+            cases: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            blocked: BTreeSet::new(),
+            walking: BTreeMap::new(),
+            polling: BTreeSet::new(),
+            claims: BTreeMap::new(),
+            given_up: BTreeSet::new(),
+            wakes: BTreeMap::new(),
+            damaged: BTreeMap::new(),
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Folds one entry of a case's history. A damaged history stops its own case and no other.
+    pub fn replay(&mut self, case: CaseId, number: u64, event: &CaseEvent, at: Timestamp) -> Result<(), Error> {
+        if let Some(error) = self.damaged.get(&case) {
+            return Err(error.clone());
+        }
+        let folded = match self.cases.get_mut(&case) {
+            Some(known) if number < known.next_number => Ok(()),
+            Some(known) => known.apply(number, event, at),
+            None if number == 0 => Case::open(case, event, at).map(|opened| {
+                self.cases.insert(case, opened);
+            }),
+            None => Err(lethe_casework::Error::Gap { expected: 0, found: number }),
+        };
+        folded.map_err(|source| {
+            let error = Error::Damaged { case, source };
+            self.damaged.insert(case, error.clone());
+            error
+        })
+    }
+
+    /// After the replay of all histories: sends again what is unanswered, and goes on with every case.
+    pub fn recover(&mut self, moment: Moment) {
+        self.rebuild_claims();
+        let cases: Vec<_> = self.cases.keys().copied().filter(|case| !self.damaged.contains_key(case)).collect();
+        for case in cases {
+            self.resend(case);
+            self.advance(case, moment);
+        }
+    }
+
+    /// Takes one input and queues the effects that follow.
+    pub fn handle(&mut self, input: Input, moment: Moment) {
+        match input {
+            Input::Command { command, tokens } => self.command(&command, tokens, moment),
+            Input::Answer(answer) => self.answer(&answer, moment),
+            Input::Walked { case, purpose, outcome } => self.walked(case, purpose, outcome, moment),
+            Input::InventoryChanged(inventory) => self.inventory = inventory,
+            Input::Tick => {}
+        }
+        self.wake(moment);
+    }
+
+    /// The next effect to be carried out.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When the conductor wants to be called with [`Input::Tick`].
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        self.wakes.keys().next().copied()
+    }
+
+    /// The cases.
+    pub fn cases(&self) -> impl Iterator<Item = &Case> {
+        self.cases.values()
+    }
+
+    /// One case.
+    pub fn case(&self, case: CaseId) -> Option<&Case> {
+        self.cases.get(&case)
+    }
+
+    /// Whether another case's restriction keeps a step from going on.
+    pub fn is_claimed(&self, case: &Case, step: usize) -> bool {
+        self.claimed_by_another(case, step)
+    }
+
+    /// Histories that cannot be folded.
+    pub fn damaged(&self) -> impl Iterator<Item = &Error> {
+        self.damaged.values()
+    }
+
+    fn wake(&mut self, moment: Moment) {
+        while let Some((at, cases)) = self.wakes.pop_first() {
+            if at > moment.now {
+                self.wakes.insert(at, cases);
+                return;
+            }
+            for case in cases {
+                self.advance(case, moment);
+            }
+        }
+    }
+
+    pub(crate) fn wake_at(&mut self, case: CaseId, at: Timestamp) {
+        self.wakes.entry(at).or_default().insert(case);
+    }
+
+    pub(crate) fn queue(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    /// Folds an event that follows from a decision, and has it journaled.
+    pub(crate) fn record(&mut self, case: CaseId, event: CaseEvent, now: Timestamp) {
+        let number = self.cases.get(&case).map_or(0, |known| known.next_number);
+        // The same fold as on replay; what the conductor itself decides always fits, and what does not fit stops the case.
+        if self.replay(case, number, &event, now).is_ok() {
+            self.effects.push_back(Effect::Journal { case, number, event });
+        }
+    }
+
+    fn command(&mut self, command: &Command, tokens: Vec<Token>, moment: Moment) {
+        let refused = match command {
+            Command::Open { command, case, opening } => self.open(*command, *case, opening, tokens, moment),
+            other => self.command_known(other, moment),
+        };
+        let settled = refused.is_none();
+        self.queue(Effect::Settled { command: command.id(), refused });
+        if settled {
+            self.advance(command.case(), moment);
+        }
+    }
+
+    fn command_known(&mut self, command: &Command, moment: Moment) -> Option<Refused> {
+        let Some(case) = self.cases.get(&command.case()) else { return Some(Refused::NoSuchCase) };
+        match decide(case, command, moment.now) {
+            Ok(events) => {
+                for event in events {
+                    self.record(command.case(), event, moment.now);
+                }
+                None
+            }
+            Err(refusal) => Some(Refused::ByCase(refusal)),
+        }
+    }
+
+    fn open(
+        &mut self,
+        command: CommandId,
+        case: CaseId,
+        opening: &lethe_journal::Opening,
+        tokens: Vec<Token>,
+        moment: Moment,
+    ) -> Option<Refused> {
+        if self.cases.contains_key(&case) {
+            return None;
+        }
+        if let Some(earlier) = opening.supersedes {
+            let same_person = self.cases.get(&earlier).is_some_and(|earlier| {
+                earlier.opening.right == Right::Restriction
+                    && earlier.tokens.iter().any(|token| tokens.contains(token))
+            });
+            if !same_person {
+                return Some(Refused::SupersedesOther);
+            }
+        }
+        let due = due(opening.received_at, self.config.land);
+        let event = CaseEvent::Opened { command, opening: opening.clone(), tokens, due };
+        self.record(case, event, moment.now);
+        None
+    }
+
+    fn rebuild_claims(&mut self) {
+        self.claims.clear();
+        let given_up = self.cases.values().filter(|case| is_done(case)).filter_map(|case| case.opening.supersedes);
+        self.given_up = given_up.collect();
+        let cases: Vec<_> = self.cases.keys().copied().collect();
+        for case in cases {
+            self.refresh_claims(case);
+        }
+    }
+
+    /// Brings the claims of one case up to date, and lets what they had blocked go on with the next tick.
+    pub(crate) fn refresh_claims(&mut self, id: CaseId) {
+        let Some(case) = self.cases.get(&id) else { return };
+        if is_done(case)
+            && let Some(earlier) = case.opening.supersedes
+            && self.given_up.insert(earlier)
+        {
+            self.refresh_claims(earlier);
+            return;
+        }
+        if case.opening.right != Right::Restriction {
+            return;
+        }
+        let holdings = case.plans.iter().flat_map(|present| present.plan.steps.iter()).flat_map(|step| &step.records);
+        for holding in holdings {
+            if let Some(holders) = self.claims.get_mut(&holding.record) {
+                holders.remove(&id);
+                if holders.is_empty() {
+                    self.claims.remove(&holding.record);
+                }
+            }
+        }
+        if !self.given_up.contains(&id) {
+            for record in case.claims() {
+                self.claims.entry(record).or_default().insert(id);
+            }
+        }
+    }
+
+    pub(crate) fn claimed_by_another(&self, case: &Case, step: usize) -> bool {
+        let Some(step) = case.plan().and_then(|present| present.plan.steps.get(step)) else { return false };
+        if step.verb == lethe_terms::Verb::Restrict {
+            return false;
+        }
+        step.records.iter().filter_map(|holding| self.claims.get(&holding.record)).flatten().any(|holder| {
+            *holder != case.id && Some(*holder) != case.opening.supersedes
+        })
+    }
+}
+
+/// Whether the case ended with a certificate.
+fn is_done(case: &Case) -> bool {
+    matches!(case.state(), CaseState::Completed | CaseState::CompletedWithExceptions)
+}

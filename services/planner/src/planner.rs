@@ -1,0 +1,156 @@
+//! Making the plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lethe_journal::{DatasetRef, HoldingRef, Inventory, InventoryDataset, Plan, Position, Sealed, Step};
+use lethe_terms::{CaseId, DatasetName, IdentifierKind, RecordToken, Right, SystemName, Timestamp, Verb};
+use sha2::{Digest, Sha256};
+
+use crate::{lint, order};
+
+/// What a plan is asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The case.
+    pub case: CaseId,
+    /// The right.
+    pub right: Right,
+    /// The verb of its steps.
+    pub verb: Verb,
+    /// Number of the plan within the case, from 1.
+    pub number: u32,
+    /// 128 random bits, drawn by the shell.
+    pub nonce: [u8; 16],
+    /// Now.
+    pub now: Timestamp,
+    /// When the case is due.
+    pub due: Timestamp,
+}
+
+/// One record that the walk reached.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holding {
+    /// The record.
+    pub record: RecordToken,
+    /// The system.
+    pub system: SystemName,
+    /// The dataset.
+    pub dataset: DatasetName,
+    /// Kinds of the identifiers along the path, nearest last.
+    pub via: Vec<IdentifierKind>,
+}
+
+/// What a plan is made from: the result of a walk, with what opens each dataset sealed by the shell.
+#[derive(Debug, Clone, Default)]
+pub struct Basis {
+    /// The records.
+    pub holdings: Vec<Holding>,
+    /// Selectors by dataset, sealed under the case's key.
+    pub selectors: BTreeMap<DatasetRef, Sealed>,
+    /// Log positions up to which lineage had read, by partition of `records`.
+    pub read_up_to: Vec<Position>,
+}
+
+/// The plan for what the walk reached. Steps of `previous` whose records the walk does not reach any more stand again, so that the plan is
+/// whole by itself: acting twice with effect once is what every connector promises.
+pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, previous: Option<&Plan>) -> Plan {
+    let mut steps = fresh_steps(request, basis, inventory);
+    let reached: BTreeSet<_> = basis.holdings.iter().map(|holding| holding.record).collect();
+    if let Some(previous) = previous {
+        let left = previous.steps.iter().filter(|step| {
+            step.verb == request.verb && step.records.iter().any(|holding| !reached.contains(&holding.record))
+        });
+        steps.extend(left.cloned());
+    }
+    let mut plan = Plan {
+        case: request.case,
+        right: request.right,
+        number: request.number,
+        nonce: hex::encode(request.nonce),
+        frozen_at: request.now,
+        inventory: inventory_digest(inventory),
+        read_up_to: basis.read_up_to.clone(),
+        steps: order::ordered(steps, inventory),
+        exceptions: Vec::new(),
+        remarks: Vec::new(),
+    };
+    plan.remarks = lint(&plan, &basis.holdings, inventory, request.due);
+    plan
+}
+
+/// The plan that lifts what a plan had restricted: the same records, in the same places, without a walk, since restricted data is out of
+/// ordinary reach.
+pub fn plan_lift(request: &Request, restricted: &Plan, inventory: &Inventory) -> Plan {
+    let steps = restricted
+        .steps
+        .iter()
+        .filter(|step| step.verb == Verb::Restrict)
+        .map(|step| Step { verb: Verb::Lift, ..step.clone() })
+        .collect();
+    let mut plan = Plan {
+        case: request.case,
+        right: request.right,
+        number: request.number,
+        nonce: hex::encode(request.nonce),
+        frozen_at: request.now,
+        inventory: inventory_digest(inventory),
+        read_up_to: restricted.read_up_to.clone(),
+        steps: order::ordered(steps, inventory),
+        exceptions: Vec::new(),
+        remarks: Vec::new(),
+    };
+    plan.remarks = lint(&plan, &[], inventory, request.due);
+    plan
+}
+
+fn fresh_steps(request: &Request, basis: &Basis, inventory: &Inventory) -> Vec<Step> {
+    let mut by_dataset: BTreeMap<DatasetRef, Vec<HoldingRef>> = BTreeMap::new();
+    for holding in &basis.holdings {
+        by_dataset
+            .entry(DatasetRef { system: holding.system.clone(), dataset: holding.dataset.clone() })
+            .or_default()
+            .push(HoldingRef { record: holding.record, via: holding.via.clone() });
+    }
+    by_dataset
+        .into_iter()
+        .filter_map(|(place, mut records)| {
+            let known = dataset_of(inventory, &place)?;
+            let selectors = basis.selectors.get(&place)?.clone();
+            records.sort_by_key(|holding| holding.record);
+            Some(Step {
+                step: 0,
+                system: place.system,
+                dataset: place.dataset,
+                verb: request.verb,
+                records,
+                selectors,
+                after: Vec::new(),
+                categories: known.categories.clone(),
+                settle_ms: known.settle_ms,
+                lead_ms: known.lead_ms,
+            })
+        })
+        .collect()
+}
+
+/// The dataset in the inventory, where it is there.
+pub(crate) fn dataset_of<'a>(inventory: &'a Inventory, place: &DatasetRef) -> Option<&'a InventoryDataset> {
+    let system = inventory.systems.iter().find(|system| system.name == place.system)?;
+    system.datasets.iter().find(|dataset| dataset.name == place.dataset)
+}
+
+/// Digest of a plan, `sha256:<hex>`: over its JSON, whose field order is that of the type.
+pub fn digest(plan: &Plan) -> String {
+    sha256_of(plan)
+}
+
+/// Digest of an inventory, `sha256:<hex>`.
+pub fn inventory_digest(inventory: &Inventory) -> String {
+    sha256_of(inventory)
+}
+
+fn sha256_of<T: serde::Serialize>(value: &T) -> String {
+    // These types hold only strings, numbers and lists of them: serialising cannot fail.
+    let bytes = serde_json::to_vec(value).unwrap_or_default();
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+}
