@@ -1,0 +1,71 @@
+# shellcheck shell=bash
+# Sourced by ops/demo and ops/test: talk, steps, and running things as an unprivileged person. All talk goes to stderr.
+
+began=$SECONDS
+
+say() { printf '%s\n' "$*" >&2; }
+
+# A step announces itself, and `ok` ticks it with the seconds since the start.
+step() { current_step=$*; if [ -t 2 ]; then printf '  … %s' "$current_step" >&2; fi; }
+ok() {
+  local note=${1:-}
+  if [ -t 2 ]; then printf '\r\033[K' >&2; fi
+  printf '  ✓ %s%s  (%ds)\n' "$current_step" "${note:+: $note}" "$((SECONDS - began))" >&2
+  current_step=""
+}
+die() {
+  if [ -n "${current_step:-}" ]; then
+    if [ -t 2 ]; then printf '\r\033[K' >&2; fi
+    printf '  ✗ %s  (%ds)\n' "$current_step" "$((SECONDS - began))" >&2
+  fi
+  say "$*"
+  exit 1
+}
+
+# Runs in the background and waits, so that a signal is heard at once and not when the child is done.
+attended() {
+  local status=0
+  "$@" &
+  attended_pid=$!
+  wait "$attended_pid" || status=$?
+  attended_pid=""
+  return "$status"
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# The newest folder with PostgreSQL's server programs.
+postgres_programs() {
+  local folder
+  for folder in $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -rV); do
+    if [ -x "$folder/initdb" ]; then printf '%s\n' "$folder"; return; fi
+  done
+  if have initdb; then dirname "$(command -v initdb)"; fi
+}
+
+# A port of 127.0.0.1 that nobody listens at, below the range that the kernel hands out to clients.
+free_port() {
+  local port
+  while :; do
+    port=$((15000 + RANDOM % 16000))
+    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then printf '%s\n' "$port"; return; fi
+  done
+}
+
+# Text as a JSON string.
+json() {
+  local text=$1
+  text=${text//\\/\\\\}
+  text=${text//\"/\\\"}
+  printf '"%s"' "$text"
+}
+
+# Whether another account could walk to the folder.
+walkable() {
+  local folder=$1 mode
+  while [ "$folder" != / ]; do
+    mode=$(stat -c %a "$folder") || return 1
+    [ $((0$mode & 1)) -eq 1 ] || return 1
+    folder=$(dirname "$folder")
+  done
+}
