@@ -38,6 +38,10 @@ create table orders (
     ordered_at text not null,
     updated_at text not null default (strftime('%Y-%m-%d %H:%M:%f', 'now'))
 );
+-- Orders that are set aside: whoever works on orders looks here first.
+create table orders_restricted (
+    id integer primary key references orders (id)
+);
 create table payments (
     id integer primary key,
     order_id integer not null references orders (id),

@@ -94,8 +94,6 @@ async fn compare(
     database: &mut Database,
     report: &mut Report,
 ) -> Result<u64, Error> {
-    let dialect = database.dialect();
-    let mut expected = (0..world.people).flat_map(|index| table.rows(world, &world.person(index)));
     let columns: Vec<String> = table
         .columns
         .iter()
@@ -106,51 +104,42 @@ async fn compare(
         columns.join(", "),
         table.name
     );
-    let mut same = 0;
-    let mut visit = |actual: Vec<Option<String>>| loop {
-        let Some(row) = expected.next() else {
-            report.wrong(format!(
-                "table {}: a row nobody put there, id {:?}",
-                table.name, actual[0]
-            ));
-            return;
-        };
-        let wanted = shown(&row, dialect);
-        let subjects = row.owner == Some(world.subject_index());
-        if wanted == actual {
-            same += u64::from(!subjects);
-            return;
-        }
-        if subjects && wanted[0] == actual[0] {
-            return;
-        }
-        if !subjects {
-            let what = differing(table, &wanted, &actual);
-            report.wrong(format!(
-                "table {}: row {:?} of somebody else is not as it was ({what})",
-                table.name, wanted[0]
-            ));
-            if wanted[0] == actual[0] {
-                return;
-            }
-        }
+    let expected = (0..world.people).flat_map(|index| table.rows(world, &world.person(index)));
+    let mut comparison = Comparison {
+        table,
+        dialect: database.dialect(),
+        subject: world.subject_index(),
+        expected,
+        same: 0,
     };
     match database {
         Database::Postgres(connection) => {
             let mut rows = sqlx::query(AssertSqlSafe(query)).fetch(connection);
             while let Some(row) = rows.try_next().await? {
-                visit((0..row.len()).map(|n| row.try_get(n)).collect::<Result<_, _>>()?);
+                comparison.row(
+                    &(0..row.len())
+                        .map(|n| row.try_get(n))
+                        .collect::<Result<Vec<_>, _>>()?,
+                    report,
+                );
             }
         }
         Database::Sqlite(connection) => {
             let mut rows = sqlx::query(AssertSqlSafe(query)).fetch(connection);
             while let Some(row) = rows.try_next().await? {
-                visit((0..row.len()).map(|n| row.try_get(n)).collect::<Result<_, _>>()?);
+                comparison.row(
+                    &(0..row.len())
+                        .map(|n| row.try_get(n))
+                        .collect::<Result<Vec<_>, _>>()?,
+                    report,
+                );
             }
         }
     }
-    let missing = expected
-        .filter(|row| row.owner != Some(world.subject_index()))
+    let (subject, same) = (comparison.subject, comparison.same);
+    let missing = comparison
+        .expected
+        .filter(|row| row.owner != Some(subject))
         .count();
     if missing > 0 {
         report.wrong(format!(
@@ -161,8 +150,41 @@ async fn compare(
     Ok(same)
 }
 
-fn shown(row: &Row, dialect: Dialect) -> Vec<Option<String>> {
-    row.cells.iter().map(|cell| cell.shown(dialect)).collect()
+struct Comparison<'a, I> {
+    table: &'a Table,
+    dialect: Dialect,
+    subject: u32,
+    expected: I,
+    same: u64,
+}
+
+impl<I: Iterator<Item = Row>> Comparison<'_, I> {
+    /// Takes the next row of the database, both sides being ordered by id.
+    fn row(&mut self, actual: &[Option<String>], report: &mut Report) {
+        let name = self.table.name;
+        for row in self.expected.by_ref() {
+            let wanted: Vec<_> = row.cells.iter().map(|cell| cell.shown(self.dialect)).collect();
+            let subjects = row.owner == Some(self.subject);
+            if wanted == actual {
+                self.same += u64::from(!subjects);
+                return;
+            }
+            if !subjects {
+                let what = differing(self.table, &wanted, actual);
+                report.wrong(format!(
+                    "table {name}: row {:?} of somebody else is not as it was ({what})",
+                    wanted[0]
+                ));
+            }
+            if wanted[0] == actual[0] {
+                return;
+            }
+        }
+        report.wrong(format!(
+            "table {name}: a row nobody put there, id {:?}",
+            actual[0]
+        ));
+    }
 }
 
 fn differing(table: &Table, wanted: &[Option<String>], actual: &[Option<String>]) -> String {

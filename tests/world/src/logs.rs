@@ -294,9 +294,8 @@ mod tests {
             for (file, name) in FILES.iter().enumerate() {
                 assert!(
                     lines.iter().any(|(f, _)| *f == file),
-                    "{} is not in {}",
-                    person.email,
-                    FILES[file]
+                    "{} is not in {name}",
+                    person.email
                 );
             }
             for way in [&person.email, &escaped, &person.user_id] {

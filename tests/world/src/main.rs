@@ -1,6 +1,6 @@
 //! `lethe-world`: makes the world of the demo and the tests, keeps it busy, and audits it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -121,13 +121,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
                 people,
                 ends.unwrap_or_else(|| jiff::Timestamp::now().as_second()),
             )?;
-            let counts = seed::seed(&world, &mut Database::connect(&database).await?).await?;
-            world.write(&out)?;
-            let counts: Vec<String> = counts
-                .iter()
-                .map(|(name, rows)| format!("{rows} {name}"))
-                .collect();
-            eprintln!("{}", counts.join(", "));
+            fill(&world, &database, &out).await?;
         }
         Command::Logs {
             world: path,
@@ -169,28 +163,43 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Audit {
             world,
             database,
-            logs: files,
+            logs,
             answered,
             subject_present,
         } => {
-            let world = World::read(&world)?;
-            let mut report = audit::Report::default();
-            if let Some(url) = database {
-                audit::database(
-                    &world,
-                    &mut Database::connect(&url).await?,
-                    !subject_present,
-                    &mut report,
-                )
-                .await?;
-            }
-            if !files.is_empty() {
-                audit::logs(&world, &files, answered.as_deref(), !subject_present, &mut report)?;
-            }
+            let report = audited(&World::read(&world)?, database, &logs, answered, !subject_present).await?;
             return Ok(print(&report));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn fill(world: &World, database: &str, out: &Path) -> Result<(), Error> {
+    let counts = seed::seed(world, &mut Database::connect(database).await?).await?;
+    world.write(out)?;
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|(name, rows)| format!("{rows} {name}"))
+        .collect();
+    println!("{}", counts.join(", "));
+    Ok(())
+}
+
+async fn audited(
+    world: &World,
+    database: Option<String>,
+    files: &[PathBuf],
+    answered: Option<PathBuf>,
+    gone: bool,
+) -> Result<audit::Report, Error> {
+    let mut report = audit::Report::default();
+    if let Some(url) = database {
+        audit::database(world, &mut Database::connect(&url).await?, gone, &mut report).await?;
+    }
+    if !files.is_empty() {
+        audit::logs(world, files, answered.as_deref(), gone, &mut report)?;
+    }
+    Ok(report)
 }
 
 fn print(report: &audit::Report) -> ExitCode {
