@@ -2,14 +2,36 @@
 //!
 //! The port knows bytes, keys and ids; never time, never what a payload means. What is normal is a value (a stale
 //! epoch); an error says whether the entries are stored.
+//!
+//! Behind the port stand [`MemoryLog`], for tests and simulation, and [`EmbeddedLog`], which keeps one file a stream in a folder of
+//! one machine. What is deliberately not here: Kafka (a crate of its own), clocks, retries, and any look into a value.
+
+mod compaction;
+mod embedded;
+pub mod files;
+mod frame;
+mod generation;
+mod heads;
+mod manifest;
+mod memory;
+mod rewrite;
+mod rules;
+mod writer;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lethe_journal::{Entry, Epoch, Place, Position, Stored, Stream};
 
+pub use compaction::Compaction;
+pub use embedded::{EmbeddedLog, OpenOptions};
+pub use memory::MemoryLog;
+
 /// Most entries of one append: a batch is moved whole, so it has to fit in memory several times.
 pub const APPEND_ENTRIES_MAX: usize = 4_096;
+
+/// Most bytes of keys and values in one append, for the same reason.
+pub const APPEND_BYTES_MAX: usize = 64 << 20;
 
 /// Most entries of one page.
 pub const PAGE_ENTRIES_MAX: usize = 4_096;
@@ -68,8 +90,8 @@ pub struct Page {
     pub next: Position,
     /// The position that the next append will get at the least, when the page was read.
     pub head: Position,
-    /// Whether entries or tombstones before `from` were removed that a reader standing there has not seen: a fold has to start
-    /// from nothing, a queue's reader has to stop and say so.
+    /// Whether entries or tombstones at or after `from` were removed that a reader standing there has not seen: a fold has to
+    /// start from nothing, a queue's reader has to stop and say so. A table read from 0 is a fresh fold and never behind.
     pub fell_behind: bool,
 }
 
@@ -98,6 +120,8 @@ pub trait EventLog: Send + Sync {
 
     /// Reads entries from `from` on, at most `limit` of them and at most [`PAGE_BYTES_MAX`]. In a compacted table older entries of
     /// a key may be missing, the newest never.
+    ///
+    /// Errors: [`Error::Corrupt`] also where `from` is past the head: the log is shorter than a reader has seen.
     async fn read(&self, at: &Place, from: Position, limit: usize) -> Result<Page, Error>;
 
     /// The position that the next append will get at the least.
