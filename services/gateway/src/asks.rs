@@ -1,0 +1,176 @@
+//! What the API takes: bodies of requests. Identifiers of people come in bodies only, never in addresses.
+
+use std::fmt;
+
+use lethe_journal::CloseReason;
+use lethe_terms::{CaseId, CaseState, ErasureGround, Identifier, IdentifierKind, RestrictionGround, Right, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Most identifiers in one request: people have a handful; each costs a round of the walk.
+pub const IDENTIFIERS_MAX: usize = 64;
+
+/// Longest value of an identifier, in bytes: an e-mail address has at most 254, a device id is shorter.
+pub const IDENTIFIER_BYTES_MAX: usize = 1024;
+
+/// Opens a case.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OpenCase {
+    /// The right.
+    pub right: Right,
+    /// The identifiers that the person gave.
+    pub identifiers: Vec<IdentifierAsk>,
+    /// The ground: one of Art. 17(1) for an erasure, of Art. 18(1) for a restriction. Without one: `17-1-a` or `18-1-a`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ground: Option<String>,
+    /// The person's own earlier restriction, which they give up for this erasure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supersedes: Option<CaseId>,
+    /// When the request arrived, where that was earlier than now: the time to answer runs from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_at: Option<Timestamp>,
+}
+
+impl fmt::Debug for OpenCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpenCase({}, {} identifiers)", self.right, self.identifiers.len())
+    }
+}
+
+/// The ground of a case, which belongs to its right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// Why erasure is due.
+    Erasure(ErasureGround),
+    /// Why restriction is due.
+    Restriction(RestrictionGround),
+}
+
+impl Ground {
+    /// The ground that a right has when none is named.
+    pub const fn default_of(right: Right) -> Self {
+        match right {
+            Right::Erasure => Self::Erasure(ErasureGround::NotNecessary),
+            Right::Restriction => Self::Restriction(RestrictionGround::AccuracyContested),
+        }
+    }
+
+    /// Reads the ground of a right.
+    ///
+    /// # Errors
+    /// The known grounds of the right, where the word is none of them.
+    pub fn of(right: Right, word: &str) -> Result<Self, String> {
+        let unknown = |known: &[&str]| format!("a ground of {right}: one of {}", known.join(", "));
+        match right {
+            Right::Erasure => {
+                word.parse().map(Self::Erasure).map_err(|_| unknown(ErasureGround::CODES))
+            }
+            Right::Restriction => {
+                word.parse().map(Self::Restriction).map_err(|_| unknown(RestrictionGround::CODES))
+            }
+        }
+    }
+
+    /// The word on the wire.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Erasure(ground) => ground.code(),
+            Self::Restriction(ground) => ground.code(),
+        }
+    }
+}
+
+impl OpenCase {
+    /// The ground that is named, or the right's default.
+    ///
+    /// # Errors
+    /// The known grounds, where the named one is none of the right's.
+    pub fn checked_ground(&self) -> Result<Ground, String> {
+        self.ground.as_deref().map_or_else(|| Ok(Ground::default_of(self.right)), |word| Ground::of(self.right, word))
+    }
+}
+
+/// One identifier as it is asked for. `Debug` is redacted.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentifierAsk {
+    /// Its kind.
+    pub kind: IdentifierKind,
+    /// Its value, as the person wrote it.
+    pub value: String,
+}
+
+impl fmt::Debug for IdentifierAsk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}(redacted)", self.kind)
+    }
+}
+
+impl From<IdentifierAsk> for Identifier {
+    fn from(ask: IdentifierAsk) -> Self {
+        Self::new(ask.kind, ask.value)
+    }
+}
+
+/// Asks for the lineage of the person behind identifiers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FindLineage {
+    /// The identifiers.
+    pub identifiers: Vec<IdentifierAsk>,
+}
+
+/// Approves a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Approve {
+    /// Digest of the plan that was read, `sha256:<hex>`.
+    pub plan_digest: String,
+}
+
+/// Ends a restriction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lift {
+    /// When the person was told that the restriction ends (GDPR Art. 18(3)).
+    pub notified_at: Timestamp,
+}
+
+/// Closes a case as not completed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Close {
+    /// Why.
+    pub reason: CloseReason,
+}
+
+/// A body without content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// Which cases are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CaseQuery {
+    /// Only cases in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<CaseState>,
+    /// Only cases of this right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub right: Option<Right>,
+    /// The page, as the page before named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<String>,
+    /// Most cases on a page, 1 to 500; 100 where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// Why a case is closed, in words, with the code on the wire.
+pub const CLOSE_REASONS: [(CloseReason, &str, &str); 3] = [
+    (CloseReason::SystemFailed, "system_failed", "a system did not do what it was told"),
+    (CloseReason::SystemUnreachable, "system_unreachable", "a system could not be reached"),
+    (CloseReason::Contradicted, "contradicted", "a system says one thing and shows another"),
+];

@@ -1,0 +1,122 @@
+//! What the gateway asks of whoever runs it. The gateway knows HTTP and pages; the backend knows the log.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lethe_journal::CloseReason;
+use lethe_terms::{CaseId, CommandId, Identifier, Timestamp};
+
+use crate::asks::{CaseQuery, OpenCase};
+use crate::views::{
+    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PlanView, ScanView, SystemView,
+};
+
+/// Why the backend did not do what it was asked. No text of it holds personal data: it may end in a log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// There is no such case, plan, system or certificate.
+    #[error("no such {what}")]
+    NotFound {
+        /// What was looked for, such as `case`.
+        what: &'static str,
+    },
+    /// It does not fit the state of things; nothing was done.
+    #[error("{message}")]
+    Conflict {
+        /// Stable code, with a page in ops/errors.
+        code: String,
+        /// What is in the way and what would fit.
+        message: String,
+    },
+    /// What was asked is malformed; nothing was done.
+    #[error("{message}")]
+    Invalid {
+        /// Stable code, with a page in ops/errors.
+        code: String,
+        /// What is wrong.
+        message: String,
+        /// What was expected.
+        expected: String,
+    },
+    /// It did not happen and may work later.
+    #[error("{message}")]
+    Unavailable {
+        /// Stable code, with a page in ops/errors.
+        code: String,
+        /// What is not there.
+        message: String,
+    },
+    /// Whether it happened is unknown: ask, or repeat with the same `Idempotency-Key`.
+    #[error("{message}")]
+    Unknown {
+        /// Stable code, with a page in ops/errors.
+        code: String,
+        /// What is not known.
+        message: String,
+    },
+}
+
+/// A file that the backend hands out as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Its media type.
+    pub media_type: &'static str,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What the gateway asks. Implemented by the node.
+///
+/// Every command carries a [`CommandId`]: the same id twice MUST have the effect of once and get the same answer. A command is
+/// answered once it is durably on the log; what came of it shows in the case.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// Cases, newest first.
+    async fn cases(&self, query: &CaseQuery) -> Result<CasePage, BackendError>;
+    /// One case.
+    async fn case(&self, id: CaseId) -> Result<CaseView, BackendError>;
+    /// The case as soon as its revision is above `after` (where one is given) and it has ended or waits for a person; at the
+    /// latest when `wait` is over, then as it is.
+    async fn wait_case(&self, id: CaseId, after: Option<u64>, wait: Duration) -> Result<CaseView, BackendError>;
+    /// The newest plan of a case; not found while none is frozen.
+    async fn plan(&self, id: CaseId) -> Result<PlanView, BackendError>;
+
+    /// Opens a case. The ground was checked to belong to the right.
+    async fn open_case(&self, command: CommandId, ask: OpenCase) -> Result<AcceptedView, BackendError>;
+    /// Approves the plan with this digest; a conflict where it is not the one that waits for approval.
+    async fn approve(&self, command: CommandId, id: CaseId, plan_digest: &str) -> Result<AcceptedView, BackendError>;
+    /// The person takes the request back.
+    async fn withdraw(&self, command: CommandId, id: CaseId) -> Result<AcceptedView, BackendError>;
+    /// Ends the restriction of a completed restriction case.
+    async fn lift(&self, command: CommandId, id: CaseId, notified_at: Timestamp) -> Result<AcceptedView, BackendError>;
+    /// Makes a new plan for a case that needs attention.
+    async fn replan(&self, command: CommandId, id: CaseId) -> Result<AcceptedView, BackendError>;
+    /// Closes a case as not completed.
+    async fn close(&self, command: CommandId, id: CaseId, reason: CloseReason) -> Result<AcceptedView, BackendError>;
+
+    /// The lineage of the person behind identifiers, as the person wrote them.
+    async fn lineage(&self, identifiers: Vec<Identifier>) -> Result<LineageView, BackendError>;
+
+    /// All systems, by name.
+    async fn systems(&self) -> Result<Vec<SystemView>, BackendError>;
+    /// Checks that a system can be reached and allows what its manifest says.
+    async fn system_check(&self, name: &str) -> Result<CheckView, BackendError>;
+    /// Starts the scan of a system, unless it runs already.
+    async fn start_scan(&self, name: &str) -> Result<ScanView, BackendError>;
+    /// How far the scan of a system is.
+    async fn scan(&self, name: &str) -> Result<ScanView, BackendError>;
+    /// Runs the conformance suite against a live system, with made-up people only.
+    async fn connector_check(&self, name: &str) -> Result<ConformanceView, BackendError>;
+
+    /// The certificate or statement of a case; not found while there is none.
+    async fn certificate(&self, id: CaseId) -> Result<Document, BackendError>;
+    /// The policy that verifiers of this server's certificates need; to be handed over by another way than the certificate.
+    async fn policy(&self) -> Result<Document, BackendError>;
+
+    /// Whether the server works at all. Quick, no I/O.
+    async fn health(&self) -> HealthView;
+    /// Whether it can take work now.
+    async fn ready(&self) -> HealthView;
+    /// Metrics in Prometheus' text format.
+    async fn metrics(&self) -> String;
+}

@@ -1,0 +1,302 @@
+//! The client of the API, as the command line uses it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lethe_terms::CaseId;
+use reqwest::{Method, StatusCode, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::asks::{Approve, CaseQuery, Close, FindLineage, Lift, Nothing, OpenCase};
+use crate::limits::{CHECK_TIME_MAX, WAIT_MAX};
+use crate::problem::Problem;
+use crate::views::{
+    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, LineageView, PlanView, ScanView, SystemList,
+};
+
+/// Time to reach the server: on one machine it is microseconds, across the world less than a second.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Time for an answer: beyond what the server gives itself, so that its own words arrive.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How often a command is sent at most. Its key makes repeating harmless; more would only hide that the server is gone.
+const SENDS_MAX: u32 = 3;
+
+/// Why the client has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The server said no, or that it does not know.
+    #[error("{}", .0.sentence())]
+    Refused(Box<Problem>),
+    /// Nothing was sent: there is no server at the address.
+    #[error("no server answers at {server}")]
+    NoServer {
+        /// The address, without path.
+        server: String,
+    },
+    /// Something was sent and no answer came.
+    #[error("the server at {server} did not answer: whether it happened is unknown")]
+    NoAnswer {
+        /// The address, without path.
+        server: String,
+    },
+    /// What came is not what this version of the client understands.
+    #[error("the answer of {server} is not one of a Lethe server of this version")]
+    Malformed {
+        /// The address, without path.
+        server: String,
+    },
+    /// What was given to the client is malformed.
+    #[error("malformed {what}: expected {expected}")]
+    Setup {
+        /// What was given.
+        what: &'static str,
+        /// What was expected.
+        expected: &'static str,
+    },
+}
+
+impl ClientError {
+    /// Stable code, with a page in ops/errors.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Refused(problem) => &problem.code,
+            Self::NoServer { .. } => "cli-no-server",
+            Self::NoAnswer { .. } => "cli-no-answer",
+            Self::Malformed { .. } => "cli-malformed-answer",
+            Self::Setup { .. } => "cli-malformed-setup",
+        }
+    }
+
+    /// Whether the answer is no, rather than unknown: the server understood and refused.
+    pub fn is_no(&self) -> bool {
+        match self {
+            Self::Refused(problem) => (400..500).contains(&problem.status) && problem.status != 408 && problem.status != 429,
+            _ => false,
+        }
+    }
+}
+
+/// A client of one server.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    key: Option<String>,
+}
+
+impl Client {
+    /// A client of the server at `server`, such as `http://127.0.0.1:7380`, with the API key and a certificate authority of
+    /// the company's own where there are any.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`] where the address is none, or would send the key in the clear across a network.
+    pub fn new(server: &str, key: Option<String>, authority: Option<&Path>) -> Result<Self, ClientError> {
+        let wrong = ClientError::Setup { what: "server address", expected: "such as http://127.0.0.1:7380 or https://lethe.example" };
+        let Ok(base) = Url::parse(server) else { return Err(wrong) };
+        let is_plain = base.scheme() == "http";
+        if !(is_plain || base.scheme() == "https") || base.host_str().is_none() {
+            return Err(wrong);
+        }
+        let is_local = match base.host() {
+            Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        if is_plain && !is_local && key.is_some() {
+            return Err(ClientError::Setup { what: "server address", expected: "https, for a key must not cross a network in the clear" });
+        }
+        // The first provider of the program stays; that another part of it set one is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIME_MAX)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("lethe/", env!("CARGO_PKG_VERSION")));
+        if let Some(path) = authority {
+            let unusable = || ClientError::Setup { what: "file of certificate authorities", expected: "readable PEM certificates" };
+            let pem = std::fs::read(path).map_err(|_| unusable())?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| unusable())?;
+            builder = builder.tls_certs_merge(certificates);
+        }
+        let http = builder
+            .build()
+            .map_err(|_| ClientError::Setup { what: "TLS of this machine", expected: "readable certificate authorities" })?;
+        Ok(Self { http, base, key })
+    }
+
+    fn server(&self) -> String {
+        self.base.origin().ascii_serialization()
+    }
+
+    fn url(&self, path: &str) -> Result<Url, ClientError> {
+        self.base.join(path).map_err(|_| ClientError::Setup { what: "server address", expected: "an address without a path" })
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder, time: Duration) -> Result<(StatusCode, Vec<u8>), ClientError> {
+        let request = match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        };
+        let failed = |error: reqwest::Error| {
+            let server = self.server();
+            if error.is_connect() { ClientError::NoServer { server } } else { ClientError::NoAnswer { server } }
+        };
+        let response = request.timeout(time).send().await.map_err(failed)?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(failed)?.to_vec();
+        if status.is_success() {
+            return Ok((status, bytes));
+        }
+        match serde_json::from_slice::<Problem>(&bytes) {
+            Ok(problem) => Err(ClientError::Refused(Box::new(problem))),
+            Err(_) => Err(ClientError::Malformed { server: self.server() }),
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(bytes).map_err(|_| ClientError::Malformed { server: self.server() })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, time: Duration) -> Result<T, ClientError> {
+        let (_, bytes) = self.send(self.http.get(self.url(path)?), time).await?;
+        self.read(&bytes)
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize, time: Duration) -> Result<T, ClientError> {
+        let (_, bytes) = self.send(self.http.post(self.url(path)?).json(body), time).await?;
+        self.read(&bytes)
+    }
+
+    /// Sends a command under one key, again where no answer came.
+    async fn command<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let mut key = [0; 16];
+        getrandom::fill(&mut key)
+            .map_err(|_| ClientError::Setup { what: "operating system", expected: "one that gives random bytes" })?;
+        let key = hex::encode(key);
+        let mut sends = 1;
+        loop {
+            let request = self.http.request(Method::POST, self.url(path)?).header("idempotency-key", &key).json(body);
+            match self.send(request, ANSWER_TIME_MAX).await {
+                Err(ClientError::NoAnswer { .. }) if sends < SENDS_MAX => sends += 1,
+                answer => return self.read(&answer?.1),
+            }
+        }
+    }
+
+    /// Cases, newest first.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; so for every call.
+    pub async fn cases(&self, query: &CaseQuery) -> Result<CasePage, ClientError> {
+        let mut url = self.url("/v1/cases")?;
+        {
+            let mut pairs = url.query_pairs_mut();
+            if let Some(state) = query.state {
+                pairs.append_pair("state", state.code());
+            }
+            if let Some(right) = query.right {
+                pairs.append_pair("right", right.code());
+            }
+            if let Some(page) = &query.page {
+                pairs.append_pair("page", page);
+            }
+            if let Some(limit) = query.limit {
+                pairs.append_pair("limit", &limit.to_string());
+            }
+        }
+        let (_, bytes) = self.send(self.http.get(url), ANSWER_TIME_MAX).await?;
+        self.read(&bytes)
+    }
+
+    /// One case.
+    pub async fn case(&self, id: CaseId) -> Result<CaseView, ClientError> {
+        self.get(&format!("/v1/cases/{id}"), ANSWER_TIME_MAX).await
+    }
+
+    /// One case as soon as it has changed since revision `after` and has ended or waits for a person, at the latest when
+    /// `wait` is over; waits longer than the server's are cut to its own.
+    pub async fn wait_case(&self, id: CaseId, after: Option<u64>, wait: Duration) -> Result<CaseView, ClientError> {
+        let wait = wait.min(WAIT_MAX);
+        let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
+        self.get(&format!("/v1/cases/{id}?wait_ms={}{after}", wait.as_millis()), wait + ANSWER_TIME_MAX).await
+    }
+
+    /// The newest plan of a case.
+    pub async fn plan(&self, id: CaseId) -> Result<PlanView, ClientError> {
+        self.get(&format!("/v1/cases/{id}/plan"), ANSWER_TIME_MAX).await
+    }
+
+    /// Opens a case.
+    pub async fn open_case(&self, ask: &OpenCase) -> Result<AcceptedView, ClientError> {
+        self.command("/v1/cases", ask).await
+    }
+
+    /// Approves a plan.
+    pub async fn approve(&self, id: CaseId, plan_digest: String) -> Result<AcceptedView, ClientError> {
+        self.command(&format!("/v1/cases/{id}/approve"), &Approve { plan_digest }).await
+    }
+
+    /// The person takes the request back.
+    pub async fn withdraw(&self, id: CaseId) -> Result<AcceptedView, ClientError> {
+        self.command(&format!("/v1/cases/{id}/withdraw"), &Nothing {}).await
+    }
+
+    /// Ends a restriction.
+    pub async fn lift(&self, id: CaseId, ask: Lift) -> Result<AcceptedView, ClientError> {
+        self.command(&format!("/v1/cases/{id}/lift"), &ask).await
+    }
+
+    /// Makes a new plan.
+    pub async fn replan(&self, id: CaseId) -> Result<AcceptedView, ClientError> {
+        self.command(&format!("/v1/cases/{id}/replan"), &Nothing {}).await
+    }
+
+    /// Closes a case as not completed.
+    pub async fn close(&self, id: CaseId, ask: Close) -> Result<AcceptedView, ClientError> {
+        self.command(&format!("/v1/cases/{id}/close"), &ask).await
+    }
+
+    /// The certificate or statement of a case, as it is.
+    pub async fn certificate(&self, id: CaseId) -> Result<Vec<u8>, ClientError> {
+        let request = self.http.get(self.url(&format!("/v1/cases/{id}/certificate"))?);
+        Ok(self.send(request, ANSWER_TIME_MAX).await?.1)
+    }
+
+    /// The policy for verifiers, as it is.
+    pub async fn policy(&self) -> Result<Vec<u8>, ClientError> {
+        Ok(self.send(self.http.get(self.url("/v1/policy")?), ANSWER_TIME_MAX).await?.1)
+    }
+
+    /// The lineage of a person.
+    pub async fn lineage(&self, ask: &FindLineage) -> Result<LineageView, ClientError> {
+        self.post("/v1/lineage", ask, ANSWER_TIME_MAX).await
+    }
+
+    /// All systems.
+    pub async fn systems(&self) -> Result<SystemList, ClientError> {
+        self.get("/v1/systems", ANSWER_TIME_MAX).await
+    }
+
+    /// Checks a system.
+    pub async fn system_check(&self, name: &str) -> Result<CheckView, ClientError> {
+        self.post(&format!("/v1/systems/{name}/check"), &Nothing {}, CHECK_TIME_MAX).await
+    }
+
+    /// Starts the scan of a system.
+    pub async fn start_scan(&self, name: &str) -> Result<ScanView, ClientError> {
+        self.post(&format!("/v1/systems/{name}/scan"), &Nothing {}, ANSWER_TIME_MAX).await
+    }
+
+    /// How far the scan of a system is.
+    pub async fn scan(&self, name: &str) -> Result<ScanView, ClientError> {
+        self.get(&format!("/v1/systems/{name}/scan"), ANSWER_TIME_MAX).await
+    }
+
+    /// Runs the conformance suite against a live system.
+    pub async fn connector_check(&self, name: &str) -> Result<ConformanceView, ClientError> {
+        self.post(&format!("/v1/systems/{name}/conformance"), &Nothing {}, CHECK_TIME_MAX).await
+    }
+}

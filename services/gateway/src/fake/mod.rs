@@ -1,0 +1,353 @@
+//! A made-up backend for tests and the preview: it holds no log, and what it says is said by this file.
+//!
+//! A case that is opened waits for approval at once; approved it is completed, unless the person's identifier begins with
+//! `stuck`: then its second system contradicts it and the case needs attention.
+
+mod samples;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lethe_journal::CloseReason;
+use lethe_terms::{
+    CaseId, CaseState, CommandId, Identifier, Independence, Observed, Outcome, Right, StepState, Timestamp, Verb,
+};
+use tokio::sync::watch;
+
+use crate::asks::{CaseQuery, OpenCase};
+use crate::backend::{Backend, BackendError, Document};
+use crate::views::{
+    AcceptedView, AttentionView, CaseFlag, CasePage, CaseView, CheckView, ConformanceView, FindingView, HealthView,
+    LineageView, MustResult, MustView, PlanView, ScanState, ScanView, SystemState, SystemView,
+};
+
+/// The made-up backend.
+pub struct Fake {
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    cases: BTreeMap<CaseId, (CaseView, Option<PlanView>)>,
+    commands: BTreeMap<CommandId, AcceptedView>,
+    systems: Vec<SystemView>,
+    stuck: Vec<CaseId>,
+    scans: BTreeMap<String, u64>,
+    executed: u64,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fake {
+    /// Two systems and no case.
+    pub fn new() -> Self {
+        let state = State { systems: samples::systems(), ..State::default() };
+        Self { state: Mutex::new(state), changed: watch::Sender::new(0) }
+    }
+
+    /// Systems in several states, and a case in each state that a case can be in, as of `now`.
+    pub fn with_samples(now: Timestamp) -> Self {
+        let fake = Self::new();
+        fake.locked().systems.extend(samples::more_systems(now));
+        fake.locked().cases = samples::cases(now);
+        fake
+    }
+
+    /// How many commands had an effect.
+    pub fn executed(&self) -> u64 {
+        self.locked().executed
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries a command out once.
+    fn once(
+        &self,
+        command: CommandId,
+        act: impl FnOnce(&mut State) -> Result<CaseId, BackendError>,
+    ) -> Result<AcceptedView, BackendError> {
+        let mut state = self.locked();
+        if let Some(known) = state.commands.get(&command) {
+            return Ok(known.clone());
+        }
+        let case = act(&mut state)?;
+        state.executed += 1;
+        let view = AcceptedView { case, command };
+        state.commands.insert(command, view.clone());
+        if let Some((case, _)) = state.cases.get_mut(&case) {
+            case.revision += 1;
+        }
+        drop(state);
+        self.changed.send_modify(|count| *count += 1);
+        Ok(view)
+    }
+}
+
+fn case_of(state: &mut State, id: CaseId) -> Result<&mut CaseView, BackendError> {
+    state.cases.get_mut(&id).map(|(case, _)| case).ok_or(BackendError::NotFound { what: "case" })
+}
+
+fn conflict(code: &str, message: &str) -> BackendError {
+    BackendError::Conflict { code: code.to_owned(), message: message.to_owned() }
+}
+
+fn is_ready(case: &CaseView, after: Option<u64>) -> bool {
+    after.is_none_or(|after| case.revision > after) && (case.state.is_ended() || case.state.waits_for_person())
+}
+
+fn complete(case: &mut CaseView) {
+    for step in &mut case.steps {
+        step.state = StepState::Verified;
+        step.independence = Some(Independence::SeparateConnection);
+        (step.outcome, step.observed) = match step.verb {
+            Verb::Restrict => (Some(Outcome::Restricted), Some(Observed::Restricted)),
+            Verb::Lift => (Some(Outcome::Lifted), Some(Observed::Present)),
+            _ => (Some(Outcome::Erased), Some(Observed::Absent)),
+        };
+    }
+    if case.right == Right::Restriction {
+        case.flags.push(CaseFlag::Restricted);
+    }
+    case.state = CaseState::Completed;
+    case.certificate = Some(format!("cert-{}", case.id));
+}
+
+fn contradict(case: &mut CaseView) {
+    complete(case);
+    case.flags.clear();
+    case.certificate = None;
+    case.state = CaseState::NeedsAttention;
+    if let Some(step) = case.steps.last_mut() {
+        step.state = StepState::Failed;
+        step.observed = Some(Observed::Present);
+        step.code = Some("conductor-contradicted".to_owned());
+        case.attention.push(AttentionView {
+            system: step.system.clone(),
+            dataset: Some(step.dataset.clone()),
+            code: "conductor-contradicted".to_owned(),
+        });
+    }
+}
+
+#[async_trait]
+impl Backend for Fake {
+    async fn cases(&self, query: &CaseQuery) -> Result<CasePage, BackendError> {
+        let state = self.locked();
+        let mut cases: Vec<CaseView> = state
+            .cases
+            .values()
+            .map(|(case, _)| case.clone())
+            .filter(|case| query.state.is_none_or(|state| case.state == state))
+            .filter(|case| query.right.is_none_or(|right| case.right == right))
+            .collect();
+        cases.sort_by_key(|case| std::cmp::Reverse((case.received_at, case.id)));
+        let start: usize = match &query.page {
+            None => 0,
+            Some(page) => page.parse().map_err(|_| BackendError::Invalid {
+                code: "gateway-malformed".to_owned(),
+                message: "unknown page".to_owned(),
+                expected: "what an earlier page named".to_owned(),
+            })?,
+        };
+        let limit = query.limit.unwrap_or(100) as usize;
+        let next = (cases.len() > start + limit).then(|| (start + limit).to_string());
+        let cases = cases.into_iter().skip(start).take(limit).collect();
+        Ok(CasePage { cases, next, total: state.cases.len() as u64 })
+    }
+
+    async fn case(&self, id: CaseId) -> Result<CaseView, BackendError> {
+        case_of(&mut self.locked(), id).cloned()
+    }
+
+    async fn wait_case(&self, id: CaseId, after: Option<u64>, wait: Duration) -> Result<CaseView, BackendError> {
+        let mut changed = self.changed.subscribe();
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            let case = self.case(id).await?;
+            if is_ready(&case, after) || tokio::time::timeout_at(until, changed.changed()).await.is_err() {
+                return self.case(id).await;
+            }
+        }
+    }
+
+    async fn plan(&self, id: CaseId) -> Result<PlanView, BackendError> {
+        let state = self.locked();
+        state.cases.get(&id).and_then(|(_, plan)| plan.clone()).ok_or(BackendError::NotFound { what: "plan" })
+    }
+
+    async fn open_case(&self, command: CommandId, ask: OpenCase) -> Result<AcceptedView, BackendError> {
+        if ask.identifiers.iter().any(|identifier| identifier.value == "panic") {
+            #[expect(clippy::panic, reason = "stands in for a mistake of ours")]
+            {
+                panic!("{}", ask.identifiers.first().map(|first| first.value.clone()).unwrap_or_default());
+            }
+        }
+        self.once(command, |state| {
+            let mut id = [0; 8];
+            id.copy_from_slice(&command.as_bytes()[..8]);
+            let id = CaseId::from_bytes(id);
+            let (case, plan) = samples::opened(id, ask.right, Timestamp::from_millis(1_795_521_600_000));
+            if ask.identifiers.iter().any(|identifier| identifier.value.starts_with("stuck")) {
+                state.stuck.push(id);
+            }
+            state.cases.insert(id, (case, Some(plan)));
+            Ok(id)
+        })
+    }
+
+    async fn approve(&self, command: CommandId, id: CaseId, plan_digest: &str) -> Result<AcceptedView, BackendError> {
+        self.once(command, |state| {
+            let is_stuck = state.stuck.contains(&id);
+            let case = case_of(state, id)?;
+            if case.state != CaseState::AwaitingApproval {
+                return Err(conflict("casework-not-awaiting-approval", "the case does not wait for approval"));
+            }
+            if case.plan_digest.as_deref() != Some(plan_digest) {
+                return Err(conflict("casework-other-plan", "the case has another plan now; read it before approving"));
+            }
+            if is_stuck { contradict(case) } else { complete(case) }
+            Ok(id)
+        })
+    }
+
+    async fn withdraw(&self, command: CommandId, id: CaseId) -> Result<AcceptedView, BackendError> {
+        self.once(command, |state| {
+            let case = case_of(state, id)?;
+            if case.state.is_ended() {
+                return Err(conflict("casework-ended", "the case has ended"));
+            }
+            case.state = CaseState::Withdrawn;
+            Ok(id)
+        })
+    }
+
+    async fn lift(&self, command: CommandId, id: CaseId, _: Timestamp) -> Result<AcceptedView, BackendError> {
+        self.once(command, |state| {
+            let case = case_of(state, id)?;
+            if !case.flags.contains(&CaseFlag::Restricted) {
+                return Err(conflict("casework-not-restricted", "no restriction of this case is in force"));
+            }
+            case.flags.retain(|flag| *flag != CaseFlag::Restricted);
+            Ok(id)
+        })
+    }
+
+    async fn replan(&self, command: CommandId, id: CaseId) -> Result<AcceptedView, BackendError> {
+        self.once(command, |state| {
+            let case = case_of(state, id)?;
+            if case.state != CaseState::NeedsAttention {
+                return Err(conflict("casework-no-attention-needed", "the case does not need attention"));
+            }
+            case.state = CaseState::AwaitingApproval;
+            case.attention.clear();
+            Ok(id)
+        })
+    }
+
+    async fn close(&self, command: CommandId, id: CaseId, _: CloseReason) -> Result<AcceptedView, BackendError> {
+        self.once(command, |state| {
+            let case = case_of(state, id)?;
+            if case.state != CaseState::NeedsAttention {
+                return Err(conflict("casework-no-attention-needed", "the case does not need attention"));
+            }
+            case.state = CaseState::NotCompleted;
+            case.certificate = Some(format!("statement-{id}"));
+            Ok(id)
+        })
+    }
+
+    async fn lineage(&self, identifiers: Vec<Identifier>) -> Result<LineageView, BackendError> {
+        if identifiers.iter().any(|identifier| identifier.value.starts_with("nobody")) {
+            return Ok(LineageView { complete: true, ..LineageView::default() });
+        }
+        Ok(samples::lineage())
+    }
+
+    async fn systems(&self) -> Result<Vec<SystemView>, BackendError> {
+        Ok(self.locked().systems.clone())
+    }
+
+    async fn system_check(&self, name: &str) -> Result<CheckView, BackendError> {
+        let system = self.locked().systems.iter().find(|system| system.name == name).cloned();
+        let system = system.ok_or(BackendError::NotFound { what: "system" })?;
+        let ok = system.state != SystemState::Unreachable;
+        let detail = if ok { "" } else { "connection refused; expected a server at the configured address" };
+        let findings = vec![FindingView { what: "connection".to_owned(), ok, detail: detail.to_owned() }];
+        Ok(CheckView { system: name.to_owned(), ok, findings })
+    }
+
+    async fn start_scan(&self, name: &str) -> Result<ScanView, BackendError> {
+        if !self.locked().systems.iter().any(|system| system.name == name) {
+            return Err(BackendError::NotFound { what: "system" });
+        }
+        self.locked().scans.insert(name.to_owned(), 0);
+        self.scan(name).await
+    }
+
+    async fn scan(&self, name: &str) -> Result<ScanView, BackendError> {
+        let mut state = self.locked();
+        let done = state.scans.get_mut(name).ok_or(BackendError::NotFound { what: "scan" })?;
+        let view = ScanView {
+            system: name.to_owned(),
+            state: if *done < 3000 { ScanState::Running } else { ScanState::Finished },
+            done: *done,
+            total: Some(3000),
+            unit: "rows".to_owned(),
+            records: *done / 2,
+            quarantined: 0,
+            code: None,
+        };
+        *done = (*done + 1500).min(3000);
+        Ok(view)
+    }
+
+    async fn connector_check(&self, name: &str) -> Result<ConformanceView, BackendError> {
+        let check = self.system_check(name).await?;
+        let must = |number: &str, must: &str, result| MustView {
+            number: number.to_owned(),
+            must: must.to_owned(),
+            result,
+            detail: String::new(),
+        };
+        let second = if check.ok { MustResult::Kept } else { MustResult::Broken };
+        Ok(ConformanceView {
+            system: name.to_owned(),
+            ok: check.ok,
+            musts: vec![
+                must("1", "the manifest is answered without I/O", MustResult::Kept),
+                must("2", "the same instruction twice gets the same receipt", second),
+            ],
+        })
+    }
+
+    async fn certificate(&self, id: CaseId) -> Result<Document, BackendError> {
+        let case = self.case(id).await?;
+        let certificate = case.certificate.ok_or(BackendError::NotFound { what: "certificate" })?;
+        Ok(Document { media_type: "application/json", bytes: format!("{{\"id\":\"{certificate}\"}}").into_bytes() })
+    }
+
+    async fn policy(&self) -> Result<Document, BackendError> {
+        Ok(Document { media_type: "application/json", bytes: b"{\"policy\":1}".to_vec() })
+    }
+
+    async fn health(&self) -> HealthView {
+        HealthView { ok: true, parts: Vec::new() }
+    }
+
+    async fn ready(&self) -> HealthView {
+        HealthView { ok: true, parts: Vec::new() }
+    }
+
+    async fn metrics(&self) -> String {
+        "# TYPE lethe_cases gauge\nlethe_cases 1".to_owned()
+    }
+}

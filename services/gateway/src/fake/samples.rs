@@ -1,0 +1,301 @@
+//! What the made-up backend shows.
+
+use std::collections::BTreeMap;
+
+use lethe_terms::{
+    CaseId, CaseState, DataCategory, FailureClass, IdentifierKind, Independence, Observed, Outcome, Right, StepState,
+    Timestamp, Verb,
+};
+
+use super::{complete, contradict};
+use crate::views::{
+    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, LineageEdge, LineageHow,
+    LineageNode, LineageRecord, LineageView, LineageWhat, PathView, PlanStepView, PlanView, RemarkView, StepView,
+    SystemState, SystemView,
+};
+
+const DAY: i64 = 86_400_000;
+
+/// System, dataset, records, what comes before, ways.
+type Row = (&'static str, &'static str, u64, &'static [u32], &'static [&'static [IdentifierKind]]);
+
+const EMAIL: &[IdentifierKind] = &[IdentifierKind::Email];
+const ACCOUNT: &[IdentifierKind] = &[IdentifierKind::Email, IdentifierKind::UserId];
+const COOKIE: &[IdentifierKind] = &[IdentifierKind::Email, IdentifierKind::UserId, IdentifierKind::CookieId];
+
+const ROWS: [Row; 7] = [
+    ("shop", "payments", 4, &[], &[ACCOUNT]),
+    ("shop", "orders", 4, &[0], &[ACCOUNT]),
+    ("shop", "addresses", 2, &[], &[ACCOUNT]),
+    ("shop", "accounts", 1, &[1, 2, 5], &[EMAIL]),
+    ("website", "access_log", 214, &[], &[ACCOUNT, COOKIE]),
+    ("helpdesk", "conversations", 3, &[], &[EMAIL]),
+    ("helpdesk", "attachments_with_a_rather_long_name", 5, &[5], &[EMAIL]),
+];
+
+fn plan(id: CaseId, right: Right, at: Timestamp) -> PlanView {
+    let verb = if right == Right::Erasure { Verb::Erase } else { Verb::Restrict };
+    let steps = (0..)
+        .zip(ROWS)
+        .map(|(step, (system, dataset, records, after, ways))| PlanStepView {
+            step,
+            system: system.to_owned(),
+            dataset: dataset.to_owned(),
+            verb,
+            records,
+            after: after.to_vec(),
+            categories: vec![DataCategory::Purchase],
+            reached: split(records, ways),
+            lead_ms: 0,
+            settle_ms: 0,
+        })
+        .collect();
+    let digit = if right == Right::Erasure { "e" } else { "7" };
+    PlanView {
+        case: id,
+        right,
+        number: 1,
+        digest: format!("sha256:{}", digit.repeat(64)),
+        frozen_at: at,
+        ledger_index: Some(17),
+        steps,
+        exceptions: vec![ExceptionView {
+            system: "shop".to_owned(),
+            dataset: "invoices".to_owned(),
+            norm: "17-3-b".to_owned(),
+            until: at.plus_millis(2_900 * DAY),
+        }],
+        remarks: vec![RemarkView {
+            code: "quarantine_may_hide".to_owned(),
+            fatal: false,
+            system: "website".to_owned(),
+            dataset: None,
+            detail: vec!["12 lines".to_owned()],
+        }],
+    }
+}
+
+fn split(records: u64, ways: &[&[IdentifierKind]]) -> Vec<PathView> {
+    let share = records / ways.len().max(1) as u64;
+    ways.iter()
+        .enumerate()
+        .map(|(number, path)| PathView {
+            path: path.to_vec(),
+            records: if number == 0 { records - share * (ways.len() as u64 - 1) } else { share },
+        })
+        .collect()
+}
+
+/// A case that waits for approval, and its plan.
+pub(super) fn opened(id: CaseId, right: Right, at: Timestamp) -> (CaseView, PlanView) {
+    let plan = plan(id, right, at);
+    let steps = plan
+        .steps
+        .iter()
+        .map(|step| StepView {
+            step: step.step,
+            system: step.system.clone(),
+            dataset: step.dataset.clone(),
+            verb: step.verb,
+            state: StepState::Planned,
+            outcome: None,
+            records: step.records,
+            observed: None,
+            independence: None,
+            failure: None,
+            code: None,
+            blocked_by: None,
+        })
+        .collect();
+    let case = CaseView {
+        id,
+        right,
+        state: CaseState::AwaitingApproval,
+        due: at.plus_millis(30 * DAY),
+        plan_digest: Some(plan.digest.clone()),
+        steps,
+        certificate: None,
+        received_at: at,
+        ground: Some(if right == Right::Erasure { "17-1-a" } else { "18-1-a" }.to_owned()),
+        supersedes: None,
+        flags: Vec::new(),
+        attention: Vec::new(),
+        remarks: plan.remarks.clone(),
+        gap: Some(1),
+        revision: 5,
+    };
+    (case, plan)
+}
+
+fn midway(case: &mut CaseView) {
+    let states = [
+        (StepState::Verified, Some(Outcome::Erased)),
+        (StepState::Reported, Some(Outcome::Erased)),
+        (StepState::InProgress, None),
+        (StepState::Blocked, None),
+        (StepState::Dispatched, None),
+        (StepState::Overdue, None),
+        (StepState::Planned, None),
+    ];
+    for (step, (state, outcome)) in case.steps.iter_mut().zip(states) {
+        step.state = state;
+        step.outcome = outcome;
+        if state == StepState::Verified {
+            step.observed = Some(Observed::Absent);
+            step.independence = Some(Independence::SeparateCredential);
+        }
+        if state == StepState::Blocked {
+            step.blocked_by = Some(BlockedBy::Dependency);
+        }
+    }
+}
+
+/// A case in each state.
+pub(super) fn cases(now: Timestamp) -> BTreeMap<CaseId, (CaseView, Option<PlanView>)> {
+    (0_u8..)
+        .zip(CaseState::ALL)
+        .map(|(number, state)| {
+            let id = CaseId::from_bytes([0x5a, 0x10 + number, 7, number, 0xc0, 0xff, 0xee, number]);
+            let right = if number % 3 == 1 { Right::Restriction } else { Right::Erasure };
+            let at = now.plus_millis(-DAY * (i64::from(number) * 3 + 1));
+            let (mut case, plan) = opened(id, right, at);
+            let has_plan = !matches!(
+                state,
+                CaseState::Received | CaseState::IdentityPending | CaseState::Accepted | CaseState::Refused
+            );
+            match state {
+                CaseState::Acting | CaseState::Observing => midway(&mut case),
+                CaseState::NeedsAttention => {
+                    contradict(&mut case);
+                    case.attention.push(AttentionView {
+                        system: "website".to_owned(),
+                        dataset: None,
+                        code: "connector-unreachable".to_owned(),
+                    });
+                }
+                CaseState::Completed | CaseState::CompletedWithExceptions => complete(&mut case),
+                CaseState::NotCompleted => {
+                    contradict(&mut case);
+                    case.attention.clear();
+                    case.certificate = Some(format!("statement-{id}"));
+                    if let Some(step) = case.steps.last_mut() {
+                        step.failure = Some(FailureClass::Final);
+                    }
+                }
+                _ => {}
+            }
+            if *state == CaseState::Observing {
+                case.flags.push(CaseFlag::Extended);
+            }
+            case.state = *state;
+            if !has_plan {
+                case.plan_digest = None;
+                case.steps.clear();
+                case.remarks.clear();
+                case.gap = None;
+            }
+            (id, (case, has_plan.then_some(plan)))
+        })
+        .collect()
+}
+
+fn system(name: &str, kind: &str, state: SystemState, datasets: &[(&str, &str, u64)]) -> SystemView {
+    SystemView {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        state,
+        datasets: datasets
+            .iter()
+            .map(|(name, unit, records)| DatasetView {
+                name: (*name).to_owned(),
+                unit: (*unit).to_owned(),
+                verbs: vec![Verb::Locate, Verb::Erase, Verb::Restrict, Verb::Lift, Verb::Observe],
+                categories: vec![DataCategory::EmailAddress],
+                records: Some(*records),
+            })
+            .collect(),
+        last_feed_at: None,
+        lag_ms: Some(0),
+        quarantined: 0,
+        findings: Vec::new(),
+    }
+}
+
+/// Two systems that are up.
+pub(super) fn systems() -> Vec<SystemView> {
+    vec![
+        system(
+            "shop",
+            "sql",
+            SystemState::Up,
+            &[
+                ("accounts", "an account", 2_000),
+                ("addresses", "an address", 3_412),
+                ("orders", "an order with its items", 9_120),
+                ("payments", "a payment", 9_007),
+            ],
+        ),
+        system("website", "weblog", SystemState::Up, &[("access_log", "a log's lines of one set of identifiers", 48_213)]),
+    ]
+}
+
+/// Systems in other states.
+pub(super) fn more_systems(now: Timestamp) -> Vec<SystemView> {
+    let mut helpdesk = system("helpdesk", "sql", SystemState::Unreachable, &[("conversations", "a conversation", 812)]);
+    helpdesk.last_feed_at = Some(now.plus_millis(-3 * 3_600_000));
+    helpdesk.lag_ms = Some(3 * 3_600_000);
+    helpdesk.quarantined = 12;
+    helpdesk.findings = vec![FindingView {
+        what: "connection".to_owned(),
+        ok: false,
+        detail: "refused; expected a server at the configured address".to_owned(),
+    }];
+    let mut archive = system("archive", "sql", SystemState::Scanning, &[("letters", "a letter", 120)]);
+    archive.last_feed_at = Some(now.plus_millis(-2_000));
+    vec![helpdesk, archive]
+}
+
+/// A person's lineage.
+pub(super) fn lineage() -> LineageView {
+    let mut view = LineageView { complete: true, candidates_behind_shared: 7, ..LineageView::default() };
+    let identifier = |id: &str, kind: IdentifierKind, given: bool| LineageNode {
+        id: id.to_owned(),
+        what: LineageWhat::Identifier { kind, strength: kind.strength(), given },
+    };
+    view.nodes = vec![
+        identifier("email", IdentifierKind::Email, true),
+        identifier("account", IdentifierKind::UserId, false),
+        identifier("cookie 1", IdentifierKind::CookieId, false),
+        identifier("cookie 2", IdentifierKind::CookieId, false),
+        identifier("phone", IdentifierKind::Phone, false),
+        identifier("office", IdentifierKind::Ip, false),
+    ];
+    let records: [(&str, &str, u64, &[&str], &[IdentifierKind]); 9] = [
+        ("shop", "accounts", 1, &["email", "account", "phone"], EMAIL),
+        ("helpdesk", "conversations", 3, &["email"], EMAIL),
+        ("shop", "orders", 4, &["account"], ACCOUNT),
+        ("shop", "payments", 4, &["account"], ACCOUNT),
+        ("shop", "addresses", 2, &["account"], ACCOUNT),
+        ("website", "access_log", 120, &["account", "cookie 1", "office"], ACCOUNT),
+        ("website", "access_log", 94, &["account", "cookie 2", "office"], ACCOUNT),
+        ("website", "access_log", 31, &["cookie 1", "office"], COOKIE),
+        ("website", "access_log", 17, &["cookie 2", "office"], COOKIE),
+    ];
+    for (number, (system, dataset, count, by, path)) in records.into_iter().enumerate() {
+        let id = format!("record {number}");
+        for end in by {
+            let edge = LineageEdge { from: (*end).to_owned(), to: id.clone(), how: LineageHow::Identifies };
+            view.edges.push(edge);
+        }
+        view.records.push(LineageRecord {
+            system: system.to_owned(),
+            dataset: dataset.to_owned(),
+            count,
+            path: path.to_vec(),
+            link: (path.len() > 1).then(|| format!("link-{number}")),
+        });
+        let what = LineageWhat::Record { system: system.to_owned(), dataset: dataset.to_owned(), count };
+        view.nodes.push(LineageNode { id, what });
+    }
+    view
+}

@@ -1,0 +1,246 @@
+//! One case: what it waits for, what is done, the plan and the person's lineage as pictures.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use lethe_terms::{StepState, Timestamp};
+use maud::{Markup, html};
+
+use super::{badge, deadline, framed, moment, now, page, problem};
+use crate::api::within;
+use crate::asks::CLOSE_REASONS;
+use crate::body::CaseOf;
+use crate::context::{Caller, Shared};
+use crate::limits::ANSWER_TIME_MAX;
+use crate::picture::{lineage_of_plan, lineage_picture, plan_picture};
+use crate::problem::Problem;
+use crate::views::{CaseView, PlanView, RemarkView, StepView};
+use crate::words::{self, Move};
+
+pub(crate) async fn show(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    id: Result<CaseOf, Problem>,
+) -> Response {
+    let CaseOf(id) = match id {
+        Ok(id) => id,
+        Err(error) => return problem(&error),
+    };
+    let case = match within(ANSWER_TIME_MAX, shared.backend.case(id)).await {
+        Ok(case) => case,
+        Err(error) => return problem(&error),
+    };
+    let plan = match within(ANSWER_TIME_MAX, shared.backend.plan(id)).await {
+        Ok(plan) => Some(plan),
+        Err(error) if error.status == 404 => None,
+        Err(error) => return problem(&error),
+    };
+    let title = format!("{} {id}", words::right(case.right));
+    page(&title, Some(&caller), true, &content(&case, plan.as_ref())).into_response()
+}
+
+fn content(case: &CaseView, plan: Option<&PlanView>) -> Markup {
+    let now = now();
+    html! {
+        div data-live="head" { (head(case, now)) }
+        div data-live="moves" { (moves(case, plan)) }
+        div data-live="steps" { (steps(case)) }
+        @if let Some(plan) = plan {
+            section aria-labelledby="plan" data-live="plan" {
+                h2 id="plan" { "The plan" }
+                (framed(&plan_picture(case, plan)))
+                (remarks(&plan.remarks))
+            }
+            section aria-labelledby="lineage" data-live="lineage" {
+                h2 id="lineage" { "Why these records" }
+                p.note { "How what the person gave led to each record when the plan was made."
+                    @if let Some(gap) = case.gap { " " (gap_words(gap)) } }
+                (framed(&lineage_picture(&lineage_of_plan(plan))))
+                (ways(plan))
+            }
+        }
+    }
+}
+
+fn gap_words(gap: u64) -> String {
+    if gap == 0 {
+        "Asking the systems found nothing that lineage did not know.".to_owned()
+    } else {
+        format!("Asking the systems found {} that lineage did not know.", words::counted(gap, "record"))
+    }
+}
+
+fn head(case: &CaseView, now: Timestamp) -> Markup {
+    let ended = case.state.is_ended();
+    html! {
+        div.casehead {
+            p.crumb { a href="/" { "Cases" } " / " code { (case.id) } }
+            h1 { (words::right(case.right)) " " (badge(words::case_tone(case.state), words::case_state(case.state))) }
+            p.facts {
+                @if let Some(ground) = &case.ground { span { "Ground: Art. " (ground) } }
+                @if let Some(other) = &case.supersedes { span { "Supersedes " a href={ "/cases/" (other) } { (other) } } }
+                @for flag in &case.flags { span.flag { (words::flag(*flag)) } }
+            }
+            (deadline(case.received_at, case.due, now, ended))
+            p.due { span { "received " (moment(case.received_at, now)) } span { "answer due " (moment(case.due, now)) ", " (words::day(case.due)) } }
+        }
+        @if !case.attention.is_empty() {
+            section.alarm role="alert" {
+                h2 { "A person has to look at this" }
+                ul {
+                    @for attention in &case.attention {
+                        li { strong { (attention.system) @if let Some(dataset) = &attention.dataset { " / " (dataset) } }
+                            " " code { (attention.code) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn moves(case: &CaseView, plan: Option<&PlanView>) -> Markup {
+    let moves = words::moves(case);
+    if moves.is_empty() && case.certificate.is_none() {
+        return html! {};
+    }
+    html! {
+        section.moves aria-label="What can be done" {
+            @if let Some(certificate) = &case.certificate {
+                div.card.done {
+                    h2 { @if case.state == lethe_terms::CaseState::NotCompleted { "Signed statement" } @else { "Certificate" } }
+                    p { code { (certificate) } }
+                    p { a.button href={ "/cases/" (case.id) "/certificate" } { "Download" } " "
+                        a.button.plain href="/policy" { "Policy for verifiers" } }
+                    p.note { "Anybody can check it offline: " code { "lethe verify FILE --policy POLICY" } }
+                }
+            }
+            @for item in &moves { (one_move(case, plan, *item)) }
+        }
+    }
+}
+
+fn one_move(case: &CaseView, plan: Option<&PlanView>, item: Move) -> Markup {
+    let form = |name: &str, class: &str, inner: Markup| {
+        html! {
+            form class={ "card " (class) } method="post" action={ "/cases/" (case.id) "/" (name) } {
+                input type="hidden" name="revision" value=(case.revision);
+                (inner)
+            }
+        }
+    };
+    let approve = || {
+        let digest = case.plan_digest.clone().unwrap_or_default();
+        let fatal = case.remarks.iter().any(|remark| remark.fatal);
+        html! {
+            h2 { "Approve this plan" }
+            p { "Approving sends " (words::counted(case.steps.len() as u64, "step")) " to the systems. What is erased cannot be brought back." }
+            @if fatal { p.finding { "A remark says that data would be left behind." } }
+            @if let Some(plan) = plan { @if plan.ledger_index.is_none() { p.note { "The plan is not in the ledger yet." } } }
+            p.digest { code { (digest) } }
+            input type="hidden" name="plan_digest" value=(digest);
+            button.main { "Approve" }
+        }
+    };
+    match item {
+        Move::Approve => form("approve", "first", approve()),
+        Move::Withdraw => form("withdraw", "", html! {
+            h2 { "Withdraw" }
+            p { "The person takes the request back. Nothing has been erased." }
+            button { "Withdraw the case" }
+        }),
+        Move::Lift => form("lift", "", html! {
+            h2 { "Lift the restriction" }
+            p { "The person must be told before (Art. 18(3))." }
+            label { "Told at, in UTC" input type="datetime-local" name="notified_at" required; }
+            button { "Lift" }
+        }),
+        Move::Replan => form("replan", "first", html! {
+            h2 { "Plan again" }
+            p { "Looks at the systems as they are now and makes a new plan for approval." }
+            button.main { "Make a new plan" }
+        }),
+        Move::Close => form("close", "", html! {
+            h2 { "Close as not completed" }
+            p { "Ends the case with a signed statement of what was not done." }
+            label { "Reason" select name="reason" required {
+                @for (_, code, text) in CLOSE_REASONS { option value=(code) { (text) } }
+            } }
+            button.grave { "Close the case" }
+        }),
+    }
+}
+
+fn steps(case: &CaseView) -> Markup {
+    if case.steps.is_empty() {
+        return html! { p.empty { "The plan is being made: systems are asked what they hold." } };
+    }
+    let verified = case.steps.iter().filter(|step| step.state == StepState::Verified).count();
+    html! {
+        section aria-labelledby="steps" {
+            h2 id="steps" { "Steps" small { (verified) " of " (case.steps.len()) " seen to be done" } }
+            table.list {
+                thead { tr { th { "System" } th { "Dataset" } th { "Verb" } th { "Records" } th { "State" } th { "Observation" } } }
+                tbody { @for step in &case.steps { (step_row(step)) } }
+            }
+        }
+    }
+}
+
+fn step_row(step: &StepView) -> Markup {
+    html! {
+        tr {
+            td data-label="System" { (step.system) }
+            td data-label="Dataset" { (step.dataset) }
+            td data-label="Verb" { (words::verb(step.verb)) }
+            td.number data-label="Records" { (words::grouped(step.records)) }
+            td data-label="State" {
+                (badge(words::step_tone(step.state), &words::step_state(step)))
+                @if let Some(code) = &step.code { " " code { (code) } }
+            }
+            td data-label="Observation" {
+                @match (step.observed, step.independence) {
+                    (Some(observed), Some(how)) => { (observed.code().replace('_', " ")) small { " by " (how.code().replace('_', " ")) } }
+                    (Some(observed), None) => (observed.code().replace('_', " ")),
+                    _ => "not yet",
+                }
+            }
+        }
+    }
+}
+
+fn remarks(remarks: &[RemarkView]) -> Markup {
+    html! {
+        @if !remarks.is_empty() {
+            ul.remarks {
+                @for remark in remarks {
+                    li class=(if remark.fatal { "fatal" } else { "" }) {
+                        code { (remark.code) } " " strong { (remark.system) @if let Some(dataset) = &remark.dataset { " / " (dataset) } }
+                        @if !remark.detail.is_empty() { " " (remark.detail.join(", ")) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The same as the picture, as a list.
+fn ways(plan: &PlanView) -> Markup {
+    html! {
+        details id="ways" {
+            summary { "As a list" }
+            table.list {
+                thead { tr { th { "System" } th { "Dataset" } th { "Reached by" } th { "Records" } } }
+                tbody {
+                    @for step in &plan.steps { @for way in &step.reached {
+                        tr {
+                            td data-label="System" { (step.system) }
+                            td data-label="Dataset" { (step.dataset) }
+                            td data-label="Reached by" { (words::path(&way.path)) }
+                            td.number data-label="Records" { (words::grouped(way.records)) }
+                        }
+                    } }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The dashboard: pages made on the server, readable without scripts; a small one of ours keeps them current.
+
+mod case;
+mod forms;
+mod lineage;
+mod login;
+mod overview;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::http::header;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use lethe_terms::Timestamp;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use crate::context::{Caller, Shared};
+use crate::picture::{Mark, Picture, draw};
+use crate::problem::Problem;
+use crate::words::{self, Tone};
+
+/// The routes of the dashboard.
+pub(crate) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/", get(overview::show))
+        .route("/cases", post(forms::open_case))
+        .route("/cases/{id}", get(case::show))
+        .route("/cases/{id}/approve", post(forms::approve))
+        .route("/cases/{id}/withdraw", post(forms::withdraw))
+        .route("/cases/{id}/lift", post(forms::lift))
+        .route("/cases/{id}/replan", post(forms::replan))
+        .route("/cases/{id}/close", post(forms::close))
+        .route("/cases/{id}/certificate", get(forms::certificate))
+        .route("/policy", get(forms::policy))
+        .route("/lineage", get(lineage::ask).post(lineage::show))
+        .route("/login", get(login::ask).post(login::enter))
+        .route("/logout", post(login::leave))
+        .route("/assets/lethe.css", get(async || asset("text/css; charset=utf-8", STYLE)))
+        .route("/assets/live.js", get(async || asset("text/javascript; charset=utf-8", SCRIPT)))
+        .route("/assets/lethe.svg", get(async || asset("image/svg+xml", ICON)))
+}
+
+const STYLE: &str = concat!(
+    include_str!("../assets/theme.css"),
+    include_str!("../assets/picture.css"),
+    include_str!("../assets/lethe.css")
+);
+const SCRIPT: &str = include_str!("../assets/live.js");
+const ICON: &str = include_str!("../assets/lethe.svg");
+
+fn asset(media_type: &'static str, text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, "max-age=300")], text).into_response()
+}
+
+/// The moment of the page. Only for texts such as "in 12 days": nothing is decided by it.
+fn now() -> Timestamp {
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+}
+
+/// A page with its frame. `live` says whether it changes by itself.
+fn page(title: &str, caller: Option<&Caller>, live: bool, content: &Markup) -> Html<String> {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="robots" content="noindex";
+                title { (title) " · Lethe" }
+                link rel="stylesheet" href="/assets/lethe.css";
+                link rel="icon" type="image/svg+xml" href="/assets/lethe.svg";
+                @if live {
+                    noscript { meta http-equiv="refresh" content="10"; }
+                    script src="/assets/live.js" defer {}
+                }
+            }
+            body {
+                a.skip href="#content" { "To the content" }
+                header.top {
+                    a.brand href="/" { (PreEscaped(ICON)) span { "Lethe" } }
+                    @if let Some(caller) = caller {
+                        nav aria-label="Pages" {
+                            a href="/" { "Cases and systems" }
+                            a href="/lineage" { "Look up a person" }
+                        }
+                        @if let Caller::Known(name) = caller {
+                            form.leave method="post" action="/logout" { span { (name) } button.plain { "Log out" } }
+                        }
+                    }
+                }
+                main id="content" { (content) }
+                footer {
+                    "Shown from the log, in UTC. Personal identifiers are shown by kind, never by value."
+                }
+            }
+        }
+    };
+    Html(page.into_string())
+}
+
+/// A problem as a page.
+pub(crate) fn problem(problem: &Problem) -> Response {
+    let content = html! {
+        section.card.problem {
+            h1 { "That did not work" }
+            p { (problem.title) "." }
+            dl {
+                @if let Some(place) = &problem.place { dt { "Where" } dd { (place) } }
+                @if let Some(expected) = &problem.expected { dt { "Expected" } dd { (expected) } }
+                dt { "Code" } dd { code { (problem.code) } }
+            }
+            p { a href="/" { "Back to cases and systems" } }
+        }
+    };
+    (problem.status_code(), page("That did not work", None, false, &content)).into_response()
+}
+
+/// A state: mark, then words.
+fn badge(tone: Tone, text: &str) -> Markup {
+    html! { span class={ "badge " (tone.name()) } { (Mark::of(tone).draw(0.0, 0.0)) (text) } }
+}
+
+/// A moment, with the whole of it on demand.
+fn moment(at: Timestamp, now: Timestamp) -> Markup {
+    html! { time datetime=(at) title=(words::minute(at)) { (words::distance(at, now)) } }
+}
+
+/// A picture that scrolls sideways where it is wider than the page; reachable by keyboard.
+fn framed(picture: &Picture) -> Markup {
+    html! { div.frame tabindex="0" role="group" aria-label=(picture.title) { (draw(picture, false)) } }
+}
+
+/// The time to answer as a bar: how much of it is gone.
+fn deadline(received: Timestamp, due: Timestamp, now: Timestamp, ended: bool) -> Markup {
+    let whole = due.since(received).max(1);
+    let gone = now.since(received).clamp(0, whole);
+    let width = gone as f64 / whole as f64 * 1000.0;
+    let class = if ended {
+        "quiet"
+    } else if now >= due {
+        "bad"
+    } else if width > 750.0 {
+        "waiting"
+    } else {
+        "good"
+    };
+    html! {
+        svg class={ "deadline " (class) } viewBox="0 0 1000 10" preserveAspectRatio="none" aria-hidden="true" {
+            rect.track width="1000" height="10" {}
+            rect.gone width=(format!("{width:.0}")) height="10" {}
+        }
+    }
+}

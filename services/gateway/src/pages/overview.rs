@@ -1,0 +1,172 @@
+//! The first page: what waits for a person, all cases, all systems.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use lethe_terms::Timestamp;
+use maud::{Markup, html};
+
+use super::{badge, deadline, lineage, moment, now, page, problem};
+use crate::asks::CaseQuery;
+use crate::context::{Caller, Shared};
+use crate::limits::{ANSWER_TIME_MAX, PAGE_CASES};
+use crate::views::{CasePage, CaseView, SystemView};
+use crate::words;
+
+pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Response {
+    let query = CaseQuery { limit: Some(PAGE_CASES), ..CaseQuery::default() };
+    let asked = async {
+        let cases = crate::api::within(ANSWER_TIME_MAX, shared.backend.cases(&query)).await?;
+        let systems = crate::api::within(ANSWER_TIME_MAX, shared.backend.systems()).await?;
+        Ok((cases, systems))
+    };
+    match asked.await {
+        Ok((cases, systems)) => page("Cases and systems", Some(&caller), true, &content(&cases, &systems)).into_response(),
+        Err(error) => problem(&error),
+    }
+}
+
+fn content(cases: &CasePage, systems: &[SystemView]) -> Markup {
+    let now = now();
+    let waiting: Vec<&CaseView> = cases.cases.iter().filter(|case| case.state.waits_for_person()).collect();
+    html! {
+        h1.unseen { "Cases and systems" }
+        div data-live="figures" { (figures(cases, systems, now)) }
+        div data-live="waiting" {
+            @if !waiting.is_empty() {
+                section aria-labelledby="waiting" {
+                    h2 id="waiting" { "Waiting for you" }
+                    div.tiles { @for case in waiting { (tile(case, now)) } }
+                }
+            }
+        }
+        section aria-labelledby="cases" {
+            h2 id="cases" { "Cases" }
+            div data-live="cases" { (table(cases, now)) }
+            (opening())
+        }
+        section aria-labelledby="systems" {
+            h2 id="systems" { "Systems" }
+            div.tiles data-live="systems" {
+                @if systems.is_empty() { p.empty { "No system is configured yet." } }
+                @for system in systems { (system_tile(system, now)) }
+            }
+        }
+    }
+}
+
+fn figures(cases: &CasePage, systems: &[SystemView], now: Timestamp) -> Markup {
+    let open = cases.cases.iter().filter(|case| !case.state.is_ended()).count();
+    let waiting = cases.cases.iter().filter(|case| case.state.waits_for_person()).count();
+    let next = cases.cases.iter().filter(|case| !case.state.is_ended()).map(|case| case.due).min();
+    let up = systems.iter().filter(|system| matches!(words::system_state(system.state).1, words::Tone::Good)).count();
+    html! {
+        dl.figures {
+            div { dt { "Open cases" } dd { (open) small { " of " (words::grouped(cases.total)) } } }
+            div { dt { "Waiting for you" } dd { (waiting) } }
+            div { dt { "Next answer due" } dd { @match next { Some(due) => (moment(due, now)), None => "none" } } }
+            div { dt { "Systems up" } dd { (up) small { " of " (systems.len()) } } }
+        }
+    }
+}
+
+fn tile(case: &CaseView, now: Timestamp) -> Markup {
+    html! {
+        a class={ "tile " (words::case_tone(case.state).name()) } href={ "/cases/" (case.id) } {
+            strong { (words::right(case.right)) }
+            (badge(words::case_tone(case.state), words::case_state(case.state)))
+            code { (case.id) }
+            @for attention in case.attention.iter().take(2) {
+                span.why { (attention.system) @if let Some(dataset) = &attention.dataset { " / " (dataset) } ": " (attention.code) }
+            }
+            @if case.attention.is_empty() {
+                span.why { (words::counted(case.steps.len() as u64, "step")) " in the plan" }
+            }
+            (deadline(case.received_at, case.due, now, false))
+            span.due { "due " (moment(case.due, now)) }
+        }
+    }
+}
+
+fn table(cases: &CasePage, now: Timestamp) -> Markup {
+    if cases.cases.is_empty() {
+        return html! { p.empty { "No case yet. Open one below, or with " code { "lethe case open" } "." } };
+    }
+    html! {
+        table.list {
+            thead { tr { th { "Case" } th { "Right" } th { "State" } th { "Seen to be done" } th { "Received" } th { "Due" } } }
+            tbody {
+                @for case in &cases.cases {
+                    @let verified = case.steps.iter().filter(|step| step.state == lethe_terms::StepState::Verified).count();
+                    tr {
+                        td data-label="Case" { a href={ "/cases/" (case.id) } { code { (case.id) } } }
+                        td data-label="Right" { (words::right(case.right)) }
+                        td data-label="State" { (badge(words::case_tone(case.state), words::case_state(case.state))) }
+                        td data-label="Seen to be done" {
+                            @if case.steps.is_empty() { "no plan yet" } @else { (verified) " of " (words::counted(case.steps.len() as u64, "step")) }
+                        }
+                        td data-label="Received" { (moment(case.received_at, now)) }
+                        td data-label="Due" { @if case.state.is_ended() { "ended" } @else { (moment(case.due, now)) } }
+                    }
+                }
+            }
+        }
+        @if cases.next.is_some() {
+            p.note { "The newest " (cases.cases.len()) " of " (words::grouped(cases.total)) " cases; " code { "lethe case list" } " shows all." }
+        }
+    }
+}
+
+/// The form that opens a case. Its key makes pressing the button twice the same as once.
+fn opening() -> Markup {
+    let mut key = [0; 16];
+    let key = getrandom::fill(&mut key).map(|()| hex::encode(key)).unwrap_or_default();
+    html! {
+        details id="open" {
+            summary { "Open a case" }
+            form.card method="post" action="/cases" autocomplete="off" {
+                input type="hidden" name="key" value=(key);
+                label { "Right"
+                    select name="right" {
+                        @for right in lethe_terms::Right::ALL { option value=(right) { (words::right(*right)) } }
+                    }
+                }
+                label { "Ground" small { "empty: 17-1-a for an erasure, 18-1-a for a restriction" }
+                    input name="ground" placeholder="17-1-b" list="grounds";
+                }
+                datalist id="grounds" {
+                    @for ground in lethe_terms::ErasureGround::CODES { option value=(ground) {} }
+                    @for ground in lethe_terms::RestrictionGround::CODES { option value=(ground) {} }
+                }
+                (lineage::fields())
+                button.main { "Open the case" }
+            }
+        }
+    }
+}
+
+fn system_tile(system: &SystemView, now: Timestamp) -> Markup {
+    let (state, tone) = words::system_state(system.state);
+    html! {
+        article class={ "tile system " (tone.name()) } {
+            strong { (system.name) }
+            (badge(tone, state))
+            span.why { (system.kind) " · "
+                @match system.last_feed_at { Some(at) => { "read " (moment(at, now)) }, None => "never read" }
+                @if let Some(lag) = system.lag_ms { @if lag >= 1000 { " · " (words::counted(lag / 1000, "second")) " behind" } }
+            }
+            ul.datasets {
+                @for dataset in &system.datasets {
+                    li { span { (dataset.name) small { (dataset.unit) } }
+                        span.count { @match dataset.records { Some(records) => (words::grouped(records)), None => "–" } } }
+                }
+            }
+            @if system.quarantined > 0 {
+                p.finding { (words::counted(system.quarantined, "input")) " could not be read and stand in quarantine" }
+            }
+            @for finding in system.findings.iter().filter(|finding| !finding.ok) {
+                p.finding { strong { (finding.what) } " " (finding.detail) }
+            }
+        }
+    }
+}

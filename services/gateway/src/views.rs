@@ -1,0 +1,462 @@
+//! What the API shows: plain values, the same for the HTTP API, the dashboard and the command line.
+//!
+//! No view holds a value that names a person: identifiers appear by kind only.
+
+use lethe_terms::{
+    CaseId, CaseState, CommandId, DataCategory, FailureClass, IdentifierKind, Independence, Observed, Outcome, Right,
+    StepState, Strength, Timestamp, Verb,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CaseView {
+    /// Its id.
+    pub id: CaseId,
+    /// The right that it answers to.
+    pub right: Right,
+    /// Its state, derived from its events.
+    pub state: CaseState,
+    /// When the answer is due (GDPR Art. 12(3)).
+    pub due: Timestamp,
+    /// Digest of the newest plan, `sha256:<hex>`, once one is frozen.
+    pub plan_digest: Option<String>,
+    /// The steps of the newest plan.
+    pub steps: Vec<StepView>,
+    /// Id of the certificate or statement, once issued.
+    pub certificate: Option<String>,
+    /// When the request arrived.
+    pub received_at: Timestamp,
+    /// The ground, such as `17-1-b`.
+    pub ground: Option<String>,
+    /// The person's own earlier restriction that this case supersedes.
+    pub supersedes: Option<CaseId>,
+    /// What holds beside the state.
+    pub flags: Vec<CaseFlag>,
+    /// What a person has to look at.
+    pub attention: Vec<AttentionView>,
+    /// Remarks of the plan linter on the newest plan.
+    pub remarks: Vec<RemarkView>,
+    /// The lineage gap: records that asking the systems found and lineage did not know. `None` before planning ended.
+    pub gap: Option<u64>,
+    /// How many events the case has had: it only grows, so a waiting client can say what it knows already.
+    pub revision: u64,
+}
+
+/// What holds of a case beside its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CaseFlag {
+    /// The time to answer was extended, with notice to the person.
+    Extended,
+    /// The clock stands still.
+    ClockPaused,
+    /// The person's data is restricted now.
+    Restricted,
+}
+
+/// Something that a person has to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AttentionView {
+    /// The system that it is about.
+    pub system: String,
+    /// The dataset, where it is about one.
+    pub dataset: Option<String>,
+    /// Stable code, with a page in ops/errors.
+    pub code: String,
+}
+
+/// A step of a plan, as far as it is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StepView {
+    /// Number of the step in its plan, from 0.
+    pub step: u32,
+    /// The system.
+    pub system: String,
+    /// The dataset.
+    pub dataset: String,
+    /// What is asked.
+    pub verb: Verb,
+    /// Its state.
+    pub state: StepState,
+    /// What the system says it did: a statement, not yet a fact.
+    pub outcome: Option<Outcome>,
+    /// How many records: of the plan, or once reported, of the report.
+    pub records: u64,
+    /// What an observation saw.
+    pub observed: Option<Observed>,
+    /// How independent that observation was.
+    pub independence: Option<Independence>,
+    /// How it failed, where it did.
+    pub failure: Option<FailureClass>,
+    /// Code of the failure, with a page in ops/errors.
+    pub code: Option<String>,
+    /// What it waits for, where it is blocked.
+    pub blocked_by: Option<BlockedBy>,
+}
+
+/// What a blocked step waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockedBy {
+    /// Another step.
+    Dependency,
+    /// The end of a hold or of another case's restriction.
+    Hold,
+}
+
+/// A remark of the plan linter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RemarkView {
+    /// Stable code, such as `field_not_erasable`.
+    pub code: String,
+    /// Whether approving in spite of it would leave data behind.
+    pub fatal: bool,
+    /// The system.
+    pub system: String,
+    /// The dataset, where it is about one.
+    pub dataset: Option<String>,
+    /// Names of fields or systems.
+    pub detail: Vec<String>,
+}
+
+/// Cases, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct CasePage {
+    /// The cases of the page.
+    pub cases: Vec<CaseView>,
+    /// What to give as `page` for the next page; `None` at the end.
+    pub next: Option<String>,
+    /// How many cases there are, whatever the page and the filter.
+    pub total: u64,
+}
+
+/// A plan: what will be done, before anybody approves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanView {
+    /// The case.
+    pub case: CaseId,
+    /// The right.
+    pub right: Right,
+    /// Number of the plan within the case, from 1.
+    pub number: u32,
+    /// Its digest, `sha256:<hex>`: what approval names.
+    pub digest: String,
+    /// When it was frozen.
+    pub frozen_at: Timestamp,
+    /// Index of its leaf in the ledger, once sequenced.
+    pub ledger_index: Option<u64>,
+    /// The steps, in an order that fits their dependencies.
+    pub steps: Vec<PlanStepView>,
+    /// What stays, and why.
+    pub exceptions: Vec<ExceptionView>,
+    /// What the linter remarked.
+    pub remarks: Vec<RemarkView>,
+}
+
+/// A step as planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanStepView {
+    /// Number of the step, from 0.
+    pub step: u32,
+    /// The system.
+    pub system: String,
+    /// The dataset.
+    pub dataset: String,
+    /// What is asked.
+    pub verb: Verb,
+    /// How many records.
+    pub records: u64,
+    /// Steps that must be verified before.
+    pub after: Vec<u32>,
+    /// Categories of data in the dataset.
+    pub categories: Vec<DataCategory>,
+    /// How the records were reached, with how many by each way.
+    pub reached: Vec<PathView>,
+    /// How long the system may take to act, in milliseconds.
+    pub lead_ms: u64,
+    /// How long the system needs before an observation can tell, in milliseconds.
+    pub settle_ms: u64,
+}
+
+/// A way from what the person gave to records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PathView {
+    /// Kinds of the identifiers along the way, nearest to the record last.
+    pub path: Vec<IdentifierKind>,
+    /// How many records were reached this way.
+    pub records: u64,
+}
+
+/// Data that a plan leaves in place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExceptionView {
+    /// The system.
+    pub system: String,
+    /// The dataset.
+    pub dataset: String,
+    /// The norm, such as `17-3-b`.
+    pub norm: String,
+    /// Until when the data is kept.
+    pub until: Timestamp,
+}
+
+/// A person's lineage: what a walk reached, and why. Kinds, never values.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct LineageView {
+    /// The records.
+    pub records: Vec<LineageRecord>,
+    /// Identifiers and records as a graph.
+    pub nodes: Vec<LineageNode>,
+    /// What connects them.
+    pub edges: Vec<LineageEdge>,
+    /// Records that share only a shared identifier with the person, such as an office address: not the person's, as far as is known.
+    pub candidates_behind_shared: u64,
+    /// Whether every partition of lineage answered and had read everything; what is missing is unknown, never absent.
+    pub complete: bool,
+}
+
+/// Records of one dataset that a walk reached in one way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LineageRecord {
+    /// The system.
+    pub system: String,
+    /// The dataset.
+    pub dataset: String,
+    /// How many rows or lines.
+    pub count: u64,
+    /// Kinds of the identifiers along the way, nearest to the record last.
+    pub path: Vec<IdentifierKind>,
+    /// The link that would have to be cut for the record not to be reached, where one link carries it.
+    pub link: Option<String>,
+}
+
+/// A node of the picture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LineageNode {
+    /// Names the node within this answer; means nothing outside of it.
+    pub id: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub what: LineageWhat,
+}
+
+/// What a node of the picture is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "node", rename_all = "snake_case")]
+pub enum LineageWhat {
+    /// An identifier.
+    Identifier {
+        /// Its kind.
+        kind: IdentifierKind,
+        /// How far a walk follows it.
+        strength: Strength,
+        /// Whether the person gave it.
+        given: bool,
+    },
+    /// A record.
+    Record {
+        /// The system.
+        system: String,
+        /// The dataset.
+        dataset: String,
+        /// How many rows or lines.
+        count: u64,
+    },
+}
+
+/// An edge of the picture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LineageEdge {
+    /// Id of the node that it comes from.
+    pub from: String,
+    /// Id of the node that it goes to.
+    pub to: String,
+    /// How they are connected.
+    pub how: LineageHow,
+}
+
+/// How two nodes of the picture are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LineageHow {
+    /// The record names the identifier.
+    Identifies,
+    /// The second was copied from the first.
+    CopiedTo,
+    /// The second was derived from the first.
+    DerivedFrom,
+    /// The first was disclosed to the second.
+    DisclosedTo,
+}
+
+/// A system of personal data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SystemView {
+    /// Its name.
+    pub name: String,
+    /// Kind of its connector, such as `sql`.
+    pub kind: String,
+    /// How it stands.
+    pub state: SystemState,
+    /// Its datasets.
+    pub datasets: Vec<DatasetView>,
+    /// When its feed was last read without an error.
+    pub last_feed_at: Option<Timestamp>,
+    /// How far reading is behind, in milliseconds; `None` where that is unknown.
+    pub lag_ms: Option<u64>,
+    /// Input that could not be read and stands in quarantine.
+    pub quarantined: u64,
+    /// What the last check found.
+    pub findings: Vec<FindingView>,
+}
+
+/// How a system stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SystemState {
+    /// It answers, and its feed is read.
+    Up,
+    /// Its feed is being read for the first time.
+    Scanning,
+    /// It was paused by a person or by the configuration.
+    Paused,
+    /// It does not answer.
+    Unreachable,
+    /// Nothing is known yet.
+    Unknown,
+}
+
+/// A dataset of a system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DatasetView {
+    /// Its name.
+    pub name: String,
+    /// What a record of it is, in words.
+    pub unit: String,
+    /// What can be done with it.
+    pub verbs: Vec<Verb>,
+    /// Categories of personal data in it.
+    pub categories: Vec<DataCategory>,
+    /// How many records lineage knows; `None` where it is not counted.
+    pub records: Option<u64>,
+}
+
+/// One finding of a check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FindingView {
+    /// What was looked at.
+    pub what: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What is wrong and what was expected.
+    pub detail: String,
+}
+
+/// The result of a check of one system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckView {
+    /// The system.
+    pub system: String,
+    /// Whether every finding is as it should be.
+    pub ok: bool,
+    /// The findings.
+    pub findings: Vec<FindingView>,
+}
+
+/// How far the scan of a system is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ScanView {
+    /// The system.
+    pub system: String,
+    /// How it stands.
+    pub state: ScanState,
+    /// Units read so far.
+    pub done: u64,
+    /// Units in total, where that is known.
+    pub total: Option<u64>,
+    /// What a unit is, such as `rows`.
+    pub unit: String,
+    /// Records observed so far.
+    pub records: u64,
+    /// Input that could not be read and was put into quarantine.
+    pub quarantined: u64,
+    /// Code of the error, where it failed.
+    pub code: Option<String>,
+}
+
+/// How a scan stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScanState {
+    /// It was never asked for.
+    NotStarted,
+    /// It runs.
+    Running,
+    /// Everything was read once; the feed goes on from there.
+    Finished,
+    /// It ended badly; see the code.
+    Failed,
+}
+
+/// What the conformance suite found of a connector against its live system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConformanceView {
+    /// The system.
+    pub system: String,
+    /// Whether no MUST is broken.
+    pub ok: bool,
+    /// The numbered MUSTs of the contract.
+    pub musts: Vec<MustView>,
+}
+
+/// One MUST of the connector contract.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MustView {
+    /// Its number in the contract.
+    pub number: String,
+    /// What it says.
+    pub must: String,
+    /// Whether it is kept.
+    pub result: MustResult,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// Whether a MUST is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MustResult {
+    /// It is kept.
+    Kept,
+    /// It is broken.
+    Broken,
+    /// It does not apply to this connector, or was not tried on a live system.
+    NotTried,
+}
+
+/// A command was taken: it is on the log and survives a crash. What came of it shows in the case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AcceptedView {
+    /// The case.
+    pub case: CaseId,
+    /// The command; repeating it changes nothing.
+    pub command: CommandId,
+}
+
+/// Whether the server works, part by part.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct HealthView {
+    /// Whether all parts are well.
+    pub ok: bool,
+    /// The parts.
+    pub parts: Vec<FindingView>,
+}
+
+/// All systems.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct SystemList {
+    /// The systems, by name.
+    pub systems: Vec<SystemView>,
+}

@@ -1,0 +1,266 @@
+//! States and verbs in words, for people: dashboard and command line say the same.
+
+use lethe_terms::{CaseState, IdentifierKind, Outcome, Right, StepState, Timestamp, Verb};
+
+use crate::views::{BlockedBy, CaseFlag, CaseView, ScanState, StepView, SystemState};
+
+/// How something stands, for colour and shape. The words always stand beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tone {
+    /// Nothing happens yet, or any more.
+    Quiet,
+    /// It is being worked on.
+    Busy,
+    /// A person has to decide.
+    Waiting,
+    /// It is done, and seen to be.
+    Good,
+    /// It ended badly.
+    Bad,
+}
+
+impl Tone {
+    /// The name of the tone, as style sheets know it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Quiet => "quiet",
+            Self::Busy => "busy",
+            Self::Waiting => "waiting",
+            Self::Good => "good",
+            Self::Bad => "bad",
+        }
+    }
+}
+
+/// The state of a case in words.
+pub const fn case_state(state: CaseState) -> &'static str {
+    match state {
+        CaseState::Received => "received",
+        CaseState::IdentityPending => "waits for proof of identity",
+        CaseState::Accepted => "being planned",
+        CaseState::Planned => "plan goes into the ledger",
+        CaseState::AwaitingApproval => "waits for approval",
+        CaseState::Acting => "systems are acting",
+        CaseState::Observing => "being observed",
+        CaseState::NeedsAttention => "needs attention",
+        CaseState::Completed => "completed",
+        CaseState::CompletedWithExceptions => "completed with exceptions",
+        CaseState::NotCompleted => "closed as not completed",
+        CaseState::Refused => "refused",
+        CaseState::Withdrawn => "withdrawn",
+    }
+}
+
+/// The tone of a case.
+pub const fn case_tone(state: CaseState) -> Tone {
+    match state {
+        CaseState::Received | CaseState::Accepted | CaseState::Planned | CaseState::Acting | CaseState::Observing => Tone::Busy,
+        CaseState::AwaitingApproval | CaseState::IdentityPending => Tone::Waiting,
+        CaseState::NeedsAttention | CaseState::NotCompleted => Tone::Bad,
+        CaseState::Completed | CaseState::CompletedWithExceptions => Tone::Good,
+        CaseState::Refused | CaseState::Withdrawn => Tone::Quiet,
+    }
+}
+
+/// The state of a step in words, with what it waits for and what the system says.
+pub fn step_state(step: &StepView) -> String {
+    let outcome = step.outcome.map_or("done", outcome);
+    match step.state {
+        StepState::Planned => "planned".to_owned(),
+        StepState::Blocked => match step.blocked_by {
+            Some(BlockedBy::Hold) => "held".to_owned(),
+            Some(BlockedBy::Dependency) => "waits for another step".to_owned(),
+            None => "blocked".to_owned(),
+        },
+        StepState::Dispatched => "sent".to_owned(),
+        StepState::Acknowledged => "taken on".to_owned(),
+        StepState::InProgress => "system is at work".to_owned(),
+        StepState::Reported => format!("says {outcome}, not yet seen"),
+        StepState::Verified => format!("{outcome}, seen to be"),
+        StepState::Failed => "failed".to_owned(),
+        StepState::Overdue => "no answer in time".to_owned(),
+    }
+}
+
+/// The tone of a step.
+pub const fn step_tone(state: StepState) -> Tone {
+    match state {
+        StepState::Planned => Tone::Quiet,
+        StepState::Blocked => Tone::Waiting,
+        StepState::Dispatched | StepState::Acknowledged | StepState::InProgress | StepState::Reported => Tone::Busy,
+        StepState::Verified => Tone::Good,
+        StepState::Failed | StepState::Overdue => Tone::Bad,
+    }
+}
+
+/// An outcome in words.
+pub const fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Erased => "erased",
+        Outcome::Anonymised => "anonymised",
+        Outcome::CryptoShredded => "crypto-shredded",
+        Outcome::Restricted => "restricted",
+        Outcome::Lifted => "lifted",
+        Outcome::Retained => "retained",
+        Outcome::NotFound => "nothing held",
+        Outcome::NotSupported => "not supported",
+        Outcome::Notified => "notified",
+    }
+}
+
+/// A right in words.
+pub const fn right(right: Right) -> &'static str {
+    match right {
+        Right::Erasure => "Erasure",
+        Right::Restriction => "Restriction",
+    }
+}
+
+/// A verb in words.
+pub const fn verb(verb: Verb) -> &'static str {
+    verb.code()
+}
+
+/// A kind of identifier in words.
+pub const fn identifier_kind(kind: IdentifierKind) -> &'static str {
+    match kind {
+        IdentifierKind::Email => "e-mail",
+        IdentifierKind::Phone => "phone",
+        IdentifierKind::UserId => "account id",
+        IdentifierKind::ContactId => "contact id",
+        IdentifierKind::CookieId => "cookie",
+        IdentifierKind::DeviceId => "device",
+        IdentifierKind::Ip => "IP address",
+        IdentifierKind::IpAbbreviated => "abbreviated IP",
+    }
+}
+
+/// A way to records in words: `e-mail, then account id`.
+pub fn path(kinds: &[IdentifierKind]) -> String {
+    kinds.iter().map(|kind| identifier_kind(*kind)).collect::<Vec<_>>().join(", then ")
+}
+
+/// The state of a system in words, with its tone.
+pub const fn system_state(state: SystemState) -> (&'static str, Tone) {
+    match state {
+        SystemState::Up => ("up", Tone::Good),
+        SystemState::Scanning => ("being scanned", Tone::Busy),
+        SystemState::Paused => ("paused", Tone::Waiting),
+        SystemState::Unreachable => ("does not answer", Tone::Bad),
+        SystemState::Unknown => ("not known yet", Tone::Quiet),
+    }
+}
+
+/// The state of a scan in words.
+pub const fn scan_state(state: ScanState) -> &'static str {
+    match state {
+        ScanState::NotStarted => "not started",
+        ScanState::Running => "running",
+        ScanState::Finished => "finished",
+        ScanState::Failed => "failed",
+    }
+}
+
+/// A flag in words.
+pub const fn flag(flag: CaseFlag) -> &'static str {
+    match flag {
+        CaseFlag::Extended => "time extended",
+        CaseFlag::ClockPaused => "clock paused",
+        CaseFlag::Restricted => "data restricted",
+    }
+}
+
+/// What a person can do with a case now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Move {
+    /// Approve the plan.
+    Approve,
+    /// Take the request back.
+    Withdraw,
+    /// End the restriction.
+    Lift,
+    /// Make a new plan.
+    Replan,
+    /// Close it as not completed.
+    Close,
+}
+
+/// What a person can do with a case now.
+pub fn moves(case: &CaseView) -> Vec<Move> {
+    let mut moves = Vec::new();
+    match case.state {
+        CaseState::AwaitingApproval if case.plan_digest.is_some() => moves.push(Move::Approve),
+        CaseState::NeedsAttention => moves.extend([Move::Replan, Move::Close]),
+        CaseState::Completed | CaseState::CompletedWithExceptions
+            if case.right == Right::Restriction && case.flags.contains(&CaseFlag::Restricted) =>
+        {
+            moves.push(Move::Lift);
+        }
+        _ => {}
+    }
+    // Once systems act there is no taking back: nothing un-erases.
+    let acted = matches!(case.state, CaseState::Acting | CaseState::Observing | CaseState::NeedsAttention);
+    if !case.state.is_ended() && !acted {
+        moves.push(Move::Withdraw);
+    }
+    moves
+}
+
+/// The day of a moment, such as `2026-11-24`, in UTC.
+pub fn day(moment: Timestamp) -> String {
+    moment.to_string().chars().take(10).collect()
+}
+
+/// The day and minute of a moment, such as `2026-11-24 12:30 UTC`.
+pub fn minute(moment: Timestamp) -> String {
+    let text = moment.to_string();
+    format!("{} {} UTC", text.get(..10).unwrap_or(&text), text.get(11..16).unwrap_or_default())
+}
+
+/// How far a moment is from now: `in 12 days`, `3 hours ago`.
+pub fn distance(moment: Timestamp, now: Timestamp) -> String {
+    let ms = moment.since(now);
+    let seconds = ms.unsigned_abs() / 1000;
+    let (number, unit) = match seconds {
+        0..60 => return if ms < 0 { "just now".to_owned() } else { "in less than a minute".to_owned() },
+        60..3_600 => (seconds / 60, "minute"),
+        3_600..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    let text = counted(number, unit);
+    if ms < 0 { format!("{text} ago") } else { format!("in {text}") }
+}
+
+/// A number with its noun: `1 record`, `2 records`, `12,345 records`.
+pub fn counted(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", grouped(number))
+}
+
+/// A number with its thousands apart.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_read_well() {
+        assert_eq!(counted(1, "record"), "1 record");
+        assert_eq!(counted(1_234_567, "record"), "1,234,567 records");
+        let now = Timestamp::from_millis(1_795_000_000_000);
+        assert_eq!(distance(now.plus_millis(12 * 86_400_000), now), "in 12 days");
+        assert_eq!(distance(now.plus_millis(-7_200_000), now), "2 hours ago");
+        assert_eq!(distance(now.plus_millis(-1), now), "just now");
+    }
+}
