@@ -14,10 +14,10 @@ use lethe_store::Row;
 use crate::totals::{RowSum, Totals};
 
 /// Page cache of one generation. Small, because sixteen stores share a process; the operating system caches the file anyway.
-const CACHE_BYTES: u64 = 1 << 20;
+const CACHE_BYTES: u64 = 256 << 10;
 
 /// sled writes through buffers of one segment each, several at a time: its default of 512 KiB would cost more memory than the cache.
-const SEGMENT_BYTES: usize = 128 << 10;
+const SEGMENT_BYTES: usize = 256 << 10;
 
 /// Key of the row that holds the totals; rows of the port stand under [`ROW`].
 const TOTALS_KEY: &[u8] = b"m";
