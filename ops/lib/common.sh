@@ -2,6 +2,8 @@
 # Sourced by ops/demo and ops/test: talk, steps, and running things as an unprivileged person. All talk goes to stderr.
 
 began=$SECONDS
+# Server programs are there, which not everybody has on the path.
+PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -22,14 +24,21 @@ die() {
   exit 1
 }
 
-# Runs in the background and waits, so that a signal is heard at once and not when the child is done.
+# Runs in the background and waits, so that a signal is heard at once and not when the child is done. The child leads a process group, so that what it
+# started ends with it.
+attended_pid=""
 attended() {
   local status=0
+  set -m
   "$@" &
   attended_pid=$!
+  set +m
   wait "$attended_pid" || status=$?
   attended_pid=""
   return "$status"
+}
+attended_end() {
+  if [ -n "$attended_pid" ]; then kill -TERM -- "-$attended_pid" 2>/dev/null || true; fi
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }

@@ -10,15 +10,15 @@ nginx_conf() {
   fi
   cat <<EOT
 worker_processes 1;
-pid $folder/nginx.pid;
-error_log $folder/error.log warn;
+pid "$folder/nginx.pid";
+error_log "$folder/error.log" warn;
 events { worker_connections 256; }
 http {
-    client_body_temp_path $folder/tmp-body;
-    proxy_temp_path $folder/tmp-proxy;
-    fastcgi_temp_path $folder/tmp-fastcgi;
-    uwsgi_temp_path $folder/tmp-uwsgi;
-    scgi_temp_path $folder/tmp-scgi;
+    client_body_temp_path "$folder/tmp-body";
+    proxy_temp_path "$folder/tmp-proxy";
+    fastcgi_temp_path "$folder/tmp-fastcgi";
+    uwsgi_temp_path "$folder/tmp-uwsgi";
+    scgi_temp_path "$folder/tmp-scgi";
     set_real_ip_from 127.0.0.1;
     real_ip_header X-Forwarded-For;
     map \$remote_addr \$abbreviated {
@@ -30,7 +30,7 @@ http {
                     '\$status \$body_bytes_sent "\$http_referer" "\$http_user_agent"';
     server {
         listen 127.0.0.1:$port;
-        access_log $folder/logs/access.log shop;
+        access_log "$folder/logs/access.log" shop;
         location / { default_type text/plain; return 200 "lagerhaus\n"; }
     }
 }
