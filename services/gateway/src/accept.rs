@@ -32,7 +32,15 @@ impl<S> Accept<TcpStream, S> for Bounded {
         let place = Arc::clone(&self.places).try_acquire_owned();
         ready(match place {
             // Answers are small and complete: waiting to fill a packet only adds latency.
-            Ok(place) => stream.set_nodelay(true).map(|()| (Held { stream, _place: place }, service)),
+            Ok(place) => stream.set_nodelay(true).map(|()| {
+                (
+                    Held {
+                        stream,
+                        _place: place,
+                    },
+                    service,
+                )
+            }),
             Err(_) => Err(io::Error::other("no place for another connection")),
         })
     }
@@ -46,7 +54,11 @@ pub(crate) struct Held {
 }
 
 impl AsyncRead for Held {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }

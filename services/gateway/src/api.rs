@@ -19,7 +19,9 @@ use crate::body::{Asked, CaseOf, Commanded, SystemOf, check_identifiers, nearest
 use crate::context::{Context, Shared};
 use crate::limits::{ANSWER_TIME_MAX, CHECK_TIME_MAX, PAGE_CASES_MAX, WAIT_MAX};
 use crate::problem::Problem;
-use crate::views::{AcceptedView, CasePage, CaseView, ConformanceView, LineageView, PlanView, ScanView, SystemList};
+use crate::views::{
+    AcceptedView, CasePage, CaseView, ConformanceView, LineageView, PlanView, ScanView, SystemList,
+};
 
 /// The routes of the API.
 pub(crate) fn routes() -> Router<Shared> {
@@ -76,7 +78,10 @@ fn accepted(view: AcceptedView) -> Response {
 pub(crate) fn document(document: Document, name: &str) -> Response {
     let mut response = Response::new(Body::from(document.bytes));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(document.media_type));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(document.media_type),
+    );
     if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
         headers.insert(header::CONTENT_DISPOSITION, value);
     }
@@ -85,8 +90,9 @@ pub(crate) fn document(document: Document, name: &str) -> Response {
 
 /// Splits a query into pairs and refuses names that are not known.
 fn pairs(query: Option<String>, known: &[&str]) -> Result<Vec<(String, String)>, Problem> {
-    let pairs: Vec<(String, String)> =
-        form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
+    let pairs: Vec<(String, String)> = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+        .into_owned()
+        .collect();
     for (name, _) in &pairs {
         if !known.contains(&name.as_str()) {
             return Err(Problem::malformed("query", nearest(name, known)));
@@ -112,7 +118,10 @@ async fn cases(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Resul
                 asked.right = Some(right);
             }
             "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=PAGE_CASES_MAX).contains(limit));
+                let limit = value
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=PAGE_CASES_MAX).contains(limit));
                 let wrong = || Problem::malformed("query: limit", format!("1 to {PAGE_CASES_MAX}"));
                 asked.limit = Some(limit.ok_or_else(wrong)?);
             }
@@ -129,20 +138,29 @@ async fn case(
 ) -> Result<Json<CaseView>, Problem> {
     let (mut wait, mut after) = (None, None);
     for (name, value) in pairs(query, &["wait_ms", "after"])? {
-        let number: u64 =
-            value.parse().map_err(|_| Problem::malformed(format!("query: {name}"), "a number, in digits"))?;
+        let number: u64 = value
+            .parse()
+            .map_err(|_| Problem::malformed(format!("query: {name}"), "a number, in digits"))?;
         if name == "wait_ms" {
             wait = Some(Duration::from_millis(number).min(WAIT_MAX));
         } else {
             after = Some(number);
         }
     }
-    let Some(wait) = wait else { return brief(shared.backend.case(id)).await.map(Json) };
-    let Ok(_place) = shared.waiting_places.try_acquire() else {
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "gateway-overloaded", "too many wait for cases")
-            .expected("another try a little later, or the case without wait_ms"));
+    let Some(wait) = wait else {
+        return brief(shared.backend.case(id)).await.map(Json);
     };
-    within(wait + ANSWER_TIME_MAX, shared.backend.wait_case(id, after, wait)).await.map(Json)
+    let Ok(_place) = shared.waiting_places.try_acquire() else {
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "gateway-overloaded",
+            "too many wait for cases",
+        )
+        .expected("another try a little later, or the case without wait_ms"));
+    };
+    within(wait + ANSWER_TIME_MAX, shared.backend.wait_case(id, after, wait))
+        .await
+        .map(Json)
 }
 
 async fn plan(State(shared): State<Shared>, CaseOf(id): CaseOf) -> Result<Json<PlanView>, Problem> {
@@ -152,9 +170,13 @@ async fn plan(State(shared): State<Shared>, CaseOf(id): CaseOf) -> Result<Json<P
 /// Checks what an opening says beyond its form.
 pub(crate) fn check_opening(ask: &OpenCase) -> Result<(), Problem> {
     check_identifiers(&ask.identifiers)?;
-    ask.checked_ground().map_err(|expected| Problem::malformed("body: ground", expected))?;
+    ask.checked_ground()
+        .map_err(|expected| Problem::malformed("body: ground", expected))?;
     if ask.supersedes.is_some() && ask.right != lethe_terms::Right::Erasure {
-        return Err(Problem::malformed("body: supersedes", "nothing, unless the right is erasure"));
+        return Err(Problem::malformed(
+            "body: supersedes",
+            "nothing, unless the right is erasure",
+        ));
     }
     Ok(())
 }
@@ -173,7 +195,9 @@ async fn approve(
     Commanded { ask, command }: Commanded<Approve>,
 ) -> Result<Response, Problem> {
     check_digest(&ask.plan_digest)?;
-    brief(shared.backend.approve(command, id, &ask.plan_digest)).await.map(accepted)
+    brief(shared.backend.approve(command, id, &ask.plan_digest))
+        .await
+        .map(accepted)
 }
 
 pub(crate) fn check_digest(digest: &str) -> Result<(), Problem> {
@@ -181,7 +205,10 @@ pub(crate) fn check_digest(digest: &str) -> Result<(), Problem> {
     if hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return Ok(());
     }
-    Err(Problem::malformed("body: plan_digest", "sha256: and 64 hexadecimal digits"))
+    Err(Problem::malformed(
+        "body: plan_digest",
+        "sha256: and 64 hexadecimal digits",
+    ))
 }
 
 async fn withdraw(
@@ -197,7 +224,9 @@ async fn lift(
     CaseOf(id): CaseOf,
     Commanded { ask, command }: Commanded<Lift>,
 ) -> Result<Response, Problem> {
-    brief(shared.backend.lift(command, id, ask.notified_at)).await.map(accepted)
+    brief(shared.backend.lift(command, id, ask.notified_at))
+        .await
+        .map(accepted)
 }
 
 async fn replan(
@@ -213,7 +242,9 @@ async fn close(
     CaseOf(id): CaseOf,
     Commanded { ask, command }: Commanded<Close>,
 ) -> Result<Response, Problem> {
-    brief(shared.backend.close(command, id, ask.reason)).await.map(accepted)
+    brief(shared.backend.close(command, id, ask.reason))
+        .await
+        .map(accepted)
 }
 
 async fn certificate(State(shared): State<Shared>, CaseOf(id): CaseOf) -> Result<Response, Problem> {
@@ -235,7 +266,9 @@ async fn lineage(
 }
 
 async fn systems(State(shared): State<Shared>) -> Result<Json<SystemList>, Problem> {
-    brief(shared.backend.systems()).await.map(|systems| Json(SystemList { systems }))
+    brief(shared.backend.systems())
+        .await
+        .map(|systems| Json(SystemList { systems }))
 }
 
 async fn system_check(
@@ -243,7 +276,9 @@ async fn system_check(
     SystemOf(name): SystemOf,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Response, Problem> {
-    within(CHECK_TIME_MAX, shared.backend.system_check(&name)).await.map(|view| Json(view).into_response())
+    within(CHECK_TIME_MAX, shared.backend.system_check(&name))
+        .await
+        .map(|view| Json(view).into_response())
 }
 
 async fn start_scan(
@@ -264,11 +299,17 @@ async fn connector_check(
     SystemOf(name): SystemOf,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Json<ConformanceView>, Problem> {
-    within(CHECK_TIME_MAX, shared.backend.connector_check(&name)).await.map(Json)
+    within(CHECK_TIME_MAX, shared.backend.connector_check(&name))
+        .await
+        .map(Json)
 }
 
 fn well(view: crate::views::HealthView) -> Response {
-    let status = if view.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if view.ok {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(view)).into_response()
 }
 
@@ -288,5 +329,9 @@ async fn metrics(State(shared): State<Shared>) -> Response {
         text.push('\n');
     }
     text.push_str(&meter.text());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+        .into_response()
 }

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use lethe_journal::CloseReason;
-use lethe_terms::{CaseId, CaseState, ErasureGround, Identifier, IdentifierKind, RestrictionGround, Right, Timestamp};
+use lethe_terms::{
+    CaseId, CaseState, ErasureGround, Identifier, IdentifierKind, RestrictionGround, Right, Timestamp,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +36,12 @@ pub struct OpenCase {
 
 impl fmt::Debug for OpenCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OpenCase({}, {} identifiers)", self.right, self.identifiers.len())
+        write!(
+            f,
+            "OpenCase({}, {} identifiers)",
+            self.right,
+            self.identifiers.len()
+        )
     }
 }
 
@@ -63,12 +70,14 @@ impl Ground {
     pub fn of(right: Right, word: &str) -> Result<Self, String> {
         let unknown = |known: &[&str]| format!("a ground of {right}: one of {}", known.join(", "));
         match right {
-            Right::Erasure => {
-                word.parse().map(Self::Erasure).map_err(|_| unknown(ErasureGround::CODES))
-            }
-            Right::Restriction => {
-                word.parse().map(Self::Restriction).map_err(|_| unknown(RestrictionGround::CODES))
-            }
+            Right::Erasure => word
+                .parse()
+                .map(Self::Erasure)
+                .map_err(|_| unknown(ErasureGround::CODES)),
+            Right::Restriction => word
+                .parse()
+                .map(Self::Restriction)
+                .map_err(|_| unknown(RestrictionGround::CODES)),
         }
     }
 
@@ -87,7 +96,10 @@ impl OpenCase {
     /// # Errors
     /// The known grounds, where the named one is none of the right's.
     pub fn checked_ground(&self) -> Result<Ground, String> {
-        self.ground.as_deref().map_or_else(|| Ok(Ground::default_of(self.right)), |word| Ground::of(self.right, word))
+        self.ground.as_deref().map_or_else(
+            || Ok(Ground::default_of(self.right)),
+            |word| Ground::of(self.right, word),
+        )
     }
 }
 
@@ -170,7 +182,19 @@ pub struct CaseQuery {
 
 /// Why a case is closed, in words, with the code on the wire.
 pub const CLOSE_REASONS: [(CloseReason, &str, &str); 3] = [
-    (CloseReason::SystemFailed, "system_failed", "a system did not do what it was told"),
-    (CloseReason::SystemUnreachable, "system_unreachable", "a system could not be reached"),
-    (CloseReason::Contradicted, "contradicted", "a system says one thing and shows another"),
+    (
+        CloseReason::SystemFailed,
+        "system_failed",
+        "a system did not do what it was told",
+    ),
+    (
+        CloseReason::SystemUnreachable,
+        "system_unreachable",
+        "a system could not be reached",
+    ),
+    (
+        CloseReason::Contradicted,
+        "contradicted",
+        "a system says one thing and shows another",
+    ),
 ];

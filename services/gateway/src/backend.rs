@@ -8,7 +8,8 @@ use lethe_terms::{CaseId, CommandId, Identifier, Timestamp};
 
 use crate::asks::{CaseQuery, OpenCase};
 use crate::views::{
-    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PlanView, ScanView, SystemView,
+    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PlanView,
+    ScanView, SystemView,
 };
 
 /// Why the backend did not do what it was asked. No text of it holds personal data: it may end in a log.
@@ -77,22 +78,42 @@ pub trait Backend: Send + Sync + 'static {
     async fn case(&self, id: CaseId) -> Result<CaseView, BackendError>;
     /// The case as soon as its revision is above `after` (where one is given) and it has ended or waits for a person; at the
     /// latest when `wait` is over, then as it is.
-    async fn wait_case(&self, id: CaseId, after: Option<u64>, wait: Duration) -> Result<CaseView, BackendError>;
+    async fn wait_case(
+        &self,
+        id: CaseId,
+        after: Option<u64>,
+        wait: Duration,
+    ) -> Result<CaseView, BackendError>;
     /// The newest plan of a case; not found while none is frozen.
     async fn plan(&self, id: CaseId) -> Result<PlanView, BackendError>;
 
     /// Opens a case. The ground was checked to belong to the right.
     async fn open_case(&self, command: CommandId, ask: OpenCase) -> Result<AcceptedView, BackendError>;
     /// Approves the plan with this digest; a conflict where it is not the one that waits for approval.
-    async fn approve(&self, command: CommandId, id: CaseId, plan_digest: &str) -> Result<AcceptedView, BackendError>;
+    async fn approve(
+        &self,
+        command: CommandId,
+        id: CaseId,
+        plan_digest: &str,
+    ) -> Result<AcceptedView, BackendError>;
     /// The person takes the request back.
     async fn withdraw(&self, command: CommandId, id: CaseId) -> Result<AcceptedView, BackendError>;
     /// Ends the restriction of a completed restriction case.
-    async fn lift(&self, command: CommandId, id: CaseId, notified_at: Timestamp) -> Result<AcceptedView, BackendError>;
+    async fn lift(
+        &self,
+        command: CommandId,
+        id: CaseId,
+        notified_at: Timestamp,
+    ) -> Result<AcceptedView, BackendError>;
     /// Makes a new plan for a case that needs attention.
     async fn replan(&self, command: CommandId, id: CaseId) -> Result<AcceptedView, BackendError>;
     /// Closes a case as not completed.
-    async fn close(&self, command: CommandId, id: CaseId, reason: CloseReason) -> Result<AcceptedView, BackendError>;
+    async fn close(
+        &self,
+        command: CommandId,
+        id: CaseId,
+        reason: CloseReason,
+    ) -> Result<AcceptedView, BackendError>;
 
     /// The lineage of the person behind identifiers, as the person wrote them.
     async fn lineage(&self, identifiers: Vec<Identifier>) -> Result<LineageView, BackendError>;

@@ -73,9 +73,14 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Commanded<T> {
 impl FromRequestParts<Shared> for CaseOf {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut axum::http::request::Parts, shared: &Shared) -> Result<Self, Problem> {
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        shared: &Shared,
+    ) -> Result<Self, Problem> {
         let wrong = || Problem::malformed("path", "a case id: case- and 16 hexadecimal digits");
-        let Path(text) = Path::<String>::from_request_parts(parts, shared).await.map_err(|_| wrong())?;
+        let Path(text) = Path::<String>::from_request_parts(parts, shared)
+            .await
+            .map_err(|_| wrong())?;
         text.parse().map(Self).map_err(|_| wrong())
     }
 }
@@ -83,9 +88,19 @@ impl FromRequestParts<Shared> for CaseOf {
 impl FromRequestParts<Shared> for SystemOf {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut axum::http::request::Parts, shared: &Shared) -> Result<Self, Problem> {
-        let wrong = || Problem::malformed("path", "a system name: at most 63 of a-z, 0-9, '-', '_' and '.', a letter first");
-        let Path(text) = Path::<String>::from_request_parts(parts, shared).await.map_err(|_| wrong())?;
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        shared: &Shared,
+    ) -> Result<Self, Problem> {
+        let wrong = || {
+            Problem::malformed(
+                "path",
+                "a system name: at most 63 of a-z, 0-9, '-', '_' and '.', a letter first",
+            )
+        };
+        let Path(text) = Path::<String>::from_request_parts(parts, shared)
+            .await
+            .map_err(|_| wrong())?;
         let name: lethe_terms::SystemName = text.parse().map_err(|_| wrong())?;
         Ok(Self(name.as_str().to_owned()))
     }
@@ -94,29 +109,47 @@ impl FromRequestParts<Shared> for SystemOf {
 /// Reads a body within its limits of size and time.
 pub(crate) async fn read(body: Body) -> Result<Vec<u8>, Problem> {
     let too_large = || {
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "gateway-too-large", "the body is too large")
-            .expected(format!("at most {BODY_BYTES_MAX} bytes"))
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "gateway-too-large",
+            "the body is too large",
+        )
+        .expected(format!("at most {BODY_BYTES_MAX} bytes"))
     };
     match tokio::time::timeout(BODY_TIME_MAX, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
         Ok(Ok(bytes)) => Ok(bytes.to_vec()),
         // A body that ends early cannot be told apart from one over the limit here, and its sender is gone anyway.
         Ok(Err(_)) => Err(too_large()),
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "gateway-too-slow", "the body did not arrive in time")
-            .expected(format!("the whole body within {} s", BODY_TIME_MAX.as_secs()))),
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "gateway-too-slow",
+            "the body did not arrive in time",
+        )
+        .expected(format!("the whole body within {} s", BODY_TIME_MAX.as_secs()))),
     }
 }
 
 /// A browser can send other types across sites without asking; JSON it cannot.
 fn json_only(headers: &HeaderMap, bytes: &[u8]) -> Result<(), Problem> {
-    let json = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-        value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-    });
+    let json = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            value
+                .split(';')
+                .next()
+                .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        });
     if json || bytes.is_empty() {
         return Ok(());
     }
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "gateway-not-json", "the body is not declared as JSON")
-        .at("header content-type")
-        .expected("application/json"))
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "gateway-not-json",
+        "the body is not declared as JSON",
+    )
+    .at("header content-type")
+    .expected("application/json"))
 }
 
 /// Reads JSON. No body counts as an empty object.
@@ -150,10 +183,19 @@ fn explain(error: &serde_json::Error, path: &str) -> Problem {
         return Problem::malformed(place, "well-formed JSON");
     }
     let text = error.to_string();
-    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(before, _)| before);
-    let expected = text.rfind("expected ").and_then(|at| text.get(at + "expected ".len()..));
+    let text = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(before, _)| before);
+    let expected = text
+        .rfind("expected ")
+        .and_then(|at| text.get(at + "expected ".len()..));
     if text.starts_with("unknown field") {
-        let known: Vec<&str> = expected.unwrap_or_default().split('`').skip(1).step_by(2).collect();
+        let known: Vec<&str> = expected
+            .unwrap_or_default()
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .collect();
         let written = text.split('`').nth(1).unwrap_or_default();
         return Problem::malformed(place, nearest(written, &known));
     }
@@ -184,7 +226,10 @@ pub(crate) fn nearest(written: &str, known: &[&str]) -> String {
 /// Checks the identifiers of a request against their limits.
 pub(crate) fn check_identifiers(identifiers: &[IdentifierAsk]) -> Result<(), Problem> {
     if identifiers.is_empty() || identifiers.len() > IDENTIFIERS_MAX {
-        return Err(Problem::malformed("body: identifiers", format!("1 to {IDENTIFIERS_MAX} identifiers")));
+        return Err(Problem::malformed(
+            "body: identifiers",
+            format!("1 to {IDENTIFIERS_MAX} identifiers"),
+        ));
     }
     for (index, identifier) in identifiers.iter().enumerate() {
         let value = identifier.value.trim();
@@ -199,7 +244,9 @@ pub(crate) fn check_identifiers(identifiers: &[IdentifierAsk]) -> Result<(), Pro
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
     let text = value.to_str().ok().filter(|text| {
         !text.is_empty() && text.len() <= KEY_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
     });
@@ -222,7 +269,11 @@ pub(crate) fn command_id(
     let mut id = [0; 16];
     let Some(key) = key else {
         getrandom::fill(&mut id).map_err(|_| {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "gateway-no-entropy", "no random bytes from the operating system")
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "gateway-no-entropy",
+                "no random bytes from the operating system",
+            )
         })?;
         return Ok(CommandId::from_bytes(id));
     };
@@ -254,21 +305,39 @@ mod tests {
     use crate::asks::{Approve, OpenCase};
 
     fn check<T: DeserializeOwned>(body: &str, expected: &str) {
-        let problem = parse::<T>(body.as_bytes()).err().map(|problem| problem.sentence()).unwrap_or_default();
+        let problem = parse::<T>(body.as_bytes())
+            .err()
+            .map(|problem| problem.sentence())
+            .unwrap_or_default();
         assert!(problem.contains(expected), "{body}: {problem}");
-        assert!(!problem.contains("ada"), "an error repeats what was sent: {problem}");
+        assert!(
+            !problem.contains("ada"),
+            "an error repeats what was sent: {problem}"
+        );
     }
 
     #[test]
     fn an_error_names_the_place_and_what_was_expected_and_never_what_was_sent() {
         check::<OpenCase>(r#"{"right":"ada"}"#, "`erasure` or `restriction`");
-        check::<OpenCase>(r#"{"right":"erasure","identifiers":[{"kind":"ada"}]}"#, "identifiers[0].kind");
+        check::<OpenCase>(
+            r#"{"right":"erasure","identifiers":[{"kind":"ada"}]}"#,
+            "identifiers[0].kind",
+        );
         check::<OpenCase>(r#"{"rihgt":"ada"}"#, "the nearest is `right`");
         check::<OpenCase>(r#"{"ada@example.org":1}"#, "a known name");
         check::<OpenCase>(r#"{"right":"erasure"}"#, "exactly one field `identifiers`");
-        check::<OpenCase>(r#"{"right":"erasure","right":"erasure"}"#, "exactly one field `right`");
-        check::<OpenCase>(r#"{"right":"erasure","identifiers":"ada, expected ada"}"#, "a sequence");
-        check::<OpenCase>(r#"{"right":"erasure","identifiers":[],"supersedes":"ada"}"#, "case- and 16 hexadecimal digits");
+        check::<OpenCase>(
+            r#"{"right":"erasure","right":"erasure"}"#,
+            "exactly one field `right`",
+        );
+        check::<OpenCase>(
+            r#"{"right":"erasure","identifiers":"ada, expected ada"}"#,
+            "a sequence",
+        );
+        check::<OpenCase>(
+            r#"{"right":"erasure","identifiers":[],"supersedes":"ada"}"#,
+            "case- and 16 hexadecimal digits",
+        );
         check::<OpenCase>(r#"{"right":"#, "well-formed JSON");
         check::<Approve>(r#"{"plan_digest":"sha256:00"} ada"#, "well-formed JSON");
     }

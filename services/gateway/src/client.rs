@@ -73,7 +73,9 @@ impl ClientError {
     /// Whether the answer is no, rather than unknown: the server understood and refused.
     pub fn is_no(&self) -> bool {
         match self {
-            Self::Refused(problem) => (400..500).contains(&problem.status) && problem.status != 408 && problem.status != 429,
+            Self::Refused(problem) => {
+                (400..500).contains(&problem.status) && problem.status != 408 && problem.status != 429
+            }
             _ => false,
         }
     }
@@ -94,8 +96,13 @@ impl Client {
     /// # Errors
     /// [`ClientError::Setup`] where the address is none, or would send the key in the clear across a network.
     pub fn new(server: &str, key: Option<String>, authority: Option<&Path>) -> Result<Self, ClientError> {
-        let wrong = ClientError::Setup { what: "server address", expected: "such as http://127.0.0.1:7380 or https://lethe.example" };
-        let Ok(base) = Url::parse(server) else { return Err(wrong) };
+        let wrong = ClientError::Setup {
+            what: "server address",
+            expected: "such as http://127.0.0.1:7380 or https://lethe.example",
+        };
+        let Ok(base) = Url::parse(server) else {
+            return Err(wrong);
+        };
         let is_plain = base.scheme() == "http";
         if !(is_plain || base.scheme() == "https") || base.host_str().is_none() {
             return Err(wrong);
@@ -107,7 +114,10 @@ impl Client {
             None => false,
         };
         if is_plain && !is_local && key.is_some() {
-            return Err(ClientError::Setup { what: "server address", expected: "https, for a key must not cross a network in the clear" });
+            return Err(ClientError::Setup {
+                what: "server address",
+                expected: "https, for a key must not cross a network in the clear",
+            });
         }
         // The first provider of the program stays; that another part of it set one is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -116,14 +126,18 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("lethe/", env!("CARGO_PKG_VERSION")));
         if let Some(path) = authority {
-            let unusable = || ClientError::Setup { what: "file of certificate authorities", expected: "readable PEM certificates" };
+            let unusable = || ClientError::Setup {
+                what: "file of certificate authorities",
+                expected: "readable PEM certificates",
+            };
             let pem = std::fs::read(path).map_err(|_| unusable())?;
             let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| unusable())?;
             builder = builder.tls_certs_merge(certificates);
         }
-        let http = builder
-            .build()
-            .map_err(|_| ClientError::Setup { what: "TLS of this machine", expected: "readable certificate authorities" })?;
+        let http = builder.build().map_err(|_| ClientError::Setup {
+            what: "TLS of this machine",
+            expected: "readable certificate authorities",
+        })?;
         Ok(Self { http, base, key })
     }
 
@@ -132,17 +146,28 @@ impl Client {
     }
 
     fn url(&self, path: &str) -> Result<Url, ClientError> {
-        self.base.join(path).map_err(|_| ClientError::Setup { what: "server address", expected: "an address without a path" })
+        self.base.join(path).map_err(|_| ClientError::Setup {
+            what: "server address",
+            expected: "an address without a path",
+        })
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder, time: Duration) -> Result<(StatusCode, Vec<u8>), ClientError> {
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        time: Duration,
+    ) -> Result<(StatusCode, Vec<u8>), ClientError> {
         let request = match &self.key {
             Some(key) => request.bearer_auth(key),
             None => request,
         };
         let failed = |error: reqwest::Error| {
             let server = self.server();
-            if error.is_connect() { ClientError::NoServer { server } } else { ClientError::NoAnswer { server } }
+            if error.is_connect() {
+                ClientError::NoServer { server }
+            } else {
+                ClientError::NoAnswer { server }
+            }
         };
         let response = request.timeout(time).send().await.map_err(failed)?;
         let status = response.status();
@@ -152,12 +177,16 @@ impl Client {
         }
         match serde_json::from_slice::<Problem>(&bytes) {
             Ok(problem) => Err(ClientError::Refused(Box::new(problem))),
-            Err(_) => Err(ClientError::Malformed { server: self.server() }),
+            Err(_) => Err(ClientError::Malformed {
+                server: self.server(),
+            }),
         }
     }
 
     fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, ClientError> {
-        serde_json::from_slice(bytes).map_err(|_| ClientError::Malformed { server: self.server() })
+        serde_json::from_slice(bytes).map_err(|_| ClientError::Malformed {
+            server: self.server(),
+        })
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, time: Duration) -> Result<T, ClientError> {
@@ -165,20 +194,37 @@ impl Client {
         self.read(&bytes)
     }
 
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize, time: Duration) -> Result<T, ClientError> {
-        let (_, bytes) = self.send(self.http.post(self.url(path)?).json(body), time).await?;
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        time: Duration,
+    ) -> Result<T, ClientError> {
+        let (_, bytes) = self
+            .send(self.http.post(self.url(path)?).json(body), time)
+            .await?;
         self.read(&bytes)
     }
 
     /// Sends a command under one key, again where no answer came.
-    async fn command<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    async fn command<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         let mut key = [0; 16];
-        getrandom::fill(&mut key)
-            .map_err(|_| ClientError::Setup { what: "operating system", expected: "one that gives random bytes" })?;
+        getrandom::fill(&mut key).map_err(|_| ClientError::Setup {
+            what: "operating system",
+            expected: "one that gives random bytes",
+        })?;
         let key = hex::encode(key);
         let mut sends = 1;
         loop {
-            let request = self.http.request(Method::POST, self.url(path)?).header("idempotency-key", &key).json(body);
+            let request = self
+                .http
+                .request(Method::POST, self.url(path)?)
+                .header("idempotency-key", &key)
+                .json(body);
             match self.send(request, ANSWER_TIME_MAX).await {
                 Err(ClientError::NoAnswer { .. }) if sends < SENDS_MAX => sends += 1,
                 answer => return self.read(&answer?.1),
@@ -218,10 +264,19 @@ impl Client {
 
     /// One case as soon as it has changed since revision `after` and has ended or waits for a person, at the latest when
     /// `wait` is over; waits longer than the server's are cut to its own.
-    pub async fn wait_case(&self, id: CaseId, after: Option<u64>, wait: Duration) -> Result<CaseView, ClientError> {
+    pub async fn wait_case(
+        &self,
+        id: CaseId,
+        after: Option<u64>,
+        wait: Duration,
+    ) -> Result<CaseView, ClientError> {
         let wait = wait.min(WAIT_MAX);
         let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
-        self.get(&format!("/v1/cases/{id}?wait_ms={}{after}", wait.as_millis()), wait + ANSWER_TIME_MAX).await
+        self.get(
+            &format!("/v1/cases/{id}?wait_ms={}{after}", wait.as_millis()),
+            wait + ANSWER_TIME_MAX,
+        )
+        .await
     }
 
     /// The newest plan of a case.
@@ -236,12 +291,14 @@ impl Client {
 
     /// Approves a plan.
     pub async fn approve(&self, id: CaseId, plan_digest: String) -> Result<AcceptedView, ClientError> {
-        self.command(&format!("/v1/cases/{id}/approve"), &Approve { plan_digest }).await
+        self.command(&format!("/v1/cases/{id}/approve"), &Approve { plan_digest })
+            .await
     }
 
     /// The person takes the request back.
     pub async fn withdraw(&self, id: CaseId) -> Result<AcceptedView, ClientError> {
-        self.command(&format!("/v1/cases/{id}/withdraw"), &Nothing {}).await
+        self.command(&format!("/v1/cases/{id}/withdraw"), &Nothing {})
+            .await
     }
 
     /// Ends a restriction.
@@ -267,7 +324,10 @@ impl Client {
 
     /// The policy for verifiers, as it is.
     pub async fn policy(&self) -> Result<Vec<u8>, ClientError> {
-        Ok(self.send(self.http.get(self.url("/v1/policy")?), ANSWER_TIME_MAX).await?.1)
+        Ok(self
+            .send(self.http.get(self.url("/v1/policy")?), ANSWER_TIME_MAX)
+            .await?
+            .1)
     }
 
     /// The lineage of a person.
@@ -282,21 +342,29 @@ impl Client {
 
     /// Checks a system.
     pub async fn system_check(&self, name: &str) -> Result<CheckView, ClientError> {
-        self.post(&format!("/v1/systems/{name}/check"), &Nothing {}, CHECK_TIME_MAX).await
+        self.post(&format!("/v1/systems/{name}/check"), &Nothing {}, CHECK_TIME_MAX)
+            .await
     }
 
     /// Starts the scan of a system.
     pub async fn start_scan(&self, name: &str) -> Result<ScanView, ClientError> {
-        self.post(&format!("/v1/systems/{name}/scan"), &Nothing {}, ANSWER_TIME_MAX).await
+        self.post(&format!("/v1/systems/{name}/scan"), &Nothing {}, ANSWER_TIME_MAX)
+            .await
     }
 
     /// How far the scan of a system is.
     pub async fn scan(&self, name: &str) -> Result<ScanView, ClientError> {
-        self.get(&format!("/v1/systems/{name}/scan"), ANSWER_TIME_MAX).await
+        self.get(&format!("/v1/systems/{name}/scan"), ANSWER_TIME_MAX)
+            .await
     }
 
     /// Runs the conformance suite against a live system.
     pub async fn connector_check(&self, name: &str) -> Result<ConformanceView, ClientError> {
-        self.post(&format!("/v1/systems/{name}/conformance"), &Nothing {}, CHECK_TIME_MAX).await
+        self.post(
+            &format!("/v1/systems/{name}/conformance"),
+            &Nothing {},
+            CHECK_TIME_MAX,
+        )
+        .await
     }
 }

@@ -82,17 +82,26 @@ impl Sessions {
         let mut open = locked(&self.open);
         open.retain(|_, (_, until)| *until > now);
         if open.len() >= SESSIONS_MAX {
-            let oldest = open.iter().min_by_key(|(_, (_, until))| *until).map(|(digest, _)| *digest);
+            let oldest = open
+                .iter()
+                .min_by_key(|(_, (_, until))| *until)
+                .map(|(digest, _)| *digest);
             oldest.and_then(|digest| open.remove(&digest));
         }
-        open.insert(Sha256::digest(secret.as_bytes()).into(), (name.to_owned(), now + SESSION_TIME_MAX));
+        open.insert(
+            Sha256::digest(secret.as_bytes()).into(),
+            (name.to_owned(), now + SESSION_TIME_MAX),
+        );
         Some(secret)
     }
 
     /// The name of the key that a session belongs to.
     pub(crate) fn name_of(&self, secret: &str, now: Instant) -> Option<String> {
         let digest: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
-        locked(&self.open).get(&digest).filter(|(_, until)| *until > now).map(|(name, _)| name.clone())
+        locked(&self.open)
+            .get(&digest)
+            .filter(|(_, until)| *until > now)
+            .map(|(name, _)| name.clone())
     }
 
     /// Ends a session.
@@ -102,10 +111,13 @@ impl Sessions {
     }
 }
 
+/// Bodies by command, and the commands from the oldest on.
+type Seen = (BTreeMap<CommandId, [u8; 32]>, VecDeque<CommandId>);
+
 /// Bodies of commands by id, so that one `Idempotency-Key` with two bodies is refused instead of losing the second.
 #[derive(Default)]
 pub(crate) struct Repeats {
-    seen: Mutex<(BTreeMap<CommandId, [u8; 32]>, VecDeque<CommandId>)>,
+    seen: Mutex<Seen>,
 }
 
 impl Repeats {

@@ -36,8 +36,10 @@ const HEADERS: [(&str, &str); 8] = [
 /// Counts, bounds and dresses every request.
 pub(crate) async fn outer(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let route =
-        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let mut response = match shared.places.try_acquire() {
         Ok(_place) => next.run(request).await,
         Err(_) => Problem::new(
@@ -50,12 +52,19 @@ pub(crate) async fn outer(State(shared): State<Shared>, request: Request, next: 
     };
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
-        headers.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
+        headers
+            .entry(HeaderName::from_static(name))
+            .or_insert(HeaderValue::from_static(value));
     }
     if shared.tls {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+        headers.insert(
+            header::STRICT_TRANSPORT_SECURITY,
+            HeaderValue::from_static("max-age=31536000"),
+        );
     }
-    shared.meter.count(&route, response.status().as_u16(), began.elapsed());
+    shared
+        .meter
+        .count(&route, response.status().as_u16(), began.elapsed());
     response
 }
 
@@ -74,9 +83,13 @@ pub(crate) async fn inner(State(shared): State<Shared>, mut request: Request, ne
         None if is_public => {}
         None if !is_api && request.method() == Method::GET => return Redirect::to("/login").into_response(),
         None => {
-            let problem = Problem::new(StatusCode::UNAUTHORIZED, "gateway-wrong-key", "no API key, or one that is not known")
-                .at("header authorization")
-                .expected("Bearer and a key whose digest stands in the server's key file");
+            let problem = Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "gateway-wrong-key",
+                "no API key, or one that is not known",
+            )
+            .at("header authorization")
+            .expected("Bearer and a key whose digest stands in the server's key file");
             return refused(problem, is_api);
         }
     }
@@ -84,16 +97,25 @@ pub(crate) async fn inner(State(shared): State<Shared>, mut request: Request, ne
 }
 
 fn refused(problem: Problem, is_api: bool) -> Response {
-    if is_api { problem.into_response() } else { pages::problem(&problem) }
+    if is_api {
+        problem.into_response()
+    } else {
+        pages::problem(&problem)
+    }
 }
 
 /// Who calls, where that is enough.
 fn caller(shared: &Context, headers: &HeaderMap, is_api: bool) -> Option<Caller> {
-    let Some(keys) = &shared.keys else { return Some(Caller::Open) };
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
-        let (scheme, secret) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
-    });
+    let Some(keys) = &shared.keys else {
+        return Some(Caller::Open);
+    };
+    let bearer = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| {
+            let (scheme, secret) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
+        });
     if let Some(secret) = bearer {
         return keys.name_of(secret).map(|name| Caller::Known(name.to_owned()));
     }
@@ -123,15 +145,21 @@ fn same_site(shared: &Context, request: &Request, is_api: bool) -> Result<(), Pr
     let host = text("host").unwrap_or_default();
     // Without keys the only guard is that the caller is on this machine: a page whose name was made to point here is not.
     if shared.keys.is_none() && !is_own_name(host) {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "gateway-wrong-host", "refused: the server is open on loopback only")
-            .at("header host")
-            .expected("localhost or a loopback address"));
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "gateway-wrong-host",
+            "refused: the server is open on loopback only",
+        )
+        .at("header host")
+        .expected("localhost or a loopback address"));
     }
     if request.method().is_safe() {
         return Ok(());
     }
     let same = match (text("origin"), text("sec-fetch-site")) {
-        (Some(origin), _) => origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)),
+        (Some(origin), _) => origin
+            .split_once("://")
+            .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)),
         (None, Some(site)) => matches!(site, "same-origin" | "none"),
         // A program, not a browser: it may use the API, and forms are for browsers.
         (None, None) => is_api,
@@ -139,9 +167,13 @@ fn same_site(shared: &Context, request: &Request, is_api: bool) -> Result<(), Pr
     if same {
         return Ok(());
     }
-    Err(Problem::new(StatusCode::FORBIDDEN, "gateway-other-site", "refused: the request comes from another site")
-        .at("header origin")
-        .expected("a form of this server's own pages"))
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "gateway-other-site",
+        "refused: the request comes from another site",
+    )
+    .at("header origin")
+    .expected("a form of this server's own pages"))
 }
 
 fn is_own_name(host: &str) -> bool {
@@ -150,11 +182,16 @@ fn is_own_name(host: &str) -> bool {
         _ => host,
     };
     name.eq_ignore_ascii_case("localhost")
-        || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+        || name
+            .parse::<Ipv4Addr>()
+            .is_ok_and(|address| address.is_loopback())
         || name
             .strip_prefix('[')
             .and_then(|name| name.strip_suffix(']'))
-            .is_some_and(|name| name.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback()))
+            .is_some_and(|name| {
+                name.parse::<Ipv6Addr>()
+                    .is_ok_and(|address| address.is_loopback())
+            })
 }
 
 #[cfg(test)]
@@ -163,10 +200,24 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_its_own() {
-        for own in ["localhost", "localhost:7380", "127.0.0.1:1", "127.9.9.9", "[::1]:7380", "[::1]"] {
+        for own in [
+            "localhost",
+            "localhost:7380",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:7380",
+            "[::1]",
+        ] {
             assert!(is_own_name(own), "{own}");
         }
-        for other in ["", "evil.example", "127.0.0.1.evil.example:80", "localhost.evil.example", "10.0.0.1", "::1"] {
+        for other in [
+            "",
+            "evil.example",
+            "127.0.0.1.evil.example:80",
+            "localhost.evil.example",
+            "10.0.0.1",
+            "::1",
+        ] {
             assert!(!is_own_name(other), "{other}");
         }
     }

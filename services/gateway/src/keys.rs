@@ -18,7 +18,9 @@ pub struct Keys {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.keys.iter().map(|(name, _)| name)).finish()
+        f.debug_list()
+            .entries(self.keys.iter().map(|(name, _)| name))
+            .finish()
     }
 }
 
@@ -42,7 +44,10 @@ impl fmt::Debug for NewKey {
 /// [`Error::KeyFile`] where the name does not fit into a key file, [`Error::Entropy`] without randomness.
 pub fn new_key(name: &str) -> Result<NewKey, Error> {
     if !is_name(name) {
-        return Err(Error::KeyFile { line: 0, expected: "a name of a-z, 0-9, '-', '_' and '.'" });
+        return Err(Error::KeyFile {
+            line: 0,
+            expected: "a name of a-z, 0-9, '-', '_' and '.'",
+        });
     }
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|_| Error::Entropy)?;
@@ -52,7 +57,11 @@ pub fn new_key(name: &str) -> Result<NewKey, Error> {
 }
 
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 63 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    !name.is_empty()
+        && name.len() <= 63
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
 impl Keys {
@@ -61,7 +70,10 @@ impl Keys {
     /// # Errors
     /// [`Error::File`] where it cannot be read, [`Error::KeyFile`] where a line is malformed or there is no key.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::File { what: "key file", source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+            what: "key file",
+            source,
+        })?;
         Self::parse(&text)
     }
 
@@ -77,18 +89,26 @@ impl Keys {
                 continue;
             }
             let wrong = Error::KeyFile { line, expected: LINE };
-            let Some((name, digest)) = text.split_once(':') else { return Err(wrong) };
+            let Some((name, digest)) = text.split_once(':') else {
+                return Err(wrong);
+            };
             let mut bytes = [0; 32];
             if !is_name(name) || hex::decode_to_slice(digest.trim(), &mut bytes).is_err() {
                 return Err(wrong);
             }
             if keys.iter().any(|(known, _)| known == name) {
-                return Err(Error::KeyFile { line, expected: "every name once" });
+                return Err(Error::KeyFile {
+                    line,
+                    expected: "every name once",
+                });
             }
             keys.push((name.to_owned(), bytes));
         }
         if keys.is_empty() {
-            return Err(Error::KeyFile { line: 0, expected: "at least one key" });
+            return Err(Error::KeyFile {
+                line: 0,
+                expected: "at least one key",
+            });
         }
         Ok(Self { keys })
     }
@@ -124,7 +144,10 @@ mod tests {
     #[test]
     fn a_malformed_line_is_refused_with_its_number() {
         for (text, line) in [("office", 1), ("\noffice:12", 2), ("a b:00", 1), ("", 0)] {
-            assert!(matches!(Keys::parse(text), Err(Error::KeyFile { line: at, .. }) if at == line), "{text}");
+            assert!(
+                matches!(Keys::parse(text), Err(Error::KeyFile { line: at, .. }) if at == line),
+                "{text}"
+            );
         }
     }
 }

@@ -15,18 +15,28 @@ impl Meter {
     pub(crate) fn new() -> Self {
         let registry = Registry::new();
         let requests = IntCounterVec::new(
-            Opts::new("lethe_gateway_requests_total", "HTTP requests by route and class of status."),
+            Opts::new(
+                "lethe_gateway_requests_total",
+                "HTTP requests by route and class of status.",
+            ),
             &["route", "status"],
         )
         .ok()
         .filter(|counter| registry.register(Box::new(counter.clone())).is_ok());
         let seconds = HistogramVec::new(
-            HistogramOpts::new("lethe_gateway_request_seconds", "Time from the head of a request to its answer, by route."),
+            HistogramOpts::new(
+                "lethe_gateway_request_seconds",
+                "Time from the head of a request to its answer, by route.",
+            ),
             &["route"],
         )
         .ok()
         .filter(|histogram| registry.register(Box::new(histogram.clone())).is_ok());
-        Self { registry, requests, seconds }
+        Self {
+            registry,
+            requests,
+            seconds,
+        }
     }
 
     /// Counts one request. `route` is the pattern, never the path.
@@ -48,6 +58,8 @@ impl Meter {
 
     /// The metrics in Prometheus' text format.
     pub(crate) fn text(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_default()
     }
 }

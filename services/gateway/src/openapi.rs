@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::asks::{Approve, Close, FindLineage, Lift, Nothing, OpenCase};
 use crate::problem::{PROBLEM_MEDIA_TYPE, Problem};
 use crate::views::{
-    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PlanView, ScanView, SystemList,
+    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PlanView,
+    ScanView, SystemList,
 };
 
 type Make = fn(&mut SchemaGenerator) -> Schema;
@@ -33,39 +34,168 @@ struct Operation {
 }
 
 const fn get(path: &'static str, id: &'static str, summary: &'static str, answer: Answer) -> Operation {
-    Operation { method: "get", path, id, summary, body: None, answer, is_command: false }
+    Operation {
+        method: "get",
+        path,
+        id,
+        summary,
+        body: None,
+        answer,
+        is_command: false,
+    }
 }
 
-const fn post(path: &'static str, id: &'static str, summary: &'static str, body: Make, answer: Answer) -> Operation {
-    Operation { method: "post", path, id, summary, body: Some(body), answer, is_command: false }
+const fn post(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    body: Make,
+    answer: Answer,
+) -> Operation {
+    Operation {
+        method: "post",
+        path,
+        id,
+        summary,
+        body: Some(body),
+        answer,
+        is_command: false,
+    }
 }
 
 const fn command(path: &'static str, id: &'static str, summary: &'static str, body: Make) -> Operation {
     let answer = Answer::Json("202", of::<AcceptedView>);
-    Operation { method: "post", path, id, summary, body: Some(body), answer, is_command: true }
+    Operation {
+        method: "post",
+        path,
+        id,
+        summary,
+        body: Some(body),
+        answer,
+        is_command: true,
+    }
 }
 
 const OPERATIONS: [Operation; 20] = [
-    get("/v1/cases", "cases", "Cases, newest first.", Answer::Json("200", of::<CasePage>)),
+    get(
+        "/v1/cases",
+        "cases",
+        "Cases, newest first.",
+        Answer::Json("200", of::<CasePage>),
+    ),
     command("/v1/cases", "open_case", "Open a case.", of::<OpenCase>),
-    get("/v1/cases/{id}", "case", "One case; with wait_ms once it has ended or waits for a person.", Answer::Json("200", of::<CaseView>)),
-    get("/v1/cases/{id}/plan", "plan", "The newest plan of a case.", Answer::Json("200", of::<PlanView>)),
-    command("/v1/cases/{id}/approve", "approve", "Approve a plan by its digest.", of::<Approve>),
-    command("/v1/cases/{id}/withdraw", "withdraw", "The person takes the request back.", of::<Nothing>),
-    command("/v1/cases/{id}/lift", "lift", "End a restriction, after the person was told.", of::<Lift>),
-    command("/v1/cases/{id}/replan", "replan", "Make a new plan for a case that needs attention.", of::<Nothing>),
-    command("/v1/cases/{id}/close", "close", "Close a case as not completed, with a signed statement.", of::<Close>),
-    get("/v1/cases/{id}/certificate", "certificate", "The certificate or statement of a case.", Answer::Bytes("200", "application/json")),
-    post("/v1/lineage", "lineage", "The lineage of the person behind identifiers.", of::<FindLineage>, Answer::Json("200", of::<LineageView>)),
-    get("/v1/systems", "systems", "All systems.", Answer::Json("200", of::<SystemList>)),
-    post("/v1/systems/{name}/check", "system_check", "Check that a system can be reached and allows what it declares.", of::<Nothing>, Answer::Json("200", of::<CheckView>)),
-    post("/v1/systems/{name}/scan", "start_scan", "Start the scan of a system, unless it runs.", of::<Nothing>, Answer::Json("202", of::<ScanView>)),
-    get("/v1/systems/{name}/scan", "scan", "How far the scan of a system is.", Answer::Json("200", of::<ScanView>)),
-    post("/v1/systems/{name}/conformance", "connector_check", "Run the conformance suite against a live system.", of::<Nothing>, Answer::Json("200", of::<ConformanceView>)),
-    get("/v1/policy", "policy", "The policy for verifiers of this server's certificates.", Answer::Bytes("200", "application/octet-stream")),
-    get("/healthz", "health", "Whether the server works.", Answer::Json("200", of::<HealthView>)),
-    get("/readyz", "ready", "Whether the server can take work.", Answer::Json("200", of::<HealthView>)),
-    get("/metrics", "metrics", "Metrics in Prometheus' text format.", Answer::Bytes("200", "text/plain")),
+    get(
+        "/v1/cases/{id}",
+        "case",
+        "One case; with wait_ms once it has ended or waits for a person.",
+        Answer::Json("200", of::<CaseView>),
+    ),
+    get(
+        "/v1/cases/{id}/plan",
+        "plan",
+        "The newest plan of a case.",
+        Answer::Json("200", of::<PlanView>),
+    ),
+    command(
+        "/v1/cases/{id}/approve",
+        "approve",
+        "Approve a plan by its digest.",
+        of::<Approve>,
+    ),
+    command(
+        "/v1/cases/{id}/withdraw",
+        "withdraw",
+        "The person takes the request back.",
+        of::<Nothing>,
+    ),
+    command(
+        "/v1/cases/{id}/lift",
+        "lift",
+        "End a restriction, after the person was told.",
+        of::<Lift>,
+    ),
+    command(
+        "/v1/cases/{id}/replan",
+        "replan",
+        "Make a new plan for a case that needs attention.",
+        of::<Nothing>,
+    ),
+    command(
+        "/v1/cases/{id}/close",
+        "close",
+        "Close a case as not completed, with a signed statement.",
+        of::<Close>,
+    ),
+    get(
+        "/v1/cases/{id}/certificate",
+        "certificate",
+        "The certificate or statement of a case.",
+        Answer::Bytes("200", "application/json"),
+    ),
+    post(
+        "/v1/lineage",
+        "lineage",
+        "The lineage of the person behind identifiers.",
+        of::<FindLineage>,
+        Answer::Json("200", of::<LineageView>),
+    ),
+    get(
+        "/v1/systems",
+        "systems",
+        "All systems.",
+        Answer::Json("200", of::<SystemList>),
+    ),
+    post(
+        "/v1/systems/{name}/check",
+        "system_check",
+        "Check that a system can be reached and allows what it declares.",
+        of::<Nothing>,
+        Answer::Json("200", of::<CheckView>),
+    ),
+    post(
+        "/v1/systems/{name}/scan",
+        "start_scan",
+        "Start the scan of a system, unless it runs.",
+        of::<Nothing>,
+        Answer::Json("202", of::<ScanView>),
+    ),
+    get(
+        "/v1/systems/{name}/scan",
+        "scan",
+        "How far the scan of a system is.",
+        Answer::Json("200", of::<ScanView>),
+    ),
+    post(
+        "/v1/systems/{name}/conformance",
+        "connector_check",
+        "Run the conformance suite against a live system.",
+        of::<Nothing>,
+        Answer::Json("200", of::<ConformanceView>),
+    ),
+    get(
+        "/v1/policy",
+        "policy",
+        "The policy for verifiers of this server's certificates.",
+        Answer::Bytes("200", "application/octet-stream"),
+    ),
+    get(
+        "/healthz",
+        "health",
+        "Whether the server works.",
+        Answer::Json("200", of::<HealthView>),
+    ),
+    get(
+        "/readyz",
+        "ready",
+        "Whether the server can take work.",
+        Answer::Json("200", of::<HealthView>),
+    ),
+    get(
+        "/metrics",
+        "metrics",
+        "Metrics in Prometheus' text format.",
+        Answer::Bytes("200", "text/plain"),
+    ),
 ];
 
 /// The OpenAPI 3.1 document of the API.
@@ -105,7 +235,10 @@ pub fn openapi() -> Value {
 
 fn described(operation: &Operation, problem: &Schema, generator: &mut SchemaGenerator) -> Value {
     let (status, content) = match &operation.answer {
-        Answer::Json(status, make) => (*status, json!({ "application/json": { "schema": make(generator) } })),
+        Answer::Json(status, make) => (
+            *status,
+            json!({ "application/json": { "schema": make(generator) } }),
+        ),
         Answer::Bytes(status, media_type) => (*status, json!({ *media_type: {} })),
     };
     let mut value = json!({
@@ -118,7 +251,8 @@ fn described(operation: &Operation, problem: &Schema, generator: &mut SchemaGene
         },
     });
     if let (Some(make), Some(value)) = (operation.body, value.as_object_mut()) {
-        let body = json!({ "required": true, "content": { "application/json": { "schema": make(generator) } } });
+        let body =
+            json!({ "required": true, "content": { "application/json": { "schema": make(generator) } } });
         value.insert("requestBody".to_owned(), body);
     }
     value
@@ -128,7 +262,9 @@ fn parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec<Val
     let mut parameters = Vec::new();
     for name in ["id", "name"] {
         if operation.path.contains(&format!("{{{name}}}")) {
-            parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
+            parameters.push(
+                json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }),
+            );
         }
     }
     let mut query = |name: &str, schema: Value, text: &str| {
@@ -136,14 +272,38 @@ fn parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec<Val
     };
     match operation.id {
         "case" => {
-            query("wait_ms", json!({ "type": "integer", "minimum": 0 }), "Wait at most so long, in milliseconds.");
-            query("after", json!({ "type": "integer", "minimum": 0 }), "Wait for a later revision than this.");
+            query(
+                "wait_ms",
+                json!({ "type": "integer", "minimum": 0 }),
+                "Wait at most so long, in milliseconds.",
+            );
+            query(
+                "after",
+                json!({ "type": "integer", "minimum": 0 }),
+                "Wait for a later revision than this.",
+            );
         }
         "cases" => {
-            query("state", json!(generator.subschema_for::<lethe_terms::CaseState>()), "Only cases in this state.");
-            query("right", json!(generator.subschema_for::<lethe_terms::Right>()), "Only cases of this right.");
-            query("page", json!({ "type": "string" }), "The page, as the page before named it.");
-            query("limit", json!({ "type": "integer", "minimum": 1, "maximum": 500 }), "Most cases on a page.");
+            query(
+                "state",
+                json!(generator.subschema_for::<lethe_terms::CaseState>()),
+                "Only cases in this state.",
+            );
+            query(
+                "right",
+                json!(generator.subschema_for::<lethe_terms::Right>()),
+                "Only cases of this right.",
+            );
+            query(
+                "page",
+                json!({ "type": "string" }),
+                "The page, as the page before named it.",
+            );
+            query(
+                "limit",
+                json!({ "type": "integer", "minimum": 1, "maximum": 500 }),
+                "Most cases on a page.",
+            );
         }
         _ => {}
     }

@@ -17,22 +17,22 @@ pub struct Problem {
     #[serde(rename = "type")]
     pub kind: String,
     /// What happened, in words.
-    pub title: String,
+    pub title: Box<str>,
     /// The HTTP status.
     pub status: u16,
     /// Stable code, with a page in ops/errors.
     pub code: String,
     /// Where, such as `body, line 1, column 9: identifiers[0].kind`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<String>,
+    pub place: Option<Box<str>>,
     /// What was expected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expected: Option<String>,
+    pub expected: Option<Box<str>>,
 }
 
 impl Problem {
     /// A problem with a code and a title.
-    pub fn new(status: StatusCode, code: impl Into<String>, title: impl Into<String>) -> Self {
+    pub fn new(status: StatusCode, code: impl Into<String>, title: impl Into<Box<str>>) -> Self {
         let code = code.into();
         Self {
             kind: format!("urn:lethe:problem:{code}"),
@@ -46,21 +46,23 @@ impl Problem {
 
     /// Says where.
     #[must_use]
-    pub fn at(mut self, place: impl Into<String>) -> Self {
+    pub fn at(mut self, place: impl Into<Box<str>>) -> Self {
         self.place = Some(place.into());
         self
     }
 
     /// Says what was expected.
     #[must_use]
-    pub fn expected(mut self, expected: impl Into<String>) -> Self {
+    pub fn expected(mut self, expected: impl Into<Box<str>>) -> Self {
         self.expected = Some(expected.into());
         self
     }
 
     /// Something malformed at a place.
-    pub(crate) fn malformed(place: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "gateway-malformed", "malformed request").at(place).expected(expected)
+    pub(crate) fn malformed(place: impl Into<Box<str>>, expected: impl Into<Box<str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "gateway-malformed", "malformed request")
+            .at(place)
+            .expected(expected)
     }
 
     /// The HTTP status.
@@ -70,7 +72,7 @@ impl Problem {
 
     /// Title, place and expectation on one line.
     pub fn sentence(&self) -> String {
-        let mut text = self.title.clone();
+        let mut text = self.title.to_string();
         if let Some(place) = &self.place {
             text.push_str(", at ");
             text.push_str(place);
@@ -86,14 +88,20 @@ impl Problem {
 impl From<BackendError> for Problem {
     fn from(error: BackendError) -> Self {
         match error {
-            BackendError::NotFound { what } => {
-                Self::new(StatusCode::NOT_FOUND, "gateway-not-found", format!("no such {what}"))
-            }
+            BackendError::NotFound { what } => Self::new(
+                StatusCode::NOT_FOUND,
+                "gateway-not-found",
+                format!("no such {what}"),
+            ),
             BackendError::Conflict { code, message } => Self::new(StatusCode::CONFLICT, code, message),
-            BackendError::Invalid { code, message, expected } => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message).expected(expected)
+            BackendError::Invalid {
+                code,
+                message,
+                expected,
+            } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message).expected(expected),
+            BackendError::Unavailable { code, message } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
             }
-            BackendError::Unavailable { code, message } => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message),
             // 504: the one status that says "sent on, and no answer came".
             BackendError::Unknown { code, message } => Self::new(StatusCode::GATEWAY_TIMEOUT, code, message),
         }
@@ -108,7 +116,10 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA_TYPE));
         if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"lethe\""));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"lethe\""),
+            );
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -71,7 +71,9 @@ impl Running {
     pub async fn ended(self) -> Result<(), Error> {
         match self.ended.await {
             Ok(end) => end.map_err(|source| Error::Stopped { source }),
-            Err(error) => Err(Error::Stopped { source: io::Error::other(error) }),
+            Err(error) => Err(Error::Stopped {
+                source: io::Error::other(error),
+            }),
         }
     }
 }
@@ -97,8 +99,12 @@ pub async fn serve(
     let keys = options.keys.as_deref().map(Keys::read).transpose()?;
     let tls = options.tls.as_ref().map(tls_config).transpose()?;
     let listener = TcpListener::bind(listen).map_err(|source| Error::Listen { listen, source })?;
-    let address = listener.local_addr().map_err(|source| Error::Listen { listen, source })?;
-    let mut server = axum_server::from_tcp(listener).map_err(|source| Error::Listen { listen, source })?.http1_only();
+    let address = listener
+        .local_addr()
+        .map_err(|source| Error::Listen { listen, source })?;
+    let mut server = axum_server::from_tcp(listener)
+        .map_err(|source| Error::Listen { listen, source })?
+        .http1_only();
     server.http_builder().http1().header_read_timeout(HEAD_TIME_MAX);
 
     let handle = Handle::new();
@@ -110,12 +116,22 @@ pub async fn serve(
     let is_tls = tls.is_some();
     let service = router(Arc::new(Context::new(backend, keys, is_tls))).into_make_service();
     let bounded = Bounded::new(Arc::new(Semaphore::new(CONNECTIONS_MAX)));
-    let server = server.handle(handle).first_request_timeout(HEAD_TIME_MAX + crate::limits::BODY_TIME_MAX);
+    let server = server
+        .handle(handle)
+        .first_request_timeout(HEAD_TIME_MAX + crate::limits::BODY_TIME_MAX);
     let ended = match tls {
-        Some(config) => tokio::spawn(server.acceptor(RustlsAcceptor::new(config).acceptor(bounded)).serve(service)),
+        Some(config) => tokio::spawn(
+            server
+                .acceptor(RustlsAcceptor::new(config).acceptor(bounded))
+                .serve(service),
+        ),
         None => tokio::spawn(server.acceptor(bounded).serve(service)),
     };
-    Ok(Running { address, tls: is_tls, ended })
+    Ok(Running {
+        address,
+        tls: is_tls,
+        ended,
+    })
 }
 
 /// Everything that the server answers.
@@ -131,13 +147,21 @@ fn router(shared: Shared) -> Router {
 }
 
 async fn nothing_there() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "gateway-not-found", "nothing is at this address")
-        .expected("an address of /v1/openapi.json, or / for the dashboard")
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "gateway-not-found",
+        "nothing is at this address",
+    )
+    .expected("an address of /v1/openapi.json, or / for the dashboard")
 }
 
 async fn wrong_method() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "gateway-wrong-method", "the address does not take this method")
-        .expected("a method of /v1/openapi.json")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "gateway-wrong-method",
+        "the address does not take this method",
+    )
+    .expected("a method of /v1/openapi.json")
 }
 
 /// A panic is our mistake: it ends its request and nothing else. Its text is not passed on, for it may hold anything.
@@ -152,18 +176,21 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
 }
 
 fn tls_config(files: &TlsFiles) -> Result<RustlsConfig, Error> {
-    let unusable = |what: &str, error: &dyn std::fmt::Display| Error::Tls { reason: format!("{what}: {error}") };
+    let unusable = |what: &str, error: &dyn std::fmt::Display| Error::Tls {
+        reason: format!("{what}: {error}"),
+    };
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| unusable("certificate file, expected a PEM chain", &error))?;
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| unusable("key file, expected a PEM private key", &error))?;
-    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unusable("protocol versions", &error))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| unusable("certificate and key, expected ones that belong together", &error))?;
+    let mut config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable("protocol versions", &error))?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(|error| unusable("certificate and key, expected ones that belong together", &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(RustlsConfig::from_config(Arc::new(config)))
 }

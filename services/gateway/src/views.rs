@@ -3,8 +3,8 @@
 //! No view holds a value that names a person: identifiers appear by kind only.
 
 use lethe_terms::{
-    CaseId, CaseState, CommandId, DataCategory, FailureClass, IdentifierKind, Independence, Observed, Outcome, Right,
-    StepState, Strength, Timestamp, Verb,
+    CaseId, CaseState, CommandId, DataCategory, FailureClass, IdentifierKind, Independence, Observed,
+    Outcome, Right, StepState, Strength, Timestamp, Verb,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -54,7 +54,11 @@ pub const fn case_state(state: CaseState) -> &'static str {
 /// The tone of a case.
 pub const fn case_tone(state: CaseState) -> Tone {
     match state {
-        CaseState::Received | CaseState::Accepted | CaseState::Planned | CaseState::Acting | CaseState::Observing => Tone::Busy,
+        CaseState::Received
+        | CaseState::Accepted
+        | CaseState::Planned
+        | CaseState::Acting
+        | CaseState::Observing => Tone::Busy,
         CaseState::AwaitingApproval | CaseState::IdentityPending => Tone::Waiting,
         CaseState::NeedsAttention | CaseState::NotCompleted => Tone::Bad,
         CaseState::Completed | CaseState::CompletedWithExceptions => Tone::Good,
@@ -87,7 +91,9 @@ pub const fn step_tone(state: StepState) -> Tone {
     match state {
         StepState::Planned => Tone::Quiet,
         StepState::Blocked => Tone::Waiting,
-        StepState::Dispatched | StepState::Acknowledged | StepState::InProgress | StepState::Reported => Tone::Busy,
+        StepState::Dispatched | StepState::Acknowledged | StepState::InProgress | StepState::Reported => {
+            Tone::Busy
+        }
         StepState::Verified => Tone::Good,
         StepState::Failed | StepState::Overdue => Tone::Bad,
     }
@@ -137,7 +143,11 @@ pub const fn identifier_kind(kind: IdentifierKind) -> &'static str {
 
 /// A way to records in words: `e-mail, then account id`.
 pub fn path(kinds: &[IdentifierKind]) -> String {
-    kinds.iter().map(|kind| identifier_kind(*kind)).collect::<Vec<_>>().join(", then ")
+    kinds
+        .iter()
+        .map(|kind| identifier_kind(*kind))
+        .collect::<Vec<_>>()
+        .join(", then ")
 }
 
 /// The state of a system in words, with its tone.
@@ -199,7 +209,10 @@ pub fn moves(case: &CaseView) -> Vec<Move> {
         _ => {}
     }
     // Once systems act there is no taking back: nothing un-erases.
-    let acted = matches!(case.state, CaseState::Acting | CaseState::Observing | CaseState::NeedsAttention);
+    let acted = matches!(
+        case.state,
+        CaseState::Acting | CaseState::Observing | CaseState::NeedsAttention
+    );
     if !case.state.is_ended() && !acted {
         moves.push(Move::Withdraw);
     }
@@ -214,21 +227,42 @@ pub fn day(moment: Timestamp) -> String {
 /// The day and minute of a moment, such as `2026-11-24 12:30 UTC`.
 pub fn minute(moment: Timestamp) -> String {
     let text = moment.to_string();
-    format!("{} {} UTC", text.get(..10).unwrap_or(&text), text.get(11..16).unwrap_or_default())
+    format!(
+        "{} {} UTC",
+        text.get(..10).unwrap_or(&text),
+        text.get(11..16).unwrap_or_default()
+    )
 }
 
 /// How far a moment is from now: `in 12 days`, `3 hours ago`.
 pub fn distance(moment: Timestamp, now: Timestamp) -> String {
     let ms = moment.since(now);
-    let seconds = ms.unsigned_abs() / 1000;
+    if ms.unsigned_abs() < 60_000 {
+        return if ms < 0 {
+            "just now"
+        } else {
+            "in less than a minute"
+        }
+        .to_owned();
+    }
+    let text = span(ms.unsigned_abs());
+    if ms < 0 {
+        format!("{text} ago")
+    } else {
+        format!("in {text}")
+    }
+}
+
+/// A length of time in its largest whole unit: `3 hours`, `12 days`.
+pub fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
     let (number, unit) = match seconds {
-        0..60 => return if ms < 0 { "just now".to_owned() } else { "in less than a minute".to_owned() },
+        0..60 => (seconds, "second"),
         60..3_600 => (seconds / 60, "minute"),
         3_600..172_800 => (seconds / 3_600, "hour"),
         _ => (seconds / 86_400, "day"),
     };
-    let text = counted(number, unit);
-    if ms < 0 { format!("{text} ago") } else { format!("in {text}") }
+    counted(number, unit)
 }
 
 /// A number with its noun: `1 record`, `2 records`, `12,345 records`.
@@ -242,7 +276,7 @@ pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -12,15 +12,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lethe_journal::CloseReason;
 use lethe_terms::{
-    CaseId, CaseState, CommandId, Identifier, Independence, Observed, Outcome, Right, StepState, Timestamp, Verb,
+    CaseId, CaseState, CommandId, Identifier, Independence, Observed, Outcome, Right, StepState, Timestamp,
+    Verb,
 };
 use tokio::sync::watch;
 
 use crate::asks::{CaseQuery, OpenCase};
 use crate::backend::{Backend, BackendError, Document};
 use crate::views::{
-    AcceptedView, AttentionView, CaseFlag, CasePage, CaseView, CheckView, ConformanceView, FindingView, HealthView,
-    LineageView, MustResult, MustView, PlanView, ScanState, ScanView, SystemState, SystemView,
+    AcceptedView, AttentionView, CaseFlag, CasePage, CaseView, CheckView, ConformanceView, FindingView,
+    HealthView, LineageView, MustResult, MustView, PlanView, ScanState, ScanView, SystemState, SystemView,
 };
 
 /// The made-up backend.
@@ -48,8 +49,14 @@ impl Default for Fake {
 impl Fake {
     /// Two systems and no case.
     pub fn new() -> Self {
-        let state = State { systems: samples::systems(), ..State::default() };
-        Self { state: Mutex::new(state), changed: watch::Sender::new(0) }
+        let state = State {
+            systems: samples::systems(),
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: watch::Sender::new(0),
+        }
     }
 
     /// Systems in several states, and a case in each state that a case can be in, as of `now`.
@@ -93,15 +100,23 @@ impl Fake {
 }
 
 fn case_of(state: &mut State, id: CaseId) -> Result<&mut CaseView, BackendError> {
-    state.cases.get_mut(&id).map(|(case, _)| case).ok_or(BackendError::NotFound { what: "case" })
+    state
+        .cases
+        .get_mut(&id)
+        .map(|(case, _)| case)
+        .ok_or(BackendError::NotFound { what: "case" })
 }
 
 fn conflict(code: &str, message: &str) -> BackendError {
-    BackendError::Conflict { code: code.to_owned(), message: message.to_owned() }
+    BackendError::Conflict {
+        code: code.to_owned(),
+        message: message.to_owned(),
+    }
 }
 
 fn is_ready(case: &CaseView, after: Option<u64>) -> bool {
-    after.is_none_or(|after| case.revision > after) && (case.state.is_ended() || case.state.waits_for_person())
+    after.is_none_or(|after| case.revision > after)
+        && (case.state.is_ended() || case.state.waits_for_person())
 }
 
 fn complete(case: &mut CaseView) {
@@ -161,14 +176,23 @@ impl Backend for Fake {
         let limit = query.limit.unwrap_or(100) as usize;
         let next = (cases.len() > start + limit).then(|| (start + limit).to_string());
         let cases = cases.into_iter().skip(start).take(limit).collect();
-        Ok(CasePage { cases, next, total: state.cases.len() as u64 })
+        Ok(CasePage {
+            cases,
+            next,
+            total: state.cases.len() as u64,
+        })
     }
 
     async fn case(&self, id: CaseId) -> Result<CaseView, BackendError> {
         case_of(&mut self.locked(), id).cloned()
     }
 
-    async fn wait_case(&self, id: CaseId, after: Option<u64>, wait: Duration) -> Result<CaseView, BackendError> {
+    async fn wait_case(
+        &self,
+        id: CaseId,
+        after: Option<u64>,
+        wait: Duration,
+    ) -> Result<CaseView, BackendError> {
         let mut changed = self.changed.subscribe();
         let until = tokio::time::Instant::now() + wait;
         loop {
@@ -181,14 +205,28 @@ impl Backend for Fake {
 
     async fn plan(&self, id: CaseId) -> Result<PlanView, BackendError> {
         let state = self.locked();
-        state.cases.get(&id).and_then(|(_, plan)| plan.clone()).ok_or(BackendError::NotFound { what: "plan" })
+        state
+            .cases
+            .get(&id)
+            .and_then(|(_, plan)| plan.clone())
+            .ok_or(BackendError::NotFound { what: "plan" })
     }
 
     async fn open_case(&self, command: CommandId, ask: OpenCase) -> Result<AcceptedView, BackendError> {
-        if ask.identifiers.iter().any(|identifier| identifier.value == "panic") {
+        if ask
+            .identifiers
+            .iter()
+            .any(|identifier| identifier.value == "panic")
+        {
             #[expect(clippy::panic, reason = "stands in for a mistake of ours")]
             {
-                panic!("{}", ask.identifiers.first().map(|first| first.value.clone()).unwrap_or_default());
+                panic!(
+                    "{}",
+                    ask.identifiers
+                        .first()
+                        .map(|first| first.value.clone())
+                        .unwrap_or_default()
+                );
             }
         }
         self.once(command, |state| {
@@ -196,7 +234,11 @@ impl Backend for Fake {
             id.copy_from_slice(&command.as_bytes()[..8]);
             let id = CaseId::from_bytes(id);
             let (case, plan) = samples::opened(id, ask.right, Timestamp::from_millis(1_795_521_600_000));
-            if ask.identifiers.iter().any(|identifier| identifier.value.starts_with("stuck")) {
+            if ask
+                .identifiers
+                .iter()
+                .any(|identifier| identifier.value.starts_with("stuck"))
+            {
                 state.stuck.push(id);
             }
             state.cases.insert(id, (case, Some(plan)));
@@ -204,17 +246,32 @@ impl Backend for Fake {
         })
     }
 
-    async fn approve(&self, command: CommandId, id: CaseId, plan_digest: &str) -> Result<AcceptedView, BackendError> {
+    async fn approve(
+        &self,
+        command: CommandId,
+        id: CaseId,
+        plan_digest: &str,
+    ) -> Result<AcceptedView, BackendError> {
         self.once(command, |state| {
             let is_stuck = state.stuck.contains(&id);
             let case = case_of(state, id)?;
             if case.state != CaseState::AwaitingApproval {
-                return Err(conflict("casework-not-awaiting-approval", "the case does not wait for approval"));
+                return Err(conflict(
+                    "casework-not-awaiting-approval",
+                    "the case does not wait for approval",
+                ));
             }
             if case.plan_digest.as_deref() != Some(plan_digest) {
-                return Err(conflict("casework-other-plan", "the case has another plan now; read it before approving"));
+                return Err(conflict(
+                    "casework-other-plan",
+                    "the case has another plan now; read it before approving",
+                ));
             }
-            if is_stuck { contradict(case) } else { complete(case) }
+            if is_stuck {
+                contradict(case)
+            } else {
+                complete(case)
+            }
             Ok(id)
         })
     }
@@ -234,7 +291,10 @@ impl Backend for Fake {
         self.once(command, |state| {
             let case = case_of(state, id)?;
             if !case.flags.contains(&CaseFlag::Restricted) {
-                return Err(conflict("casework-not-restricted", "no restriction of this case is in force"));
+                return Err(conflict(
+                    "casework-not-restricted",
+                    "no restriction of this case is in force",
+                ));
             }
             case.flags.retain(|flag| *flag != CaseFlag::Restricted);
             Ok(id)
@@ -245,7 +305,10 @@ impl Backend for Fake {
         self.once(command, |state| {
             let case = case_of(state, id)?;
             if case.state != CaseState::NeedsAttention {
-                return Err(conflict("casework-no-attention-needed", "the case does not need attention"));
+                return Err(conflict(
+                    "casework-no-attention-needed",
+                    "the case does not need attention",
+                ));
             }
             case.state = CaseState::AwaitingApproval;
             case.attention.clear();
@@ -253,11 +316,19 @@ impl Backend for Fake {
         })
     }
 
-    async fn close(&self, command: CommandId, id: CaseId, _: CloseReason) -> Result<AcceptedView, BackendError> {
+    async fn close(
+        &self,
+        command: CommandId,
+        id: CaseId,
+        _: CloseReason,
+    ) -> Result<AcceptedView, BackendError> {
         self.once(command, |state| {
             let case = case_of(state, id)?;
             if case.state != CaseState::NeedsAttention {
-                return Err(conflict("casework-no-attention-needed", "the case does not need attention"));
+                return Err(conflict(
+                    "casework-no-attention-needed",
+                    "the case does not need attention",
+                ));
             }
             case.state = CaseState::NotCompleted;
             case.certificate = Some(format!("statement-{id}"));
@@ -266,8 +337,14 @@ impl Backend for Fake {
     }
 
     async fn lineage(&self, identifiers: Vec<Identifier>) -> Result<LineageView, BackendError> {
-        if identifiers.iter().any(|identifier| identifier.value.starts_with("nobody")) {
-            return Ok(LineageView { complete: true, ..LineageView::default() });
+        if identifiers
+            .iter()
+            .any(|identifier| identifier.value.starts_with("nobody"))
+        {
+            return Ok(LineageView {
+                complete: true,
+                ..LineageView::default()
+            });
         }
         Ok(samples::lineage())
     }
@@ -277,12 +354,29 @@ impl Backend for Fake {
     }
 
     async fn system_check(&self, name: &str) -> Result<CheckView, BackendError> {
-        let system = self.locked().systems.iter().find(|system| system.name == name).cloned();
+        let system = self
+            .locked()
+            .systems
+            .iter()
+            .find(|system| system.name == name)
+            .cloned();
         let system = system.ok_or(BackendError::NotFound { what: "system" })?;
         let ok = system.state != SystemState::Unreachable;
-        let detail = if ok { "" } else { "connection refused; expected a server at the configured address" };
-        let findings = vec![FindingView { what: "connection".to_owned(), ok, detail: detail.to_owned() }];
-        Ok(CheckView { system: name.to_owned(), ok, findings })
+        let detail = if ok {
+            ""
+        } else {
+            "connection refused; expected a server at the configured address"
+        };
+        let findings = vec![FindingView {
+            what: "connection".to_owned(),
+            ok,
+            detail: detail.to_owned(),
+        }];
+        Ok(CheckView {
+            system: name.to_owned(),
+            ok,
+            findings,
+        })
     }
 
     async fn start_scan(&self, name: &str) -> Result<ScanView, BackendError> {
@@ -295,10 +389,18 @@ impl Backend for Fake {
 
     async fn scan(&self, name: &str) -> Result<ScanView, BackendError> {
         let mut state = self.locked();
-        let done = state.scans.get_mut(name).ok_or(BackendError::NotFound { what: "scan" })?;
+        if !state.systems.iter().any(|system| system.name == name) {
+            return Err(BackendError::NotFound { what: "system" });
+        }
+        let mut none = 0;
+        let (scan, done) = match state.scans.get_mut(name) {
+            Some(done) if *done < 3000 => (ScanState::Running, done),
+            Some(done) => (ScanState::Finished, done),
+            None => (ScanState::NotStarted, &mut none),
+        };
         let view = ScanView {
             system: name.to_owned(),
-            state: if *done < 3000 { ScanState::Running } else { ScanState::Finished },
+            state: scan,
             done: *done,
             total: Some(3000),
             unit: "rows".to_owned(),
@@ -318,7 +420,11 @@ impl Backend for Fake {
             result,
             detail: String::new(),
         };
-        let second = if check.ok { MustResult::Kept } else { MustResult::Broken };
+        let second = if check.ok {
+            MustResult::Kept
+        } else {
+            MustResult::Broken
+        };
         Ok(ConformanceView {
             system: name.to_owned(),
             ok: check.ok,
@@ -331,20 +437,34 @@ impl Backend for Fake {
 
     async fn certificate(&self, id: CaseId) -> Result<Document, BackendError> {
         let case = self.case(id).await?;
-        let certificate = case.certificate.ok_or(BackendError::NotFound { what: "certificate" })?;
-        Ok(Document { media_type: "application/json", bytes: format!("{{\"id\":\"{certificate}\"}}").into_bytes() })
+        let certificate = case
+            .certificate
+            .ok_or(BackendError::NotFound { what: "certificate" })?;
+        Ok(Document {
+            media_type: "application/json",
+            bytes: format!("{{\"id\":\"{certificate}\"}}").into_bytes(),
+        })
     }
 
     async fn policy(&self) -> Result<Document, BackendError> {
-        Ok(Document { media_type: "application/json", bytes: b"{\"policy\":1}".to_vec() })
+        Ok(Document {
+            media_type: "application/json",
+            bytes: b"{\"policy\":1}".to_vec(),
+        })
     }
 
     async fn health(&self) -> HealthView {
-        HealthView { ok: true, parts: Vec::new() }
+        HealthView {
+            ok: true,
+            parts: Vec::new(),
+        }
     }
 
     async fn ready(&self) -> HealthView {
-        HealthView { ok: true, parts: Vec::new() }
+        HealthView {
+            ok: true,
+            parts: Vec::new(),
+        }
     }
 
     async fn metrics(&self) -> String {

@@ -3,25 +3,35 @@
 use std::collections::BTreeMap;
 
 use lethe_terms::{
-    CaseId, CaseState, DataCategory, FailureClass, IdentifierKind, Independence, Observed, Outcome, Right, StepState,
-    Timestamp, Verb,
+    CaseId, CaseState, DataCategory, FailureClass, IdentifierKind, Independence, Observed, Outcome, Right,
+    StepState, Timestamp, Verb,
 };
 
 use super::{complete, contradict};
 use crate::views::{
-    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, LineageEdge, LineageHow,
-    LineageNode, LineageRecord, LineageView, LineageWhat, PathView, PlanStepView, PlanView, RemarkView, StepView,
-    SystemState, SystemView,
+    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, LineageEdge,
+    LineageHow, LineageNode, LineageRecord, LineageView, LineageWhat, PathView, PlanStepView, PlanView,
+    RemarkView, StepView, SystemState, SystemView,
 };
 
 const DAY: i64 = 86_400_000;
 
 /// System, dataset, records, what comes before, ways.
-type Row = (&'static str, &'static str, u64, &'static [u32], &'static [&'static [IdentifierKind]]);
+type Row = (
+    &'static str,
+    &'static str,
+    u64,
+    &'static [u32],
+    &'static [&'static [IdentifierKind]],
+);
 
 const EMAIL: &[IdentifierKind] = &[IdentifierKind::Email];
 const ACCOUNT: &[IdentifierKind] = &[IdentifierKind::Email, IdentifierKind::UserId];
-const COOKIE: &[IdentifierKind] = &[IdentifierKind::Email, IdentifierKind::UserId, IdentifierKind::CookieId];
+const COOKIE: &[IdentifierKind] = &[
+    IdentifierKind::Email,
+    IdentifierKind::UserId,
+    IdentifierKind::CookieId,
+];
 
 const ROWS: [Row; 7] = [
     ("shop", "payments", 4, &[], &[ACCOUNT]),
@@ -30,11 +40,21 @@ const ROWS: [Row; 7] = [
     ("shop", "accounts", 1, &[1, 2, 5], &[EMAIL]),
     ("website", "access_log", 214, &[], &[ACCOUNT, COOKIE]),
     ("helpdesk", "conversations", 3, &[], &[EMAIL]),
-    ("helpdesk", "attachments_with_a_rather_long_name", 5, &[5], &[EMAIL]),
+    (
+        "helpdesk",
+        "attachments_with_a_rather_long_name",
+        5,
+        &[5],
+        &[EMAIL],
+    ),
 ];
 
 fn plan(id: CaseId, right: Right, at: Timestamp) -> PlanView {
-    let verb = if right == Right::Erasure { Verb::Erase } else { Verb::Restrict };
+    let verb = if right == Right::Erasure {
+        Verb::Erase
+    } else {
+        Verb::Restrict
+    };
     let steps = (0..)
         .zip(ROWS)
         .map(|(step, (system, dataset, records, after, ways))| PlanStepView {
@@ -81,7 +101,11 @@ fn split(records: u64, ways: &[&[IdentifierKind]]) -> Vec<PathView> {
         .enumerate()
         .map(|(number, path)| PathView {
             path: path.to_vec(),
-            records: if number == 0 { records - share * (ways.len() as u64 - 1) } else { share },
+            records: if number == 0 {
+                records - share * (ways.len() as u64 - 1)
+            } else {
+                share
+            },
         })
         .collect()
 }
@@ -116,7 +140,14 @@ pub(super) fn opened(id: CaseId, right: Right, at: Timestamp) -> (CaseView, Plan
         steps,
         certificate: None,
         received_at: at,
-        ground: Some(if right == Right::Erasure { "17-1-a" } else { "18-1-a" }.to_owned()),
+        ground: Some(
+            if right == Right::Erasure {
+                "17-1-a"
+            } else {
+                "18-1-a"
+            }
+            .to_owned(),
+        ),
         supersedes: None,
         flags: Vec::new(),
         attention: Vec::new(),
@@ -156,7 +187,11 @@ pub(super) fn cases(now: Timestamp) -> BTreeMap<CaseId, (CaseView, Option<PlanVi
         .zip(CaseState::ALL)
         .map(|(number, state)| {
             let id = CaseId::from_bytes([0x5a, 0x10 + number, 7, number, 0xc0, 0xff, 0xee, number]);
-            let right = if number % 3 == 1 { Right::Restriction } else { Right::Erasure };
+            let right = if number % 3 == 1 {
+                Right::Restriction
+            } else {
+                Right::Erasure
+            };
             let at = now.plus_millis(-DAY * (i64::from(number) * 3 + 1));
             let (mut case, plan) = opened(id, right, at);
             let has_plan = !matches!(
@@ -209,7 +244,13 @@ fn system(name: &str, kind: &str, state: SystemState, datasets: &[(&str, &str, u
             .map(|(name, unit, records)| DatasetView {
                 name: (*name).to_owned(),
                 unit: (*unit).to_owned(),
-                verbs: vec![Verb::Locate, Verb::Erase, Verb::Restrict, Verb::Lift, Verb::Observe],
+                verbs: vec![
+                    Verb::Locate,
+                    Verb::Erase,
+                    Verb::Restrict,
+                    Verb::Lift,
+                    Verb::Observe,
+                ],
                 categories: vec![DataCategory::EmailAddress],
                 records: Some(*records),
             })
@@ -235,13 +276,23 @@ pub(super) fn systems() -> Vec<SystemView> {
                 ("payments", "a payment", 9_007),
             ],
         ),
-        system("website", "weblog", SystemState::Up, &[("access_log", "a log's lines of one set of identifiers", 48_213)]),
+        system(
+            "website",
+            "weblog",
+            SystemState::Up,
+            &[("access_log", "a log's lines of one set of identifiers", 48_213)],
+        ),
     ]
 }
 
 /// Systems in other states.
 pub(super) fn more_systems(now: Timestamp) -> Vec<SystemView> {
-    let mut helpdesk = system("helpdesk", "sql", SystemState::Unreachable, &[("conversations", "a conversation", 812)]);
+    let mut helpdesk = system(
+        "helpdesk",
+        "sql",
+        SystemState::Unreachable,
+        &[("conversations", "a conversation", 812)],
+    );
     helpdesk.last_feed_at = Some(now.plus_millis(-3 * 3_600_000));
     helpdesk.lag_ms = Some(3 * 3_600_000);
     helpdesk.quarantined = 12;
@@ -250,17 +301,39 @@ pub(super) fn more_systems(now: Timestamp) -> Vec<SystemView> {
         ok: false,
         detail: "refused; expected a server at the configured address".to_owned(),
     }];
-    let mut archive = system("archive", "sql", SystemState::Scanning, &[("letters", "a letter", 120)]);
+    let mut archive = system(
+        "archive",
+        "sql",
+        SystemState::Scanning,
+        &[("letters", "a letter", 120)],
+    );
     archive.last_feed_at = Some(now.plus_millis(-2_000));
     vec![helpdesk, archive]
 }
 
+/// System, dataset, rows, identifiers that it names, way.
+type Held = (
+    &'static str,
+    &'static str,
+    u64,
+    &'static [&'static str],
+    &'static [IdentifierKind],
+);
+
 /// A person's lineage.
 pub(super) fn lineage() -> LineageView {
-    let mut view = LineageView { complete: true, candidates_behind_shared: 7, ..LineageView::default() };
+    let mut view = LineageView {
+        complete: true,
+        candidates_behind_shared: 7,
+        ..LineageView::default()
+    };
     let identifier = |id: &str, kind: IdentifierKind, given: bool| LineageNode {
         id: id.to_owned(),
-        what: LineageWhat::Identifier { kind, strength: kind.strength(), given },
+        what: LineageWhat::Identifier {
+            kind,
+            strength: kind.strength(),
+            given,
+        },
     };
     view.nodes = vec![
         identifier("email", IdentifierKind::Email, true),
@@ -270,21 +343,37 @@ pub(super) fn lineage() -> LineageView {
         identifier("phone", IdentifierKind::Phone, false),
         identifier("office", IdentifierKind::Ip, false),
     ];
-    let records: [(&str, &str, u64, &[&str], &[IdentifierKind]); 9] = [
+    let records: [Held; 9] = [
         ("shop", "accounts", 1, &["email", "account", "phone"], EMAIL),
         ("helpdesk", "conversations", 3, &["email"], EMAIL),
         ("shop", "orders", 4, &["account"], ACCOUNT),
         ("shop", "payments", 4, &["account"], ACCOUNT),
         ("shop", "addresses", 2, &["account"], ACCOUNT),
-        ("website", "access_log", 120, &["account", "cookie 1", "office"], ACCOUNT),
-        ("website", "access_log", 94, &["account", "cookie 2", "office"], ACCOUNT),
+        (
+            "website",
+            "access_log",
+            120,
+            &["account", "cookie 1", "office"],
+            ACCOUNT,
+        ),
+        (
+            "website",
+            "access_log",
+            94,
+            &["account", "cookie 2", "office"],
+            ACCOUNT,
+        ),
         ("website", "access_log", 31, &["cookie 1", "office"], COOKIE),
         ("website", "access_log", 17, &["cookie 2", "office"], COOKIE),
     ];
     for (number, (system, dataset, count, by, path)) in records.into_iter().enumerate() {
         let id = format!("record {number}");
         for end in by {
-            let edge = LineageEdge { from: (*end).to_owned(), to: id.clone(), how: LineageHow::Identifies };
+            let edge = LineageEdge {
+                from: (*end).to_owned(),
+                to: id.clone(),
+                how: LineageHow::Identifies,
+            };
             view.edges.push(edge);
         }
         view.records.push(LineageRecord {
@@ -294,7 +383,11 @@ pub(super) fn lineage() -> LineageView {
             path: path.to_vec(),
             link: (path.len() > 1).then(|| format!("link-{number}")),
         });
-        let what = LineageWhat::Record { system: system.to_owned(), dataset: dataset.to_owned(), count };
+        let what = LineageWhat::Record {
+            system: system.to_owned(),
+            dataset: dataset.to_owned(),
+            count,
+        };
         view.nodes.push(LineageNode { id, what });
     }
     view

@@ -47,7 +47,7 @@ fn content(case: &CaseView, plan: Option<&PlanView>) -> Markup {
         div data-live="steps" { (steps(case)) }
         @if let Some(plan) = plan {
             section aria-labelledby="plan" data-live="plan" {
-                h2 id="plan" { "The plan" }
+                h2 id="plan" { "The plan" small { "number " (plan.number) ", frozen " (words::minute(plan.frozen_at)) } }
                 (framed(&plan_picture(case, plan)))
                 (remarks(&plan.remarks))
             }
@@ -66,7 +66,10 @@ fn gap_words(gap: u64) -> String {
     if gap == 0 {
         "Asking the systems found nothing that lineage did not know.".to_owned()
     } else {
-        format!("Asking the systems found {} that lineage did not know.", words::counted(gap, "record"))
+        format!(
+            "Asking the systems found {} that lineage did not know.",
+            words::counted(gap, "record")
+        )
     }
 }
 
@@ -133,7 +136,9 @@ fn one_move(case: &CaseView, plan: Option<&PlanView>, item: Move) -> Markup {
         let fatal = case.remarks.iter().any(|remark| remark.fatal);
         html! {
             h2 { "Approve this plan" }
-            p { "Approving sends " (words::counted(case.steps.len() as u64, "step")) " to the systems. What is erased cannot be brought back." }
+            p { "Approving sends " (words::counted(case.steps.len() as u64, "step")) " to the systems. "
+                @if case.right == lethe_terms::Right::Erasure { "What is erased cannot be brought back." }
+                @else { "A restriction can be lifted again." } }
             @if fatal { p.finding { "A remark says that data would be left behind." } }
             @if let Some(plan) = plan { @if plan.ledger_index.is_none() { p.note { "The plan is not in the ledger yet." } } }
             p.digest { code { (digest) } }
@@ -143,30 +148,46 @@ fn one_move(case: &CaseView, plan: Option<&PlanView>, item: Move) -> Markup {
     };
     match item {
         Move::Approve => form("approve", "first", approve()),
-        Move::Withdraw => form("withdraw", "", html! {
-            h2 { "Withdraw" }
-            p { "The person takes the request back. Nothing has been erased." }
-            button { "Withdraw the case" }
-        }),
-        Move::Lift => form("lift", "", html! {
-            h2 { "Lift the restriction" }
-            p { "The person must be told before (Art. 18(3))." }
-            label { "Told at, in UTC" input type="datetime-local" name="notified_at" required; }
-            button { "Lift" }
-        }),
-        Move::Replan => form("replan", "first", html! {
-            h2 { "Plan again" }
-            p { "Looks at the systems as they are now and makes a new plan for approval." }
-            button.main { "Make a new plan" }
-        }),
-        Move::Close => form("close", "", html! {
-            h2 { "Close as not completed" }
-            p { "Ends the case with a signed statement of what was not done." }
-            label { "Reason" select name="reason" required {
-                @for (_, code, text) in CLOSE_REASONS { option value=(code) { (text) } }
-            } }
-            button.grave { "Close the case" }
-        }),
+        Move::Withdraw => form(
+            "withdraw",
+            "",
+            html! {
+                h2 { "Withdraw" }
+                p { "The person takes the request back. Nothing has been erased." }
+                button { "Withdraw the case" }
+            },
+        ),
+        Move::Lift => form(
+            "lift",
+            "",
+            html! {
+                h2 { "Lift the restriction" }
+                p { "The person must be told before (Art. 18(3))." }
+                label { "Told at, in UTC" input type="datetime-local" name="notified_at" required; }
+                button { "Lift" }
+            },
+        ),
+        Move::Replan => form(
+            "replan",
+            "first",
+            html! {
+                h2 { "Plan again" }
+                p { "Looks at the systems as they are now and makes a new plan for approval." }
+                button.main { "Make a new plan" }
+            },
+        ),
+        Move::Close => form(
+            "close",
+            "",
+            html! {
+                h2 { "Close as not completed" }
+                p { "Ends the case with a signed statement of what was not done." }
+                label { "Reason" select name="reason" required {
+                    @for (_, code, text) in CLOSE_REASONS { option value=(code) { (text) } }
+                } }
+                button.grave { "Close the case" }
+            },
+        ),
     }
 }
 
@@ -174,7 +195,11 @@ fn steps(case: &CaseView) -> Markup {
     if case.steps.is_empty() {
         return html! { p.empty { "The plan is being made: systems are asked what they hold." } };
     }
-    let verified = case.steps.iter().filter(|step| step.state == StepState::Verified).count();
+    let verified = case
+        .steps
+        .iter()
+        .filter(|step| step.state == StepState::Verified)
+        .count();
     html! {
         section aria-labelledby="steps" {
             h2 id="steps" { "Steps" small { (verified) " of " (case.steps.len()) " seen to be done" } }

@@ -39,16 +39,26 @@ impl Form {
 
     /// The first value of a field, where it is not empty.
     pub(crate) fn first(&self, name: &str) -> Option<&str> {
-        self.pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
+        self.pairs
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.trim())
+            .filter(|value| !value.is_empty())
     }
 
     fn wanted(&self, name: &'static str, expected: &str) -> Result<&str, Problem> {
-        self.first(name).ok_or_else(|| Problem::malformed(format!("form: {name}"), expected))
+        self.first(name)
+            .ok_or_else(|| Problem::malformed(format!("form: {name}"), expected))
     }
 
     /// The pairs of kind and value that are filled in.
     pub(crate) fn identifiers(&self) -> Result<Vec<IdentifierAsk>, Problem> {
-        let values = |name: &'static str| self.pairs.iter().filter(move |(known, _)| known == name).map(|(_, value)| value);
+        let values = |name: &'static str| {
+            self.pairs
+                .iter()
+                .filter(move |(known, _)| known == name)
+                .map(|(_, value)| value)
+        };
         let mut identifiers = Vec::new();
         for (kind, value) in values("kind").zip(values("value")) {
             if value.trim().is_empty() {
@@ -57,14 +67,20 @@ impl Form {
             let kind = kind.parse().map_err(|error: lethe_terms::UnknownWord| {
                 Problem::malformed("form: kind", format!("one of {}", error.known))
             })?;
-            identifiers.push(IdentifierAsk { kind, value: value.trim().to_owned() });
+            identifiers.push(IdentifierAsk {
+                kind,
+                value: value.trim().to_owned(),
+            });
         }
         Ok(identifiers)
     }
 
     /// The id of the command: the same page and the same entries give the same one, so that pressing twice is once.
     fn command(&self, shared: &Shared, caller: &Caller, path: &str) -> Result<CommandId, Problem> {
-        let page = self.first("key").or_else(|| self.first("revision")).unwrap_or_default();
+        let page = self
+            .first("key")
+            .or_else(|| self.first("revision"))
+            .unwrap_or_default();
         let key = format!("page-{page}-{}", self.digest);
         command_id(shared, caller.name(), path, Some(&key), self.digest.as_bytes())
     }
@@ -102,9 +118,11 @@ pub(crate) async fn open_case(
 ) -> Response {
     let done = async {
         let form = Form::read(body).await?;
-        let right = form.wanted("right", "erasure or restriction")?.parse().map_err(|error: lethe_terms::UnknownWord| {
-            Problem::malformed("form: right", format!("one of {}", error.known))
-        })?;
+        let right = form.wanted("right", "erasure or restriction")?.parse().map_err(
+            |error: lethe_terms::UnknownWord| {
+                Problem::malformed("form: right", format!("one of {}", error.known))
+            },
+        )?;
         let ask = OpenCase {
             right,
             identifiers: form.identifiers()?,
@@ -176,7 +194,9 @@ pub(crate) async fn lift(
 
 /// Browsers send a moment without seconds and zone; the form says that it is UTC.
 fn told_at(text: &str) -> Option<Timestamp> {
-    [text.to_owned(), format!("{text}Z"), format!("{text}:00Z")].iter().find_map(|text| text.parse().ok())
+    [text.to_owned(), format!("{text}Z"), format!("{text}:00Z")]
+        .iter()
+        .find_map(|text| text.parse().ok())
 }
 
 pub(crate) async fn replan(

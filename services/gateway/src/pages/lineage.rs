@@ -21,7 +21,11 @@ pub(crate) async fn ask(Extension(caller): Extension<Caller>) -> Html<String> {
     page("Look up a person", Some(&caller), false, &form())
 }
 
-pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extension<Caller>, body: Body) -> Response {
+pub(crate) async fn show(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    body: Body,
+) -> Response {
     let asked = async {
         let form = Form::read(body).await?;
         let identifiers = form.identifiers()?;

@@ -42,7 +42,9 @@ pub(crate) async fn enter(State(shared): State<Shared>, body: Body) -> Response 
     };
     let secret = form_sent.first("key").unwrap_or_default();
     let name = shared.keys.as_ref().and_then(|keys| keys.name_of(secret.trim()));
-    let Some(name) = name else { return (StatusCode::UNAUTHORIZED, form(true)).into_response() };
+    let Some(name) = name else {
+        return (StatusCode::UNAUTHORIZED, form(true)).into_response();
+    };
     let Some(session) = shared.sessions.open(name, Instant::now()) else {
         return problem(&Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -36,8 +36,14 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/lineage", get(lineage::ask).post(lineage::show))
         .route("/login", get(login::ask).post(login::enter))
         .route("/logout", post(login::leave))
-        .route("/assets/lethe.css", get(async || asset("text/css; charset=utf-8", STYLE)))
-        .route("/assets/live.js", get(async || asset("text/javascript; charset=utf-8", SCRIPT)))
+        .route(
+            "/assets/lethe.css",
+            get(async || asset("text/css; charset=utf-8", STYLE)),
+        )
+        .route(
+            "/assets/live.js",
+            get(async || asset("text/javascript; charset=utf-8", SCRIPT)),
+        )
         .route("/assets/lethe.svg", get(async || asset("image/svg+xml", ICON)))
 }
 
@@ -50,12 +56,21 @@ const SCRIPT: &str = include_str!("../assets/live.js");
 const ICON: &str = include_str!("../assets/lethe.svg");
 
 fn asset(media_type: &'static str, text: &'static str) -> Response {
-    ([(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, "max-age=300")], text).into_response()
+    (
+        [
+            (header::CONTENT_TYPE, media_type),
+            (header::CACHE_CONTROL, "max-age=300"),
+        ],
+        text,
+    )
+        .into_response()
 }
 
 /// The moment of the page. Only for texts such as "in 12 days": nothing is decided by it.
 fn now() -> Timestamp {
-    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let millis = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
     Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
@@ -115,7 +130,11 @@ pub(crate) fn problem(problem: &Problem) -> Response {
             p { a href="/" { "Back to cases and systems" } }
         }
     };
-    (problem.status_code(), page("That did not work", None, false, &content)).into_response()
+    (
+        problem.status_code(),
+        page("That did not work", None, false, &content),
+    )
+        .into_response()
 }
 
 /// A state: mark, then words.

@@ -14,21 +14,34 @@ use crate::views::{CasePage, CaseView, SystemView};
 use crate::words;
 
 pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Response {
-    let query = CaseQuery { limit: Some(PAGE_CASES), ..CaseQuery::default() };
+    let query = CaseQuery {
+        limit: Some(PAGE_CASES),
+        ..CaseQuery::default()
+    };
     let asked = async {
         let cases = crate::api::within(ANSWER_TIME_MAX, shared.backend.cases(&query)).await?;
         let systems = crate::api::within(ANSWER_TIME_MAX, shared.backend.systems()).await?;
         Ok((cases, systems))
     };
     match asked.await {
-        Ok((cases, systems)) => page("Cases and systems", Some(&caller), true, &content(&cases, &systems)).into_response(),
+        Ok((cases, systems)) => page(
+            "Cases and systems",
+            Some(&caller),
+            true,
+            &content(&cases, &systems),
+        )
+        .into_response(),
         Err(error) => problem(&error),
     }
 }
 
 fn content(cases: &CasePage, systems: &[SystemView]) -> Markup {
     let now = now();
-    let waiting: Vec<&CaseView> = cases.cases.iter().filter(|case| case.state.waits_for_person()).collect();
+    let waiting: Vec<&CaseView> = cases
+        .cases
+        .iter()
+        .filter(|case| case.state.waits_for_person())
+        .collect();
     html! {
         h1.unseen { "Cases and systems" }
         div data-live="figures" { (figures(cases, systems, now)) }
@@ -57,9 +70,21 @@ fn content(cases: &CasePage, systems: &[SystemView]) -> Markup {
 
 fn figures(cases: &CasePage, systems: &[SystemView], now: Timestamp) -> Markup {
     let open = cases.cases.iter().filter(|case| !case.state.is_ended()).count();
-    let waiting = cases.cases.iter().filter(|case| case.state.waits_for_person()).count();
-    let next = cases.cases.iter().filter(|case| !case.state.is_ended()).map(|case| case.due).min();
-    let up = systems.iter().filter(|system| matches!(words::system_state(system.state).1, words::Tone::Good)).count();
+    let waiting = cases
+        .cases
+        .iter()
+        .filter(|case| case.state.waits_for_person())
+        .count();
+    let next = cases
+        .cases
+        .iter()
+        .filter(|case| !case.state.is_ended())
+        .map(|case| case.due)
+        .min();
+    let up = systems
+        .iter()
+        .filter(|system| matches!(words::system_state(system.state).1, words::Tone::Good))
+        .count();
     html! {
         dl.figures {
             div { dt { "Open cases" } dd { (open) small { " of " (words::grouped(cases.total)) } } }
@@ -80,7 +105,9 @@ fn tile(case: &CaseView, now: Timestamp) -> Markup {
                 span.why { (attention.system) @if let Some(dataset) = &attention.dataset { " / " (dataset) } ": " (attention.code) }
             }
             @if case.attention.is_empty() {
-                span.why { (words::counted(case.steps.len() as u64, "step")) " in the plan" }
+                span.why {
+                    @if case.steps.is_empty() { "no plan yet" } @else { (words::counted(case.steps.len() as u64, "step")) " in the plan" }
+                }
             }
             (deadline(case.received_at, case.due, now, false))
             span.due { "due " (moment(case.due, now)) }
@@ -120,7 +147,9 @@ fn table(cases: &CasePage, now: Timestamp) -> Markup {
 /// The form that opens a case. Its key makes pressing the button twice the same as once.
 fn opening() -> Markup {
     let mut key = [0; 16];
-    let key = getrandom::fill(&mut key).map(|()| hex::encode(key)).unwrap_or_default();
+    let key = getrandom::fill(&mut key)
+        .map(|()| hex::encode(key))
+        .unwrap_or_default();
     html! {
         details id="open" {
             summary { "Open a case" }
@@ -153,7 +182,7 @@ fn system_tile(system: &SystemView, now: Timestamp) -> Markup {
             (badge(tone, state))
             span.why { (system.kind) " · "
                 @match system.last_feed_at { Some(at) => { "read " (moment(at, now)) }, None => "never read" }
-                @if let Some(lag) = system.lag_ms { @if lag >= 1000 { " · " (words::counted(lag / 1000, "second")) " behind" } }
+                @if let Some(lag) = system.lag_ms { @if lag >= 1000 { " · " (words::span(lag)) " behind" } }
             }
             ul.datasets {
                 @for dataset in &system.datasets {

@@ -53,7 +53,11 @@ pub(super) fn place(picture: &Picture) -> Placed {
     }
     for pass in 0..PASSES {
         let leftwards = pass % 2 == 1;
-        let sequence: Vec<usize> = if leftwards { (0..layers).rev().collect() } else { (0..layers).collect() };
+        let sequence: Vec<usize> = if leftwards {
+            (0..layers).rev().collect()
+        } else {
+            (0..layers).collect()
+        };
         for layer in sequence {
             stack(&mut items, &order);
             sort(&items, &mut order, layer, leftwards);
@@ -62,7 +66,11 @@ pub(super) fn place(picture: &Picture) -> Placed {
     stack(&mut items, &order);
     for pass in 0..PASSES {
         let leftwards = pass % 2 == 1;
-        let sequence: Vec<usize> = if leftwards { (0..layers).rev().collect() } else { (0..layers).collect() };
+        let sequence: Vec<usize> = if leftwards {
+            (0..layers).rev().collect()
+        } else {
+            (0..layers).collect()
+        };
         for layer in sequence {
             settle(&mut items, &order, layer, leftwards);
         }
@@ -88,15 +96,28 @@ fn items(picture: &Picture) -> (Vec<Item>, Vec<Vec<usize>>) {
         let layer_of = |index: usize| picture.nodes.get(index).map_or(0, |node| node.layer);
         let (from, to) = (layer_of(edge.from), layer_of(edge.to));
         let mut way = vec![edge.from];
-        let between: Vec<usize> = if from <= to { (from + 1..to).collect() } else { (to + 1..from).rev().collect() };
+        let between: Vec<usize> = if from <= to {
+            (from + 1..to).collect()
+        } else {
+            (to + 1..from).rev().collect()
+        };
         for layer in between {
             way.push(items.len());
-            items.push(Item { layer, height: WAYPOINT, y: 0.0, left: Vec::new(), right: Vec::new() });
+            items.push(Item {
+                layer,
+                height: WAYPOINT,
+                y: 0.0,
+                left: Vec::new(),
+                right: Vec::new(),
+            });
         }
         way.push(edge.to);
         for pair in way.windows(2) {
             let (a, b) = (pair[0], pair[1]);
-            let (layer_a, layer_b) = (items.get(a).map_or(0, |item| item.layer), items.get(b).map_or(0, |item| item.layer));
+            let (layer_a, layer_b) = (
+                items.get(a).map_or(0, |item| item.layer),
+                items.get(b).map_or(0, |item| item.layer),
+            );
             let (left, right) = if layer_a <= layer_b { (a, b) } else { (b, a) };
             if layer_a == layer_b {
                 continue;
@@ -116,7 +137,11 @@ fn items(picture: &Picture) -> (Vec<Item>, Vec<Vec<usize>>) {
 /// Puts the items of each layer below each other, around one middle line.
 fn stack(items: &mut [Item], order: &[Vec<usize>]) {
     for layer in order {
-        let total: f64 = layer.iter().filter_map(|index| items.get(*index)).map(|item| item.height + BOX_GAP).sum();
+        let total: f64 = layer
+            .iter()
+            .filter_map(|index| items.get(*index))
+            .map(|item| item.height + BOX_GAP)
+            .sum();
         let mut y = -total / 2.0;
         for index in layer {
             if let Some(item) = items.get_mut(*index) {
@@ -130,11 +155,19 @@ fn stack(items: &mut [Item], order: &[Vec<usize>]) {
 fn wanted(items: &[Item], index: usize, leftwards: bool) -> Option<f64> {
     let item = items.get(index)?;
     let neighbours = if leftwards { &item.right } else { &item.left };
-    let neighbours = if neighbours.is_empty() { if leftwards { &item.left } else { &item.right } } else { neighbours };
+    let neighbours = if neighbours.is_empty() {
+        if leftwards { &item.left } else { &item.right }
+    } else {
+        neighbours
+    };
     if neighbours.is_empty() {
         return None;
     }
-    let sum: f64 = neighbours.iter().filter_map(|index| items.get(*index)).map(|item| item.y).sum();
+    let sum: f64 = neighbours
+        .iter()
+        .filter_map(|index| items.get(*index))
+        .map(|item| item.y)
+        .sum();
     Some(sum / neighbours.len() as f64)
 }
 
@@ -180,7 +213,9 @@ fn settle(items: &mut [Item], order: &[Vec<usize>], layer: usize, leftwards: boo
         }
         pools.push(pool);
     }
-    let places = pools.iter().flat_map(|(sum, count)| std::iter::repeat_n(sum / count, *count as usize));
+    let places = pools
+        .iter()
+        .flat_map(|(sum, count)| std::iter::repeat_n(sum / count, *count as usize));
     let places: Vec<f64> = places.collect();
     for ((index, offset), place) in layer.iter().zip(&offsets).zip(places) {
         if let Some(item) = items.get_mut(*index) {
@@ -190,10 +225,20 @@ fn settle(items: &mut [Item], order: &[Vec<usize>], layer: usize, leftwards: boo
 }
 
 fn finish(picture: &Picture, items: &[Item], ways: &[Vec<usize>], layers: usize) -> Placed {
-    let top = items.iter().map(|item| item.y - item.height / 2.0).fold(f64::INFINITY, f64::min);
-    let bottom = items.iter().map(|item| item.y + item.height / 2.0).fold(f64::NEG_INFINITY, f64::max);
+    let top = items
+        .iter()
+        .map(|item| item.y - item.height / 2.0)
+        .fold(f64::INFINITY, f64::min);
+    let bottom = items
+        .iter()
+        .map(|item| item.y + item.height / 2.0)
+        .fold(f64::NEG_INFINITY, f64::max);
     let head = if picture.heads.is_empty() { 0.0 } else { HEAD };
-    let (top, bottom) = if items.is_empty() { (0.0, 0.0) } else { (top, bottom) };
+    let (top, bottom) = if items.is_empty() {
+        (0.0, 0.0)
+    } else {
+        (top, bottom)
+    };
     let shift = MARGIN + head - top;
     let corners = items
         .iter()
@@ -206,7 +251,9 @@ fn finish(picture: &Picture, items: &[Item], ways: &[Vec<usize>], layers: usize)
         .map(|way| {
             let mut points = Vec::new();
             for (number, pair) in way.windows(2).enumerate() {
-                let (Some(a), Some(b)) = (items.get(pair[0]), items.get(pair[1])) else { continue };
+                let (Some(a), Some(b)) = (items.get(pair[0]), items.get(pair[1])) else {
+                    continue;
+                };
                 let right = |item: &Item| (layer_x(item.layer) + BOX_WIDTH, item.y + shift);
                 let left = |item: &Item| (layer_x(item.layer), item.y + shift);
                 bows |= a.layer == b.layer && a.layer + 1 == layers;
@@ -241,17 +288,33 @@ mod tests {
     fn picture(seed: u64, boxes: usize, layers: usize) -> Picture {
         let mut state = seed;
         let mut next = move |below: usize| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as usize % below
         };
         let nodes: Vec<Node> = (0..boxes)
-            .map(|_| Node { layer: next(layers), lines: vec![String::new(); 1 + next(3)], class: "", mark: None })
+            .map(|_| Node {
+                layer: next(layers),
+                lines: vec![String::new(); 1 + next(3)],
+                class: "",
+                mark: None,
+            })
             .collect();
         let edges = (0..boxes * 2)
-            .map(|_| Edge { from: next(boxes), to: next(boxes), class: "", arrow: false })
+            .map(|_| Edge {
+                from: next(boxes),
+                to: next(boxes),
+                class: "",
+                arrow: false,
+            })
             .filter(|edge| edge.from != edge.to)
             .collect();
-        Picture { nodes, edges, ..Picture::default() }
+        Picture {
+            nodes,
+            edges,
+            ..Picture::default()
+        }
     }
 
     #[test]
@@ -266,9 +329,13 @@ mod tests {
                 .map(|(node, (x, y))| (*x, *y, box_height(node.lines.len())))
                 .collect();
             for (index, a) in boxes.iter().enumerate() {
-                assert!(a.0 >= 0.0 && a.1 >= 0.0 && a.0 + BOX_WIDTH <= placed.width && a.1 + a.2 <= placed.height, "{seed}");
+                assert!(
+                    a.0 >= 0.0 && a.1 >= 0.0 && a.0 + BOX_WIDTH <= placed.width && a.1 + a.2 <= placed.height,
+                    "{seed}"
+                );
                 for b in &boxes[index + 1..] {
-                    let apart = (a.0 - b.0).abs() >= BOX_WIDTH || a.1 + a.2 <= b.1 + 0.01 || b.1 + b.2 <= a.1 + 0.01;
+                    let apart =
+                        (a.0 - b.0).abs() >= BOX_WIDTH || a.1 + a.2 <= b.1 + 0.01 || b.1 + b.2 <= a.1 + 0.01;
                     assert!(apart, "seed {seed}: {a:?} {b:?}");
                 }
             }
@@ -277,14 +344,28 @@ mod tests {
 
     #[test]
     fn a_simple_chain_is_straight() {
-        let node = |layer| Node { layer, lines: vec![String::new()], class: "", mark: None };
-        let edge = |from, to| Edge { from, to, class: "", arrow: false };
+        let node = |layer| Node {
+            layer,
+            lines: vec![String::new()],
+            class: "",
+            mark: None,
+        };
+        let edge = |from, to| Edge {
+            from,
+            to,
+            class: "",
+            arrow: false,
+        };
         let picture = Picture {
             nodes: vec![node(0), node(1), node(2)],
             edges: vec![edge(0, 1), edge(1, 2)],
             ..Picture::default()
         };
         let placed = place(&picture);
-        assert!(placed.corners.iter().all(|(_, y)| (*y - MARGIN).abs() < 0.01), "{:?}", placed.corners);
+        assert!(
+            placed.corners.iter().all(|(_, y)| (*y - MARGIN).abs() < 0.01),
+            "{:?}",
+            placed.corners
+        );
     }
 }

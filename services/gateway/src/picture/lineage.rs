@@ -14,7 +14,10 @@ const LAYER_BOXES_MAX: usize = 24;
 
 /// The lineage as an SVG image that stands alone: readable in light and dark.
 pub fn lineage_svg(view: &LineageView) -> String {
-    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}\n", draw(&lineage_picture(view), true).into_string())
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}\n",
+        draw(&lineage_picture(view), true).into_string()
+    )
 }
 
 /// The lineage in the language of Graphviz.
@@ -23,7 +26,11 @@ pub fn lineage_dot(view: &LineageView) -> String {
     let mut dot = String::from("graph lineage {\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n");
     for node in &view.nodes {
         let (label, look) = match &node.what {
-            LineageWhat::Identifier { kind, strength, given } => (
+            LineageWhat::Identifier {
+                kind,
+                strength,
+                given,
+            } => (
                 words::identifier_kind(*kind).to_owned(),
                 match (given, strength) {
                     (true, _) => "shape=ellipse, style=bold",
@@ -31,14 +38,27 @@ pub fn lineage_dot(view: &LineageView) -> String {
                     (false, _) => "shape=ellipse",
                 },
             ),
-            LineageWhat::Record { system, dataset, count } => (format!("{system} / {dataset}\\n{count}"), "shape=box"),
+            LineageWhat::Record {
+                system,
+                dataset,
+                count,
+            } => (format!("{system} / {dataset}\\n{count}"), "shape=box"),
         };
         let label = label.split("\\n").map(quoted).collect::<Vec<_>>().join("\\n");
         let _ = writeln!(dot, "  \"{}\" [label=\"{label}\", {look}];", quoted(&node.id));
     }
     for edge in &view.edges {
-        let look = if edge.how == LineageHow::Identifies { "" } else { " [style=dashed, dir=forward]" };
-        let _ = writeln!(dot, "  \"{}\" -- \"{}\"{look};", quoted(&edge.from), quoted(&edge.to));
+        let look = if edge.how == LineageHow::Identifies {
+            ""
+        } else {
+            " [style=dashed, dir=forward]"
+        };
+        let _ = writeln!(
+            dot,
+            "  \"{}\" -- \"{}\"{look};",
+            quoted(&edge.from),
+            quoted(&edge.to)
+        );
     }
     dot.push_str("}\n");
     dot
@@ -46,7 +66,10 @@ pub fn lineage_dot(view: &LineageView) -> String {
 
 /// A person's lineage as far as a plan holds it: kinds of the ways, and how many records each reached.
 pub(crate) fn lineage_of_plan(plan: &PlanView) -> LineageView {
-    let mut view = LineageView { complete: true, ..LineageView::default() };
+    let mut view = LineageView {
+        complete: true,
+        ..LineageView::default()
+    };
     let mut ids: BTreeMap<String, ()> = BTreeMap::new();
     let mut links: BTreeSet<(String, String)> = BTreeSet::new();
     for step in &plan.steps {
@@ -56,8 +79,11 @@ pub(crate) fn lineage_of_plan(plan: &PlanView) -> LineageView {
                 let prefix: Vec<&str> = way.path.iter().take(depth + 1).map(|kind| kind.code()).collect();
                 let id = prefix.join(">");
                 if ids.insert(id.clone(), ()).is_none() {
-                    let what =
-                        LineageWhat::Identifier { kind: *kind, strength: kind.strength(), given: depth == 0 };
+                    let what = LineageWhat::Identifier {
+                        kind: *kind,
+                        strength: kind.strength(),
+                        given: depth == 0,
+                    };
                     view.nodes.push(LineageNode { id: id.clone(), what });
                 }
                 if let Some(before) = before {
@@ -74,13 +100,27 @@ pub(crate) fn lineage_of_plan(plan: &PlanView) -> LineageView {
                 path: way.path.clone(),
                 link: None,
             });
-            view.nodes.push(LineageNode { id: id.clone(), what: LineageWhat::Record { system, dataset, count } });
+            view.nodes.push(LineageNode {
+                id: id.clone(),
+                what: LineageWhat::Record {
+                    system,
+                    dataset,
+                    count,
+                },
+            });
             if let Some(before) = before {
                 links.insert((before, id));
             }
         }
     }
-    view.edges = links.into_iter().map(|(from, to)| LineageEdge { from, to, how: LineageHow::Identifies }).collect();
+    view.edges = links
+        .into_iter()
+        .map(|(from, to)| LineageEdge {
+            from,
+            to,
+            how: LineageHow::Identifies,
+        })
+        .collect();
     view
 }
 
@@ -94,11 +134,22 @@ struct Group {
 
 /// Draws a lineage.
 pub(crate) fn lineage_picture(view: &LineageView) -> Picture {
-    let index: BTreeMap<&str, usize> = view.nodes.iter().enumerate().map(|(i, node)| (node.id.as_str(), i)).collect();
+    let index: BTreeMap<&str, usize> = view
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(i, node)| (node.id.as_str(), i))
+        .collect();
     let links: Vec<(usize, usize, LineageHow)> = view
         .edges
         .iter()
-        .filter_map(|edge| Some((*index.get(edge.from.as_str())?, *index.get(edge.to.as_str())?, edge.how)))
+        .filter_map(|edge| {
+            Some((
+                *index.get(edge.from.as_str())?,
+                *index.get(edge.to.as_str())?,
+                edge.how,
+            ))
+        })
         .filter(|(from, to, _)| from != to)
         .collect();
     let layers = layers(view, &links);
@@ -113,21 +164,45 @@ pub(crate) fn lineage_picture(view: &LineageView) -> Picture {
             lines.entry((from, to)).or_insert(*how);
         }
     }
-    let edges = lines.into_iter().map(|((from, to), how)| line(&nodes, from, to, how)).collect();
+    let edges = lines
+        .into_iter()
+        .map(|((from, to), how)| line(&nodes, from, to, how))
+        .collect();
     for node in &mut nodes {
         node.lines.retain(|line| !line.is_empty());
     }
-    Picture { title: "Lineage".to_owned(), description: description(view), heads: heads(&groups), nodes, edges }
+    Picture {
+        title: "Lineage".to_owned(),
+        description: description(view),
+        heads: heads(&groups),
+        nodes,
+        edges,
+    }
 }
 
 fn line(nodes: &[Node], from: usize, to: usize, how: LineageHow) -> Edge {
-    let shared = [from, to].iter().any(|index| nodes.get(*index).is_some_and(|node| node.class == "shared"));
+    let shared = [from, to]
+        .iter()
+        .any(|index| nodes.get(*index).is_some_and(|node| node.class == "shared"));
     match how {
-        LineageHow::Identifies if shared => Edge { from, to, class: "faint", arrow: false },
-        LineageHow::Identifies => Edge { from, to, class: "", arrow: false },
-        LineageHow::CopiedTo | LineageHow::DerivedFrom | LineageHow::DisclosedTo => {
-            Edge { from, to, class: "copy", arrow: true }
-        }
+        LineageHow::Identifies if shared => Edge {
+            from,
+            to,
+            class: "faint",
+            arrow: false,
+        },
+        LineageHow::Identifies => Edge {
+            from,
+            to,
+            class: "",
+            arrow: false,
+        },
+        LineageHow::CopiedTo | LineageHow::DerivedFrom | LineageHow::DisclosedTo => Edge {
+            from,
+            to,
+            class: "copy",
+            arrow: true,
+        },
     }
 }
 
@@ -154,10 +229,19 @@ fn layers(view: &LineageView, links: &[(usize, usize, LineageHow)]) -> Vec<usize
     }
     let given = |node: &LineageNode| matches!(node.what, LineageWhat::Identifier { given: true, .. });
     let stops = |node: &LineageNode| {
-        matches!(node.what, LineageWhat::Identifier { strength: Strength::Shared, given: false, .. })
+        matches!(
+            node.what,
+            LineageWhat::Identifier {
+                strength: Strength::Shared,
+                given: false,
+                ..
+            }
+        )
     };
     let mut layers: Vec<Option<usize>> = view.nodes.iter().map(|node| given(node).then_some(0)).collect();
-    let mut queue: VecDeque<usize> = (0..view.nodes.len()).filter(|i| layers.get(*i) == Some(&Some(0))).collect();
+    let mut queue: VecDeque<usize> = (0..view.nodes.len())
+        .filter(|i| layers.get(*i) == Some(&Some(0)))
+        .collect();
     for start in 0..view.nodes.len() {
         while let Some(here) = queue.pop_front() {
             let layer = layers.get(here).copied().flatten().unwrap_or(0);
@@ -183,23 +267,33 @@ fn layers(view: &LineageView, links: &[(usize, usize, LineageHow)]) -> Vec<usize
     layers.into_iter().map(|layer| layer.unwrap_or(0)).collect()
 }
 
+/// What is around a node, for telling whether two hang on the same others.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Around {
+    /// Of an identifier: layers and looks of its records.
+    Looks(BTreeSet<(usize, LineageWhat)>),
+    /// Of a record: the groups of its identifiers.
+    Groups(BTreeSet<usize>),
+}
+
+/// Layer, look and what is around: nodes of one key are one box.
+type Key = (usize, LineageWhat, Around);
+
 /// Puts identifiers together that lead from and to the same datasets, then records that hang on the same identifiers.
 fn groups(
     view: &LineageView,
     links: &[(usize, usize, LineageHow)],
     layers: &[usize],
 ) -> (Vec<Group>, Vec<usize>) {
-    let name = |index: usize| view.nodes.get(index).map(|node| without_count(&node.what));
-    let mut ends: Vec<BTreeSet<(usize, Option<LineageWhat>)>> = vec![BTreeSet::new(); view.nodes.len()];
+    let mut near: Vec<Vec<usize>> = vec![Vec::new(); view.nodes.len()];
     for (from, to, _) in links {
         for (a, b) in [(*from, *to), (*to, *from)] {
-            if let Some(set) = ends.get_mut(a) {
-                set.insert((layers.get(b).copied().unwrap_or(0), name(b)));
+            if let Some(near) = near.get_mut(a) {
+                near.push(b);
             }
         }
     }
-    let mut of_key: BTreeMap<(usize, LineageWhat, BTreeSet<usize>, BTreeSet<(usize, Option<LineageWhat>)>), usize> =
-        BTreeMap::new();
+    let mut of_key: BTreeMap<Key, usize> = BTreeMap::new();
     let mut groups: Vec<Group> = Vec::new();
     let mut of_node = vec![usize::MAX; view.nodes.len()];
     for records in [false, true] {
@@ -208,19 +302,32 @@ fn groups(
                 continue;
             }
             let layer = layers.get(index).copied().unwrap_or(0);
-            let mut near = BTreeSet::new();
-            let mut alike = ends.get(index).cloned().unwrap_or_default();
-            if records {
-                alike.clear();
-                for (from, to, _) in links.iter().filter(|(from, to, _)| *from == index || *to == index) {
-                    let other = if *from == index { *to } else { *from };
-                    near.insert(of_node.get(other).copied().unwrap_or(usize::MAX));
-                }
-            }
-            let count = if let LineageWhat::Record { count, .. } = &node.what { *count } else { 0 };
-            let key = (layer, without_count(&node.what), near, alike);
+            let near = near.get(index).into_iter().flatten();
+            let around = if records {
+                Around::Groups(
+                    near.map(|other| of_node.get(*other).copied().unwrap_or(usize::MAX))
+                        .collect(),
+                )
+            } else {
+                let looks = |other: &usize| view.nodes.get(*other).map(|node| without_count(&node.what));
+                Around::Looks(
+                    near.filter_map(|other| Some((layers.get(*other).copied()?, looks(other)?)))
+                        .collect(),
+                )
+            };
+            let count = if let LineageWhat::Record { count, .. } = &node.what {
+                *count
+            } else {
+                0
+            };
+            let key = (layer, without_count(&node.what), around);
             let group = *of_key.entry(key).or_insert_with(|| {
-                groups.push(Group { layer, what: without_count(&node.what), members: 0, count: 0 });
+                groups.push(Group {
+                    layer,
+                    what: without_count(&node.what),
+                    members: 0,
+                    count: 0,
+                });
                 groups.len() - 1
             });
             if let Some(group) = groups.get_mut(group) {
@@ -237,9 +344,11 @@ fn groups(
 
 fn without_count(what: &LineageWhat) -> LineageWhat {
     match what {
-        LineageWhat::Record { system, dataset, .. } => {
-            LineageWhat::Record { system: system.clone(), dataset: dataset.clone(), count: 0 }
-        }
+        LineageWhat::Record { system, dataset, .. } => LineageWhat::Record {
+            system: system.clone(),
+            dataset: dataset.clone(),
+            count: 0,
+        },
         other => other.clone(),
     }
 }
@@ -250,9 +359,15 @@ fn boxes(groups: &[Group]) -> (Vec<usize>, Vec<Node>) {
     let mut nodes = Vec::new();
     let layers = groups.iter().map(|group| group.layer + 1).max().unwrap_or(0);
     for layer in 0..layers {
-        let mut here: Vec<usize> = (0..groups.len()).filter(|i| groups.get(*i).is_some_and(|g| g.layer == layer)).collect();
+        let mut here: Vec<usize> = (0..groups.len())
+            .filter(|i| groups.get(*i).is_some_and(|g| g.layer == layer))
+            .collect();
         here.sort_by_key(|i| groups.get(*i).map_or(0, |group| u64::MAX - group.count));
-        let rest = if here.len() > LAYER_BOXES_MAX { here.split_off(LAYER_BOXES_MAX - 1) } else { Vec::new() };
+        let rest = if here.len() > LAYER_BOXES_MAX {
+            here.split_off(LAYER_BOXES_MAX - 1)
+        } else {
+            Vec::new()
+        };
         for index in here {
             let Some(group) = groups.get(index) else { continue };
             if let Some(slot) = kept.get_mut(index) {
@@ -280,9 +395,17 @@ fn boxes(groups: &[Group]) -> (Vec<usize>, Vec<Node>) {
 
 fn boxed(group: &Group) -> Node {
     let (lines, class) = match &group.what {
-        LineageWhat::Identifier { kind, strength, given } => {
+        LineageWhat::Identifier {
+            kind,
+            strength,
+            given,
+        } => {
             let name = words::identifier_kind(*kind);
-            let name = if group.members > 1 { format!("{name} ×{}", group.members) } else { name.to_owned() };
+            let name = if group.members > 1 {
+                format!("{name} ×{}", group.members)
+            } else {
+                name.to_owned()
+            };
             match (given, strength) {
                 (true, _) => (vec![name, "given".to_owned()], "given"),
                 (false, Strength::Strong) => (vec![name, "strong: followed".to_owned()], "identifier"),
@@ -290,11 +413,21 @@ fn boxed(group: &Group) -> Node {
                 (false, Strength::Shared) => (vec![name, "shared: not followed".to_owned()], "shared"),
             }
         }
-        LineageWhat::Record { system, dataset, .. } => {
-            (vec![dataset.clone(), format!("in {system}"), words::counted(group.count, "record")], "record")
-        }
+        LineageWhat::Record { system, dataset, .. } => (
+            vec![
+                dataset.clone(),
+                format!("in {system}"),
+                words::counted(group.count, "record"),
+            ],
+            "record",
+        ),
     };
-    Node { layer: group.layer, lines, class, mark: None }
+    Node {
+        layer: group.layer,
+        lines,
+        class,
+        mark: None,
+    }
 }
 
 fn heads(groups: &[Group]) -> Vec<String> {
@@ -302,7 +435,9 @@ fn heads(groups: &[Group]) -> Vec<String> {
     (0..layers)
         .map(|layer| {
             let here = || groups.iter().filter(move |group| group.layer == layer);
-            let records = here().filter(|group| matches!(group.what, LineageWhat::Record { .. })).count();
+            let records = here()
+                .filter(|group| matches!(group.what, LineageWhat::Record { .. }))
+                .count();
             let head = match (layer, records, here().count()) {
                 (0, _, _) => "given by the person",
                 (_, 0, _) => "which also name",
@@ -321,19 +456,36 @@ mod tests {
     use super::*;
 
     fn view(records: usize) -> LineageView {
-        let mut view = LineageView { complete: true, ..LineageView::default() };
+        let mut view = LineageView {
+            complete: true,
+            ..LineageView::default()
+        };
         let identifier = |id: &str, kind: IdentifierKind, given| LineageNode {
             id: id.to_owned(),
-            what: LineageWhat::Identifier { kind, strength: kind.strength(), given },
+            what: LineageWhat::Identifier {
+                kind,
+                strength: kind.strength(),
+                given,
+            },
         };
-        view.nodes = vec![identifier("e", IdentifierKind::Email, true), identifier("i", IdentifierKind::Ip, false)];
+        view.nodes = vec![
+            identifier("e", IdentifierKind::Email, true),
+            identifier("i", IdentifierKind::Ip, false),
+        ];
         for number in 0..records {
             let id = format!("r{number}");
-            let what =
-                LineageWhat::Record { system: "shop<&>\"'".to_owned(), dataset: format!("d{}", number % 2), count: 2 };
+            let what = LineageWhat::Record {
+                system: "shop<&>\"'".to_owned(),
+                dataset: format!("d{}", number % 2),
+                count: 2,
+            };
             view.nodes.push(LineageNode { id: id.clone(), what });
             for end in ["e", "i"] {
-                let edge = LineageEdge { from: end.to_owned(), to: id.clone(), how: LineageHow::Identifies };
+                let edge = LineageEdge {
+                    from: end.to_owned(),
+                    to: id.clone(),
+                    how: LineageHow::Identifies,
+                };
                 view.edges.push(edge);
             }
         }
@@ -344,14 +496,22 @@ mod tests {
     fn many_alike_records_are_one_box_with_their_sum() {
         let picture = lineage_picture(&view(300));
         assert_eq!(picture.nodes.len(), 4, "{:?}", picture.nodes);
-        assert!(picture.nodes.iter().any(|node| node.lines.contains(&"300 records".to_owned())));
+        assert!(
+            picture
+                .nodes
+                .iter()
+                .any(|node| node.lines.contains(&"300 records".to_owned()))
+        );
         assert_eq!(picture.edges.len(), 4);
     }
 
     #[test]
     fn the_image_is_escaped_and_stands_alone() {
         let svg = lineage_svg(&view(3));
-        assert!(svg.contains("shop&lt;&amp;&gt;") && !svg.contains("shop<"), "{svg}");
+        assert!(
+            svg.contains("shop&lt;&amp;&gt;") && !svg.contains("shop<"),
+            "{svg}"
+        );
         assert!(svg.contains("prefers-color-scheme"));
         assert!(lineage_dot(&view(3)).contains("\\\""));
     }
@@ -360,9 +520,21 @@ mod tests {
     fn an_empty_or_broken_view_gives_a_picture_too() {
         assert!(lineage_svg(&LineageView::default()).contains("<svg"));
         let mut broken = view(2);
-        broken.edges.push(LineageEdge { from: "x".to_owned(), to: "e".to_owned(), how: LineageHow::CopiedTo });
-        broken.edges.push(LineageEdge { from: "r0".to_owned(), to: "r1".to_owned(), how: LineageHow::CopiedTo });
-        broken.edges.push(LineageEdge { from: "r0".to_owned(), to: "r0".to_owned(), how: LineageHow::CopiedTo });
+        broken.edges.push(LineageEdge {
+            from: "x".to_owned(),
+            to: "e".to_owned(),
+            how: LineageHow::CopiedTo,
+        });
+        broken.edges.push(LineageEdge {
+            from: "r0".to_owned(),
+            to: "r1".to_owned(),
+            how: LineageHow::CopiedTo,
+        });
+        broken.edges.push(LineageEdge {
+            from: "r0".to_owned(),
+            to: "r0".to_owned(),
+            how: LineageHow::CopiedTo,
+        });
         assert!(lineage_svg(&broken).contains("<svg"));
     }
 }

@@ -10,21 +10,21 @@ mod plan;
 
 use maud::{Markup, PreEscaped, html};
 
+use self::layout::{Placed, place};
 pub use self::lineage::{lineage_dot, lineage_svg};
 pub(crate) use self::lineage::{lineage_of_plan, lineage_picture};
 pub(crate) use self::plan::plan_picture;
-use self::layout::{Placed, place};
 
 use crate::words::Tone;
 
-/// Width of a box, in pixels: a name of 25 letters fits.
-const BOX_WIDTH: f64 = 212.0;
+/// Width of a box, in pixels: `says erased, not yet seen` fits beside a mark in the widest of the fonts.
+const BOX_WIDTH: f64 = 228.0;
 /// Height of a box with `lines` lines of text.
 const fn box_height(lines: usize) -> f64 {
     18.0 + 17.0 * lines as f64
 }
 /// Room between two layers for the lines.
-const LAYER_GAP: f64 = 76.0;
+const LAYER_GAP: f64 = 60.0;
 /// Least distance between two boxes of a layer.
 const BOX_GAP: f64 = 16.0;
 /// Room around the picture.
@@ -32,7 +32,9 @@ const MARGIN: f64 = 16.0;
 /// Height of the layers' headings.
 const HEAD: f64 = 30.0;
 /// Letters that fit into the first line of a box, and into the others.
-const LETTERS: (usize, usize) = (24, 29);
+const LETTERS: (usize, usize) = (22, 28);
+/// Letters that a mark takes from them.
+const MARK_LETTERS: (usize, usize) = (2, 3);
 
 /// A box.
 #[derive(Debug, Clone)]
@@ -169,7 +171,9 @@ pub(crate) fn draw(picture: &Picture, alone: bool) -> Markup {
 }
 
 fn line(placed: &Placed, index: usize, edge: &Edge) -> Markup {
-    let Some(points) = placed.lines.get(index) else { return html! {} };
+    let Some(points) = placed.lines.get(index) else {
+        return html! {};
+    };
     let mut d = String::new();
     for (number, pair) in points.windows(2).enumerate() {
         let [(x1, y1), (x2, y2)] = [pair[0], pair[1]];
@@ -177,9 +181,21 @@ fn line(placed: &Placed, index: usize, edge: &Edge) -> Markup {
             d = format!("M{} {}", px(x1), px(y1));
         }
         // Two ends at the same side of one layer: a bow outwards.
-        let bend = if (x1 - x2).abs() < 1.0 { LAYER_GAP * 0.55 } else { (x2 - x1) / 2.0 };
+        let bend = if (x1 - x2).abs() < 1.0 {
+            LAYER_GAP * 0.55
+        } else {
+            (x2 - x1) / 2.0
+        };
         let back = if (x1 - x2).abs() < 1.0 { -bend } else { bend };
-        d.push_str(&format!("C{} {} {} {} {} {}", px(x1 + bend), px(y1), px(x2 - back), px(y2), px(x2), px(y2)));
+        d.push_str(&format!(
+            "C{} {} {} {} {} {}",
+            px(x1 + bend),
+            px(y1),
+            px(x2 - back),
+            px(y2),
+            px(x2),
+            px(y2)
+        ));
     }
     let end = points.last().copied().unwrap_or_default();
     html! {
@@ -191,7 +207,9 @@ fn line(placed: &Placed, index: usize, edge: &Edge) -> Markup {
 }
 
 fn boxed(placed: &Placed, index: usize, node: &Node) -> Markup {
-    let Some(&(x, y)) = placed.corners.get(index) else { return html! {} };
+    let Some(&(x, y)) = placed.corners.get(index) else {
+        return html! {};
+    };
     let height = box_height(node.lines.len());
     let inset = if node.mark.is_some() { 34.0 } else { 12.0 };
     html! {
@@ -200,7 +218,8 @@ fn boxed(placed: &Placed, index: usize, node: &Node) -> Markup {
             rect class="box" x=(px(x)) y=(px(y)) width=(px(BOX_WIDTH)) height=(px(height)) rx="7" {}
             @if let Some(mark) = node.mark { (mark.draw(x + 10.0, y + 8.0)) }
             @for (number, text) in node.lines.iter().enumerate() {
-                @let letters = if number == 0 { LETTERS.0 } else { LETTERS.1 } - if node.mark.is_some() { 2 } else { 0 };
+                @let (letters, taken) = if number == 0 { (LETTERS.0, MARK_LETTERS.0) } else { (LETTERS.1, MARK_LETTERS.1) };
+                @let letters = if node.mark.is_some() { letters - taken } else { letters };
                 text class=(if number == 0 { "name" } else { "more" }) x=(px(x + inset)) y=(px(y + 21.0 + 17.0 * number as f64)) {
                     (short(text, letters))
                 }
@@ -218,6 +237,9 @@ mod tests {
         assert_eq!(short("short", 24), "short");
         let text = short("registration_database_addresses_old", 24);
         assert_eq!(text.chars().count(), 24);
-        assert!(text.starts_with("registration") && text.ends_with("resses_old"), "{text}");
+        assert!(
+            text.starts_with("registration") && text.ends_with("resses_old"),
+            "{text}"
+        );
     }
 }

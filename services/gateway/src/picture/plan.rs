@@ -1,4 +1,4 @@
-//! The plan as a picture: the case, the systems, and the steps in the order in which they can be done.
+//! The plan as a picture: the systems, and the steps in the order in which they can be done.
 
 use std::collections::BTreeMap;
 
@@ -11,27 +11,33 @@ pub(crate) fn plan_picture(case: &CaseView, plan: &PlanView) -> Picture {
     let done: BTreeMap<u32, &StepView> = case.steps.iter().map(|step| (step.step, step)).collect();
     let mut picture = Picture {
         title: format!("Plan of {}", case.id),
-        description: format!("{} in {}", words::counted(plan.steps.len() as u64, "step"), systems(plan)),
-        heads: vec!["case".to_owned(), "systems".to_owned()],
+        description: format!(
+            "{} in {}",
+            words::counted(plan.steps.len() as u64, "step"),
+            systems(plan)
+        ),
+        heads: vec!["systems".to_owned()],
         ..Picture::default()
     };
-    picture.nodes.push(Node {
-        layer: 0,
-        lines: vec![words::right(plan.right).to_owned(), format!("plan {}, frozen {}", plan.number, words::day(plan.frozen_at))],
-        class: "given",
-        mark: None,
-    });
     let mut of_system = BTreeMap::new();
-    let names = plan.steps.iter().map(|step| &step.system).chain(plan.exceptions.iter().map(|kept| &kept.system));
+    let names = plan
+        .steps
+        .iter()
+        .map(|step| &step.system)
+        .chain(plan.exceptions.iter().map(|kept| &kept.system));
     for name in names {
         if of_system.contains_key(name) {
             continue;
         }
         of_system.insert(name.clone(), picture.nodes.len());
-        picture.edges.push(Edge { from: 0, to: picture.nodes.len(), class: "", arrow: false });
-        let records: u64 = plan.steps.iter().filter(|step| step.system == *name).map(|step| step.records).sum();
+        let records: u64 = plan
+            .steps
+            .iter()
+            .filter(|step| step.system == *name)
+            .map(|step| step.records)
+            .sum();
         picture.nodes.push(Node {
-            layer: 1,
+            layer: 0,
             lines: vec![name.clone(), words::counted(records, "record")],
             class: "system",
             mark: None,
@@ -41,18 +47,29 @@ pub(crate) fn plan_picture(case: &CaseView, plan: &PlanView) -> Picture {
     for kept in &plan.exceptions {
         let index = picture.nodes.len();
         if let Some(system) = of_system.get(&kept.system) {
-            picture.edges.push(Edge { from: *system, to: index, class: "faint", arrow: false });
+            picture.edges.push(Edge {
+                from: *system,
+                to: index,
+                class: "faint",
+                arrow: false,
+            });
         }
         picture.nodes.push(Node {
-            layer: 2,
-            lines: vec![kept.dataset.clone(), format!("kept until {}", words::day(kept.until)), format!("Art. {}", kept.norm)],
+            layer: 1,
+            lines: vec![
+                kept.dataset.clone(),
+                format!("kept until {}", words::day(kept.until)),
+                format!("Art. {}", kept.norm),
+            ],
             class: "kept",
             mark: Some(Mark::Bar),
         });
     }
     let layers = picture.nodes.iter().map(|node| node.layer).max().unwrap_or(0);
     let last = ["steps", "then", "then", "then"];
-    picture.heads.extend((2..=layers).map(|layer| last.get(layer - 2).copied().unwrap_or("then").to_owned()));
+    picture
+        .heads
+        .extend((1..=layers).map(|layer| last.get(layer - 1).copied().unwrap_or("then").to_owned()));
     picture
 }
 
@@ -72,8 +89,16 @@ fn steps(
     // Steps stand in an order that fits their dependencies, so one pass finds the depth of each.
     let mut of_step: BTreeMap<u32, usize> = BTreeMap::new();
     for step in &plan.steps {
-        let before: Vec<usize> = step.after.iter().filter_map(|before| of_step.get(before).copied()).collect();
-        let depth = before.iter().filter_map(|index| picture.nodes.get(*index)).map(|node| node.layer + 1).max();
+        let before: Vec<usize> = step
+            .after
+            .iter()
+            .filter_map(|before| of_step.get(before).copied())
+            .collect();
+        let depth = before
+            .iter()
+            .filter_map(|index| picture.nodes.get(*index))
+            .map(|node| node.layer + 1)
+            .max();
         let index = picture.nodes.len();
         of_step.insert(step.step, index);
         let (state, mark) = done.get(&step.step).map_or_else(
@@ -81,21 +106,39 @@ fn steps(
             |step| (words::step_state(step), Mark::of(words::step_tone(step.state))),
         );
         picture.nodes.push(Node {
-            layer: depth.unwrap_or(2),
+            layer: depth.unwrap_or(1),
             lines: vec![
                 step.dataset.clone(),
-                format!("{} {}", words::verb(step.verb), words::counted(step.records, "record")),
+                format!(
+                    "{} {}",
+                    words::verb(step.verb),
+                    words::counted(step.records, "record")
+                ),
                 state,
             ],
             class: "step",
             mark: Some(mark),
         });
         for before in &before {
-            picture.edges.push(Edge { from: *before, to: index, class: "then", arrow: true });
+            picture.edges.push(Edge {
+                from: *before,
+                to: index,
+                class: "then",
+                arrow: true,
+            });
         }
-        let within = step.after.iter().filter_map(|before| plan.steps.get(*before as usize)).any(|b| b.system == step.system);
+        let within = step
+            .after
+            .iter()
+            .filter_map(|before| plan.steps.get(*before as usize))
+            .any(|b| b.system == step.system);
         if !within && let Some(system) = of_system.get(&step.system) {
-            picture.edges.push(Edge { from: *system, to: index, class: "", arrow: false });
+            picture.edges.push(Edge {
+                from: *system,
+                to: index,
+                class: "",
+                arrow: false,
+            });
         }
     }
 }
