@@ -26,6 +26,8 @@ pub struct Report {
     pub lines: u64,
     /// Lines written after the history.
     pub live_lines: u64,
+    /// Rows of the subject whose amounts were kept.
+    pub kept: u64,
     /// What is wrong, at most a screenful.
     pub findings: Vec<String>,
     /// How much more is wrong.
@@ -242,6 +244,37 @@ async fn count_rows_with(database: &mut Database, table: &str, mark: &str) -> Re
                 .await?)
         }
     }
+}
+
+/// Looks whether what the subject bought and paid is still in the books: the rows of orders and payments, with their amounts.
+pub async fn amounts(world: &World, database: &mut Database, report: &mut Report) -> Result<(), Error> {
+    let dialect = database.dialect();
+    for (name, column) in [("orders", "line_total_cents"), ("payments", "amount_cents")] {
+        let Some(table) = TABLES.iter().find(|table| table.name == name) else {
+            continue;
+        };
+        let place = table
+            .columns
+            .iter()
+            .position(|c| *c == column)
+            .unwrap_or_default();
+        for row in table.rows(world, &world.subject()) {
+            let id = row.cells[0].shown(dialect).unwrap_or_default();
+            let query = format!("select cast({column} as text) from {name} where id = {id}");
+            let found: Option<String> = match database {
+                Database::Postgres(c) => sqlx::query_scalar(AssertSqlSafe(query)).fetch_optional(c).await?,
+                Database::Sqlite(c) => sqlx::query_scalar(AssertSqlSafe(query)).fetch_optional(c).await?,
+            };
+            if found == row.cells[place].shown(dialect) {
+                report.kept += 1;
+            } else {
+                report.wrong(format!(
+                    "table {name}: the amount of row {id} of the subject was not kept"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads the log files, oldest first: no line may name the subject, everybody else's history must stand there byte for byte and in order, and every

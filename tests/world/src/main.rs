@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use lethe_world::seed::Database;
 use lethe_world::traffic::Traffic;
 use lethe_world::{Error, World, audit, logs, seed, traffic};
@@ -70,23 +70,29 @@ enum Command {
         count: u64,
     },
     /// Compare database and logs with the world: is the subject gone, and is everybody else as they were? Exit 1 where not.
-    Audit {
-        /// World file.
-        #[arg(long)]
-        world: PathBuf,
-        /// The database.
-        #[arg(long)]
-        database: Option<String>,
-        /// Log files, oldest first.
-        #[arg(long, num_args = 1..)]
-        logs: Vec<PathBuf>,
-        /// What `traffic --answered` wrote.
-        #[arg(long)]
-        answered: Option<PathBuf>,
-        /// The subject may still be there: look at the others only.
-        #[arg(long)]
-        subject_present: bool,
-    },
+    Audit(Audit),
+}
+
+#[derive(Args)]
+struct Audit {
+    /// World file.
+    #[arg(long)]
+    world: PathBuf,
+    /// The database.
+    #[arg(long)]
+    database: Option<String>,
+    /// Log files, oldest first.
+    #[arg(long, num_args = 1..)]
+    logs: Vec<PathBuf>,
+    /// What `traffic --answered` wrote.
+    #[arg(long)]
+    answered: Option<PathBuf>,
+    /// The subject may still be there: look at the others only.
+    #[arg(long)]
+    subject_present: bool,
+    /// What the subject bought and paid must still be in the books.
+    #[arg(long)]
+    amounts_kept: bool,
 }
 
 #[tokio::main]
@@ -160,16 +166,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
             )
             .await?;
         }
-        Command::Audit {
-            world,
-            database,
-            logs,
-            answered,
-            subject_present,
-        } => {
-            let report = audited(&World::read(&world)?, database, &logs, answered, !subject_present).await?;
-            return Ok(print(&report));
-        }
+        Command::Audit(audit) => return Ok(print(&audit.run().await?)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -185,21 +182,28 @@ async fn fill(world: &World, database: &str, out: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-async fn audited(
-    world: &World,
-    database: Option<String>,
-    files: &[PathBuf],
-    answered: Option<PathBuf>,
-    gone: bool,
-) -> Result<audit::Report, Error> {
-    let mut report = audit::Report::default();
-    if let Some(url) = database {
-        audit::database(world, &mut Database::connect(&url).await?, gone, &mut report).await?;
+impl Audit {
+    async fn run(self) -> Result<audit::Report, Error> {
+        let world = World::read(&self.world)?;
+        let mut report = audit::Report::default();
+        if let Some(url) = &self.database {
+            let mut database = Database::connect(url).await?;
+            audit::database(&world, &mut database, !self.subject_present, &mut report).await?;
+            if self.amounts_kept {
+                audit::amounts(&world, &mut database, &mut report).await?;
+            }
+        }
+        if !self.logs.is_empty() {
+            audit::logs(
+                &world,
+                &self.logs,
+                self.answered.as_deref(),
+                !self.subject_present,
+                &mut report,
+            )?;
+        }
+        Ok(report)
     }
-    if !files.is_empty() {
-        audit::logs(world, files, answered.as_deref(), gone, &mut report)?;
-    }
-    Ok(report)
 }
 
 fn print(report: &audit::Report) -> ExitCode {
@@ -215,6 +219,12 @@ fn print(report: &audit::Report) -> ExitCode {
         println!(
             "lines of others as they were: {} of the past, {} written since",
             report.lines, report.live_lines
+        );
+    }
+    if report.kept > 0 {
+        println!(
+            "rows of the subject that stay for the books, without a name: {}",
+            report.kept
         );
     }
     for finding in &report.findings {

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use lethe_world::audit::{Report, database};
+use lethe_world::audit::{Report, amounts, database};
 use lethe_world::seed::{Database, seed};
 use lethe_world::{World, people::Person};
 use sqlx::{AssertSqlSafe, Executor};
@@ -70,6 +70,20 @@ async fn an_auditor_with_teeth(db: &mut Database) {
     let after = audited(&world, db, true).await;
     assert!(after.holds(), "{:?}", after.findings);
     assert_eq!(after.rows, before.rows);
+    let mut books = Report::default();
+    amounts(&world, db, &mut books).await.unwrap();
+    assert!(
+        books.holds() && books.kept == 6,
+        "three orders and their payments: {:?}",
+        books.findings
+    );
+    run(
+        db,
+        "update payments set amount_cents = amount_cents + 1 where payer_name = 'erased'".into(),
+    )
+    .await;
+    amounts(&world, db, &mut books).await.unwrap();
+    assert_eq!(books.findings.len(), 3, "changed amounts: {:?}", books.findings);
 
     // A copy in a table that nobody told the auditor of.
     run(
