@@ -1,0 +1,186 @@
+//! The mapping: which tables hold personal data, how they hang together, and what each verb does to them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use lethe_terms::{DataCategory, DatasetName, IdentifierKind, LegalBasis, Purpose};
+use serde::Deserialize;
+
+/// Calls at the same time, where the mapping names no number: leaves the company's own sessions most of the connections.
+const CONCURRENCY_MAX: usize = 4;
+/// A call that takes longer counts as unanswered.
+const TIMEOUT_MS: u64 = 30_000;
+/// How long a transaction may stay open before its changes become visible, at most: changes are read again for so long.
+const LATE_MS: u64 = 60_000;
+/// How long ids of instructions and digests of record keys are remembered in the target: longer than an instruction can be on its way.
+const REMEMBER_DAYS: u32 = 30;
+
+/// A connection string; may hold a password, so `Debug` is redacted.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Url(pub String);
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Url(redacted)")
+    }
+}
+
+/// The one kind of connector that this mapping is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// This one.
+    Sql,
+}
+
+/// A database with its mapping. README.md beside this crate has a complete example.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `sql`; may be left out where the kind is known already.
+    pub kind: Option<Kind>,
+    /// `postgres://…` or `sqlite:…`. Either this or `url_file`.
+    pub url: Option<Url>,
+    /// A file that holds the URL, so that no secret stands in the configuration.
+    pub url_file: Option<PathBuf>,
+    /// Another URL by which observations are made, best with another credential that may only read.
+    pub observe_url: Option<Url>,
+    /// A file that holds `observe_url`.
+    pub observe_url_file: Option<PathBuf>,
+    /// Schema of the tables, where it is not the connection's own (PostgreSQL).
+    pub schema: Option<String>,
+    /// Whether Lethe may keep its own tables `lethe_*` in the database; without them a repeated instruction is not detected.
+    #[serde(default = "yes")]
+    pub own_tables: bool,
+    /// How long ids of instructions and digests of record keys are remembered, in days.
+    #[serde(default = "remember_days")]
+    pub remember_days: u32,
+    /// How long a transaction of the company may stay open at most, in milliseconds: changes are read again for so long.
+    #[serde(default = "late_ms")]
+    pub late_ms: u64,
+    /// Country calling code of telephone numbers that are stored without one, such as `49`.
+    pub phone_country: Option<String>,
+    /// How long backups keep what was erased, in days.
+    pub backup_days: Option<u32>,
+    /// Most calls at the same time.
+    #[serde(default = "concurrency_max")]
+    pub concurrency_max: usize,
+    /// Least time between two calls, in milliseconds.
+    #[serde(default)]
+    pub pace_ms: u64,
+    /// Time after which a call counts as unanswered, in milliseconds.
+    #[serde(default = "timeout_ms")]
+    pub timeout_ms: u64,
+    /// The units: what records are.
+    pub units: Vec<UnitConfig>,
+}
+
+const fn yes() -> bool {
+    true
+}
+const fn remember_days() -> u32 {
+    REMEMBER_DAYS
+}
+const fn late_ms() -> u64 {
+    LATE_MS
+}
+const fn concurrency_max() -> usize {
+    CONCURRENCY_MAX
+}
+const fn timeout_ms() -> u64 {
+    TIMEOUT_MS
+}
+
+/// One unit: a root row with its children is one record.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitConfig {
+    /// Name of the dataset.
+    pub name: DatasetName,
+    /// What a record is, in words.
+    pub unit: Option<String>,
+    /// The root table.
+    pub table: String,
+    /// Its schema, where it differs.
+    pub schema: Option<String>,
+    /// Columns that name a row; the primary key where left out.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// Columns that hold identifiers, with their kind.
+    #[serde(default)]
+    pub identifiers: BTreeMap<String, IdentifierKind>,
+    /// Categories of personal data.
+    pub categories: Vec<DataCategory>,
+    /// Why the data is processed.
+    pub purpose: Purpose,
+    /// On what basis.
+    pub basis: LegalBasis,
+    /// `row`: erasing removes the row. Either this or `columns`.
+    pub erase: Option<EraseRow>,
+    /// What erasing does to each column of a row that stays: `null`, `replace:TEXT`, `random` or `keep`.
+    #[serde(default)]
+    pub columns: BTreeMap<String, String>,
+    /// How a row is marked as restricted.
+    pub restrict: Option<RestrictConfig>,
+    /// Units that must be done before this one.
+    #[serde(default)]
+    pub after: Vec<DatasetName>,
+    /// Column that tells when a row last changed.
+    pub updated_at: Option<String>,
+    /// How long an observation must wait, in milliseconds, such as the lag of a read replica.
+    #[serde(default)]
+    pub settle_ms: u64,
+    /// How long the database may take to act, in milliseconds.
+    #[serde(default)]
+    pub lead_ms: u64,
+    /// Tables that belong to the root row.
+    #[serde(default)]
+    pub children: Vec<ChildConfig>,
+}
+
+/// A table that hangs on the root or on another child.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChildConfig {
+    /// The table.
+    pub table: String,
+    /// Its schema, where it differs.
+    pub schema: Option<String>,
+    /// The table that it hangs on; the root where left out.
+    pub parent: Option<String>,
+    /// Own column = the parent's column.
+    pub link: BTreeMap<String, String>,
+    /// Columns that hold identifiers, with their kind.
+    #[serde(default)]
+    pub identifiers: BTreeMap<String, IdentifierKind>,
+    /// Whether the rows belong to another unit: they lend their identifiers and are never changed.
+    #[serde(default)]
+    pub lookup: bool,
+    /// `row`: erasing removes the rows. Either this or `columns`.
+    pub erase: Option<EraseRow>,
+    /// What erasing does to each column of rows that stay.
+    #[serde(default)]
+    pub columns: BTreeMap<String, String>,
+    /// Column that tells when a row last changed.
+    pub updated_at: Option<String>,
+}
+
+/// The word for removing a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EraseRow {
+    /// The row is removed.
+    Row,
+}
+
+/// Where a restriction is marked: exactly one of the two.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestrictConfig {
+    /// A column of the root table: a time, a boolean, a number or a text.
+    pub column: Option<String>,
+    /// A table of the owner's with the root's key columns: a row in it marks a record.
+    pub shadow: Option<String>,
+}
