@@ -70,11 +70,11 @@ impl ClientError {
         }
     }
 
-    /// Whether the answer is no, rather than unknown: the server understood and refused.
+    /// Whether the answer is no, rather than unknown: the server understood, knew the caller, and refused.
     pub fn is_no(&self) -> bool {
         match self {
             Self::Refused(problem) => {
-                (400..500).contains(&problem.status) && problem.status != 408 && problem.status != 429
+                (400..500).contains(&problem.status) && !matches!(problem.status, 401 | 403 | 408 | 429)
             }
             _ => false,
         }

@@ -1,1 +1,3 @@
 //! Roles, wiring and the lethe program.
+
+pub mod cli;

@@ -1,0 +1,422 @@
+//! `lethe case ...`.
+
+use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lethe_gateway::asks::{CLOSE_REASONS, CaseQuery, Close, Ground, Lift, OpenCase};
+use lethe_gateway::client::Client;
+use lethe_gateway::views::{CasePage, CaseView, PlanView, RemarkView};
+use lethe_gateway::words::{self, Move};
+use lethe_terms::{CaseId, CaseState, Right, StepState, Timestamp};
+
+use super::args::{CaseCommand, ListArgs, OpenArgs, WaitArgs};
+use super::exit::{Error, Exit};
+use super::talk::{Talk, table};
+use super::{identifiers, wait};
+
+/// Carries out a command on cases.
+pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    match command {
+        CaseCommand::Open(args) => open(client, args, talk).await,
+        CaseCommand::List(args) => list(client, args, talk).await,
+        CaseCommand::Show(args) => {
+            let case = client.case(args.id).await?;
+            settle(client, &case, None, &args.waiting, talk).await
+        }
+        CaseCommand::Plan(args) => {
+            let plan = client.plan(args.id).await?;
+            if talk.json {
+                talk.data(&plan)?;
+                return Ok(Exit::Yes);
+            }
+            talk.print(&plan_text(&plan))?;
+            talk.say(&format!(
+                "approve with: lethe case approve {} --plan {}",
+                plan.case, plan.digest
+            ));
+            Ok(Exit::Yes)
+        }
+        CaseCommand::Approve(args) => {
+            let before = client.case(args.id).await?;
+            client.approve(args.id, args.plan).await?;
+            settle(client, &before, Some(before.revision), &args.waiting, talk).await
+        }
+        CaseCommand::Withdraw(args) => {
+            let before = client.case(args.id).await?;
+            client.withdraw(args.id).await?;
+            let exit = settle(client, &before, Some(before.revision), &args.waiting, talk).await?;
+            // Here this is what was wanted.
+            let case = client.case(args.id).await?;
+            Ok(if case.state == CaseState::Withdrawn {
+                Exit::Yes
+            } else {
+                exit
+            })
+        }
+        CaseCommand::Lift(args) => {
+            let before = client.case(args.id).await?;
+            client
+                .lift(
+                    args.id,
+                    Lift {
+                        notified_at: args.notified_at,
+                    },
+                )
+                .await?;
+            settle(client, &before, Some(before.revision), &args.waiting, talk).await
+        }
+        CaseCommand::Replan(args) => {
+            let before = client.case(args.id).await?;
+            client.replan(args.id).await?;
+            settle(client, &before, Some(before.revision), &args.waiting, talk).await
+        }
+        CaseCommand::Close(args) => {
+            let reason = CLOSE_REASONS
+                .iter()
+                .find(|(_, code, _)| *code == args.reason)
+                .map(|(reason, _, _)| *reason);
+            let reason = reason.ok_or_else(|| Error::Usage {
+                expected: "a known reason".to_owned(),
+            })?;
+            let before = client.case(args.id).await?;
+            client.close(args.id, Close { reason }).await?;
+            settle(client, &before, Some(before.revision), &args.waiting, talk).await
+        }
+        CaseCommand::Certificate(args) => {
+            let certificate = client.certificate(args.id).await?;
+            talk.bytes(&certificate, args.out.out.as_deref())?;
+            if let Some(file) = args.out.out {
+                talk.say(&format!(
+                    "verify with: lethe verify {} --policy POLICY",
+                    file.display()
+                ));
+            }
+            Ok(Exit::Yes)
+        }
+    }
+}
+
+async fn open(client: &Client, args: OpenArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    let right: Right = args
+        .right
+        .parse()
+        .map_err(|error: lethe_terms::UnknownWord| Error::Usage {
+            expected: format!("a right: one of {}", error.known),
+        })?;
+    if let Some(ground) = &args.ground {
+        Ground::of(right, ground).map_err(|expected| Error::Usage { expected })?;
+    }
+    let ask = OpenCase {
+        right,
+        identifiers: identifiers::read(&args.identifiers, &mut std::io::stdin().lock())?,
+        ground: args.ground,
+        supersedes: args.supersedes,
+        received_at: args.received_at,
+    };
+    let accepted = client.open_case(&ask).await?;
+    if args.waiting.wait {
+        talk.say(&format!("opened {}", accepted.case));
+    }
+    // What was accepted may take a moment to be seen; the case exists all the same.
+    let case = wait_to_see(client, accepted.case).await?;
+    settle(client, &case, None, &args.waiting, talk).await
+}
+
+/// The case, once the server shows it: what is on the log is folded a moment later.
+async fn wait_to_see(client: &Client, id: CaseId) -> Result<CaseView, Error> {
+    const TRIES: u32 = 50;
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+    let mut tries = 1;
+    loop {
+        match client.case(id).await {
+            Err(error) if error.code() == "gateway-not-found" && tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            answer => return Ok(answer?),
+        }
+    }
+}
+
+/// Waits where that is asked for, then shows the case and says what can be done next.
+async fn settle(
+    client: &Client,
+    known: &CaseView,
+    after: Option<u64>,
+    waiting: &WaitArgs,
+    talk: &mut Talk<'_>,
+) -> Result<Exit, Error> {
+    if !waiting.wait {
+        let case = if after.is_some() {
+            client.case(known.id).await?
+        } else {
+            known.clone()
+        };
+        show(&case, talk)?;
+        return Ok(Exit::Yes);
+    }
+    match wait::until(client, known.id, after, waiting, talk).await? {
+        Some(case) => {
+            show(&case, talk)?;
+            Ok(wait::exit(case.state))
+        }
+        None => {
+            let case = client.case(known.id).await?;
+            show(&case, talk)?;
+            talk.say(&format!(
+                "still open after {} s: how it ends is not known yet",
+                waiting.timeout
+            ));
+            Ok(Exit::Unknown)
+        }
+    }
+}
+
+fn show(case: &CaseView, talk: &mut Talk<'_>) -> Result<(), Error> {
+    if talk.json {
+        return talk.data(case);
+    }
+    talk.print(&case_text(case))?;
+    for attention in &case.attention {
+        let place = attention
+            .dataset
+            .as_ref()
+            .map(|dataset| format!(" / {dataset}"))
+            .unwrap_or_default();
+        let (system, code) = (&attention.system, &attention.code);
+        talk.say(&format!(
+            "look at: {system}{place}, {code}, see ops/errors/{code}.md"
+        ));
+    }
+    for line in next(case) {
+        talk.say(&line);
+    }
+    Ok(())
+}
+
+/// What to type next.
+fn next(case: &CaseView) -> Vec<String> {
+    let id = case.id;
+    let mut lines: Vec<String> = words::moves(case)
+        .into_iter()
+        .map(|item| match item {
+            Move::Approve => {
+                let digest = case.plan_digest.as_deref().unwrap_or("DIGEST");
+                format!("read the plan with: lethe case plan {id}\napprove with: lethe case approve {id} --plan {digest}")
+            }
+            Move::Withdraw => format!("withdraw with: lethe case withdraw {id}"),
+            Move::Lift => format!("lift with: lethe case lift {id} --notified-at TIME"),
+            Move::Replan => format!("plan again with: lethe case replan {id}"),
+            Move::Close => format!("close as not completed with: lethe case close {id} --reason REASON"),
+        })
+        .collect();
+    if case.certificate.is_some() {
+        lines.push(format!(
+            "fetch the proof with: lethe case certificate {id} --out FILE"
+        ));
+    }
+    lines
+}
+
+fn now() -> Timestamp {
+    let millis = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
+    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+}
+
+fn case_text(case: &CaseView) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<13}{value}");
+    };
+    line("case", &case.id.to_string());
+    line("right", &words::right(case.right).to_lowercase());
+    if let Some(ground) = &case.ground {
+        line("ground", &format!("Art. {ground}"));
+    }
+    line("state", words::case_state(case.state));
+    for flag in &case.flags {
+        line("", words::flag(*flag));
+    }
+    line("received", &words::minute(case.received_at));
+    line(
+        "due",
+        &format!("{} ({})", words::day(case.due), words::distance(case.due, now())),
+    );
+    if let Some(digest) = &case.plan_digest {
+        line("plan", digest);
+    }
+    if let Some(gap) = case.gap {
+        line("lineage gap", &words::counted(gap, "record"));
+    }
+    if let Some(certificate) = &case.certificate {
+        line("certificate", certificate);
+    }
+    if !case.steps.is_empty() {
+        let rows: Vec<Vec<String>> = case
+            .steps
+            .iter()
+            .map(|step| {
+                let code = step
+                    .code
+                    .as_ref()
+                    .map(|code| format!(" ({code})"))
+                    .unwrap_or_default();
+                vec![
+                    step.system.clone(),
+                    step.dataset.clone(),
+                    words::verb(step.verb).to_owned(),
+                    words::grouped(step.records),
+                    format!("{}{code}", words::step_state(step)),
+                ]
+            })
+            .collect();
+        text.push('\n');
+        text.push_str(&table(&["system", "dataset", "verb", "records", "state"], &rows));
+    }
+    text.push_str(&remarks_text(&case.remarks));
+    text
+}
+
+fn remarks_text(remarks: &[RemarkView]) -> String {
+    let mut text = String::new();
+    for remark in remarks {
+        let place = remark
+            .dataset
+            .as_ref()
+            .map(|dataset| format!(" / {dataset}"))
+            .unwrap_or_default();
+        let weight = if remark.fatal {
+            "leaves data behind"
+        } else {
+            "remark"
+        };
+        let detail = remark.detail.join(", ");
+        let _ = writeln!(
+            text,
+            "{weight}: {}, {}{place} {detail}",
+            remark.code, remark.system
+        );
+    }
+    if text.is_empty() {
+        text
+    } else {
+        format!("\n{text}")
+    }
+}
+
+fn plan_text(plan: &PlanView) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "case    {}", plan.case);
+    let _ = writeln!(
+        text,
+        "plan    number {}, frozen {}",
+        plan.number,
+        words::minute(plan.frozen_at)
+    );
+    let _ = writeln!(text, "digest  {}", plan.digest);
+    match plan.ledger_index {
+        Some(index) => {
+            let _ = writeln!(text, "ledger  index {index}");
+        }
+        None => text.push_str("ledger  not yet\n"),
+    }
+    let rows: Vec<Vec<String>> = plan
+        .steps
+        .iter()
+        .map(|step| {
+            let after: Vec<String> = step.after.iter().map(u32::to_string).collect();
+            let ways: Vec<String> = step.reached.iter().map(|way| words::path(&way.path)).collect();
+            vec![
+                step.step.to_string(),
+                step.system.clone(),
+                step.dataset.clone(),
+                words::verb(step.verb).to_owned(),
+                words::grouped(step.records),
+                if after.is_empty() {
+                    "-".to_owned()
+                } else {
+                    after.join(" ")
+                },
+                ways.join("; or "),
+            ]
+        })
+        .collect();
+    text.push('\n');
+    text.push_str(&table(
+        &[
+            "step",
+            "system",
+            "dataset",
+            "verb",
+            "records",
+            "after",
+            "reached by",
+        ],
+        &rows,
+    ));
+    for kept in &plan.exceptions {
+        let until = words::day(kept.until);
+        let _ = writeln!(
+            text,
+            "kept until {until}: {} / {}, Art. {}",
+            kept.system, kept.dataset, kept.norm
+        );
+    }
+    text.push_str(&remarks_text(&plan.remarks));
+    text
+}
+
+async fn list(client: &Client, args: ListArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    let unknown = |error: lethe_terms::UnknownWord| Error::Usage {
+        expected: format!("one of {}", error.known),
+    };
+    let query = CaseQuery {
+        state: args.state.map(|word| word.parse()).transpose().map_err(unknown)?,
+        right: args.right.map(|word| word.parse()).transpose().map_err(unknown)?,
+        page: args.page,
+        limit: args.limit,
+    };
+    let page: CasePage = client.cases(&query).await?;
+    if talk.json {
+        talk.data(&page)?;
+        return Ok(Exit::Yes);
+    }
+    let rows: Vec<Vec<String>> = page
+        .cases
+        .iter()
+        .map(|case| {
+            let verified = case
+                .steps
+                .iter()
+                .filter(|step| step.state == StepState::Verified)
+                .count();
+            vec![
+                case.id.to_string(),
+                words::right(case.right).to_lowercase(),
+                words::case_state(case.state).to_owned(),
+                if case.steps.is_empty() {
+                    "-".to_owned()
+                } else {
+                    format!("{verified} of {}", case.steps.len())
+                },
+                words::day(case.received_at),
+                words::day(case.due),
+            ]
+        })
+        .collect();
+    talk.print(&table(
+        &["case", "right", "state", "steps done", "received", "due"],
+        &rows,
+    ))?;
+    talk.say(&format!(
+        "{} of {}",
+        page.cases.len(),
+        words::counted(page.total, "case")
+    ));
+    if let Some(next) = page.next {
+        talk.say(&format!("more with: lethe case list --page {next}"));
+    }
+    Ok(Exit::Yes)
+}

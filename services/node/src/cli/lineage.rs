@@ -1,0 +1,64 @@
+//! `lethe lineage`.
+
+use std::path::Path;
+
+use lethe_gateway::asks::FindLineage;
+use lethe_gateway::client::Client;
+use lethe_gateway::{lineage_dot, lineage_svg, words};
+
+use super::args::LineageArgs;
+use super::exit::{Error, Exit};
+use super::identifiers;
+use super::talk::{Talk, table};
+
+/// Shows where a person's data is.
+pub(super) async fn run(client: &Client, args: LineageArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    if talk.json && (args.dot || args.svg.is_some()) {
+        return Err(Error::Usage {
+            expected: "one of --json, --dot and --svg".to_owned(),
+        });
+    }
+    let identifiers = identifiers::read(&args.identifiers, &mut std::io::stdin().lock())?;
+    let view = client.lineage(&FindLineage { identifiers }).await?;
+    if talk.json {
+        talk.data(&view)?;
+    } else if args.dot {
+        talk.print(&lineage_dot(&view))?;
+    } else if let Some(file) = &args.svg {
+        let file = (file != Path::new("-")).then_some(file.as_path());
+        talk.bytes(lineage_svg(&view).as_bytes(), file)?;
+    } else {
+        let rows: Vec<Vec<String>> = view
+            .records
+            .iter()
+            .map(|record| {
+                vec![
+                    record.system.clone(),
+                    record.dataset.clone(),
+                    words::grouped(record.count),
+                    words::path(&record.path),
+                    record.link.clone().unwrap_or_else(|| "-".to_owned()),
+                ]
+            })
+            .collect();
+        talk.print(&table(
+            &["system", "dataset", "records", "reached by", "link"],
+            &rows,
+        ))?;
+    }
+    if view.candidates_behind_shared > 0 {
+        let count = words::counted(view.candidates_behind_shared, "record");
+        talk.say(&format!(
+            "{count} share only a shared identifier and do not count as this person's"
+        ));
+    }
+    if !view.complete {
+        talk.say("this is not everything: a part of lineage did not answer or lags behind");
+        return Ok(Exit::Unknown);
+    }
+    if view.records.is_empty() {
+        talk.say("no record of this person is known");
+        return Ok(Exit::No);
+    }
+    Ok(Exit::Yes)
+}

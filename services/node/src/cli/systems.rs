@@ -1,0 +1,200 @@
+//! `lethe system ...` and `lethe connector check`.
+
+use std::time::Duration;
+
+use lethe_gateway::client::Client;
+use lethe_gateway::views::{CheckView, MustResult, ScanState, ScanView};
+use lethe_gateway::words;
+use serde_json::json;
+
+use super::args::{ConnectorArgs, SystemArgs, SystemCommand};
+use super::exit::{Error, Exit};
+use super::talk::{Talk, table};
+
+/// Pause between two looks at a running scan: often enough for a bar that moves.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Carries out a command on systems.
+pub(super) async fn run(client: &Client, command: SystemCommand, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    match command {
+        SystemCommand::List => list(client, talk).await,
+        SystemCommand::Check(args) => check(client, &args, talk).await,
+        SystemCommand::Scan(args) => scan(client, &args, talk).await,
+    }
+}
+
+async fn names(client: &Client, args: &SystemArgs) -> Result<Vec<String>, Error> {
+    match &args.name {
+        Some(name) => Ok(vec![name.as_str().to_owned()]),
+        None => Ok(client
+            .systems()
+            .await?
+            .systems
+            .into_iter()
+            .map(|system| system.name)
+            .collect()),
+    }
+}
+
+async fn list(client: &Client, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    let list = client.systems().await?;
+    if talk.json {
+        talk.data(&list)?;
+        return Ok(Exit::Yes);
+    }
+    let mut rows = Vec::new();
+    for system in &list.systems {
+        let state = words::system_state(system.state).0;
+        let lag = system.lag_ms.map_or_else(|| "not known".to_owned(), words::span);
+        for (number, dataset) in system.datasets.iter().enumerate() {
+            let first = |text: &str| {
+                if number == 0 {
+                    text.to_owned()
+                } else {
+                    String::new()
+                }
+            };
+            let records = dataset.records.map_or_else(|| "-".to_owned(), words::grouped);
+            rows.push(vec![
+                first(&system.name),
+                first(&system.kind),
+                first(state),
+                first(&lag),
+                dataset.name.clone(),
+                records,
+            ]);
+        }
+    }
+    talk.print(&table(
+        &["system", "kind", "state", "behind", "dataset", "records"],
+        &rows,
+    ))?;
+    for system in &list.systems {
+        if system.quarantined > 0 {
+            talk.say(&format!(
+                "{}: {} in quarantine",
+                system.name,
+                words::counted(system.quarantined, "input")
+            ));
+        }
+        for finding in system.findings.iter().filter(|finding| !finding.ok) {
+            talk.say(&format!("{}: {}: {}", system.name, finding.what, finding.detail));
+        }
+    }
+    Ok(Exit::Yes)
+}
+
+async fn check(client: &Client, args: &SystemArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    let mut checks: Vec<CheckView> = Vec::new();
+    for name in names(client, args).await? {
+        checks.push(client.system_check(&name).await?);
+    }
+    let all_well = checks.iter().all(|check| check.ok);
+    if talk.json {
+        talk.data(&json!({ "checks": checks }))?;
+    } else {
+        let rows: Vec<Vec<String>> = checks
+            .iter()
+            .flat_map(|check| check.findings.iter().map(|finding| (&check.system, finding)))
+            .map(|(system, finding)| {
+                let result = if finding.ok { "ok" } else { "not ok" };
+                vec![
+                    system.clone(),
+                    finding.what.clone(),
+                    result.to_owned(),
+                    finding.detail.clone(),
+                ]
+            })
+            .collect();
+        talk.print(&table(&["system", "looked at", "result", "detail"], &rows))?;
+    }
+    Ok(if all_well { Exit::Yes } else { Exit::No })
+}
+
+async fn scan(client: &Client, args: &SystemArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    let mut scans: Vec<ScanView> = Vec::new();
+    for name in names(client, args).await? {
+        scans.push(watch(client, &name, talk).await?);
+    }
+    let all_finished = scans.iter().all(|scan| scan.state == ScanState::Finished);
+    if talk.json {
+        talk.data(&json!({ "scans": scans }))?;
+    } else {
+        let rows: Vec<Vec<String>> = scans
+            .iter()
+            .map(|scan| {
+                let code = scan
+                    .code
+                    .as_ref()
+                    .map(|code| format!(" ({code})"))
+                    .unwrap_or_default();
+                vec![
+                    scan.system.clone(),
+                    format!("{}{code}", words::scan_state(scan.state)),
+                    format!("{} {}", words::grouped(scan.done), scan.unit),
+                    words::grouped(scan.records),
+                    words::grouped(scan.quarantined),
+                ]
+            })
+            .collect();
+        talk.print(&table(
+            &["system", "scan", "read", "records", "quarantined"],
+            &rows,
+        ))?;
+    }
+    Ok(if all_finished { Exit::Yes } else { Exit::No })
+}
+
+/// Starts a scan and shows how far it is until it has ended.
+async fn watch(client: &Client, name: &str, talk: &Talk<'_>) -> Result<ScanView, Error> {
+    let mut scan = client.start_scan(name).await?;
+    let bar = talk.progress(scan.total);
+    bar.set_prefix(name.to_owned());
+    bar.set_message(scan.unit.clone());
+    while scan.state == ScanState::Running {
+        bar.set_length(scan.total.unwrap_or(scan.done));
+        bar.set_position(scan.done);
+        tokio::time::sleep(LOOK_PAUSE).await;
+        scan = client.scan(name).await?;
+    }
+    bar.finish_and_clear();
+    Ok(scan)
+}
+
+/// Runs the conformance suite against a live system.
+pub(super) async fn connector_check(
+    client: &Client,
+    args: &ConnectorArgs,
+    talk: &mut Talk<'_>,
+) -> Result<Exit, Error> {
+    let bar = talk.progress(None);
+    bar.set_prefix(args.name.to_string());
+    bar.set_message("the suite runs");
+    bar.enable_steady_tick(LOOK_PAUSE);
+    let report = client.connector_check(args.name.as_str()).await;
+    bar.finish_and_clear();
+    let report = report?;
+    if talk.json {
+        talk.data(&report)?;
+    } else {
+        let rows: Vec<Vec<String>> = report
+            .musts
+            .iter()
+            .map(|must| {
+                let result = match must.result {
+                    MustResult::Kept => "kept",
+                    MustResult::Broken => "BROKEN",
+                    MustResult::NotTried => "not tried",
+                };
+                vec![
+                    must.number.clone(),
+                    result.to_owned(),
+                    must.must.clone(),
+                    must.detail.clone(),
+                ]
+            })
+            .collect();
+        talk.print(&table(&["must", "result", "what it says", "detail"], &rows))?;
+    }
+    Ok(if report.ok { Exit::Yes } else { Exit::No })
+}

@@ -1,0 +1,91 @@
+//! Waiting until a case has ended or waits for a person.
+
+use std::time::{Duration, Instant};
+
+use lethe_gateway::client::{Client, ClientError};
+use lethe_gateway::limits::WAIT_MAX;
+use lethe_gateway::views::CaseView;
+use lethe_gateway::words;
+use lethe_terms::{CaseId, CaseState, StepState};
+
+use super::args::WaitArgs;
+use super::exit::{Error, Exit};
+use super::talk::Talk;
+
+/// Pause before a server that went away is asked again: a restart takes about a second.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest single wait, so that progress is shown in between.
+const STRETCH: Duration = Duration::from_secs(2);
+
+/// Waits until the case has changed since `after` and has ended or waits for a person. `None` when the time is over.
+pub(super) async fn until(
+    client: &Client,
+    id: CaseId,
+    after: Option<u64>,
+    args: &WaitArgs,
+    talk: &Talk<'_>,
+) -> Result<Option<CaseView>, Error> {
+    let end = Instant::now() + Duration::from_secs(args.timeout);
+    let stretch = if talk.lively { STRETCH } else { WAIT_MAX };
+    let progress = talk.progress(None);
+    progress.set_prefix(id.to_string());
+    let mut answered = false;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        match client.wait_case(id, after, left.min(stretch)).await {
+            Ok(case) => {
+                answered = true;
+                let is_new = after.is_none_or(|after| case.revision > after);
+                if is_new && (case.state.is_ended() || case.state.waits_for_person()) {
+                    progress.finish_and_clear();
+                    return Ok(Some(case));
+                }
+                progress.set_message(summary(&case));
+                progress.tick();
+            }
+            // Waiting outlives a restart of the server; a server that never answered is an error at once.
+            Err(ClientError::NoServer { .. } | ClientError::NoAnswer { .. }) if answered => {
+                progress.set_message("the server is away");
+                tokio::time::sleep(RETRY_PAUSE.min(left)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if Instant::now() >= end {
+            progress.finish_and_clear();
+            return Ok(None);
+        }
+    }
+}
+
+fn summary(case: &CaseView) -> String {
+    let verified = case
+        .steps
+        .iter()
+        .filter(|step| step.state == StepState::Verified)
+        .count();
+    let state = words::case_state(case.state);
+    if case.steps.is_empty() {
+        state.to_owned()
+    } else {
+        format!("{state}, {verified} of {} steps", case.steps.len())
+    }
+}
+
+/// How a command ends that waited for a case.
+pub(super) const fn exit(state: CaseState) -> Exit {
+    match state {
+        CaseState::Completed
+        | CaseState::CompletedWithExceptions
+        | CaseState::AwaitingApproval
+        | CaseState::IdentityPending => Exit::Yes,
+        CaseState::NeedsAttention | CaseState::NotCompleted | CaseState::Refused | CaseState::Withdrawn => {
+            Exit::No
+        }
+        CaseState::Received
+        | CaseState::Accepted
+        | CaseState::Planned
+        | CaseState::Acting
+        | CaseState::Observing => Exit::Unknown,
+    }
+}

@@ -1,0 +1,362 @@
+//! The command line against a made-up server over real HTTP, and the program itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod program;
+
+use std::io::Write;
+use std::sync::Arc;
+
+use lethe_gateway::fake::Fake;
+use lethe_gateway::{Options, new_key, serve};
+use lethe_node::cli::{Exit, parse_from, run_to};
+use lethe_terms::Timestamp;
+use serde_json::Value;
+
+struct Server {
+    url: String,
+    folder: tempfile::TempDir,
+}
+
+async fn started() -> Server {
+    let folder = tempfile::tempdir().unwrap();
+    let key = new_key("office").unwrap();
+    std::fs::write(folder.path().join("keys"), key.line).unwrap();
+    std::fs::write(
+        folder.path().join("key"),
+        format!("# of the office\n{}\n", key.secret),
+    )
+    .unwrap();
+    let options = Options {
+        keys: Some(folder.path().join("keys")),
+        tls: None,
+    };
+    let backend = Arc::new(Fake::with_samples(Timestamp::from_millis(1_795_521_600_000)));
+    let running = serve(
+        "127.0.0.1:0".parse().unwrap(),
+        backend,
+        options,
+        std::future::pending(),
+    )
+    .await
+    .unwrap();
+    Server {
+        url: running.url(),
+        folder,
+    }
+}
+
+/// Exit, stdout, stderr.
+type Ended = (Exit, String, String);
+
+impl Server {
+    async fn run(&self, words: &str) -> Ended {
+        let key = self.folder.path().join("key");
+        let mut line = vec!["lethe"];
+        line.extend(words.split(' '));
+        line.extend(["--server", &self.url, "--key-file", key.to_str().unwrap()]);
+        run(line).await
+    }
+
+    async fn json(&self, words: &str) -> (Exit, Value) {
+        let (exit, out, err) = self.run(&format!("{words} --json")).await;
+        (
+            exit,
+            serde_json::from_str(&out).unwrap_or_else(|_| panic!("{words}: {out}{err}")),
+        )
+    }
+}
+
+async fn run(line: Vec<&str>) -> Ended {
+    let cli = match parse_from(line) {
+        Ok(cli) => cli,
+        Err((exit, error)) => return (exit, String::new(), error.to_string()),
+    };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let exit = run_to(cli, &mut out, &mut err, false).await;
+    (
+        exit,
+        String::from_utf8(out).unwrap(),
+        String::from_utf8(err).unwrap(),
+    )
+}
+
+const ADA: &str = "--identifier email=ada@example.org";
+const STUCK: &str = "--identifier email=stuck@example.org";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_goes_its_whole_way_and_says_what_to_type_next() {
+    let server = started().await;
+    let (exit, case) = server
+        .json(&format!("case open --right restriction {ADA} --wait"))
+        .await;
+    assert_eq!(
+        (exit, case["state"].as_str()),
+        (Exit::Yes, Some("awaiting_approval"))
+    );
+    let (id, digest) = (
+        case["id"].as_str().unwrap(),
+        case["plan_digest"].as_str().unwrap(),
+    );
+
+    let (exit, out, err) = server.run(&format!("case show {id}")).await;
+    assert!(
+        exit == Exit::Yes && out.contains("waits for approval") && out.contains("SYSTEM"),
+        "{out}"
+    );
+    assert!(
+        err.contains(&format!("approve with: lethe case approve {id} --plan {digest}")),
+        "{err}"
+    );
+    let (exit, out, _) = server.run(&format!("case plan {id}")).await;
+    assert!(
+        exit == Exit::Yes && out.contains("e-mail, then account id"),
+        "{out}"
+    );
+
+    let other = format!("sha256:{}", "0".repeat(64));
+    let (exit, _, err) = server.run(&format!("case approve {id} --plan {other}")).await;
+    assert!(exit == Exit::No && err.contains("casework-other-plan"), "{err}");
+    let (exit, case) = server
+        .json(&format!("case approve {id} --plan {digest} --wait"))
+        .await;
+    assert_eq!((exit, case["state"].as_str()), (Exit::Yes, Some("completed")));
+    let file = server.folder.path().join("certificate.json");
+    let (exit, out, err) = server
+        .run(&format!("case certificate {id} --out {}", file.display()))
+        .await;
+    assert!(
+        exit == Exit::Yes && out.is_empty() && err.contains("lethe verify"),
+        "{err}"
+    );
+    assert!(std::fs::read_to_string(&file).unwrap().contains("cert-"));
+    let lift = format!("case lift {id} --notified-at 2026-11-24T12:00:00Z --wait");
+    assert_eq!(server.run(&lift).await.0, Exit::Yes);
+    assert_eq!(
+        server.run(&lift).await.0,
+        Exit::No,
+        "there is nothing left to lift"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_that_needs_attention_is_a_no_and_names_the_system() {
+    let server = started().await;
+    let (_, case) = server
+        .json(&format!("case open --right erasure --ground 17-1-b {STUCK}"))
+        .await;
+    let (id, digest) = (
+        case["id"].as_str().unwrap(),
+        case["plan_digest"].as_str().unwrap(),
+    );
+    let (exit, out, err) = server
+        .run(&format!("case approve {id} --plan {digest} --wait"))
+        .await;
+    assert!(exit == Exit::No && out.contains("needs attention"), "{out}");
+    assert!(
+        err.contains("look at: helpdesk") && err.contains("lethe case replan"),
+        "{err}"
+    );
+    assert_eq!(server.run(&format!("case replan {id} --wait")).await.0, Exit::Yes);
+    assert_eq!(
+        server
+            .run(&format!("case approve {id} --plan {digest} --wait"))
+            .await
+            .0,
+        Exit::No
+    );
+    let (exit, case) = server
+        .json(&format!("case close {id} --reason contradicted --wait"))
+        .await;
+    assert_eq!((exit, case["state"].as_str()), (Exit::No, Some("not_completed")));
+    let (_, case) = server.json(&format!("case open --right erasure {ADA}")).await;
+    let id = case["id"].as_str().unwrap();
+    assert_eq!(
+        server.run(&format!("case withdraw {id} --wait")).await.0,
+        Exit::Yes,
+        "that was wanted"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_has_the_documented_shape() {
+    let server = started().await;
+    let (_, list) = server.json("case list --state completed").await;
+    let case = &list["cases"][0];
+    for field in [
+        "id",
+        "right",
+        "state",
+        "due",
+        "plan_digest",
+        "steps",
+        "certificate",
+        "received_at",
+        "flags",
+    ] {
+        assert!(case.get(field).is_some(), "a case has no {field}: {case}");
+    }
+    for field in ["attention", "remarks", "gap", "revision", "ground", "supersedes"] {
+        assert!(case.get(field).is_some(), "a case has no {field}: {case}");
+    }
+    for field in ["system", "dataset", "verb", "state", "outcome", "records"] {
+        assert!(
+            case["steps"][0].get(field).is_some(),
+            "a step has no {field}: {case}"
+        );
+    }
+    assert_eq!(case["steps"][0]["outcome"], "erased");
+    let (exit, lineage) = server.json(&format!("lineage {ADA}")).await;
+    assert!(exit == Exit::Yes && lineage["complete"] == true && lineage["records"][0]["path"][0] == "email");
+    let (_, systems) = server.json("system list").await;
+    assert_eq!(systems["systems"][0]["datasets"][0]["name"], "accounts");
+    let (exit, checks) = server.json("system check").await;
+    assert!(
+        exit == Exit::No && checks["checks"].as_array().unwrap().len() == 4,
+        "one system does not answer"
+    );
+    assert_eq!(server.json("system check shop").await.0, Exit::Yes);
+    let (exit, scans) = server.json("system scan shop").await;
+    assert!(
+        exit == Exit::Yes && scans["scans"][0]["state"] == "finished",
+        "{scans}"
+    );
+    let (exit, report) = server.json("connector check helpdesk").await;
+    assert!(
+        exit == Exit::No && report["musts"][1]["result"] == "broken",
+        "{report}"
+    );
+    assert_eq!(server.json("policy").await.1["policy"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lineage_comes_as_text_graph_and_picture() {
+    let server = started().await;
+    let (exit, out, err) = server.run(&format!("lineage {ADA}")).await;
+    assert!(
+        exit == Exit::Yes && out.contains("access_log") && err.contains("shared"),
+        "{out}"
+    );
+    assert!(
+        server
+            .run(&format!("lineage {ADA} --dot"))
+            .await
+            .1
+            .starts_with("graph lineage")
+    );
+    assert!(
+        server
+            .run(&format!("lineage {ADA} --svg -"))
+            .await
+            .1
+            .contains("<svg")
+    );
+    assert_eq!(
+        server.run(&format!("lineage {ADA} --svg - --json")).await.0,
+        Exit::Usage
+    );
+    assert_eq!(
+        server
+            .run("lineage --identifier email=nobody@example.org")
+            .await
+            .0,
+        Exit::No
+    );
+    let (exit, out, _) = server.run("case list --limit 2").await;
+    assert!(exit == Exit::Yes && out.lines().count() == 3, "{out}");
+    for words in [
+        "system list",
+        "system check",
+        "connector check shop",
+        "system scan shop",
+    ] {
+        assert!(!server.run(words).await.1.is_empty(), "{words}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_told_is_neither_yes_nor_no() {
+    let (exit, out, err) = run(vec!["lethe", "case", "list", "--server", "http://127.0.0.1:9"]).await;
+    assert!(
+        exit == Exit::Unknown && out.is_empty() && err.contains("cli-no-server"),
+        "{err}"
+    );
+    let server = started().await;
+    let (exit, _, err) = run(vec!["lethe", "system", "list", "--server", &server.url]).await;
+    assert!(
+        exit == Exit::Unknown && err.contains("gateway-wrong-key"),
+        "{err}"
+    );
+    let (exit, _, err) = server.run("case show case-0000000000000000").await;
+    assert!(exit == Exit::No && err.contains("gateway-not-found"), "{err}");
+    let (exit, _, err) = server
+        .run("case show case-5a150705c0ffee05 --wait --timeout 0")
+        .await;
+    assert!(exit == Exit::Unknown && err.contains("not known yet"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_usage_names_what_would_be_right() {
+    for (words, expected) in [
+        (
+            "case open --right erasur --identifier email=ada@example.org",
+            "erasure",
+        ),
+        (
+            "case open --right erasure --ground 18-1-a --identifier email=ada@example.org",
+            "17-1-a",
+        ),
+        (
+            "case open --right erasure --identifier emial=ada@example.org",
+            "email",
+        ),
+        (
+            "case open --right erasure --identifier ada@example.org",
+            "KIND=VALUE",
+        ),
+        ("case show nonsense", "16 hexadecimal digits"),
+        ("case lift case-0000000000000000 --notified-at today", "RFC 3339"),
+        ("case close case-0000000000000000 --reason none", "contradicted"),
+        ("case", "Usage"),
+        ("nonsense", "Usage"),
+        ("case list --server ftp://a", "http://127.0.0.1:7380"),
+    ] {
+        let mut line = vec!["lethe"];
+        line.extend(words.split(' '));
+        let (exit, out, err) = run(line).await;
+        assert_eq!(exit, Exit::Usage, "{words}: {err}");
+        assert!(out.is_empty() && err.contains(expected), "{words}: {err}");
+        assert!(!err.contains("ada@"), "{words} repeats the identifier: {err}");
+    }
+}
+
+struct Closed;
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_has_enough_is_no_failure() {
+    let server = started().await;
+    let key = server.folder.path().join("key");
+    let line = [
+        "lethe",
+        "system",
+        "list",
+        "--server",
+        &server.url,
+        "--key-file",
+        key.to_str().unwrap(),
+    ];
+    let exit = run_to(parse_from(line).unwrap(), &mut Closed, &mut Vec::new(), false).await;
+    assert_eq!(exit, Exit::Yes);
+}
