@@ -180,6 +180,14 @@ pub const fn flag(flag: CaseFlag) -> &'static str {
     }
 }
 
+/// A norm as lawyers write it: `17-1-b` is `Art. 17(1)(b)`.
+pub fn norm(code: &str) -> String {
+    let mut parts = code.split('-');
+    let article = parts.next().unwrap_or_default();
+    let rest: String = parts.map(|part| format!("({part})")).collect();
+    format!("Art. {article}{rest}")
+}
+
 /// What a person can do with a case now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Move {
@@ -296,5 +304,6 @@ mod tests {
         assert_eq!(distance(now.plus_millis(12 * 86_400_000), now), "in 12 days");
         assert_eq!(distance(now.plus_millis(-7_200_000), now), "2 hours ago");
         assert_eq!(distance(now.plus_millis(-1), now), "just now");
+        assert_eq!(norm("17-3-b"), "Art. 17(3)(b)");
     }
 }

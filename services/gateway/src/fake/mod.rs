@@ -144,11 +144,11 @@ fn contradict(case: &mut CaseView) {
     if let Some(step) = case.steps.last_mut() {
         step.state = StepState::Failed;
         step.observed = Some(Observed::Present);
-        step.code = Some("conductor-contradicted".to_owned());
+        step.code = Some("fake-contradicted".to_owned());
         case.attention.push(AttentionView {
             system: step.system.clone(),
             dataset: Some(step.dataset.clone()),
-            code: "conductor-contradicted".to_owned(),
+            code: "fake-contradicted".to_owned(),
         });
     }
 }
@@ -257,13 +257,13 @@ impl Backend for Fake {
             let case = case_of(state, id)?;
             if case.state != CaseState::AwaitingApproval {
                 return Err(conflict(
-                    "casework-not-awaiting-approval",
+                    "fake-not-awaiting-approval",
                     "the case does not wait for approval",
                 ));
             }
             if case.plan_digest.as_deref() != Some(plan_digest) {
                 return Err(conflict(
-                    "casework-other-plan",
+                    "fake-other-plan",
                     "the case has another plan now; read it before approving",
                 ));
             }
@@ -280,7 +280,7 @@ impl Backend for Fake {
         self.once(command, |state| {
             let case = case_of(state, id)?;
             if case.state.is_ended() {
-                return Err(conflict("casework-ended", "the case has ended"));
+                return Err(conflict("fake-ended", "the case has ended"));
             }
             case.state = CaseState::Withdrawn;
             Ok(id)
@@ -292,7 +292,7 @@ impl Backend for Fake {
             let case = case_of(state, id)?;
             if !case.flags.contains(&CaseFlag::Restricted) {
                 return Err(conflict(
-                    "casework-not-restricted",
+                    "fake-not-restricted",
                     "no restriction of this case is in force",
                 ));
             }
@@ -306,7 +306,7 @@ impl Backend for Fake {
             let case = case_of(state, id)?;
             if case.state != CaseState::NeedsAttention {
                 return Err(conflict(
-                    "casework-no-attention-needed",
+                    "fake-no-attention-needed",
                     "the case does not need attention",
                 ));
             }
@@ -326,7 +326,7 @@ impl Backend for Fake {
             let case = case_of(state, id)?;
             if case.state != CaseState::NeedsAttention {
                 return Err(conflict(
-                    "casework-no-attention-needed",
+                    "fake-no-attention-needed",
                     "the case does not need attention",
                 ));
             }

@@ -80,7 +80,7 @@ fn head(case: &CaseView, now: Timestamp) -> Markup {
             p.crumb { a href="/" { "Cases" } " / " code { (case.id) } }
             h1 { (words::right(case.right)) " " (badge(words::case_tone(case.state), words::case_state(case.state))) }
             p.facts {
-                @if let Some(ground) = &case.ground { span { "Ground: Art. " (ground) } }
+                @if let Some(ground) = &case.ground { span { "Ground: " (words::norm(ground)) } }
                 @if let Some(other) = &case.supersedes { span { "Supersedes " a href={ "/cases/" (other) } { (other) } } }
                 @for flag in &case.flags { span.flag { (words::flag(*flag)) } }
             }

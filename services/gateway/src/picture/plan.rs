@@ -59,7 +59,7 @@ pub(crate) fn plan_picture(case: &CaseView, plan: &PlanView) -> Picture {
             lines: vec![
                 kept.dataset.clone(),
                 format!("kept until {}", words::day(kept.until)),
-                format!("Art. {}", kept.norm),
+                words::norm(&kept.norm),
             ],
             class: "kept",
             mark: Some(Mark::Bar),

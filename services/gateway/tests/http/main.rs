@@ -142,7 +142,7 @@ async fn a_case_goes_its_whole_way_through_the_api() {
     client.lift(opened.case, lift.clone()).await.unwrap();
     let again = client.lift(opened.case, lift).await.unwrap_err();
     assert!(again.is_no(), "{again}");
-    assert_eq!(again.code(), "casework-not-restricted");
+    assert_eq!(again.code(), "fake-not-restricted");
 
     let stuck = client
         .open_case(&ask(Right::Erasure, "stuck@example.org"))

@@ -30,10 +30,14 @@ pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'
                 return Ok(Exit::Yes);
             }
             talk.print(&plan_text(&plan))?;
-            talk.say(&format!(
-                "approve with: lethe case approve {} --plan {}",
-                plan.case, plan.digest
-            ));
+            let case = client.case(args.id).await?;
+            if case.plan_digest.as_ref() == Some(&plan.digest) && words::moves(&case).contains(&Move::Approve)
+            {
+                talk.say(&format!(
+                    "approve with: lethe case approve {} --plan {}",
+                    plan.case, plan.digest
+                ));
+            }
             Ok(Exit::Yes)
         }
         CaseCommand::Approve(args) => {
@@ -233,7 +237,7 @@ fn case_text(case: &CaseView) -> String {
     line("case", &case.id.to_string());
     line("right", &words::right(case.right).to_lowercase());
     if let Some(ground) = &case.ground {
-        line("ground", &format!("Art. {ground}"));
+        line("ground", &words::norm(ground));
     }
     line("state", words::case_state(case.state));
     for flag in &case.flags {
@@ -360,8 +364,10 @@ fn plan_text(plan: &PlanView) -> String {
         let until = words::day(kept.until);
         let _ = writeln!(
             text,
-            "kept until {until}: {} / {}, Art. {}",
-            kept.system, kept.dataset, kept.norm
+            "kept until {until}: {} / {}, {}",
+            kept.system,
+            kept.dataset,
+            words::norm(&kept.norm)
         );
     }
     text.push_str(&remarks_text(&plan.remarks));

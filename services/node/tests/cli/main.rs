@@ -119,7 +119,7 @@ async fn a_case_goes_its_whole_way_and_says_what_to_type_next() {
 
     let other = format!("sha256:{}", "0".repeat(64));
     let (exit, _, err) = server.run(&format!("case approve {id} --plan {other}")).await;
-    assert!(exit == Exit::No && err.contains("casework-other-plan"), "{err}");
+    assert!(exit == Exit::No && err.contains("fake-other-plan"), "{err}");
     let (exit, case) = server
         .json(&format!("case approve {id} --plan {digest} --wait"))
         .await;
