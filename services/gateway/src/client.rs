@@ -18,6 +18,9 @@ use crate::views::{
 /// Time to reach the server: on one machine it is microseconds, across the world less than a second.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// How long an idle connection is kept: half of the time after which the server closes it, so that none is used that closes.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(crate::limits::HEAD_TIME_MAX.as_secs() / 2);
+
 /// Time for an answer: beyond what the server gives itself, so that its own words arrive.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -123,6 +126,7 @@ impl Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIME_MAX)
+            .pool_idle_timeout(IDLE_TIME_MAX)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("lethe/", env!("CARGO_PKG_VERSION")));
         if let Some(path) = authority {
