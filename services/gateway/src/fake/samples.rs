@@ -320,6 +320,30 @@ type Held = (
     &'static [IdentifierKind],
 );
 
+const HELD: [Held; 9] = [
+    ("shop", "accounts", 1, &["email", "account", "phone"], EMAIL),
+    ("helpdesk", "conversations", 3, &["email"], EMAIL),
+    ("shop", "orders", 4, &["account"], ACCOUNT),
+    ("shop", "payments", 4, &["account"], ACCOUNT),
+    ("shop", "addresses", 2, &["account"], ACCOUNT),
+    (
+        "website",
+        "access_log",
+        120,
+        &["account", "cookie 1", "office"],
+        ACCOUNT,
+    ),
+    (
+        "website",
+        "access_log",
+        94,
+        &["account", "cookie 2", "office"],
+        ACCOUNT,
+    ),
+    ("website", "access_log", 31, &["cookie 1", "office"], COOKIE),
+    ("website", "access_log", 17, &["cookie 2", "office"], COOKIE),
+];
+
 /// A person's lineage.
 pub(super) fn lineage() -> LineageView {
     let mut view = LineageView {
@@ -343,30 +367,7 @@ pub(super) fn lineage() -> LineageView {
         identifier("phone", IdentifierKind::Phone, false),
         identifier("office", IdentifierKind::Ip, false),
     ];
-    let records: [Held; 9] = [
-        ("shop", "accounts", 1, &["email", "account", "phone"], EMAIL),
-        ("helpdesk", "conversations", 3, &["email"], EMAIL),
-        ("shop", "orders", 4, &["account"], ACCOUNT),
-        ("shop", "payments", 4, &["account"], ACCOUNT),
-        ("shop", "addresses", 2, &["account"], ACCOUNT),
-        (
-            "website",
-            "access_log",
-            120,
-            &["account", "cookie 1", "office"],
-            ACCOUNT,
-        ),
-        (
-            "website",
-            "access_log",
-            94,
-            &["account", "cookie 2", "office"],
-            ACCOUNT,
-        ),
-        ("website", "access_log", 31, &["cookie 1", "office"], COOKIE),
-        ("website", "access_log", 17, &["cookie 2", "office"], COOKIE),
-    ];
-    for (number, (system, dataset, count, by, path)) in records.into_iter().enumerate() {
+    for (number, (system, dataset, count, by, path)) in HELD.into_iter().enumerate() {
         let id = format!("record {number}");
         for end in by {
             let edge = LineageEdge {

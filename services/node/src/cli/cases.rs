@@ -23,23 +23,7 @@ pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'
             let case = client.case(args.id).await?;
             settle(client, &case, None, &args.waiting, talk).await
         }
-        CaseCommand::Plan(args) => {
-            let plan = client.plan(args.id).await?;
-            if talk.json {
-                talk.data(&plan)?;
-                return Ok(Exit::Yes);
-            }
-            talk.print(&plan_text(&plan))?;
-            let case = client.case(args.id).await?;
-            if case.plan_digest.as_ref() == Some(&plan.digest) && words::moves(&case).contains(&Move::Approve)
-            {
-                talk.say(&format!(
-                    "approve with: lethe case approve {} --plan {}",
-                    plan.case, plan.digest
-                ));
-            }
-            Ok(Exit::Yes)
-        }
+        CaseCommand::Plan(args) => plan(client, args.id, talk).await,
         CaseCommand::Approve(args) => {
             let before = client.case(args.id).await?;
             client.approve(args.id, args.plan).await?;
@@ -98,6 +82,23 @@ pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'
             Ok(Exit::Yes)
         }
     }
+}
+
+async fn plan(client: &Client, id: CaseId, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    let plan = client.plan(id).await?;
+    if talk.json {
+        talk.data(&plan)?;
+        return Ok(Exit::Yes);
+    }
+    talk.print(&plan_text(&plan))?;
+    let case = client.case(id).await?;
+    if case.plan_digest.as_ref() == Some(&plan.digest) && words::moves(&case).contains(&Move::Approve) {
+        talk.say(&format!(
+            "approve with: lethe case approve {id} --plan {}",
+            plan.digest
+        ));
+    }
+    Ok(Exit::Yes)
 }
 
 async fn open(client: &Client, args: OpenArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
