@@ -11,7 +11,7 @@
 mod accept;
 mod api;
 pub mod asks;
-mod backend;
+pub mod backend;
 mod body;
 pub mod client;
 mod context;
