@@ -1,0 +1,169 @@
+//! What the operator says about the logs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use lethe_terms::{DatasetName, IdentifierKind, LegalBasis, Purpose};
+use serde::Deserialize;
+
+use crate::error::Error;
+
+/// Configuration of one system of web-server logs. README.md of this crate explains each field.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The logs.
+    pub logs: Vec<LogConfig>,
+    /// Kind of the remote-user field.
+    #[serde(default = "user_id")]
+    pub user_kind: IdentifierKind,
+    /// Parameters of requests and referrers that carry identifiers, by name in lower case.
+    #[serde(default = "usual_parameters")]
+    pub query_identifiers: BTreeMap<String, IdentifierKind>,
+    /// Paths that carry identifiers, such as `/api/v1/people/{user_id}`; `*` stands for any segment.
+    #[serde(default)]
+    pub path_identifiers: Vec<String>,
+    /// What kind of addresses the server writes.
+    #[serde(default)]
+    pub ip: IpMode,
+    /// Program and arguments that make the server reopen its logs; empty where there is none.
+    #[serde(default)]
+    pub reopen: Vec<String>,
+    /// What an erasure does with a line.
+    #[serde(default)]
+    pub erase: EraseMode,
+    /// Folder of the connector's own state: journal, sealed side files, key. Nobody else may read it.
+    pub state_dir: PathBuf,
+    /// Why the logs are kept.
+    #[serde(default = "security")]
+    pub purpose: Purpose,
+    /// On what basis.
+    #[serde(default = "legitimate_interest")]
+    pub basis: LegalBasis,
+    /// How long backups keep what was erased, in days, where somebody knows.
+    #[serde(default)]
+    pub backup_days: Option<u32>,
+}
+
+/// One log: the live file and what rotation made of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// Name of the log: dataset and shard.
+    pub name: DatasetName,
+    /// The live file.
+    pub path: PathBuf,
+    /// Names of rotated files beside it, `*` for any text; empty for the usual ones (`access.log.1`, `access.log.2.gz`, `access.log-20261124.gz`).
+    #[serde(default)]
+    pub rotated: Vec<String>,
+}
+
+/// What kind of addresses the server writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IpMode {
+    /// Whole ones.
+    #[default]
+    Whole,
+    /// Abbreviated ones: those whose host part is zero (IPv4 /24, IPv6 /48). Others in the same log still count as whole.
+    Abbreviated,
+}
+
+/// What an erasure does with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EraseMode {
+    /// Takes the whole line out.
+    #[default]
+    Line,
+    /// Puts `-` in place of address, remote user and identifying values, and keeps the line.
+    Fields,
+}
+
+fn user_id() -> IdentifierKind {
+    IdentifierKind::UserId
+}
+
+fn security() -> Purpose {
+    Purpose::Security
+}
+
+fn legitimate_interest() -> LegalBasis {
+    LegalBasis::LegitimateInterest
+}
+
+fn usual_parameters() -> BTreeMap<String, IdentifierKind> {
+    let email = ["email", "e-mail", "mail"].map(|name| (name.to_owned(), IdentifierKind::Email));
+    let user = ["uid", "user_id", "userid"].map(|name| (name.to_owned(), IdentifierKind::UserId));
+    email.into_iter().chain(user).collect()
+}
+
+impl Config {
+    /// Refuses what cannot work, naming what was expected.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let wrong = |reason: String| Err(Error::Config { reason });
+        if self.logs.is_empty() {
+            return wrong("no log: expected at least one [[logs]] with name and path".to_owned());
+        }
+        let mut names = BTreeSet::new();
+        let mut paths = BTreeSet::new();
+        for log in &self.logs {
+            if !names.insert(&log.name) {
+                return wrong(format!("two logs are called {}: expected one name each", log.name));
+            }
+            if !paths.insert(&log.path) || !log.path.is_absolute() || log.path.file_name().is_none() {
+                return wrong(format!("path of log {}: expected an absolute path of a file, one log each", log.name));
+            }
+        }
+        if !self.state_dir.is_absolute() {
+            return wrong("state_dir: expected an absolute path".to_owned());
+        }
+        if let Some(name) = self.query_identifiers.keys().find(|name| name.to_lowercase() != **name) {
+            return wrong(format!("query_identifiers {name}: expected the name in lower case (any case matches)"));
+        }
+        for template in &self.path_identifiers {
+            PathTemplate::parse(template)?;
+        }
+        Ok(())
+    }
+
+    /// The path templates, read.
+    pub(crate) fn templates(&self) -> Result<Vec<PathTemplate>, Error> {
+        self.path_identifiers.iter().map(|text| PathTemplate::parse(text)).collect()
+    }
+}
+
+/// A path that carries an identifier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PathTemplate(pub(crate) Vec<PathPart>);
+
+/// One segment of a [`PathTemplate`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PathPart {
+    /// Exactly this.
+    Is(String),
+    /// Any segment.
+    Any,
+    /// An identifier.
+    Holds(IdentifierKind),
+}
+
+impl PathTemplate {
+    fn parse(text: &str) -> Result<Self, Error> {
+        let wrong = |what: &str| Error::Config { reason: format!("path_identifiers {text}: {what}") };
+        let path = text.strip_prefix('/').ok_or_else(|| wrong("expected a path that starts with /"))?;
+        let mut parts = Vec::new();
+        for part in path.split('/') {
+            parts.push(match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
+                Some(kind) => PathPart::Holds(kind.parse().map_err(|e| wrong(&format!("{e}")))?),
+                None if part == "*" => PathPart::Any,
+                None => PathPart::Is(part.to_owned()),
+            });
+        }
+        if parts.iter().any(|part| matches!(part, PathPart::Holds(_))) {
+            Ok(Self(parts))
+        } else {
+            Err(wrong("expected an identifier kind in braces, such as {user_id}"))
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Following a log: what appeared since the cursor, in pages.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use lethe_kit::{FeedPage, Observation, Rejected};
+
+use crate::error::Error;
+use crate::files::{self, Found, LINE_BYTES_MAX, Lines};
+use crate::identify::Record;
+use crate::log::Log;
+use crate::side::{Shift, moved};
+use crate::writers::{Writers, writers};
+
+/// Version of the cursor's form.
+const CURSOR_VERSION: &str = "1";
+/// Files that a cursor names: those before them are read, those behind them are not. More than one, because a server may still write to a rotated file.
+const CURSOR_FILES: usize = 4;
+/// Bytes of lines in one page: a page stays small whatever the lines are.
+const PAGE_BYTES_MAX: u64 = 8 << 20;
+/// Bytes of a rejected line that go out; the line itself stays whole in its file.
+const REJECTED_BYTES_MAX: usize = 1 << 16;
+/// Days of which counts are kept: lines of an older day do not come any more.
+const DAYS_MAX: usize = 3;
+/// Place of an archive that cannot be read any further.
+const GIVEN_UP: u64 = u64::MAX >> 1;
+
+/// What the feed remembers between two pages; all of it can be made again from the files.
+pub(crate) struct FeedState {
+    /// Lines by day and record.
+    pub(crate) counts: BTreeMap<String, BTreeMap<[u8; 16], u64>>,
+    /// The cursor up to which `counts` goes.
+    pub(crate) counted_at: Option<String>,
+    /// An open archive: file, inode and reader.
+    pub(crate) reader: Option<(u64, u64, Lines)>,
+}
+
+impl FeedState {
+    /// Forgets everything: files have changed.
+    pub(crate) fn forget(&mut self) {
+        self.counts.clear();
+        self.counted_at = None;
+        self.reader = None;
+    }
+}
+
+/// Where a shard was read up to: bytes by file id, and after which rewrite that was true. No personal data.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    rewrites: u64,
+    files: Vec<(u64, u64)>,
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Result<Self, Error> {
+        let mut parts = text.split(';');
+        if parts.next() != Some(CURSOR_VERSION) {
+            return Err(Error::Mark);
+        }
+        let number = |text: &str| text.parse::<u64>().map_err(|_| Error::Mark);
+        let rewrites = number(parts.next().ok_or(Error::Mark)?)?;
+        let files = parts
+            .map(|part| {
+                let (id, at) = part.split_once(':').ok_or(Error::Mark)?;
+                Ok((number(id)?, number(at)?))
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Self { rewrites, files })
+    }
+
+    fn show(&self) -> String {
+        let mut text = format!("{CURSOR_VERSION};{}", self.rewrites);
+        for (id, at) in &self.files {
+            // Writing to a text does not fail.
+            let _ = write!(text, ";{id}:{at}");
+        }
+        text
+    }
+}
+
+/// A page in the making.
+#[derive(Default)]
+struct Reading {
+    page: FeedPage,
+    found: BTreeMap<Record, u64>,
+    lines: usize,
+    bytes: u64,
+    limit: usize,
+    /// Whether observations go out, or are only counted again.
+    counting: bool,
+}
+
+impl Reading {
+    fn is_full(&self) -> bool {
+        !self.counting && (self.lines >= self.limit || self.bytes >= PAGE_BYTES_MAX)
+    }
+}
+
+impl Log {
+    /// Reads a page.
+    pub(crate) fn page(&mut self, cursor: Option<&str>, limit: usize) -> Result<FeedPage, Error> {
+        let given = cursor.map(Cursor::parse).transpose()?;
+        self.settle_names()?;
+        // What an interrupted rewrite left behind is brought in as soon as its writer has let go.
+        self.drain(false)?;
+        let files = self.files()?;
+        let mut places = match given {
+            Some(given) => self.places(given)?,
+            None => BTreeMap::new(),
+        };
+        self.count_again(&files, &places, cursor)?;
+        let mut reading = Reading { limit: limit.max(1), ..Reading::default() };
+        let first = files.iter().position(|f| places.contains_key(&f.id)).unwrap_or(0);
+        let mut reached = first;
+        for (n, file) in files.iter().enumerate().skip(first) {
+            if reading.is_full() {
+                reading.page.more = true;
+                break;
+            }
+            let from = places.get(&file.id).copied().unwrap_or(0);
+            let (place, more) = self.read(file, from, None, &mut reading)?;
+            places.insert(file.id, place);
+            reading.page.more |= more;
+            reached = n;
+            if more {
+                break;
+            }
+        }
+        let named = &files[..(reached + 1).min(files.len())];
+        let named = named.iter().skip(named.len().saturating_sub(CURSOR_FILES));
+        let files_named = named.filter_map(|f| Some((f.id, *places.get(&f.id)?))).collect();
+        let cursor = Cursor { rewrites: self.state.rewrites, files: files_named }.show();
+        let mut page = reading.page;
+        page.progress = Some(progress(&files, &places, first));
+        page.observations = reading.found.into_iter().map(|(record, count)| observation(&record, count)).collect();
+        page.cursor = cursor.clone();
+        self.feed.counted_at = Some(cursor);
+        Ok(page)
+    }
+
+    /// Where a cursor stands after all rewrites since it was given. One that is too old starts over: that repeats and loses nothing.
+    fn places(&self, cursor: Cursor) -> Result<BTreeMap<u64, u64>, Error> {
+        let mut places: BTreeMap<u64, u64> = cursor.files.into_iter().collect();
+        if cursor.rewrites > self.state.rewrites {
+            return Ok(BTreeMap::new());
+        }
+        for rewrite in cursor.rewrites + 1..=self.state.rewrites {
+            let Some(shift) = self.dir.load::<Shift>(&self.shift_name(rewrite))? else { return Ok(BTreeMap::new()) };
+            if let Some(place) = places.get_mut(&shift.file).filter(|place| **place < GIVEN_UP) {
+                *place = moved(&shift.edits, *place);
+            }
+        }
+        Ok(places)
+    }
+
+    /// Counts of the days that may still grow, where this process did not read up to the cursor itself.
+    fn count_again(&mut self, files: &[Found], places: &BTreeMap<u64, u64>, cursor: Option<&str>) -> Result<(), Error> {
+        if cursor.is_some() && self.feed.counted_at.as_deref() == cursor {
+            return Ok(());
+        }
+        self.feed.forget();
+        let Some(first) = files.iter().position(|f| places.contains_key(&f.id)) else { return Ok(()) };
+        let mut reading = Reading { counting: true, ..Reading::default() };
+        for (n, file) in files.iter().enumerate() {
+            let upto = places.get(&file.id).copied().or((n < first).then_some(u64::MAX));
+            if let Some(upto) = upto {
+                self.read(file, 0, Some(upto), &mut reading)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a file from a byte on. Returns where it stopped, and whether there is more right now.
+    fn read(&mut self, file: &Found, from: u64, upto: Option<u64>, reading: &mut Reading) -> Result<(u64, bool), Error> {
+        if from >= GIVEN_UP {
+            return Ok((from, false));
+        }
+        // A file that shrank was emptied in place: it begins anew.
+        let from = if !file.gz && from > file.size { 0 } else { from };
+        let failed = |e| Error::file(&file.path, "reading", e);
+        let opened = match self.feed.reader.take() {
+            Some((id, ino, lines)) if (id, ino, lines.at()) == (file.id, file.ino, from) => Ok(lines),
+            _ => Lines::open(&file.path, file.gz, from),
+        };
+        let mut lines = match opened {
+            Ok(lines) => lines,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((from, false)),
+            Err(_) if file.gz => return Ok((reading.give_up(&self.config.name, file, from), false)),
+            Err(e) => return Err(failed(e)),
+        };
+        let mut line = Vec::new();
+        loop {
+            let at = lines.at();
+            if upto.is_some_and(|upto| at >= upto) {
+                return Ok((at, false));
+            }
+            if reading.is_full() {
+                if file.gz {
+                    self.feed.reader = Some((file.id, file.ino, lines));
+                }
+                return Ok((at, true));
+            }
+            let place = match lines.next(&mut line) {
+                Ok(Some(place)) => place,
+                Ok(None) => return Ok((at, false)),
+                Err(_) if file.gz => return Ok((reading.give_up(&self.config.name, file, at), false)),
+                Err(e) => return Err(failed(e)),
+            };
+            // The end of a line may still come.
+            if !place.ended && !file.gz && (file.live || writers(file.dev, file.ino) != Writers::None) {
+                return Ok((at, false));
+            }
+            self.observe_line(file, at, files::text(&line), place.len, reading);
+        }
+    }
+
+    fn observe_line(&mut self, file: &Found, at: u64, text: &[u8], len: u64, reading: &mut Reading) {
+        reading.lines += 1;
+        reading.bytes += len;
+        let read = self.rules.read(text);
+        if read.parsed.is_none() && !text.is_empty() && !reading.counting {
+            reading.reject(position(&self.config.name, file, at), text);
+        }
+        if read.identifiers.is_empty() {
+            return;
+        }
+        let period = read.period().to_owned();
+        let record = Record { log: self.config.name.clone(), period, identifiers: read.identifiers };
+        let days = &mut self.feed.counts;
+        let count = days
+            .entry(record.period.clone())
+            .or_default()
+            .entry(self.dir.short_digest(&[record.handle().as_bytes()]))
+            .and_modify(|n| *n += 1)
+            .or_insert(1);
+        let count = *count;
+        while days.len() > DAYS_MAX {
+            days.pop_first();
+        }
+        if !reading.counting {
+            reading.found.insert(record, count);
+        }
+    }
+}
+
+impl Reading {
+    fn reject(&mut self, position: String, text: &[u8]) {
+        let kept = &text[..text.len().min(REJECTED_BYTES_MAX)];
+        let what = if text.len() >= LINE_BYTES_MAX { "line of at most 1 MiB" } else { "line" };
+        self.page.rejected.push(Rejected {
+            position,
+            code: "weblog-line",
+            expected: format!("a {what} in the common, combined or vhost_combined format"),
+            input: kept.to_vec(),
+        });
+    }
+
+    /// An archive that cannot be read further is said once and left behind.
+    fn give_up(&mut self, log: &lethe_terms::DatasetName, file: &Found, at: u64) -> u64 {
+        if !self.counting {
+            self.page.rejected.push(Rejected {
+                position: position(log, file, at),
+                code: "weblog-archive",
+                expected: "a whole gzip file".to_owned(),
+                input: Vec::new(),
+            });
+        }
+        GIVEN_UP
+    }
+}
+
+fn position(log: &lethe_terms::DatasetName, file: &Found, at: u64) -> String {
+    let kind = match (file.live, file.gz) {
+        (true, _) => "live",
+        (false, true) => "archive",
+        (false, false) => "rotated",
+    };
+    format!("{log} file {} ({kind}) byte {at}", file.id)
+}
+
+/// An observation of a record that is there.
+pub(crate) fn observation(record: &Record, count: u64) -> Observation {
+    Observation {
+        dataset: record.log.clone(),
+        key: record.handle(),
+        handle: record.handle(),
+        identifiers: record.identifiers.iter().cloned().collect(),
+        count,
+        gone: false,
+    }
+}
+
+/// Bytes on disk that are read, of all; an archive counts once it is read to its end.
+fn progress(files: &[Found], places: &BTreeMap<u64, u64>, first: usize) -> (u64, u64) {
+    let known: BTreeSet<usize> = (0..first).collect();
+    let last = files.iter().rposition(|f| places.contains_key(&f.id)).unwrap_or(0);
+    let mut read = 0;
+    for (n, file) in files.iter().enumerate() {
+        read += match places.get(&file.id) {
+            _ if known.contains(&n) => file.size,
+            Some(_) if file.gz && n < last => file.size,
+            Some(place) if !file.gz => (*place).min(file.size),
+            _ => 0,
+        };
+    }
+    (read, files.iter().map(|f| f.size).sum())
+}

@@ -1,0 +1,287 @@
+//! The files of a log: finding them, knowing them again after renames, copies and compression, reading them line by line.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+
+use crate::config::LogConfig;
+use crate::error::Error;
+use crate::state::{KnownFile, LogState, StateDir};
+
+/// Bytes of a line that are looked at. A longer line is kept whole, its rest unread.
+pub(crate) const LINE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the first line that make a file's print.
+const PRINT_BYTES_MAX: usize = 4096;
+/// Buffer of a reader.
+const READ_BYTES: usize = 1 << 17;
+/// Most files that are remembered; the oldest that are gone make room.
+const KNOWN_MAX: usize = 512;
+/// Longest suffix that is a rotation number; longer digits are a date.
+const NUMBER_DIGITS_MAX: usize = 4;
+
+/// A file of the log as it stands now.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// Id in the state.
+    pub(crate) id: u64,
+    /// Where it is now.
+    pub(crate) path: PathBuf,
+    /// Device.
+    pub(crate) dev: u64,
+    /// Inode.
+    pub(crate) ino: u64,
+    /// Bytes on disk.
+    pub(crate) size: u64,
+    /// Whether it is compressed.
+    pub(crate) gz: bool,
+    /// Whether it is the live file.
+    pub(crate) live: bool,
+    print: Option<String>,
+}
+
+impl Found {
+    /// The old file of a rewrite, as one to look through.
+    pub(crate) fn aside(id: u64, path: &Path, meta: &fs::Metadata) -> Self {
+        Self { id, path: path.to_owned(), dev: meta.dev(), ino: meta.ino(), size: meta.size(), gz: false, live: true, print: None }
+    }
+}
+
+/// The live file's real place: logs are often reached through a link.
+pub(crate) fn live_path(log: &LogConfig) -> PathBuf {
+    fs::canonicalize(&log.path).unwrap_or_else(|_| {
+        let folder = log.path.parent().and_then(|p| fs::canonicalize(p).ok());
+        match (folder, log.path.file_name()) {
+            (Some(folder), Some(name)) => folder.join(name),
+            _ => log.path.clone(),
+        }
+    })
+}
+
+/// The files of the log, oldest first, each with its id. Says whether the state changed and must be saved before an id goes out.
+pub(crate) fn list(log: &LogConfig, dir: &StateDir, state: &mut LogState) -> Result<(Vec<Found>, bool), Error> {
+    let live = live_path(log);
+    let folder = live.parent().unwrap_or(Path::new("/"));
+    let base = live.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut named = Vec::new();
+    let entries = fs::read_dir(folder).map_err(|e| Error::file(folder, "listing the folder", e))?;
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::file(folder, "listing the folder", e))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(age) = age_of(&name, &base, &log.rotated) else { continue };
+        match fs::symlink_metadata(entry.path()) {
+            Ok(meta) if meta.is_file() => named.push((age, entry.path(), meta)),
+            Ok(_) => {}
+            // Rotation may take a file away at any moment.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::file(&entry.path(), "looking at it", e)),
+        }
+    }
+    named.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+    let mut found = Vec::with_capacity(named.len());
+    for (_, path, meta) in named {
+        let gz = path.extension().is_some_and(|e| e == "gz");
+        let print = match print_of(dir, &path, gz) {
+            Ok(print) => print,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            // A damaged or half-written archive: known by its inode until it can be read.
+            Err(_) if gz => None,
+            Err(e) => return Err(Error::file(&path, "reading", e)),
+        };
+        found.push(Found { id: 0, live: path == live, dev: meta.dev(), ino: meta.ino(), size: meta.size(), gz, print, path });
+    }
+    let changed = recognise(&mut found, state);
+    Ok((found, changed))
+}
+
+/// Age of a file by its name, oldest smallest; `None` for a name that is none of the log's.
+fn age_of(name: &str, base: &str, rotated: &[String]) -> Option<(u8, i64, String)> {
+    const LIVE: u8 = 2;
+    const NUMBERED: u8 = 1;
+    const DATED: u8 = 0;
+    if name == base {
+        return Some((LIVE, 0, String::new()));
+    }
+    let usual = || {
+        let suffix = name.strip_prefix(base)?.strip_suffix(".gz").or_else(|| name.strip_prefix(base))?;
+        let rest = suffix.strip_prefix(['.', '-'])?;
+        let plain = rest.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'));
+        (plain && rest.starts_with(|c: char| c.is_ascii_digit())).then(|| rest.to_owned())
+    };
+    let suffix = if rotated.is_empty() {
+        usual()?
+    } else if rotated.iter().any(|pattern| fits(pattern.as_bytes(), name.as_bytes())) && !name.starts_with('.') {
+        usual().unwrap_or_else(|| name.to_owned())
+    } else {
+        return None;
+    };
+    match suffix.parse::<i64>() {
+        Ok(number) if suffix.len() <= NUMBER_DIGITS_MAX => Some((NUMBERED, -number, String::new())),
+        _ => Some((DATED, 0, suffix)),
+    }
+}
+
+/// Whether a name fits a pattern in which `*` stands for any text.
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    match pattern.split_first() {
+        None => name.is_empty(),
+        Some((b'*', rest)) => (0..=name.len()).any(|n| fits(rest, &name[n..])),
+        Some((byte, rest)) => name.split_first().is_some_and(|(first, left)| first == byte && fits(rest, left)),
+    }
+}
+
+/// Gives each file its id: by print and inode, then by print (renamed, copied, compressed), then by inode (no first line yet).
+fn recognise(found: &mut [Found], state: &mut LogState) -> bool {
+    let before = (state.files.clone(), state.next_file);
+    let mut taken = BTreeSet::new();
+    let mut open: Vec<usize> = (0..found.len()).collect();
+    type Same = fn(&Found, &KnownFile) -> bool;
+    let passes: [Same; 3] = [
+        |f, k| f.print.is_some() && f.print == k.print && (f.dev, f.ino) == (k.dev, k.ino),
+        |f, k| f.print.is_some() && f.print == k.print,
+        |f, k| (k.print.is_none() || f.print.is_none() && f.gz) && (f.dev, f.ino) == (k.dev, k.ino),
+    ];
+    for same in passes {
+        open.retain(|n| {
+            let known = state.files.iter_mut().find(|k| !taken.contains(&k.id) && same(&found[*n], k));
+            let Some(known) = known else { return true };
+            taken.insert(known.id);
+            found[*n].id = known.id;
+            let file = &found[*n];
+            let print = file.print.clone().or(if file.gz { known.print.clone() } else { None });
+            *known = KnownFile { id: known.id, print, dev: file.dev, ino: file.ino };
+            false
+        });
+    }
+    for n in open {
+        let file = &mut found[n];
+        state.next_file += 1;
+        file.id = state.next_file;
+        taken.insert(file.id);
+        state.files.push(KnownFile { id: file.id, print: file.print.clone(), dev: file.dev, ino: file.ino });
+    }
+    while state.files.len() > KNOWN_MAX.max(taken.len()) {
+        let Some(gone) = state.files.iter().position(|k| !taken.contains(&k.id)) else { break };
+        state.files.remove(gone);
+    }
+    before != (state.files.clone(), state.next_file)
+}
+
+/// Keyed digest of a file's first line; `None` while it has none.
+pub(crate) fn print_of(dir: &StateDir, path: &Path, gz: bool) -> io::Result<Option<String>> {
+    let mut reader = content(path, gz, 0)?.take(PRINT_BYTES_MAX as u64);
+    let mut first = Vec::new();
+    reader.read_until(b'\n', &mut first)?;
+    let whole = first.ends_with(b"\n") || first.len() == PRINT_BYTES_MAX || gz && !first.is_empty();
+    // An archive may hold a last line without an end: its print must be that of the file it was made of, which waits for one.
+    Ok(whole.then(|| dir.digest(&[b"print", &first])))
+}
+
+/// Content of a file from a byte on, unpacked.
+pub(crate) fn content(path: &Path, gz: bool, from: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    let mut file = File::open(path)?;
+    if !gz {
+        file.seek(SeekFrom::Start(from))?;
+        return Ok(Box::new(BufReader::with_capacity(READ_BYTES, file)));
+    }
+    let mut reader = BufReader::with_capacity(READ_BYTES, MultiGzDecoder::new(BufReader::new(file)));
+    io::copy(&mut (&mut reader).take(from), &mut io::sink())?;
+    Ok(Box::new(reader))
+}
+
+/// A line that was read into the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LineAt {
+    /// First byte in the unpacked file.
+    pub(crate) at: u64,
+    /// Bytes with its end.
+    pub(crate) len: u64,
+    /// Whether it has an end.
+    pub(crate) ended: bool,
+}
+
+/// Lines of a file, in bounded memory whatever their length.
+pub(crate) struct Lines {
+    reader: Box<dyn BufRead + Send>,
+    at: u64,
+}
+
+impl Lines {
+    /// Lines from this byte on.
+    pub(crate) fn open(path: &Path, gz: bool, from: u64) -> io::Result<Self> {
+        Ok(Self { reader: content(path, gz, from)?, at: from })
+    }
+
+    /// Where the next line begins.
+    pub(crate) const fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Reads the next line into `line`, with its end and at most [`LINE_BYTES_MAX`] of it.
+    pub(crate) fn next(&mut self, line: &mut Vec<u8>) -> io::Result<Option<LineAt>> {
+        line.clear();
+        let (at, mut len, mut ended) = (self.at, 0_u64, false);
+        while !ended {
+            let bytes = match self.reader.fill_buf() {
+                Ok(bytes) => bytes,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            if bytes.is_empty() {
+                break;
+            }
+            let end = bytes.iter().position(|b| *b == b'\n');
+            let used = end.map_or(bytes.len(), |n| n + 1);
+            let room = LINE_BYTES_MAX - line.len();
+            line.extend_from_slice(&bytes[..used.min(room)]);
+            ended = end.is_some();
+            len += used as u64;
+            self.reader.consume(used);
+        }
+        self.at += len;
+        Ok((len > 0).then_some(LineAt { at, len, ended }))
+    }
+}
+
+/// A line without its end.
+pub(crate) fn text(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rotated_files_come_oldest_first_and_strangers_not_at_all() {
+        let mut names = vec!["access.log", "access.log.1", "access.log.10.gz", "access.log.2.gz", "access.log-20261101", "access.log-20261001.gz"];
+        names.sort_by_key(|n| age_of(n, "access.log", &[]).unwrap());
+        assert_eq!(names, ["access.log-20261001.gz", "access.log-20261101", "access.log.10.gz", "access.log.2.gz", "access.log.1", "access.log"]);
+        for stranger in ["error.log", "access.log.bak", "access.log.1.swp", ".access.log.lethe", "access.logx", "access.log."] {
+            assert!(age_of(stranger, "access.log", &[]).is_none(), "{stranger}");
+        }
+        assert!(age_of("access.old", "access.log", &["access.*".to_owned()]).is_some());
+    }
+
+    #[test]
+    fn a_very_long_line_is_passed_over_in_bounded_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l");
+        let mut bytes = vec![b'x'; 3 * LINE_BYTES_MAX];
+        bytes.extend_from_slice(b"\nnext\r\n\nlast");
+        fs::write(&path, &bytes).unwrap();
+        let mut lines = Lines::open(&path, false, 0).unwrap();
+        let mut line = Vec::new();
+        let long = lines.next(&mut line).unwrap().unwrap();
+        assert_eq!((long.len, line.len()), (3 * LINE_BYTES_MAX as u64 + 1, LINE_BYTES_MAX));
+        assert!(lines.next(&mut line).unwrap().unwrap().ended && text(&line) == b"next");
+        assert!(lines.next(&mut line).unwrap().unwrap().ended && text(&line).is_empty());
+        let last = lines.next(&mut line).unwrap().unwrap();
+        assert!(!last.ended && line == b"last" && lines.at() == bytes.len() as u64);
+        assert_eq!(lines.next(&mut line).unwrap(), None);
+    }
+}

@@ -1,0 +1,358 @@
+//! Which identifiers a line holds, and which record it belongs to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use lethe_terms::{DatasetName, Identifier, IdentifierKind};
+use percent_encoding::percent_decode;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, IpMode, PathPart, PathTemplate};
+use crate::error::Error;
+use crate::line::{self, Parsed};
+
+/// How often an escaped value is unescaped: an address inside an address inside a parameter takes three.
+pub(crate) const DECODE_ROUNDS_MAX: usize = 4;
+/// Longest e-mail address (RFC 5321: a path of 256 with its brackets).
+const EMAIL_BYTES_MAX: usize = 254;
+/// Longest value of another kind: longer ones are no ids.
+const VALUE_BYTES_MAX: usize = 256;
+/// Period of lines without a readable time.
+const UNDATED: &str = "undated";
+
+/// What the configuration says about identifiers.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    user_kind: IdentifierKind,
+    parameters: BTreeMap<String, IdentifierKind>,
+    templates: Vec<PathTemplate>,
+    ip: IpMode,
+}
+
+/// A record of a log: lines of one calendar day with one set of identifiers. Rotation moves and compresses lines, but never changes their day: so
+/// the record stays the same through every rename.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    /// The log.
+    pub(crate) log: DatasetName,
+    /// Day as `2026-11-24`, or `undated`.
+    pub(crate) period: String,
+    /// The identifiers.
+    pub(crate) identifiers: BTreeSet<Identifier>,
+}
+
+impl Record {
+    /// Key and handle: what finds the record again. Personal.
+    pub(crate) fn handle(&self) -> String {
+        // A record is made of texts: it always becomes JSON.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads a handle.
+    pub(crate) fn from_handle(handle: &str) -> Option<Self> {
+        serde_json::from_str(handle).ok()
+    }
+}
+
+/// A line, read.
+pub(crate) struct Reading {
+    /// Its fields, where it fits a format.
+    pub(crate) parsed: Option<Parsed>,
+    /// Every identifier in it.
+    pub(crate) identifiers: BTreeSet<Identifier>,
+}
+
+impl Reading {
+    /// The period of the line's record.
+    pub(crate) fn period(&self) -> &str {
+        self.parsed.as_ref().map_or(UNDATED, |p| &p.day)
+    }
+}
+
+impl Rules {
+    /// The rules of a checked configuration.
+    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
+        Ok(Self {
+            user_kind: config.user_kind,
+            parameters: config.query_identifiers.clone(),
+            templates: config.templates()?,
+            ip: config.ip,
+        })
+    }
+
+    /// Reads a line without its end.
+    pub(crate) fn read(&self, line: &[u8]) -> Reading {
+        let parsed = line::parse(line);
+        let mut found = BTreeSet::new();
+        if let Some(parsed) = &parsed {
+            self.client(&line[parsed.client.clone()], &mut found);
+            self.user(&line[parsed.user.clone()], &mut found);
+            self.address(&line[parsed.target.clone()], &mut found);
+            if let Some(referrer) = &parsed.referrer {
+                self.address(&line[referrer.clone()], &mut found);
+            }
+        }
+        self.emails(line, &mut found);
+        Reading { parsed, identifiers: found }
+    }
+
+    fn client(&self, client: &[u8], found: &mut BTreeSet<Identifier>) {
+        let Some(ip) = line::ip_of(client) else { return };
+        let abbreviated = self.ip == IpMode::Abbreviated && abbreviated(ip) == ip;
+        let kind = if abbreviated { IdentifierKind::IpAbbreviated } else { IdentifierKind::Ip };
+        found.insert(Identifier::new(kind, ip.to_string()));
+    }
+
+    fn user(&self, user: &[u8], found: &mut BTreeSet<Identifier>) {
+        if user != b"-" && user != b"\"\"" {
+            found.extend(identifier(self.user_kind, &line::unescape(user)));
+        }
+    }
+
+    /// Identifiers in the parameters and the path of a request or referrer, however deep one address is wrapped in another.
+    fn address(&self, text: &[u8], found: &mut BTreeSet<Identifier>) {
+        let mut text = line::unescape(text);
+        self.path(&text, found);
+        for _ in 0..=DECODE_ROUNDS_MAX {
+            let Some(query) = text.iter().position(|b| *b == b'?') else { break };
+            for part in text[query + 1..].split(|b| matches!(b, b'?' | b'&' | b';' | b'#')) {
+                if let Some((kind, value)) = self.parameter(part) {
+                    found.extend(identifier(kind, &value));
+                }
+            }
+            let decoded: Vec<u8> = percent_decode(&text).collect();
+            if decoded == text {
+                break;
+            }
+            text = decoded;
+        }
+    }
+
+    /// The identifier that a part such as `email=ada%40example.org` carries.
+    fn parameter(&self, part: &[u8]) -> Option<(IdentifierKind, Vec<u8>)> {
+        let equals = part.iter().position(|b| *b == b'=')?;
+        let name = String::from_utf8(decoded(&part[..equals])).ok()?.to_lowercase();
+        let kind = *self.parameters.get(name.trim())?;
+        let value = &part[equals + 1..];
+        // A plus is a space in a form, but belongs to the address in a mail or telephone number typed by hand.
+        let value = match kind {
+            IdentifierKind::Email | IdentifierKind::Phone => decoded(value),
+            _ => decoded(&spaced(value)),
+        };
+        Some((kind, value))
+    }
+
+    fn path(&self, text: &[u8], found: &mut BTreeSet<Identifier>) {
+        if self.templates.is_empty() {
+            return;
+        }
+        let path = text.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
+        let start = match path.windows(3).position(|w| w == b"://") {
+            Some(scheme) => path[scheme + 3..].iter().position(|b| *b == b'/').map(|n| scheme + 3 + n),
+            None => path.iter().position(|b| *b == b'/'),
+        };
+        let Some(start) = start else { return };
+        let segments: Vec<Vec<u8>> = path[start + 1..].split(|b| *b == b'/').map(decoded).collect();
+        for PathTemplate(parts) in &self.templates {
+            let fits = parts.len() <= segments.len()
+                && parts.iter().zip(&segments).all(|(part, segment)| match part {
+                    PathPart::Is(text) => text.as_bytes() == segment,
+                    PathPart::Any | PathPart::Holds(_) => true,
+                });
+            for (part, segment) in parts.iter().zip(&segments).filter(|_| fits) {
+                if let PathPart::Holds(kind) = part {
+                    found.extend(identifier(*kind, segment));
+                }
+            }
+        }
+    }
+
+    /// Whatever looks like an e-mail address, anywhere in the line.
+    fn emails(&self, line: &[u8], found: &mut BTreeSet<Identifier>) {
+        if !line.iter().any(|b| matches!(b, b'@' | b'%' | b'\\')) {
+            return;
+        }
+        let text = line::unescape(line);
+        emails_in(&decoded(&text), found);
+        if !text.contains(&b'+') {
+            return;
+        }
+        // A plus that nobody escaped may be a space or part of the address: outside a mail parameter both readings count.
+        for part in text.split(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b'"' | b' ')) {
+            if part.contains(&b'+') && !matches!(self.parameter(part), Some((IdentifierKind::Email, _))) {
+                emails_in(&decoded(&spaced(part)), found);
+            }
+        }
+    }
+}
+
+/// An identifier of this kind, in its one spelling; `None` where the value cannot be one.
+pub(crate) fn identifier(kind: IdentifierKind, value: &[u8]) -> Option<Identifier> {
+    let text = String::from_utf8_lossy(value);
+    let text = text.trim();
+    if text.is_empty() || text == "-" || text.len() > VALUE_BYTES_MAX {
+        return None;
+    }
+    let value = match kind {
+        IdentifierKind::Email => {
+            let mut found = BTreeSet::new();
+            emails_in(text.as_bytes(), &mut found);
+            let email = text.to_lowercase();
+            found.iter().any(|f| f.value == email).then_some(email)?
+        }
+        IdentifierKind::Phone => {
+            let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+            let plus = if text.starts_with('+') { "+" } else { "" };
+            (!digits.is_empty()).then(|| format!("{plus}{digits}"))?
+        }
+        IdentifierKind::Ip => line::ip_of(text.as_bytes())?.to_string(),
+        IdentifierKind::IpAbbreviated => {
+            let network = text.split('/').next().unwrap_or(text);
+            abbreviated(line::ip_of(network.as_bytes())?).to_string()
+        }
+        _ => text.to_owned(),
+    };
+    Some(Identifier::new(kind, value))
+}
+
+/// The network part of an address: /24 of IPv4, /48 of IPv6.
+fn abbreviated(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            Ipv4Addr::new(a, b, c, 0).into()
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+fn spaced(text: &[u8]) -> Vec<u8> {
+    text.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect()
+}
+
+/// Percent-decoded until nothing changes any more.
+pub(crate) fn decoded(text: &[u8]) -> Vec<u8> {
+    let mut text = text.to_vec();
+    for _ in 0..DECODE_ROUNDS_MAX {
+        if !text.contains(&b'%') {
+            break;
+        }
+        let next: Vec<u8> = percent_decode(&text).collect();
+        if next == text {
+            break;
+        }
+        text = next;
+    }
+    text
+}
+
+fn emails_in(text: &[u8], found: &mut BTreeSet<Identifier>) {
+    let local = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+' | b'\'') || !b.is_ascii();
+    let domain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-') || !b.is_ascii();
+    for at in (0..text.len()).filter(|at| text[*at] == b'@') {
+        let start = at - text[..at].iter().rev().take(EMAIL_BYTES_MAX).take_while(|b| local(b)).count();
+        let end = at + 1 + text[at + 1..].iter().take(EMAIL_BYTES_MAX).take_while(|b| domain(b)).count();
+        let (Some(name), Some(host)) = (utf8_end(&text[start..at]), utf8_start(&text[at + 1..end])) else { continue };
+        let name = name.trim_start_matches(['.', '\'', '-', '+']);
+        let host = host.trim_end_matches(['.', '-']);
+        let plausible = !name.is_empty()
+            && !host.starts_with(['.', '-'])
+            && host.rsplit_once('.').is_some_and(|(_, top)| top.len() >= 2 && !top.bytes().all(|b| b.is_ascii_digit()))
+            && name.len() + host.len() < EMAIL_BYTES_MAX;
+        if plausible {
+            found.insert(Identifier::new(IdentifierKind::Email, format!("{name}@{host}").to_lowercase()));
+        }
+    }
+}
+
+/// The readable end of bytes of which the beginning may be of another encoding.
+fn utf8_end(bytes: &[u8]) -> Option<&str> {
+    (0..bytes.len().max(1)).find_map(|from| std::str::from_utf8(bytes.get(from..)?).ok())
+}
+
+/// The readable beginning of bytes of which the end may be of another encoding.
+fn utf8_start(bytes: &[u8]) -> Option<&str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Some(text),
+        Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn rules(extra: &str) -> Rules {
+        let text = format!(r#"{{"logs":[{{"name":"access","path":"/l/access.log"}}],"state_dir":"/s"{extra}}}"#);
+        Rules::new(&serde_json::from_str(&text).unwrap()).unwrap()
+    }
+
+    fn found(rules: &Rules, line: &str) -> Vec<String> {
+        rules.read(line.as_bytes()).identifiers.iter().map(|i| format!("{}={}", i.kind, i.value)).collect()
+    }
+
+    fn line(user: &str, target: &str, referrer: &str) -> String {
+        format!(r#"192.0.2.0 - {user} [24/Nov/2026:11:40:00 +0000] "GET {target} HTTP/1.1" 200 5 "{referrer}" "Mozilla/5.0""#)
+    }
+
+    #[test]
+    fn identifiers_are_found_in_user_parameters_paths_and_referrers_however_they_are_escaped() {
+        let rules = rules(r#","ip":"abbreviated","path_identifiers":["/api/*/people/{user_id}"]"#);
+        let ip = "ip_abbreviated=192.0.2.0";
+        let ada = "email=ada@example.org";
+        for (target, referrer) in [
+            ("/login?email=ada@example.org&next=/", "-"),
+            ("/login?EMAIL=ADA%40EXAMPLE.ORG", "-"),
+            ("/x?q=ada%2540example.org", "-"),
+            ("/", "https://h.example/login?next=%2Faccount%3Femail%3Dada%2540example.org"),
+            ("/x?q=mailto:ada@example.org.", "-"),
+            ("/x?q=%22ada@example.org%22", "-"),
+        ] {
+            assert_eq!(found(&rules, &line("-", target, referrer)), [ada, ip], "{target} {referrer}");
+        }
+        assert_eq!(found(&rules, &line("u-17", "/", "-")), ["user_id=u-17", ip]);
+        assert_eq!(found(&rules, &line("-", "/x?a=1&UID=u+1", "-")), ["user_id=u 1", ip]);
+        assert_eq!(found(&rules, &line("-", "/api/v1/people/u-17/items", "-")), ["user_id=u-17", ip]);
+        assert_eq!(found(&rules, &line("-", "/", "-")), [ip]);
+    }
+
+    #[test]
+    fn an_unescaped_plus_is_read_both_ways_but_for_a_mail_parameter() {
+        let rules = rules("");
+        assert_eq!(found(&rules, &line("-", "/?email=ada+x@example.org", "-")), ["email=ada+x@example.org", "ip=192.0.2.0"]);
+        assert_eq!(
+            found(&rules, &line("-", "/?q=from+ada@example.org", "-")),
+            ["email=ada@example.org", "email=from+ada@example.org", "ip=192.0.2.0"]
+        );
+    }
+
+    #[test]
+    fn a_line_that_fits_no_format_still_names_its_e_mails() {
+        assert_eq!(found(&rules(""), "garbage \u{fffd} <Ada@Example.org> tail"), ["email=ada@example.org"]);
+        let reading = rules("").read(b"\xff\xfe ada@example.org\x00");
+        assert_eq!(reading.identifiers.len(), 1);
+        assert_eq!(reading.period(), "undated");
+    }
+
+    #[test]
+    fn a_handle_reads_back_and_shows_no_order_of_its_own() {
+        let record = Record {
+            log: "access".parse().unwrap(),
+            period: "2026-11-24".to_owned(),
+            identifiers: rules("").read(line("u-1", "/?email=ada@example.org", "-").as_bytes()).identifiers,
+        };
+        assert!(Record::from_handle(&record.handle()) == Some(record));
+        assert!(Record::from_handle("{}").is_none());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_looked_through_without_a_panic(line: Vec<u8>) {
+            let _ = rules("").read(&line);
+        }
+    }
+}

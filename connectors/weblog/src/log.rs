@@ -1,0 +1,91 @@
+//! One log with all that belongs to it, behind a lock: one piece of work at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::config::{EraseMode, LogConfig};
+use crate::error::Error;
+use crate::feed::FeedState;
+use crate::files::{self, Found};
+use crate::identify::{Record, Rules};
+use crate::state::{History, LogState, StateDir};
+
+/// One log.
+pub(crate) struct Log {
+    /// Name and place.
+    pub(crate) config: LogConfig,
+    /// How its lines are read.
+    pub(crate) rules: Arc<Rules>,
+    /// The state folder.
+    pub(crate) dir: Arc<StateDir>,
+    /// The command that makes the server reopen its logs.
+    pub(crate) reopen: Vec<String>,
+    /// What an erasure does with a line.
+    pub(crate) erase: EraseMode,
+    /// Progress and files.
+    pub(crate) state: LogState,
+    /// What was done.
+    pub(crate) history: History,
+    /// Where tests stop it.
+    pub(crate) stops: Stops,
+    /// What the feed remembers between two pages.
+    pub(crate) feed: FeedState,
+}
+
+/// Where tests stop the work as a crash would: at the n-th stage, and for good.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stops(pub(crate) Option<Arc<AtomicUsize>>);
+
+impl Stops {
+    /// A stage between two lasting changes. `Err` where the work is to stop here.
+    pub(crate) fn stage(&self) -> Result<(), Error> {
+        let Some(left) = &self.0 else { return Ok(()) };
+        let before = left.load(Ordering::SeqCst);
+        if before == 0 {
+            return Err(Error::Stopped);
+        }
+        left.store(before - 1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Opens a log's state; touches no log file.
+    pub(crate) fn open(
+        config: LogConfig,
+        rules: Arc<Rules>,
+        dir: Arc<StateDir>,
+        reopen: Vec<String>,
+        erase: EraseMode,
+    ) -> Result<Self, Error> {
+        let state = dir.load(&state_name(&config))?.unwrap_or_default();
+        let history = History::open(&dir, &config.name)?;
+        let (stops, feed) = (Stops::default(), FeedState { counts: BTreeMap::new(), counted_at: None, reader: None });
+        Ok(Self { config, rules, dir, reopen, erase, state, history, stops, feed })
+    }
+
+    /// Writes the state, durably.
+    pub(crate) fn save(&self) -> Result<(), Error> {
+        self.stops.stage()?;
+        self.dir.save(&state_name(&self.config), &self.state)
+    }
+
+    /// The files, oldest first. Their ids are durable once this returns.
+    pub(crate) fn files(&mut self) -> Result<Vec<Found>, Error> {
+        let (found, changed) = files::list(&self.config, &self.dir, &mut self.state)?;
+        if changed {
+            self.save()?;
+        }
+        Ok(found)
+    }
+
+    /// A keyed digest that stands for a record where its identifiers must not.
+    pub(crate) fn digest_of(&self, record: &Record) -> String {
+        self.dir.digest(&[b"record", record.handle().as_bytes()])
+    }
+}
+
+fn state_name(config: &LogConfig) -> String {
+    format!("{}.state", config.name)
+}

@@ -1,0 +1,184 @@
+//! Which lines an instruction is about.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lethe_kit::Selector;
+use lethe_terms::{DatasetName, Identifier, IdentifierKind, Strength};
+use percent_encoding::percent_decode;
+use serde::{Deserialize, Serialize};
+
+use crate::identify::{DECODE_ROUNDS_MAX, Reading, Record, Rules, identifier};
+use crate::line;
+
+/// Shortest value that is looked for outside the fields that are known to carry it: a shorter one, such as a number, would hit by chance.
+const TOKEN_BYTES_MIN: usize = 6;
+
+/// Whom an instruction is about: one pass over the lines, however many identifiers.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Matcher {
+    /// Identifiers of which one is enough.
+    needles: BTreeSet<Identifier>,
+    /// Records that must fit exactly.
+    records: BTreeSet<Record>,
+}
+
+/// A matcher, ready to look.
+pub(crate) struct Look<'a> {
+    matcher: &'a Matcher,
+    rules: &'a Rules,
+    log: &'a DatasetName,
+    tokens: BTreeMap<&'a [u8], Vec<&'a Identifier>>,
+}
+
+impl Matcher {
+    /// What an instruction selects: an address that several people share never selects a line by itself, but a selected record does, whatever it holds.
+    /// `None` where a handle cannot be read.
+    pub(crate) fn new(selector: &Selector, log: &DatasetName) -> Option<Self> {
+        let mut records = BTreeSet::new();
+        for selected in &selector.records {
+            let record = Record::from_handle(&selected.handle)?;
+            if record.log == *log {
+                records.insert(record);
+            }
+        }
+        let needles = normalised(selector).filter(|i| i.kind.strength() != Strength::Shared).collect();
+        Some(Self { needles, records })
+    }
+
+    /// What a search selects: addresses only where nothing better is known, as candidates.
+    pub(crate) fn for_search(selector: &Selector) -> Self {
+        let all: BTreeSet<Identifier> = normalised(selector).collect();
+        let better: BTreeSet<Identifier> = all.iter().filter(|i| i.kind.strength() != Strength::Shared).cloned().collect();
+        Self { needles: if better.is_empty() { all } else { better }, records: BTreeSet::new() }
+    }
+
+    /// The identifiers of which one is enough.
+    pub(crate) fn needles(&self) -> &BTreeSet<Identifier> {
+        &self.needles
+    }
+
+    /// The records that are selected.
+    pub(crate) fn records(&self) -> &BTreeSet<Record> {
+        &self.records
+    }
+
+    /// The same selection without its identifiers.
+    pub(crate) fn records_only(&self) -> Self {
+        Self { needles: BTreeSet::new(), records: self.records.clone() }
+    }
+
+    /// Whether nothing can match.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.needles.is_empty() && self.records.is_empty()
+    }
+
+    /// Ready to look at lines of `log`.
+    pub(crate) fn look<'a>(&'a self, rules: &'a Rules, log: &'a DatasetName) -> Look<'a> {
+        let mut tokens: BTreeMap<&[u8], Vec<&Identifier>> = BTreeMap::new();
+        let known = self.records.iter().flat_map(|r| &r.identifiers);
+        for one in self.needles.iter().chain(known).filter(|i| distinctive(i)) {
+            tokens.entry(one.value.as_bytes()).or_default().push(one);
+        }
+        Look { matcher: self, rules, log, tokens }
+    }
+}
+
+fn normalised(selector: &Selector) -> impl Iterator<Item = Identifier> {
+    selector.identifiers.iter().filter_map(|i| identifier(i.kind, i.value.as_bytes()))
+}
+
+/// Whether a value is unlikely to stand in a line by chance. E-mails are found by their form anyway.
+fn distinctive(one: &Identifier) -> bool {
+    let value = one.value.as_bytes();
+    !matches!(one.kind, IdentifierKind::Email | IdentifierKind::Ip | IdentifierKind::IpAbbreviated)
+        && value.len() >= TOKEN_BYTES_MIN
+        && value.iter().all(token_byte)
+        && value.iter().any(u8::is_ascii_digit)
+        && value.iter().any(u8::is_ascii_alphabetic)
+}
+
+fn token_byte(b: &u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
+}
+
+impl Look<'_> {
+    /// The record of this line (without its end) where the instruction is about it.
+    pub(crate) fn at(&self, line: &[u8]) -> Option<Record> {
+        let reading = self.rules.read(line);
+        let hits = self.tokens_in(line);
+        let record = |identifiers| Record { log: self.log.clone(), period: reading.period().to_owned(), identifiers };
+        let whole: BTreeSet<Identifier> =
+            reading.identifiers.iter().cloned().chain(hits.iter().map(|i| (*i).clone())).collect();
+        if whole.intersection(&self.matcher.needles).next().is_some() {
+            return Some(record(whole));
+        }
+        self.matcher.records.iter().find(|selected| selected.period == reading.period() && same(selected, &reading, &hits)).cloned()
+    }
+
+    fn tokens_in(&self, line: &[u8]) -> BTreeSet<&Identifier> {
+        let mut hits = BTreeSet::new();
+        if self.tokens.is_empty() {
+            return hits;
+        }
+        self.tokens_of(line, &mut hits);
+        let mut text = line::unescape(line);
+        for _ in 0..=DECODE_ROUNDS_MAX {
+            self.tokens_of(&text, &mut hits);
+            if !text.contains(&b'%') {
+                break;
+            }
+            text = percent_decode(&text).collect();
+        }
+        hits
+    }
+
+    fn tokens_of<'t>(&'t self, text: &[u8], hits: &mut BTreeSet<&'t Identifier>) {
+        for token in text.split(|b| !token_byte(b)).filter(|t| t.len() >= TOKEN_BYTES_MIN) {
+            hits.extend(self.tokens.get(token).into_iter().flatten().copied());
+        }
+    }
+
+    /// The line with `-` in place of everything that points to a person; `None` where something would stay: then the line must go whole.
+    pub(crate) fn without_fields(&self, line: &[u8]) -> Option<Vec<u8>> {
+        let parsed = line::parse(line)?;
+        let mut ranges = vec![parsed.client.clone(), parsed.user.clone()];
+        for text in [Some(&parsed.target), parsed.referrer.as_ref()].into_iter().flatten() {
+            let mut from = text.start;
+            for part in line[text.clone()].split_inclusive(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b'/')) {
+                let value = part.iter().position(|b| *b == b'=').map_or(0, |n| n + 1);
+                let end = part.len() - usize::from(part.last().is_some_and(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b'/')));
+                if self.points_to_somebody(&part[..end]) && value <= end {
+                    ranges.push(from + value..from + end);
+                }
+                from += part.len();
+            }
+        }
+        ranges.extend(parsed.agent.filter(|agent| self.points_to_somebody(&line[agent.clone()])));
+        ranges.sort_by_key(|range| range.start);
+        let (mut out, mut from) = (Vec::with_capacity(line.len()), 0);
+        for range in ranges {
+            out.extend_from_slice(&line[from..range.start]);
+            out.push(b'-');
+            from = range.end;
+        }
+        out.extend_from_slice(&line[from..]);
+        let left = self.rules.read(&out);
+        (left.identifiers.is_empty() && self.tokens_in(&out).is_empty()).then_some(out)
+    }
+
+    /// Whether a part of an address names somebody, as a parameter or by its form.
+    fn points_to_somebody(&self, part: &[u8]) -> bool {
+        let mut alone = b"- - - [01/Jan/2000:00:00:00 +0000] \"GET /?".to_vec();
+        alone.extend_from_slice(part);
+        alone.extend_from_slice(b" HTTP/1.1\" 200 0");
+        !self.rules.read(&alone).identifiers.is_empty() || !self.tokens_in(part).is_empty()
+    }
+}
+
+/// Whether the line is of the selected record: what was read in it, and what of the record stands in it by chance of form.
+fn same(selected: &Record, reading: &Reading, hits: &BTreeSet<&Identifier>) -> bool {
+    reading.identifiers.is_subset(&selected.identifiers)
+        && !selected.identifiers.is_empty()
+        && selected.identifiers.iter().all(|i| reading.identifiers.contains(i) || hits.contains(i))
+}

@@ -1,0 +1,211 @@
+//! Carrying out an instruction, from wherever an earlier attempt left it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lethe_kit::{Ask, Performed, Receipt};
+use lethe_terms::{Outcome, Verb};
+
+use crate::error::Error;
+use crate::files::Found;
+use crate::log::Log;
+use crate::matcher::Matcher;
+use crate::state::{Active, Told};
+use crate::writers::{Writers, writers};
+
+/// When to ask again after a server that is reopening its logs.
+const ASK_SOON_MS: u64 = 1_000;
+/// When to ask again about a file that only rotation takes out of its writer's hands.
+const ASK_AFTER_ROTATION_MS: u64 = 60_000;
+
+/// How far the work on one file came.
+enum Progress {
+    /// Nothing is left to do in it.
+    Clean,
+    /// Its writer holds it, and nothing makes it let go.
+    Held,
+    /// It is exchanged, and the old one is not drained yet.
+    Draining,
+}
+
+impl Log {
+    /// Carries an instruction on: the same id twice has the effect of once and gets the same receipt.
+    pub(crate) fn advance(&mut self, ask: &Ask) -> Result<Performed, Error> {
+        let id = ask.id.to_string();
+        if let Some(told) = self.history.done(&id).cloned() {
+            if self.state.active.remove(&id).is_some() {
+                self.save()?;
+            }
+            return Ok(receipt(&told));
+        }
+        if !matches!(ask.verb, Verb::Erase | Verb::Restrict | Verb::Lift) {
+            return Ok(refused("weblog-verb", "the verb is none of erase, restrict, lift"));
+        }
+        if !self.state.active.contains_key(&id)
+            && let Some(refusal) = self.begin(ask, &id)?
+        {
+            return Ok(refusal);
+        }
+        self.settle_names()?;
+        if !self.drain(true)? {
+            return Ok(accepted(&id, ASK_SOON_MS));
+        }
+        self.look_through_side(&id)?;
+        self.look_through_files(&id)
+    }
+
+    /// Takes an instruction on; `Some` where it is refused.
+    fn begin(&mut self, ask: &Ask, id: &str) -> Result<Option<Performed>, Error> {
+        let Some(matcher) = Matcher::new(&ask.selector, &self.config.name) else {
+            return Ok(Some(refused("weblog-handle", "a handle is none that this connector gave")));
+        };
+        let records = matcher.records().iter().map(|r| self.digest_of(r));
+        let needles = matcher.needles().iter().map(|i| self.dir.digest(&[i.kind.code().as_bytes(), i.value.as_bytes()]));
+        let digests: BTreeSet<String> = records.chain(needles).collect();
+        if self.history.generation(&digests).is_some_and(|seen| seen > ask.generation) {
+            return Ok(Some(refused("weblog-stale-generation", "a newer instruction about one of its records was seen")));
+        }
+        self.history.tell(&self.dir, Told::Seen { digests, generation: ask.generation })?;
+        let active =
+            Active { verb: ask.verb, matcher, waiting: None, touched: BTreeSet::new(), lines: 0, cleared: 0 };
+        self.state.active.insert(id.to_owned(), active);
+        self.save()?;
+        Ok(None)
+    }
+
+    /// What an instruction does to lines that are restricted already: an erasure takes them, a restriction finds them done.
+    fn look_through_side(&mut self, id: &str) -> Result<(), Error> {
+        let Some(active) = self.state.active.get(id).cloned().filter(|a| a.verb != Verb::Lift) else { return Ok(()) };
+        let mut side = self.side()?;
+        let look = active.matcher.look(&self.rules, &self.config.name);
+        let (mut touched, mut lines) = (BTreeSet::new(), 0);
+        side.lines.retain(|line| {
+            let Some(record) = look.at(line.text()) else { return true };
+            touched.insert(self.digest_of(&record));
+            lines += 1;
+            active.verb == Verb::Restrict
+        });
+        if touched.is_empty() {
+            return Ok(());
+        }
+        let version = if active.verb == Verb::Erase { Some(self.save_side(&side)?) } else { None };
+        if let Some(active) = self.state.active.get_mut(id) {
+            active.touched.extend(touched);
+            // A restriction that was interrupted finds its own lines here, which it has counted.
+            active.lines += if active.verb == Verb::Erase { lines } else { 0 };
+        }
+        self.use_side(version)
+    }
+
+    fn look_through_files(&mut self, id: &str) -> Result<Performed, Error> {
+        let mut held = BTreeSet::new();
+        let files = self.files()?;
+        self.check_places(id, &files)?;
+        for file in files {
+            let Some(active) = self.state.active.get(id) else { return Err(Error::Ended) };
+            if active.waiting.as_ref().is_some_and(|waiting| !waiting.contains(&file.id)) {
+                continue;
+            }
+            match self.work_on(id, &file)? {
+                Progress::Clean => {}
+                Progress::Held => {
+                    held.insert(file.id);
+                }
+                Progress::Draining => return Ok(accepted(id, ASK_SOON_MS)),
+            }
+        }
+        if held.is_empty() {
+            return self.finish(id);
+        }
+        if let Some(active) = self.state.active.get_mut(id) {
+            active.waiting = Some(held);
+        }
+        self.save()?;
+        Ok(accepted(id, ASK_AFTER_ROTATION_MS))
+    }
+
+    /// Refuses a lift of lines whose file is gone: they stay where they are, and a person decides.
+    fn check_places(&self, id: &str, files: &[Found]) -> Result<(), Error> {
+        let Some(active) = self.state.active.get(id).filter(|a| a.verb == Verb::Lift) else { return Ok(()) };
+        let look = active.matcher.look(&self.rules, &self.config.name);
+        let lost = |line: &&crate::side::SideLine| files.iter().all(|f| f.id != line.file) && look.at(line.text()).is_some();
+        match self.side()?.lines.iter().find(lost) {
+            Some(_) => Err(Error::PlaceGone),
+            None => Ok(()),
+        }
+    }
+
+    fn work_on(&mut self, id: &str, file: &Found) -> Result<Progress, Error> {
+        let Some(active) = self.state.active.get(id) else { return Err(Error::Ended) };
+        let now = writers(file.dev, file.ino);
+        let idle = now == Writers::None;
+        let mut side = self.side()?;
+        let looked = if active.verb == Verb::Lift {
+            self.changes_of_lift(file, active, idle, &mut side)
+        } else {
+            self.changes(file, active, idle)
+        };
+        let changes = match looked {
+            Ok(changes) => changes,
+            // An archive that is being packed right now cannot be read yet.
+            Err(Error::File { .. }) if file.gz && !idle => return Ok(Progress::Held),
+            Err(e) => return Err(e),
+        };
+        if changes.edits.is_empty() {
+            return Ok(Progress::Clean);
+        }
+        if !idle && (file.gz || self.reopen.is_empty() || now == Writers::Unknown) {
+            return Ok(Progress::Held);
+        }
+        self.stops.stage()?;
+        self.prepare(file, id, changes, side, idle)?;
+        self.settle_names()?;
+        if self.state.rewrite.is_none() {
+            // Rotation came in between: the file is looked at again under its new name.
+            return Ok(Progress::Draining);
+        }
+        Ok(if self.drain(true)? { Progress::Clean } else { Progress::Draining })
+    }
+
+    fn finish(&mut self, id: &str) -> Result<Performed, Error> {
+        let Some(active) = self.state.active.get(id) else { return Err(Error::Ended) };
+        let outcome = match active.verb {
+            _ if active.touched.is_empty() => Outcome::NotFound,
+            Verb::Restrict => Outcome::Restricted,
+            Verb::Lift => Outcome::Lifted,
+            _ if active.cleared > 0 => Outcome::Anonymised,
+            _ => Outcome::Erased,
+        };
+        let told = Told::Done {
+            instruction: id.to_owned(),
+            outcome,
+            records: active.touched.len() as u64,
+            lines: active.lines,
+            cleared: active.cleared,
+        };
+        self.stops.stage()?;
+        self.history.tell(&self.dir, told.clone())?;
+        self.state.active.remove(id);
+        self.feed.forget();
+        self.save()?;
+        Ok(receipt(&told))
+    }
+}
+
+fn accepted(id: &str, ask_after_ms: u64) -> Performed {
+    Performed::Accepted { ticket: id.to_owned(), ask_after_ms }
+}
+
+fn refused(code: &'static str, reason: &str) -> Performed {
+    Performed::Refused { code, reason: reason.to_owned() }
+}
+
+fn receipt(told: &Told) -> Performed {
+    let Told::Done { outcome, records, lines, cleared, .. } = told else {
+        return refused("weblog-stopped", "the history holds no receipt of it");
+    };
+    let mut details = BTreeMap::from([("lines".to_owned(), *lines)]);
+    if *cleared > 0 {
+        details.insert("lines_kept_without_fields".to_owned(), *cleared);
+    }
+    Performed::Done(Receipt { outcome: *outcome, records: *records, details })
+}

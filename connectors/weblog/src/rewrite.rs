@@ -1,0 +1,382 @@
+//! Replacing a file under the hands of its writer, without losing a line.
+//!
+//! 1. **Copy.** Everything up to the last whole line, without the lines in question, goes into a hidden file beside it: mode, owner and access list of
+//!    the original, fsync. What the copy changes (numbers only), the side file as it will be, and then the journal entry *prepared* become durable.
+//! 2. **Exchange.** One system call gives each file the other's name: at no moment is the name without a file. Where the file system
+//!    cannot, a link and a rename do it. Whatever was swapped out is compared with what was copied; a rotation that came in between is put back.
+//! 3. **Drain** (`drain.rs`). Writers still append to the old file through their descriptors.
+//!
+//! After a crash the inode under the hidden name says whether the exchange took place.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use flate2::{Compression, GzBuilder};
+use lethe_terms::Verb;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::config::EraseMode;
+use crate::error::Error;
+use crate::files::{self, Found, Lines};
+use crate::log::{Log, Stops};
+use crate::matcher::Look;
+use crate::side::{Edit, Shift, Side, SideLine};
+use crate::state::{Active, Rewrite, Stage, sync_dir};
+
+/// How many rewrites back a cursor is still understood; an older one starts over, which repeats and loses nothing.
+const SHIFTS_MAX: u64 = 1024;
+/// Names of extended attributes that a replacement must carry on: access list and security label.
+const ATTRIBUTES: [&str; 2] = ["system.posix_acl_access", "security.selinux"];
+/// Longest value of such an attribute.
+const ATTRIBUTE_BYTES_MAX: usize = 1 << 16;
+
+/// What is to change in a file.
+#[derive(Default)]
+pub(crate) struct Changes {
+    /// In order: what goes and what comes.
+    pub(crate) edits: Vec<(Edit, Vec<u8>)>,
+    /// Lines that go to the side file, with the byte where they stand.
+    pub(crate) aside: Vec<SideLine>,
+    /// Digests of the records that are touched.
+    pub(crate) touched: BTreeSet<String>,
+    /// Lines that are touched.
+    pub(crate) lines: u64,
+    /// Lines of them that stay without their fields.
+    pub(crate) cleared: u64,
+    /// Where the copy ends in the old file.
+    pub(crate) upto: u64,
+}
+
+/// What becomes of one line.
+pub(crate) enum Fate {
+    /// It stays as it is.
+    Stays,
+    /// It goes.
+    Goes,
+    /// It stays, without what points to a person.
+    Cleared(Vec<u8>),
+}
+
+impl Changes {
+    /// Notes what becomes of a line (given with its end).
+    fn note(&mut self, file: u64, at: u64, line: &[u8], len: u64, fate: Fate, aside: bool) {
+        match fate {
+            Fate::Stays => return,
+            Fate::Goes => {
+                if aside {
+                    self.aside.push(SideLine { file, at, line: line.to_vec() });
+                }
+                self.edits.push((Edit { at, old: len, new: 0 }, Vec::new()));
+            }
+            Fate::Cleared(new) => {
+                self.cleared += 1;
+                self.edits.push((Edit { at, old: len, new: new.len() as u64 }, new));
+            }
+        }
+        self.lines += 1;
+    }
+}
+
+impl Log {
+    /// What becomes of a line (without its end) under an erasure or restriction.
+    pub(crate) fn fate(&self, look: &Look<'_>, verb: Verb, line: &[u8], touched: &mut BTreeSet<String>) -> Fate {
+        let Some(record) = look.at(line) else { return Fate::Stays };
+        touched.insert(self.digest_of(&record));
+        if verb == Verb::Erase && self.erase == EraseMode::Fields {
+            look.without_fields(line).map_or(Fate::Goes, Fate::Cleared)
+        } else {
+            Fate::Goes
+        }
+    }
+
+    /// Looks through a file for what an erasure or restriction changes. A last line without an end counts where nobody writes any more.
+    pub(crate) fn changes(&self, file: &Found, active: &Active, idle: bool) -> Result<Changes, Error> {
+        let failed = |e| Error::file(&file.path, "reading", e);
+        let mut lines = Lines::open(&file.path, file.gz, 0).map_err(failed)?;
+        let look = active.matcher.look(&self.rules, &self.config.name);
+        let (mut changes, mut line) = (Changes::default(), Vec::new());
+        while let Some(place) = lines.next(&mut line).map_err(failed)? {
+            if !place.ended && !idle && !file.gz {
+                break;
+            }
+            changes.upto = lines.at();
+            let text = files::text(&line);
+            let fate = match self.fate(&look, active.verb, text, &mut changes.touched) {
+                Fate::Stays => continue,
+                Fate::Goes => Fate::Goes,
+                Fate::Cleared(mut new) => {
+                    new.extend_from_slice(&line[text.len()..]);
+                    Fate::Cleared(new)
+                }
+            };
+            let restricts = active.verb == Verb::Restrict;
+            if line.len() as u64 == place.len {
+                changes.note(file.id, place.at, &line, place.len, fate, restricts);
+            } else {
+                // The rest of a line that is too long to look at goes with its beginning.
+                let whole = range(file, place.at, place.len).map_err(failed)?;
+                changes.note(file.id, place.at, &whole, place.len, Fate::Goes, restricts);
+            }
+        }
+        Ok(changes)
+    }
+
+    /// What a lift puts back into a file.
+    pub(crate) fn changes_of_lift(&self, file: &Found, active: &Active, idle: bool, side: &mut Side) -> Result<Changes, Error> {
+        let look = active.matcher.look(&self.rules, &self.config.name);
+        let mut changes = Changes::default();
+        let touched = &mut changes.touched;
+        let back = side.give_back(file.id, |line| look.at(line.text()).is_some());
+        for line in back {
+            touched.extend(look.at(line.text()).map(|record| self.digest_of(&record)));
+            changes.lines += 1;
+            changes.edits.push((Edit { at: line.at, old: 0, new: line.line.len() as u64 }, line.line));
+        }
+        if !changes.edits.is_empty() {
+            changes.upto = self.whole_lines(file, idle)?;
+        }
+        Ok(changes)
+    }
+
+    fn whole_lines(&self, file: &Found, idle: bool) -> Result<u64, Error> {
+        let failed = |e| Error::file(&file.path, "reading", e);
+        let mut lines = Lines::open(&file.path, file.gz, 0).map_err(failed)?;
+        let (mut line, mut upto) = (Vec::new(), 0);
+        while let Some(place) = lines.next(&mut line).map_err(failed)? {
+            if place.ended || idle || file.gz {
+                upto = lines.at();
+            }
+        }
+        Ok(upto)
+    }
+
+    /// Stage 1: the copy and its journal entry.
+    pub(crate) fn prepare(&mut self, file: &Found, instruction: &str, changes: Changes, mut side: Side, idle: bool) -> Result<(), Error> {
+        let folder = file.path.parent().unwrap_or(Path::new("/"));
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+        let aside = folder.join(format!(".{name}.lethe-{}", self.state.rewrites + 1));
+        let failed = |e| Error::file(&file.path, "writing a replacement beside it", e);
+        remove(&aside).map_err(failed)?;
+        self.stops.stage()?;
+        write_copy(file, &aside, &changes, idle).map_err(failed)?;
+        let copy = fs::metadata(&aside).map_err(failed)?;
+        sync_dir(folder).map_err(failed)?;
+        let edits: Vec<Edit> = changes.edits.iter().map(|(edit, _)| *edit).collect();
+        let had_side = self.state.side_version.is_some();
+        for line in changes.aside {
+            side.take_in(line);
+        }
+        // What a lift puts back was accounted for when the lines were taken out of the list.
+        if edits.iter().any(|e| e.old > 0) {
+            side.shift(file.id, &edits);
+        }
+        let side_version = if had_side || !side.lines.is_empty() { Some(self.save_side(&side)?) } else { None };
+        self.stops.stage()?;
+        self.dir.save(&self.shift_name(self.state.rewrites + 1), &Shift { file: file.id, edits })?;
+        let new_print = files::print_of(&self.dir, &aside, file.gz).map_err(failed)?;
+        self.state.rewrite = Some(Rewrite {
+            instruction: instruction.to_owned(),
+            stage: Stage::Prepared,
+            file: file.id,
+            path: file.path.clone(),
+            aside,
+            gz: file.gz,
+            old_ino: file.ino,
+            new_ino: copy.ino(),
+            new_len: copy.len(),
+            new_print,
+            taken: changes.upto,
+            appending: None,
+            side_version,
+            touched: changes.touched,
+            lines: changes.lines,
+            cleared: changes.cleared,
+        });
+        self.save()
+    }
+
+    /// Name of the journal's entry about what a rewrite moved.
+    pub(crate) fn shift_name(&self, rewrite: u64) -> String {
+        format!("{}.shift.{rewrite}", self.config.name)
+    }
+
+    /// Stage 2, also after a crash: brings a prepared rewrite to its end or gives it up, so that every name stands for what the state says.
+    pub(crate) fn settle_names(&mut self) -> Result<(), Error> {
+        let Some(rewrite) = self.state.rewrite.clone().filter(|r| r.stage == Stage::Prepared) else { return Ok(()) };
+        let failed = |e| Error::file(&rewrite.path, "exchanging it for its replacement", e);
+        if exchange(&rewrite, &self.stops)? {
+            sync_dir(rewrite.path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+            self.stops.stage()?;
+            self.exchanged(rewrite)
+        } else {
+            remove(&rewrite.aside).map_err(failed)?;
+            self.state.rewrite = None;
+            self.save()
+        }
+    }
+
+    fn exchanged(&mut self, mut rewrite: Rewrite) -> Result<(), Error> {
+        self.state.rewrites += 1;
+        self.feed.forget();
+        if let Some(known) = self.state.files.iter_mut().find(|k| k.id == rewrite.file) {
+            known.ino = rewrite.new_ino;
+            known.print = rewrite.new_print.clone();
+        }
+        if let Some(active) = self.state.active.get_mut(&rewrite.instruction) {
+            active.touched.append(&mut rewrite.touched);
+            active.lines += rewrite.lines;
+            active.cleared += rewrite.cleared;
+        }
+        let side = rewrite.side_version.take();
+        rewrite.stage = Stage::Draining;
+        self.state.rewrite = Some(rewrite);
+        self.use_side(side)?;
+        match self.state.rewrites.checked_sub(SHIFTS_MAX) {
+            Some(old) => self.dir.drop_file(&self.shift_name(old)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Bytes of a file, unpacked.
+fn range(file: &Found, at: u64, len: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    files::content(&file.path, file.gz, at)?.take(len).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Takes a name away where it is there.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn write_copy(file: &Found, to: &Path, changes: &Changes, idle: bool) -> io::Result<()> {
+    let original = File::open(&file.path)?;
+    let meta = original.metadata()?;
+    if meta.ino() != file.ino {
+        return Err(io::Error::other("it was rotated meanwhile"));
+    }
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    if file.gz {
+        let header = flate2::read::GzDecoder::new(&original).header().cloned();
+        let mut builder = GzBuilder::new();
+        if let Some(header) = header {
+            builder = builder.mtime(header.mtime());
+            if let Some(name) = header.filename() {
+                builder = builder.filename(name);
+            }
+        }
+        let mut packed = builder.write(&copy, Compression::default());
+        copy_changed(file, changes, &mut packed)?;
+        packed.finish()?;
+    } else {
+        copy_changed(file, changes, &mut copy)?;
+    }
+    let own = copy.metadata()?;
+    if (own.uid(), own.gid()) != (meta.uid(), meta.gid()) {
+        fchown(&copy, Some(meta.uid()), Some(meta.gid()))?;
+    }
+    copy.set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777))?;
+    copy_attributes(&original, &copy);
+    if idle {
+        // Retention goes by a rotated file's age.
+        copy.set_times(fs::FileTimes::new().set_accessed(meta.accessed()?).set_modified(meta.modified()?))?;
+    }
+    copy.sync_all()
+}
+
+/// Access list and label, where there are any: without the right to set them the file's mode still holds.
+fn copy_attributes(from: &File, to: &File) {
+    let mut value = vec![0; ATTRIBUTE_BYTES_MAX];
+    for name in ATTRIBUTES {
+        if let Ok(len) = rustix::fs::fgetxattr(from, name, &mut value) {
+            let _ = rustix::fs::fsetxattr(to, name, &value[..len], rustix::fs::XattrFlags::empty());
+        }
+    }
+}
+
+fn copy_changed(file: &Found, changes: &Changes, out: &mut impl Write) -> io::Result<()> {
+    let mut reader = files::content(&file.path, file.gz, 0)?;
+    let mut at = 0;
+    let mut pass = |len: u64, out: &mut dyn Write| {
+        if io::copy(&mut (&mut reader).take(len), out)? == len { Ok(()) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) }
+    };
+    for (edit, new) in &changes.edits {
+        pass(edit.at - at, out)?;
+        pass(edit.old, &mut io::sink())?;
+        out.write_all(new)?;
+        at = edit.at + edit.old;
+    }
+    pass(changes.upto - at, out)
+}
+
+fn inode(path: &Path) -> io::Result<Option<u64>> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) => Ok(Some(meta.ino())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Gives each file the other's name. `false` where the file is not the one that was copied any more: then nothing changed.
+fn exchange(rewrite: &Rewrite, stops: &Stops) -> Result<bool, Error> {
+    let failed = |e| Error::file(&rewrite.path, "exchanging it for its replacement", e);
+    let spare = spare_of(&rewrite.aside);
+    match inode(&rewrite.aside).map_err(failed)? {
+        Some(ino) if ino == rewrite.old_ino => return Ok(true),
+        Some(_) => {}
+        // The link and rename of file systems without an exchange, cut in between.
+        None if inode(&spare).map_err(failed)? == Some(rewrite.old_ino) => {
+            fs::rename(&spare, &rewrite.aside).map_err(failed)?;
+            return Ok(true);
+        }
+        None => return Ok(false),
+    }
+    remove(&spare).map_err(failed)?;
+    let now = match fs::symlink_metadata(&rewrite.path) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(failed(e)),
+    };
+    if now.ino() != rewrite.old_ino || (!rewrite.gz && now.len() < rewrite.taken) {
+        return Ok(false);
+    }
+    stops.stage()?;
+    match renameat_with(CWD, &rewrite.aside, CWD, &rewrite.path, RenameFlags::EXCHANGE) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+            fs::hard_link(&rewrite.path, &spare).map_err(failed)?;
+            fs::rename(&rewrite.aside, &rewrite.path).map_err(failed)?;
+            fs::rename(&spare, &rewrite.aside).map_err(failed)?;
+        }
+        Err(e) => return Err(failed(e.into())),
+    }
+    if inode(&rewrite.aside).map_err(failed)? == Some(rewrite.old_ino) {
+        return Ok(true);
+    }
+    give_way(rewrite).map_err(failed)?;
+    Ok(false)
+}
+
+/// A rotation put a fresh file under the name in the very moment of the exchange: it gets its name back, with the lines that came meanwhile.
+fn give_way(rewrite: &Rewrite) -> io::Result<()> {
+    renameat_with(CWD, &rewrite.aside, CWD, &rewrite.path, RenameFlags::EXCHANGE)?;
+    let mut late = Vec::new();
+    files::content(&rewrite.aside, false, rewrite.new_len)?.read_to_end(&mut late)?;
+    let mut fresh = OpenOptions::new().append(true).open(&rewrite.path)?;
+    fresh.write_all(&late)?;
+    fresh.sync_all()
+}
+
+fn spare_of(aside: &Path) -> PathBuf {
+    let mut name = aside.as_os_str().to_owned();
+    name.push("-old");
+    name.into()
+}
+
