@@ -5,8 +5,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 use lethe_terms::{
-    DataCategory, DatasetName, Identifier, IdentifierKind, Independence, InstructionId, LegalBasis, Purpose, ShardName,
-    SystemName, Verb,
+    DataCategory, DatasetName, Identifier, IdentifierKind, Independence, InstructionId, LegalBasis, Purpose,
+    ShardName, SystemName, Verb,
 };
 
 /// Why a call failed. No message holds personal data: it may end in a log.
@@ -121,7 +121,12 @@ pub struct Observation {
 impl fmt::Debug for Observation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gone = if self.gone { ", gone" } else { "" };
-        write!(f, "Observation({}, {} identifiers{gone})", self.dataset, self.identifiers.len())
+        write!(
+            f,
+            "Observation({}, {} identifiers{gone})",
+            self.dataset,
+            self.identifiers.len()
+        )
     }
 }
 
@@ -140,7 +145,13 @@ pub struct Rejected {
 
 impl fmt::Debug for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Rejected({}, {}, {} B)", self.position, self.code, self.input.len())
+        write!(
+            f,
+            "Rejected({}, {}, {} B)",
+            self.position,
+            self.code,
+            self.input.len()
+        )
     }
 }
 
@@ -165,7 +176,11 @@ pub struct Page(pub Option<String>);
 
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Page(next)" } else { "Page(first)" })
+        f.write_str(if self.0.is_some() {
+            "Page(next)"
+        } else {
+            "Page(first)"
+        })
     }
 }
 
@@ -193,7 +208,12 @@ impl fmt::Debug for Selected {
 
 impl fmt::Debug for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Selector({} records, {} identifiers)", self.records.len(), self.identifiers.len())
+        write!(
+            f,
+            "Selector({} records, {} identifiers)",
+            self.records.len(),
+            self.identifiers.len()
+        )
     }
 }
 

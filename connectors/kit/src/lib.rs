@@ -4,8 +4,12 @@
 //! The contract's numbered MUSTs stand in CONTRACT.md beside this crate, and the suite executes them number by number.
 
 mod contract;
+pub mod host;
+pub mod memory;
+pub mod suite;
 
 pub use contract::{
-    Ask, Connector, DatasetManifest, Error, FeedPage, Finding, Located, Manifest, Observation, Observed, Page, Performed,
-    Receipt, Rejected, Selected, Selector,
+    Ask, Connector, DatasetManifest, Error, FeedPage, Finding, Located, Manifest, Observation, Observed,
+    Page, Performed, Receipt, Rejected, Selected, Selector,
 };
+pub use host::{Call, Count, Host};

@@ -103,7 +103,9 @@ impl Catalog {
 
     /// The table of that name: in the schema, or wherever the name alone finds it.
     pub(crate) fn find(&self, schema: Option<&str>, name: &str) -> Option<usize> {
-        self.tables.iter().position(|t| t.name == name && schema.map_or(t.visible, |s| t.schema == s))
+        self.tables
+            .iter()
+            .position(|t| t.name == name && schema.map_or(t.visible, |s| t.schema == s))
     }
 }
 
@@ -115,7 +117,8 @@ fn names(json: &str) -> Vec<String> {
     serde_json::from_str(json).unwrap_or_default()
 }
 
-const PG_TABLES: &str = "SELECT c.oid::text, n.nspname::text, c.relname::text, c.relkind::text, pg_table_is_visible(c.oid)::text
+const PG_TABLES: &str =
+    "SELECT c.oid::text, n.nspname::text, c.relname::text, c.relkind::text, pg_table_is_visible(c.oid)::text
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
         AND n.nspname !~ '^pg_(toast|temp)' ORDER BY c.oid";
@@ -177,10 +180,16 @@ async fn postgres(tx: &mut Tx) -> Result<Catalog, sqlx::Error> {
     }
     let place = |oid: &str| oids.iter().position(|o| o == oid);
     for mut row in tx.rows(PG_COLUMNS, &[]).await? {
-        let Some(table) = place(&text(&mut row, 0)) else { continue };
+        let Some(table) = place(&text(&mut row, 0)) else {
+            continue;
+        };
         let class = pg_class(&text(&mut row, 6), &text(&mut row, 7));
         // A number that is too large for a column must not be an error where it is only looked for.
-        let cast = if class == Class::Int { "int8".to_owned() } else { text(&mut row, 2) };
+        let cast = if class == Class::Int {
+            "int8".to_owned()
+        } else {
+            text(&mut row, 2)
+        };
         catalog.tables[table].columns.push(Column {
             name: text(&mut row, 1),
             cast,
@@ -191,7 +200,9 @@ async fn postgres(tx: &mut Tx) -> Result<Catalog, sqlx::Error> {
         });
     }
     for mut row in tx.rows(PG_UNIQUE, &[]).await? {
-        let Some(table) = place(&text(&mut row, 0)) else { continue };
+        let Some(table) = place(&text(&mut row, 0)) else {
+            continue;
+        };
         let primary = text(&mut row, 1) == "true";
         let columns = names(&text(&mut row, 2));
         if primary {
@@ -200,18 +211,33 @@ async fn postgres(tx: &mut Tx) -> Result<Catalog, sqlx::Error> {
         catalog.tables[table].unique.push(columns);
     }
     for mut row in tx.rows(PG_KEYS, &[]).await? {
-        let (Some(from), Some(to)) = (place(&text(&mut row, 1)), place(&text(&mut row, 2))) else { continue };
+        let (Some(from), Some(to)) = (place(&text(&mut row, 1)), place(&text(&mut row, 2))) else {
+            continue;
+        };
         let on_removal = match text(&mut row, 3).as_str() {
             "c" => OnRemoval::Cascade,
             "n" => OnRemoval::SetNull,
             _ => OnRemoval::Refuse,
         };
         let (from_columns, to_columns) = (names(&text(&mut row, 4)), names(&text(&mut row, 5)));
-        catalog.keys.push(ForeignKey { name: text(&mut row, 0), from, from_columns, to, to_columns, on_removal });
+        catalog.keys.push(ForeignKey {
+            name: text(&mut row, 0),
+            from,
+            from_columns,
+            to,
+            to_columns,
+            on_removal,
+        });
     }
     for mut row in tx.rows(PG_CHECKS, &[]).await? {
-        let Some(table) = place(&text(&mut row, 0)) else { continue };
-        let check = Check { name: text(&mut row, 1), expression: text(&mut row, 2), columns: names(&text(&mut row, 3)) };
+        let Some(table) = place(&text(&mut row, 0)) else {
+            continue;
+        };
+        let check = Check {
+            name: text(&mut row, 1),
+            expression: text(&mut row, 2),
+            columns: names(&text(&mut row, 3)),
+        };
         catalog.tables[table].checks.push(check);
     }
     Ok(catalog)
@@ -272,7 +298,14 @@ async fn sqlite_table(tx: &mut Tx, name: String, kind: TableKind) -> Result<Tabl
         }
         let nullable = text(&mut row, 2) == "0" && place == 0;
         let generated = text(&mut row, 4) != "0";
-        columns.push(Column { name: column, cast: cast.to_owned(), class, nullable, generated, chars_max: None });
+        columns.push(Column {
+            name: column,
+            cast: cast.to_owned(),
+            class,
+            nullable,
+            generated,
+            chars_max: None,
+        });
     }
     primary.sort();
     let primary: Vec<String> = primary.into_iter().map(|(_, name)| name).collect();
@@ -280,10 +313,21 @@ async fn sqlite_table(tx: &mut Tx, name: String, kind: TableKind) -> Result<Tabl
     let indexes = "SELECT name FROM pragma_index_list(?1) WHERE \"unique\" = 1 AND partial = 0";
     for mut row in tx.rows(indexes, &[&name]).await? {
         let index = text(&mut row, 0);
-        let columns = tx.rows("SELECT name FROM pragma_index_info(?1) ORDER BY seqno", &[&index]).await?;
+        let columns = tx
+            .rows("SELECT name FROM pragma_index_info(?1) ORDER BY seqno", &[&index])
+            .await?;
         unique.push(columns.into_iter().map(|mut row| text(&mut row, 0)).collect());
     }
-    Ok(Table { schema: "main".to_owned(), name, kind, visible: true, columns, primary, unique, checks: Vec::new() })
+    Ok(Table {
+        schema: "main".to_owned(),
+        name,
+        kind,
+        visible: true,
+        columns,
+        primary,
+        unique,
+        checks: Vec::new(),
+    })
 }
 
 async fn sqlite_keys(tx: &mut Tx, catalog: &Catalog, from: usize) -> Result<Vec<ForeignKey>, sqlx::Error> {
@@ -297,14 +341,31 @@ async fn sqlite_keys(tx: &mut Tx, catalog: &Catalog, from: usize) -> Result<Vec<
             "SET NULL" => OnRemoval::SetNull,
             _ => OnRemoval::Refuse,
         };
-        let Some(to) = catalog.tables.iter().position(|t| t.name.eq_ignore_ascii_case(&target)) else { continue };
+        let Some(to) = catalog
+            .tables
+            .iter()
+            .position(|t| t.name.eq_ignore_ascii_case(&target))
+        else {
+            continue;
+        };
         if keys.last().is_none_or(|(last, _)| *last != id) {
             let name = format!("foreign key {id} of {}", catalog.tables[from].name);
             let (from_columns, to_columns) = (Vec::new(), Vec::new());
-            keys.push((id, ForeignKey { name, from, from_columns, to, to_columns, on_removal }));
+            keys.push((
+                id,
+                ForeignKey {
+                    name,
+                    from,
+                    from_columns,
+                    to,
+                    to_columns,
+                    on_removal,
+                },
+            ));
         }
         if let Some((_, key)) = keys.last_mut() {
-            let to_column = to_column.or_else(|| catalog.tables[to].primary.get(key.from_columns.len()).cloned());
+            let to_column =
+                to_column.or_else(|| catalog.tables[to].primary.get(key.from_columns.len()).cloned());
             key.from_columns.push(from_column);
             key.to_columns.push(to_column.unwrap_or_default());
         }

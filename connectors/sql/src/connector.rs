@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use lethe_kit::{
-    Ask, Connector, DatasetManifest, Error as Failure, FeedPage, Finding, Located, Manifest, Observed, Page, Performed, Selector,
+    Ask, Connector, DatasetManifest, Error as Failure, FeedPage, Finding, Located, Manifest, Observed, Page,
+    Performed, Selector,
 };
 use lethe_terms::{DatasetName, IdentifierKind, Independence, ShardName, Strength, SystemName, Verb};
 
@@ -35,14 +36,21 @@ pub struct SqlConnector {
 
 impl std::fmt::Debug for SqlConnector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SqlConnector({}, {} units)", self.manifest.system, self.units.len())
+        write!(
+            f,
+            "SqlConnector({}, {} units)",
+            self.manifest.system,
+            self.units.len()
+        )
     }
 }
 
 /// Connects, compares the mapping with the live catalogue and refuses one that does not fit, with everything that is wrong with it.
 pub async fn connect(system: SystemName, config: Config) -> Result<SqlConnector, Error> {
-    let url = url(config.url.as_ref(), config.url_file.as_deref(), "url")?
-        .ok_or_else(|| Error::Config { what: "url".to_owned(), expected: "url or url_file".to_owned() })?;
+    let url = url(config.url.as_ref(), config.url_file.as_deref(), "url")?.ok_or_else(|| Error::Config {
+        what: "url".to_owned(),
+        expected: "url or url_file".to_owned(),
+    })?;
     let observe_url = url_or(&config, &url)?;
     check_settings(&config)?;
     let connections_max = config.concurrency_max + SPARE_CONNECTIONS;
@@ -57,43 +65,72 @@ pub async fn connect(system: SystemName, config: Config) -> Result<SqlConnector,
     if !problems.0.is_empty() {
         return Err(Error::Mapping(problems.0));
     }
-    let own = if config.own_tables { Own::open(&work, config.remember_days).await? } else { None };
+    let own = if config.own_tables {
+        Own::open(&work, config.remember_days).await?
+    } else {
+        None
+    };
     let independence = independence(&work, &watch).await?;
     let manifest = manifest(system, &config, &catalog, &units, own.is_some(), independence)?;
-    Ok(SqlConnector { manifest, units, work, watch, own, late_ms: config.late_ms, phone_country: config.phone_country })
+    Ok(SqlConnector {
+        manifest,
+        units,
+        work,
+        watch,
+        own,
+        late_ms: config.late_ms,
+        phone_country: config.phone_country,
+    })
 }
 
 fn url(url: Option<&Url>, file: Option<&std::path::Path>, what: &str) -> Result<Option<Url>, Error> {
     match (url, file) {
-        (Some(_), Some(_)) => {
-            Err(Error::Config { what: what.to_owned(), expected: format!("{what} or {what}_file, and not both") })
-        }
+        (Some(_), Some(_)) => Err(Error::Config {
+            what: what.to_owned(),
+            expected: format!("{what} or {what}_file, and not both"),
+        }),
         (Some(url), None) => Ok(Some(url.clone())),
         (None, None) => Ok(None),
         (None, Some(file)) => match std::fs::read_to_string(file) {
             Ok(text) => Ok(Some(Url(text.trim().to_owned()))),
             Err(error) => {
                 let expected = format!("a readable file with one URL: {}", error.kind());
-                Err(Error::Config { what: format!("{what}_file"), expected })
+                Err(Error::Config {
+                    what: format!("{what}_file"),
+                    expected,
+                })
             }
         },
     }
 }
 
 fn url_or(config: &Config, work: &Url) -> Result<Url, Error> {
-    let url = url(config.observe_url.as_ref(), config.observe_url_file.as_deref(), "observe_url")?;
+    let url = url(
+        config.observe_url.as_ref(),
+        config.observe_url_file.as_deref(),
+        "observe_url",
+    )?;
     Ok(url.unwrap_or_else(|| work.clone()))
 }
 
 fn check_settings(config: &Config) -> Result<(), Error> {
-    let wrong = |what: &str, expected: &str| Err(Error::Config { what: what.to_owned(), expected: expected.to_owned() });
+    let wrong = |what: &str, expected: &str| {
+        Err(Error::Config {
+            what: what.to_owned(),
+            expected: expected.to_owned(),
+        })
+    };
     if config.concurrency_max == 0 {
         return wrong("concurrency_max", "at least 1");
     }
     if config.timeout_ms == 0 {
         return wrong("timeout_ms", "at least 1");
     }
-    if config.phone_country.as_ref().is_some_and(|c| c.is_empty() || c.len() > 3 || !c.bytes().all(|b| b.is_ascii_digit())) {
+    if config
+        .phone_country
+        .as_ref()
+        .is_some_and(|c| c.is_empty() || c.len() > 3 || !c.bytes().all(|b| b.is_ascii_digit()))
+    {
         return wrong("phone_country", "a country calling code such as \"49\"");
     }
     Ok(())
@@ -110,7 +147,11 @@ async fn independence(work: &Pool, watch: &Pool) -> Result<Independence, Error> 
         names.push(tx.rows("SELECT session_user::text", &[]).await?);
         tx.rollback().await?;
     }
-    Ok(if names[0] == names[1] { Independence::SeparateConnection } else { Independence::SeparateCredential })
+    Ok(if names[0] == names[1] {
+        Independence::SeparateConnection
+    } else {
+        Independence::SeparateCredential
+    })
 }
 
 fn manifest(
@@ -125,14 +166,20 @@ fn manifest(
     let mut datasets = Vec::new();
     for (unit, settings) in units.iter().zip(&config.units) {
         let shard: Result<ShardName, _> = unit.name.as_str().parse();
-        shards.push(shard.map_err(|e| Error::Config { what: "units.name".to_owned(), expected: e.expected.to_owned() })?);
+        shards.push(shard.map_err(|e| Error::Config {
+            what: "units.name".to_owned(),
+            expected: e.expected.to_owned(),
+        })?);
         let mut verbs = vec![Verb::Locate, Verb::Observe, Verb::Export, Verb::Erase];
         if unit.mark.is_some() {
             verbs.extend([Verb::Restrict, Verb::Lift]);
         }
         datasets.push(DatasetManifest {
             name: unit.name.clone(),
-            unit: settings.unit.clone().unwrap_or_else(|| format!("a row of {} with its children", settings.table)),
+            unit: settings
+                .unit
+                .clone()
+                .unwrap_or_else(|| format!("a row of {} with its children", settings.table)),
             verbs,
             categories: settings.categories.clone(),
             purpose: settings.purpose,
@@ -143,8 +190,13 @@ fn manifest(
             lead_ms: settings.lead_ms,
         });
     }
-    let mut locates_by: Vec<IdentifierKind> = units.iter()
-        .flat_map(|unit| unit.tables.iter().flat_map(|t| t.identifiers.iter().map(|(_, kind)| *kind)))
+    let mut locates_by: Vec<IdentifierKind> = units
+        .iter()
+        .flat_map(|unit| {
+            unit.tables
+                .iter()
+                .flat_map(|t| t.identifiers.iter().map(|(_, kind)| *kind))
+        })
         .filter(|kind| kind.strength() != Strength::Shared)
         .collect();
     locates_by.sort();
@@ -169,11 +221,18 @@ fn manifest(
 fn keeps(catalog: &Catalog, unit: &Unit) -> Vec<String> {
     let mut keeps = Vec::new();
     for table in &unit.tables {
-        let TableVerb::Columns(verbs) = &table.verb else { continue };
+        let TableVerb::Columns(verbs) = &table.verb else {
+            continue;
+        };
         let live = &catalog.tables[table.id];
         let changed = |name: &str| verbs.iter().any(|(c, _)| c.name == name);
-        let structural = |name: &str| live.primary.iter().any(|p| p == name) || table.link.iter().any(|(own, _)| own.name == name);
-        let kept = live.columns.iter().filter(|c| !changed(&c.name) && !structural(&c.name));
+        let structural = |name: &str| {
+            live.primary.iter().any(|p| p == name) || table.link.iter().any(|(own, _)| own.name == name)
+        };
+        let kept = live
+            .columns
+            .iter()
+            .filter(|c| !changed(&c.name) && !structural(&c.name));
         keeps.extend(kept.map(|c| format!("{}.{}", table.name, c.name)));
     }
     keeps
@@ -185,7 +244,11 @@ impl SqlConnector {
     }
 
     pub(crate) fn statements<'u>(&'u self, unit: &'u Unit) -> Statements<'u> {
-        Statements { unit, dialect: self.work.dialect(), phone_country: self.phone_country.as_deref() }
+        Statements {
+            unit,
+            dialect: self.work.dialect(),
+            phone_country: self.phone_country.as_deref(),
+        }
     }
 
     /// Ends all connections.
@@ -203,7 +266,11 @@ impl SqlConnector {
 
     /// Keys of the selected records, each once, in a fixed order. A handle that no record can have selects nothing.
     pub(crate) async fn selected_keys(&self, unit: &Unit, selector: &Selector) -> Result<Vec<Key>, Failure> {
-        let mut keys: Vec<Key> = selector.records.iter().filter_map(|record| parse_handle(unit, &record.handle)).collect();
+        let mut keys: Vec<Key> = selector
+            .records
+            .iter()
+            .filter_map(|record| parse_handle(unit, &record.handle))
+            .collect();
         keys.sort();
         keys.dedup();
         let spelled_by_database = |class: Class| !matches!(class, Class::Int | Class::Uuid | Class::Text);
@@ -228,10 +295,21 @@ impl SqlConnector {
         };
         let same: Vec<String> = unit.key.iter().enumerate().map(same).collect();
         let args: Vec<&str> = key.iter().map(String::as_str).collect();
-        let mut tx = self.work.begin(Begin::Read).await.map_err(|e| failure(&e, Stage::Before))?;
-        match tx.rows(&format!("SELECT '1' WHERE {}", same.join(" AND ")), &args).await {
+        let mut tx = self
+            .work
+            .begin(Begin::Read)
+            .await
+            .map_err(|e| failure(&e, Stage::Before))?;
+        match tx
+            .rows(&format!("SELECT '1' WHERE {}", same.join(" AND ")), &args)
+            .await
+        {
             Ok(rows) => Ok(!rows.is_empty()),
-            Err(sqlx::Error::Database(e)) if e.code().is_some_and(|c| c.len() == 5 && c.starts_with("22")) => Ok(false),
+            Err(sqlx::Error::Database(e))
+                if e.code().is_some_and(|c| c.len() == 5 && c.starts_with("22")) =>
+            {
+                Ok(false)
+            }
             Err(error) => Err(failure(&error, Stage::Before)),
         }
     }
@@ -276,10 +354,18 @@ impl Connector for SqlConnector {
         for unit in &self.units {
             let what = format!("unit {}", unit.name);
             match self.try_unit(unit).await {
-                Ok(()) => findings.push(Finding { what, ok: true, detail: "every statement of the mapping is allowed".to_owned() }),
+                Ok(()) => findings.push(Finding {
+                    what,
+                    ok: true,
+                    detail: "every statement of the mapping is allowed".to_owned(),
+                }),
                 Err(error) => match failure(&error, Stage::Before) {
                     Failure::Permanent { code, reason } => {
-                        findings.push(Finding { what, ok: false, detail: format!("{reason} ({code})") });
+                        findings.push(Finding {
+                            what,
+                            ok: false,
+                            detail: format!("{reason} ({code})"),
+                        });
                     }
                     other => return Err(other),
                 },
@@ -287,20 +373,36 @@ impl Connector for SqlConnector {
         }
         let (ok, detail) = match &self.own {
             Some(own) => {
-                own.end_old(&self.work).await.map_err(|e| failure(&e, Stage::Before))?;
-                (true, "receipts are kept in the database: a repeated instruction is detected")
+                own.end_old(&self.work)
+                    .await
+                    .map_err(|e| failure(&e, Stage::Before))?;
+                (
+                    true,
+                    "receipts are kept in the database: a repeated instruction is detected",
+                )
             }
-            None => (false, "not there: a repeated instruction is not detected, and a lost answer stays unknown; expected own_tables and the right to create them"),
+            None => (
+                false,
+                "not there: a repeated instruction is not detected, and a lost answer stays unknown; expected own_tables and the right to create them",
+            ),
         };
-        findings.push(Finding { what: "tables lethe_*".to_owned(), ok, detail: detail.to_owned() });
+        findings.push(Finding {
+            what: "tables lethe_*".to_owned(),
+            ok,
+            detail: detail.to_owned(),
+        });
         Ok(findings)
     }
 
     async fn feed(&self, shard: &ShardName, cursor: Option<&str>, limit: usize) -> Result<FeedPage, Failure> {
-        let unit = self.units.iter().find(|unit| unit.name.as_str() == shard.as_str()).ok_or_else(|| Failure::Permanent {
-            code: "sql-unknown-dataset",
-            reason: format!("there is no shard {shard}: expected one that the manifest names"),
-        })?;
+        let unit = self
+            .units
+            .iter()
+            .find(|unit| unit.name.as_str() == shard.as_str())
+            .ok_or_else(|| Failure::Permanent {
+                code: "sql-unknown-dataset",
+                reason: format!("there is no shard {shard}: expected one that the manifest names"),
+            })?;
         self.feed_unit(unit, cursor, limit).await
     }
 
@@ -320,7 +422,11 @@ impl Connector for SqlConnector {
         self.observe_unit(self.known_unit(dataset)?, selector).await
     }
 
-    async fn export(&self, selector: &Selector, page: Page) -> Result<(Vec<serde_json::Value>, Page), Failure> {
+    async fn export(
+        &self,
+        selector: &Selector,
+        page: Page,
+    ) -> Result<(Vec<serde_json::Value>, Page), Failure> {
         self.export_by(selector, &page).await
     }
 }

@@ -51,7 +51,12 @@ pub(crate) enum Begin {
 }
 
 impl Pool {
-    pub(crate) async fn connect(url: &str, usage: Use, connections_max: usize, timeout_ms: u64) -> Result<Self, sqlx::Error> {
+    pub(crate) async fn connect(
+        url: &str,
+        usage: Use,
+        connections_max: usize,
+        timeout_ms: u64,
+    ) -> Result<Self, sqlx::Error> {
         let connections_max = u32::try_from(connections_max).unwrap_or(u32::MAX);
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             let options: PgConnectOptions = url.parse()?;
@@ -65,7 +70,9 @@ impl Pool {
                 ("statement_timeout", timeout_ms.to_string()),
                 ("idle_in_transaction_session_timeout", IDLE_TIMEOUT_MS.to_string()),
             ]);
-            let pool = PgPoolOptions::new().max_connections(connections_max).acquire_timeout(ACQUIRE_TIMEOUT);
+            let pool = PgPoolOptions::new()
+                .max_connections(connections_max)
+                .acquire_timeout(ACQUIRE_TIMEOUT);
             return Ok(Self::Postgres(pool.connect_with(options).await?));
         }
         let options: SqliteConnectOptions = url.parse()?;
@@ -76,7 +83,9 @@ impl Pool {
             .synchronous(SqliteSynchronous::Full)
             .pragma("secure_delete", "on")
             .pragma("query_only", if usage == Use::Observe { "on" } else { "off" });
-        let pool = SqlitePoolOptions::new().max_connections(connections_max).acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(connections_max)
+            .acquire_timeout(ACQUIRE_TIMEOUT);
         Ok(Self::Sqlite(pool.connect_with(options).await?))
     }
 
@@ -91,9 +100,10 @@ impl Pool {
     pub(crate) async fn begin(&self, begin: Begin) -> Result<Tx, sqlx::Error> {
         match (self, begin) {
             (Self::Postgres(pool), Begin::Write) => Ok(Tx::Postgres(pool.begin().await?)),
-            (Self::Postgres(pool), Begin::Read) => {
-                Ok(Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?))
-            }
+            (Self::Postgres(pool), Begin::Read) => Ok(Tx::Postgres(
+                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    .await?,
+            )),
             (Self::Sqlite(pool), Begin::Write) => Ok(Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?)),
             (Self::Sqlite(pool), Begin::Read) => Ok(Tx::Sqlite(pool.begin().await?)),
         }
@@ -121,8 +131,14 @@ impl Tx {
     /// Runs a statement; returns how many rows it changed.
     pub(crate) async fn run(&mut self, sql: &str, args: &[&str]) -> Result<u64, sqlx::Error> {
         match self {
-            Self::Postgres(tx) => Ok(query!(Postgres, sql, args).execute(&mut **tx).await?.rows_affected()),
-            Self::Sqlite(tx) => Ok(query!(Sqlite, sql, args).execute(&mut **tx).await?.rows_affected()),
+            Self::Postgres(tx) => Ok(query!(Postgres, sql, args)
+                .execute(&mut **tx)
+                .await?
+                .rows_affected()),
+            Self::Sqlite(tx) => Ok(query!(Sqlite, sql, args)
+                .execute(&mut **tx)
+                .await?
+                .rows_affected()),
         }
     }
 

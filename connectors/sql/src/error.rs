@@ -52,7 +52,11 @@ impl Error {
 }
 
 fn list(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    problems
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// How far a call had come when it failed.
@@ -65,16 +69,25 @@ pub(crate) enum Stage {
 }
 
 fn transient(code: &'static str, reason: impl Into<String>) -> Failure {
-    Failure::Transient { code, reason: reason.into() }
+    Failure::Transient {
+        code,
+        reason: reason.into(),
+    }
 }
 
 fn permanent(code: &'static str, reason: impl Into<String>) -> Failure {
-    Failure::Permanent { code, reason: reason.into() }
+    Failure::Permanent {
+        code,
+        reason: reason.into(),
+    }
 }
 
 fn commit_unanswered() -> Failure {
     let reason = "the connection was lost while the transaction was being committed".to_owned();
-    Failure::Unknown { code: "sql-commit-unanswered", reason }
+    Failure::Unknown {
+        code: "sql-commit-unanswered",
+        reason,
+    }
 }
 
 /// A failure of the database in the contract's words. The database's own text is never passed on: it may quote values.
@@ -85,7 +98,10 @@ pub(crate) fn failure(error: &sqlx::Error, stage: Stage) -> Failure {
     match error {
         // A server that was told to stop while it committed may have committed.
         sqlx::Error::Database(database)
-            if stage == Stage::Commit && database.code().is_some_and(|c| c.starts_with("57") || c.starts_with("08")) =>
+            if stage == Stage::Commit
+                && database
+                    .code()
+                    .is_some_and(|c| c.starts_with("57") || c.starts_with("08")) =>
         {
             commit_unanswered()
         }
@@ -98,14 +114,30 @@ pub(crate) fn failure(error: &sqlx::Error, stage: Stage) -> Failure {
             };
             database_failure(database.code().as_deref().unwrap_or(""), &place)
         }
-        sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => {
-            transient("sql-unreachable", "the database cannot be reached: expected a running server at the configured URL")
-        }
+        sqlx::Error::PoolTimedOut
+        | sqlx::Error::Io(_)
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => transient(
+            "sql-unreachable",
+            "the database cannot be reached: expected a running server at the configured URL",
+        ),
         sqlx::Error::PoolClosed => transient("sql-unreachable", "the connector is shutting down"),
-        sqlx::Error::Tls(_) => permanent("sql-unreachable", "no TLS connection: expected a certificate that this machine trusts"),
-        sqlx::Error::Configuration(_) => permanent("sql-config", "the URL is malformed: expected postgres://… or sqlite:…"),
-        sqlx::Error::Protocol(_) => transient("sql-unreachable", "the connection broke in the middle of an answer"),
-        _ => permanent("sql-answer", "the database answered in a form that was not expected"),
+        sqlx::Error::Tls(_) => permanent(
+            "sql-unreachable",
+            "no TLS connection: expected a certificate that this machine trusts",
+        ),
+        sqlx::Error::Configuration(_) => permanent(
+            "sql-config",
+            "the URL is malformed: expected postgres://… or sqlite:…",
+        ),
+        sqlx::Error::Protocol(_) => transient(
+            "sql-unreachable",
+            "the connection broke in the middle of an answer",
+        ),
+        _ => permanent(
+            "sql-answer",
+            "the database answered in a form that was not expected",
+        ),
     }
 }
 
@@ -115,22 +147,37 @@ fn database_failure(code: &str, place: &str) -> Failure {
         return sqlite_failure(primary, place);
     }
     match code {
-        "40001" | "40P01" | "55P03" | "55006" => {
-            transient("sql-busy", "rows are locked by other work, or two transactions crossed")
-        }
+        "40001" | "40P01" | "55P03" | "55006" => transient(
+            "sql-busy",
+            "rows are locked by other work, or two transactions crossed",
+        ),
         "57014" => transient("sql-busy", "the statement took longer than it may"),
-        "42501" => permanent("sql-not-allowed", format!("{place}: the credential lacks a right that the mapping needs")),
-        "42P01" | "42703" | "42704" | "42883" => {
-            permanent("sql-schema-changed", "a table, column or type of the mapping is not there any more")
-        }
-        "23503" => permanent("sql-would-dangle", format!("{place}: rows elsewhere still point to rows that are to be erased")),
-        c if c.starts_with("23") => permanent("sql-rule-violated", format!("{place}: a rule of the database forbids the change")),
-        c if c.starts_with("22") => permanent("sql-rule-violated", format!("{place}: a column cannot take the value")),
+        "42501" => permanent(
+            "sql-not-allowed",
+            format!("{place}: the credential lacks a right that the mapping needs"),
+        ),
+        "42P01" | "42703" | "42704" | "42883" => permanent(
+            "sql-schema-changed",
+            "a table, column or type of the mapping is not there any more",
+        ),
+        "23503" => permanent(
+            "sql-would-dangle",
+            format!("{place}: rows elsewhere still point to rows that are to be erased"),
+        ),
+        c if c.starts_with("23") => permanent(
+            "sql-rule-violated",
+            format!("{place}: a rule of the database forbids the change"),
+        ),
+        c if c.starts_with("22") => permanent(
+            "sql-rule-violated",
+            format!("{place}: a column cannot take the value"),
+        ),
         c if c.starts_with("28") => permanent("sql-not-allowed", "the database refused the credential"),
         "3D000" => permanent("sql-config", "the database of the URL does not exist"),
-        c if c.starts_with("08") || c.starts_with("53") || c.starts_with("57") || c == "25P03" => {
-            transient("sql-unreachable", "the database is starting, stopping or out of resources")
-        }
+        c if c.starts_with("08") || c.starts_with("53") || c.starts_with("57") || c == "25P03" => transient(
+            "sql-unreachable",
+            "the database is starting, stopping or out of resources",
+        ),
         c => permanent("sql-answer", format!("{place}: refused with SQLSTATE {c}")),
     }
 }
@@ -138,13 +185,28 @@ fn database_failure(code: &str, place: &str) -> Failure {
 fn sqlite_failure(code: u32, place: &str) -> Failure {
     match (code & 0xff, code) {
         (5 | 6, _) => transient("sql-busy", "the file is locked by other work"),
-        (10 | 13, _) => transient("sql-unreachable", "the file cannot be read or written, or the disk is full"),
-        (14, _) => transient("sql-unreachable", "the file cannot be opened: expected an SQLite database at the configured path"),
+        (10 | 13, _) => transient(
+            "sql-unreachable",
+            "the file cannot be read or written, or the disk is full",
+        ),
+        (14, _) => transient(
+            "sql-unreachable",
+            "the file cannot be opened: expected an SQLite database at the configured path",
+        ),
         (3 | 8 | 23, _) => permanent("sql-not-allowed", "the file may not be written"),
-        (_, 787 | 1811) => permanent("sql-would-dangle", format!("{place}: rows elsewhere still point to rows that are to be erased")),
-        (19 | 20, _) => permanent("sql-rule-violated", format!("{place}: a rule of the database forbids the change")),
+        (_, 787 | 1811) => permanent(
+            "sql-would-dangle",
+            format!("{place}: rows elsewhere still point to rows that are to be erased"),
+        ),
+        (19 | 20, _) => permanent(
+            "sql-rule-violated",
+            format!("{place}: a rule of the database forbids the change"),
+        ),
         (11 | 26, _) => permanent("sql-answer", "the file is damaged or no SQLite database"),
-        (1, _) => permanent("sql-schema-changed", "a table or column of the mapping is not there any more"),
+        (1, _) => permanent(
+            "sql-schema-changed",
+            "a table or column of the mapping is not there any more",
+        ),
         _ => permanent("sql-answer", format!("{place}: refused with SQLite code {code}")),
     }
 }

@@ -39,7 +39,13 @@ struct Mark {
 #[serde(rename_all = "snake_case")]
 enum Phase {
     /// Up to which block or row number everything was read, rows so far and in total, which file it was, and when it began.
-    Scan { to: i64, rows: u64, total: u64, file: String, began: String },
+    Scan {
+        to: i64,
+        rows: u64,
+        total: u64,
+        file: String,
+        began: String,
+    },
     /// Which table is being read and where each stands; those of the round before begin where they ended.
     Follow { table: usize, marks: Vec<Mark> },
 }
@@ -57,12 +63,24 @@ const VERSION: u8 = 1;
 
 /// A small number that changes with the tables of a unit (FNV-1a).
 fn shape(unit: &Unit) -> u32 {
-    let names = unit.tables.iter().flat_map(|t| [t.sql.as_str(), t.updated_at.as_ref().map_or("", |c| c.name.as_str())]);
-    names.flat_map(str::bytes).fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    let names = unit.tables.iter().flat_map(|t| {
+        [
+            t.sql.as_str(),
+            t.updated_at.as_ref().map_or("", |c| c.name.as_str()),
+        ]
+    });
+    names.flat_map(str::bytes).fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 impl SqlConnector {
-    pub(crate) async fn feed_unit(&self, unit: &Unit, cursor: Option<&str>, limit: usize) -> Result<FeedPage, Failure> {
+    pub(crate) async fn feed_unit(
+        &self,
+        unit: &Unit,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<FeedPage, Failure> {
         let limit = limit.clamp(1, PAGE_ROWS_MAX);
         let cursor: Option<Cursor> = match cursor {
             None => None,
@@ -72,7 +90,9 @@ impl SqlConnector {
             })?),
         };
         let mut tx = self.work.begin(Begin::Read).await.map_err(before)?;
-        let phase = cursor.filter(|c| c.v == VERSION && c.of == shape(unit)).map(|c| c.phase);
+        let phase = cursor
+            .filter(|c| c.v == VERSION && c.of == shape(unit))
+            .map(|c| c.phase);
         let page = match phase {
             Some(Phase::Follow { table, marks }) => self.follow(&mut tx, unit, table, marks, limit).await,
             scan => self.scan(&mut tx, unit, scan, limit).await,
@@ -82,11 +102,23 @@ impl SqlConnector {
         Ok(page)
     }
 
-    async fn scan(&self, tx: &mut Tx, unit: &Unit, phase: Option<Phase>, limit: usize) -> Result<FeedPage, sqlx::Error> {
+    async fn scan(
+        &self,
+        tx: &mut Tx,
+        unit: &Unit,
+        phase: Option<Phase>,
+        limit: usize,
+    ) -> Result<FeedPage, sqlx::Error> {
         let file = self.file(tx, unit).await?;
         let (from, rows, total, began) = match phase {
             // A table that was rewritten in between has its rows elsewhere.
-            Some(Phase::Scan { to, rows, total, file: same, began }) if same == file => (to, rows, total, began),
+            Some(Phase::Scan {
+                to,
+                rows,
+                total,
+                file: same,
+                began,
+            }) if same == file => (to, rows, total, began),
             _ => (0, 0, count(tx, unit).await?, now(tx, self.late_ms).await?),
         };
         let (keys, to) = match self.work.dialect() {
@@ -97,10 +129,31 @@ impl SqlConnector {
         let observations = read::records(tx, self.statements(unit), &keys).await?;
         let more = to.is_some();
         let phase = match to {
-            Some(to) => Phase::Scan { to, rows, total, file, began },
-            None => Phase::Follow { table: 0, marks: vec![Mark { at: began, place: String::new() }; unit.tables.len()] },
+            Some(to) => Phase::Scan {
+                to,
+                rows,
+                total,
+                file,
+                began,
+            },
+            None => Phase::Follow {
+                table: 0,
+                marks: vec![
+                    Mark {
+                        at: began,
+                        place: String::new()
+                    };
+                    unit.tables.len()
+                ],
+            },
         };
-        Ok(FeedPage { observations, cursor: written(unit, phase), more, progress: Some((rows, total.max(rows))), ..FeedPage::default() })
+        Ok(FeedPage {
+            observations,
+            cursor: written(unit, phase),
+            more,
+            progress: Some((rows, total.max(rows))),
+            ..FeedPage::default()
+        })
     }
 
     /// Names the file that the rows stand in: it changes when a table is rewritten.
@@ -108,51 +161,115 @@ impl SqlConnector {
         if self.work.dialect() == Dialect::Sqlite {
             return Ok(String::new());
         }
-        one(tx, "SELECT pg_relation_filenode($1::text::regclass)::text", &[&unit.root().sql]).await
+        one(
+            tx,
+            "SELECT pg_relation_filenode($1::text::regclass)::text",
+            &[&unit.root().sql],
+        )
+        .await
     }
 
-    async fn scan_blocks(&self, tx: &mut Tx, unit: &Unit, from: i64, limit: usize) -> Result<(Vec<Key>, Option<i64>), sqlx::Error> {
+    async fn scan_blocks(
+        &self,
+        tx: &mut Tx,
+        unit: &Unit,
+        from: i64,
+        limit: usize,
+    ) -> Result<(Vec<Key>, Option<i64>), sqlx::Error> {
         let root = &unit.root().sql;
         let statistics = "SELECT (pg_relation_size(oid) / current_setting('block_size')::bigint)::text,
             (CASE WHEN relpages > 0 AND reltuples > 0 THEN ceil(reltuples / relpages) END)::bigint::text FROM pg_class WHERE oid = $1::text::regclass";
-        let row = tx.rows(statistics, &[root]).await?.into_iter().next().unwrap_or_default();
-        let number = |n: usize| row.get(n).and_then(Option::as_deref).and_then(|t| t.parse::<i64>().ok());
+        let row = tx
+            .rows(statistics, &[root])
+            .await?
+            .into_iter()
+            .next()
+            .unwrap_or_default();
+        let number = |n: usize| {
+            row.get(n)
+                .and_then(Option::as_deref)
+                .and_then(|t| t.parse::<i64>().ok())
+        };
         let blocks = number(0).unwrap_or(0);
-        let per_block = number(1).and_then(|n| usize::try_from(n).ok()).unwrap_or(ROWS_PER_BLOCK).max(1);
+        let per_block = number(1)
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(ROWS_PER_BLOCK)
+            .max(1);
         let to = from + i64::try_from((limit / per_block).max(1)).unwrap_or(1);
         let condition = format!("t0.ctid >= '({from},0)'::tid AND t0.ctid < '({to},0)'::tid");
         let keys = self.keys_where(tx, unit, &condition, &[]).await?;
         Ok((keys, (to < blocks).then_some(to)))
     }
 
-    async fn scan_numbers(&self, tx: &mut Tx, unit: &Unit, from: i64, limit: usize) -> Result<(Vec<Key>, Option<i64>), sqlx::Error> {
+    async fn scan_numbers(
+        &self,
+        tx: &mut Tx,
+        unit: &Unit,
+        from: i64,
+        limit: usize,
+    ) -> Result<(Vec<Key>, Option<i64>), sqlx::Error> {
         let root = &unit.root().sql;
         // Zero means the beginning: row numbers may be negative.
-        let lower = if from == 0 { "1 = 1".to_owned() } else { format!("t0.rowid >= {from}") };
-        let beyond = format!("SELECT CAST(t0.rowid AS TEXT) FROM {root} AS t0 WHERE {lower} ORDER BY t0.rowid LIMIT 1 OFFSET {limit}");
+        let lower = if from == 0 {
+            "1 = 1".to_owned()
+        } else {
+            format!("t0.rowid >= {from}")
+        };
+        let beyond = format!(
+            "SELECT CAST(t0.rowid AS TEXT) FROM {root} AS t0 WHERE {lower} ORDER BY t0.rowid LIMIT 1 OFFSET {limit}"
+        );
         let Ok(next) = one(tx, &beyond, &[]).await?.parse::<i64>() else {
             return Ok((self.keys_where(tx, unit, &lower, &[]).await?, None));
         };
         // A bound is round, so that it names nobody's row, and lies behind the page's first row, so that the scan gets on.
-        let first = one(tx, &format!("SELECT CAST(min(t0.rowid) AS TEXT) FROM {root} AS t0 WHERE {lower}"), &[]).await?;
+        let first = one(
+            tx,
+            &format!("SELECT CAST(min(t0.rowid) AS TEXT) FROM {root} AS t0 WHERE {lower}"),
+            &[],
+        )
+        .await?;
         let first = first.parse::<i64>().unwrap_or(next).div_euclid(BUCKET_ROWS);
         let end = next.div_euclid(BUCKET_ROWS).max(first + 1) * BUCKET_ROWS;
         let end = if end == 0 { BUCKET_ROWS } else { end };
-        let keys = self.keys_where(tx, unit, &format!("{lower} AND t0.rowid < {end}"), &[]).await?;
+        let keys = self
+            .keys_where(tx, unit, &format!("{lower} AND t0.rowid < {end}"), &[])
+            .await?;
         Ok((keys, Some(end)))
     }
 
-    async fn keys_where(&self, tx: &mut Tx, unit: &Unit, condition: &str, args: &[&str]) -> Result<Vec<Key>, sqlx::Error> {
-        let key: Vec<String> = unit.key.iter()
+    async fn keys_where(
+        &self,
+        tx: &mut Tx,
+        unit: &Unit,
+        condition: &str,
+        args: &[&str],
+    ) -> Result<Vec<Key>, sqlx::Error> {
+        let key: Vec<String> = unit
+            .key
+            .iter()
             .map(|c| as_text(self.work.dialect(), &format!("t0.{}", quoted(&c.name)), c.class))
             .collect();
-        let sql = format!("SELECT {} FROM {} AS t0 WHERE {condition}", key.join(", "), unit.root().sql);
+        let sql = format!(
+            "SELECT {} FROM {} AS t0 WHERE {condition}",
+            key.join(", "),
+            unit.root().sql
+        );
         let rows = tx.rows(&sql, args).await?;
-        Ok(rows.into_iter().filter_map(|row| row.into_iter().collect()).collect())
+        Ok(rows
+            .into_iter()
+            .filter_map(|row| row.into_iter().collect())
+            .collect())
     }
 
     /// Reads a page of changes of one table after the other; a round ends when none has more.
-    async fn follow(&self, tx: &mut Tx, unit: &Unit, table: usize, mut marks: Vec<Mark>, limit: usize) -> Result<FeedPage, sqlx::Error> {
+    async fn follow(
+        &self,
+        tx: &mut Tx,
+        unit: &Unit,
+        table: usize,
+        mut marks: Vec<Mark>,
+        limit: usize,
+    ) -> Result<FeedPage, sqlx::Error> {
         let done = |marks, table, observations, more| FeedPage {
             observations,
             cursor: written(unit, Phase::Follow { table, marks }),
@@ -166,9 +283,12 @@ impl SqlConnector {
             if unit.tables[index].updated_at.is_none() {
                 continue;
             }
-            let rows = self.changed(tx, unit, index, &mut marks[index], room, &mut keys).await?;
+            let rows = self
+                .changed(tx, unit, index, &mut marks[index], room, &mut keys)
+                .await?;
             if rows >= room {
-                let observations = read::records(tx, self.statements(unit), &keys.into_iter().collect::<Vec<_>>()).await?;
+                let observations =
+                    read::records(tx, self.statements(unit), &keys.into_iter().collect::<Vec<_>>()).await?;
                 return Ok(done(marks, index, observations, true));
             }
             room -= rows;
@@ -176,10 +296,14 @@ impl SqlConnector {
         // What is younger may still get company from transactions that began earlier.
         for mark in &mut marks {
             if mark.at > settled {
-                *mark = Mark { at: settled.clone(), place: String::new() };
+                *mark = Mark {
+                    at: settled.clone(),
+                    place: String::new(),
+                };
             }
         }
-        let observations = read::records(tx, self.statements(unit), &keys.into_iter().collect::<Vec<_>>()).await?;
+        let observations =
+            read::records(tx, self.statements(unit), &keys.into_iter().collect::<Vec<_>>()).await?;
         Ok(done(marks, 0, observations, false))
     }
 
@@ -194,7 +318,9 @@ impl SqlConnector {
         keys: &mut BTreeSet<Key>,
     ) -> Result<usize, sqlx::Error> {
         let statements = self.statements(unit);
-        let Some(sql) = statements.changed_since(index, !mark.place.is_empty(), BUCKET_SHIFT) else { return Ok(0) };
+        let Some(sql) = statements.changed_since(index, !mark.place.is_empty(), BUCKET_SHIFT) else {
+            return Ok(0);
+        };
         // A bucket must fit into a page, or the mark would never move.
         let limit = match self.work.dialect() {
             Dialect::Postgres => limit,
@@ -227,11 +353,23 @@ impl SqlConnector {
 }
 
 fn written(unit: &Unit, phase: Phase) -> String {
-    serde_json::to_string(&Cursor { v: VERSION, of: shape(unit), phase }).unwrap_or_default()
+    serde_json::to_string(&Cursor {
+        v: VERSION,
+        of: shape(unit),
+        phase,
+    })
+    .unwrap_or_default()
 }
 
 async fn one(tx: &mut Tx, sql: &str, args: &[&str]) -> Result<String, sqlx::Error> {
-    Ok(tx.rows(sql, args).await?.into_iter().flatten().flatten().next().unwrap_or_default())
+    Ok(tx
+        .rows(sql, args)
+        .await?
+        .into_iter()
+        .flatten()
+        .flatten()
+        .next()
+        .unwrap_or_default())
 }
 
 /// Rows of the root: the planner's estimate where there is one, else counted.
@@ -243,14 +381,23 @@ async fn count(tx: &mut Tx, unit: &Unit) -> Result<u64, sqlx::Error> {
             return Ok(rows);
         }
     }
-    Ok(one(tx, &format!("SELECT CAST(count(*) AS text) FROM {root}"), &[]).await?.parse().unwrap_or(0))
+    Ok(
+        one(tx, &format!("SELECT CAST(count(*) AS text) FROM {root}"), &[])
+            .await?
+            .parse()
+            .unwrap_or(0),
+    )
 }
 
 /// The database's clock, so many milliseconds ago: no transaction that began before is still open.
 async fn now(tx: &mut Tx, late_ms: u64) -> Result<String, sqlx::Error> {
     let sql = match tx {
         Tx::Postgres(_) => format!("SELECT (clock_timestamp() - interval '{late_ms} milliseconds')::text"),
-        Tx::Sqlite(_) => format!("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now', '-{}.{:03} seconds')", late_ms / 1000, late_ms % 1000),
+        Tx::Sqlite(_) => format!(
+            "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now', '-{}.{:03} seconds')",
+            late_ms / 1000,
+            late_ms % 1000
+        ),
     };
     one(tx, &sql, &[]).await
 }

@@ -43,14 +43,27 @@ impl SqlConnector {
             Seen::Present
         };
         let seen: BTreeSet<String> = sight.0.keys().flatten().map(handle).collect();
-        let gone = selector.records.iter()
+        let gone = selector
+            .records
+            .iter()
             .filter(|record| !seen.contains(&record.handle))
             .map(|record| (unit.name.clone(), record.handle.clone()))
             .collect();
-        Ok(Observed { observed, records: sight.0.len() as u64, independence: self.manifest.independence, gone })
+        Ok(Observed {
+            observed,
+            records: sight.0.len() as u64,
+            independence: self.manifest.independence,
+            gone,
+        })
     }
 
-    async fn look(&self, tx: &mut Tx, unit: &Unit, keys: &[Key], selector: &Selector) -> Result<Sight, sqlx::Error> {
+    async fn look(
+        &self,
+        tx: &mut Tx,
+        unit: &Unit,
+        keys: &[Key],
+        selector: &Selector,
+    ) -> Result<Sight, sqlx::Error> {
         let statements = self.statements(unit);
         let mut sight = Sight::default();
         for (index, table) in unit.tables.iter().enumerate().filter(|(_, t)| !t.is_lookup()) {
@@ -61,8 +74,14 @@ impl SqlConnector {
                 tx.each(&sql, &arguments, &mut |row| sight.add(row)).await?;
             }
             // Only what names one person: an office's address is there for others too.
-            for (column, kind) in table.identifiers.iter().filter(|(_, kind)| kind.strength() == Strength::Strong) {
-                let Some(values) = Statements::values(column, *kind, &selector.identifiers) else { continue };
+            for (column, kind) in table
+                .identifiers
+                .iter()
+                .filter(|(_, kind)| kind.strength() == Strength::Strong)
+            {
+                let Some(values) = Statements::values(column, *kind, &selector.identifiers) else {
+                    continue;
+                };
                 let sql = statements.seen_by_identifier(index, column, *kind);
                 tx.each(&sql, &[&values], &mut |row| sight.add(row)).await?;
             }

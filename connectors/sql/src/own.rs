@@ -81,22 +81,31 @@ impl Own {
         }
         let mut tx = pool.begin(Begin::Write).await?;
         let arg = crate::db::arg(dialect, 1);
-        let insert = format!("INSERT INTO lethe_digest_key (one, digest_key) VALUES (1, {arg}) ON CONFLICT (one) DO NOTHING");
+        let insert = format!(
+            "INSERT INTO lethe_digest_key (one, digest_key) VALUES (1, {arg}) ON CONFLICT (one) DO NOTHING"
+        );
         tx.run(&insert, &[&hex::encode(fresh)]).await?;
-        let rows = tx.rows("SELECT digest_key FROM lethe_digest_key WHERE one = 1", &[]).await?;
+        let rows = tx
+            .rows("SELECT digest_key FROM lethe_digest_key WHERE one = 1", &[])
+            .await?;
         tx.commit().await?;
         let text = rows.into_iter().flatten().flatten().next().unwrap_or_default();
         let mut digest_key = [0; 32];
         if hex::decode_to_slice(text, &mut digest_key).is_err() {
             return Ok(None);
         }
-        let own = Self { dialect, digest_key, remember_days };
+        let own = Self {
+            dialect,
+            digest_key,
+            remember_days,
+        };
         own.end_old(pool).await?;
         Ok(Some(own))
     }
 
     fn digest(&self, dataset: &DatasetName, key: &Key) -> String {
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.digest_key).unwrap_or_else(|_| Hmac::new(&Default::default()));
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.digest_key)
+            .unwrap_or_else(|_| Hmac::new(&Default::default()));
         mac.update(dataset.as_str().as_bytes());
         mac.update(&[0]);
         mac.update(handle(key).as_bytes());
@@ -106,34 +115,62 @@ impl Own {
     fn statement(&self, sql: &str) -> String {
         match self.dialect {
             Dialect::Postgres => sql.to_owned(),
-            Dialect::Sqlite => {
-                (1..=9).rev().fold(sql.replace("::text", "").replace("::bigint", ""), |sql, n| sql.replace(&format!("${n}"), &format!("?{n}")))
-            }
+            Dialect::Sqlite => (1..=9)
+                .rev()
+                .fold(sql.replace("::text", "").replace("::bigint", ""), |sql, n| {
+                    sql.replace(&format!("${n}"), &format!("?{n}"))
+                }),
         }
     }
 
     /// What was stored for an instruction.
     pub(crate) async fn stored(&self, tx: &mut Tx, id: &str) -> Result<Option<Stored>, sqlx::Error> {
         let sql = self.statement("SELECT dataset, verb, receipt FROM lethe_instructions WHERE id = $1::text");
-        let Some(row) = tx.rows(&sql, &[id]).await?.into_iter().next() else { return Ok(None) };
+        let Some(row) = tx.rows(&sql, &[id]).await?.into_iter().next() else {
+            return Ok(None);
+        };
         let mut row = row.into_iter().map(Option::unwrap_or_default);
         let mut next = || row.next().unwrap_or_default();
         let (dataset, verb, receipt) = (next(), next(), next());
-        let wire: ReceiptWire = serde_json::from_str(&receipt).map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
-        let receipt = Receipt { outcome: wire.outcome, records: wire.records, details: wire.details };
-        Ok(Some(Stored { dataset, verb, receipt }))
+        let wire: ReceiptWire =
+            serde_json::from_str(&receipt).map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
+        let receipt = Receipt {
+            outcome: wire.outcome,
+            records: wire.records,
+            details: wire.details,
+        };
+        Ok(Some(Stored {
+            dataset,
+            verb,
+            receipt,
+        }))
     }
 
     /// Stores the receipt; `false` where the id is there already. Waits for another transaction that is storing the same id.
     pub(crate) async fn store(&self, tx: &mut Tx, ask: &Ask, receipt: &Receipt) -> Result<bool, sqlx::Error> {
-        let wire = ReceiptWire { outcome: receipt.outcome, records: receipt.records, details: receipt.details.clone() };
+        let wire = ReceiptWire {
+            outcome: receipt.outcome,
+            records: receipt.records,
+            details: receipt.details.clone(),
+        };
         let json = serde_json::to_string(&wire).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
         let sql = self.statement(
             "INSERT INTO lethe_instructions (id, dataset, verb, plan_index, step, receipt)
                 VALUES ($1::text, $2::text, $3::text, $4::text::bigint, $5::text::bigint, $6::text) ON CONFLICT (id) DO NOTHING",
         );
-        let (id, plan_index, step) = (ask.id.to_string(), ask.generation.0.to_string(), ask.generation.1.to_string());
-        let args = [id.as_str(), ask.dataset.as_str(), ask.verb.code(), &plan_index, &step, &json];
+        let (id, plan_index, step) = (
+            ask.id.to_string(),
+            ask.generation.0.to_string(),
+            ask.generation.1.to_string(),
+        );
+        let args = [
+            id.as_str(),
+            ask.dataset.as_str(),
+            ask.verb.code(),
+            &plan_index,
+            &step,
+            &json,
+        ];
         Ok(tx.run(&sql, &args).await? == 1)
     }
 
@@ -158,18 +195,38 @@ impl Own {
         let json = serde_json::to_string(&digests).unwrap_or_default();
         let mut found = BTreeMap::new();
         for row in tx.rows(&sql, &[dataset.as_str(), &json]).await? {
-            let [Some(digest), Some(plan_index), Some(step), Some(marked)] = row.as_slice() else { continue };
-            let Some(place) = digests.iter().position(|d| d == digest) else { continue };
-            let generation = (plan_index.parse().unwrap_or(u64::MAX), step.parse().unwrap_or(u32::MAX));
-            found.insert(place, Remembered { generation, marked: marked != "0" });
+            let [Some(digest), Some(plan_index), Some(step), Some(marked)] = row.as_slice() else {
+                continue;
+            };
+            let Some(place) = digests.iter().position(|d| d == digest) else {
+                continue;
+            };
+            let generation = (
+                plan_index.parse().unwrap_or(u64::MAX),
+                step.parse().unwrap_or(u32::MAX),
+            );
+            found.insert(
+                place,
+                Remembered {
+                    generation,
+                    marked: marked != "0",
+                },
+            );
         }
         Ok(found)
     }
 
     /// Remembers this generation for these records, and whether the mark on each is Lethe's.
-    pub(crate) async fn remember(&self, tx: &mut Tx, ask: &Ask, records: &[(Key, bool)]) -> Result<(), sqlx::Error> {
-        let mut entries: Vec<(String, u8)> =
-            records.iter().map(|(key, marked)| (self.digest(&ask.dataset, key), u8::from(*marked))).collect();
+    pub(crate) async fn remember(
+        &self,
+        tx: &mut Tx,
+        ask: &Ask,
+        records: &[(Key, bool)],
+    ) -> Result<(), sqlx::Error> {
+        let mut entries: Vec<(String, u8)> = records
+            .iter()
+            .map(|(key, marked)| (self.digest(&ask.dataset, key), u8::from(*marked)))
+            .collect();
         entries.sort();
         let json = serde_json::to_string(&entries).unwrap_or_default();
         let (select, now) = match self.dialect {
@@ -188,7 +245,8 @@ impl Own {
                 DO UPDATE SET plan_index = excluded.plan_index, step = excluded.step, marked = excluded.marked, seen_at = {now}"
         );
         let (plan_index, step) = (ask.generation.0.to_string(), ask.generation.1.to_string());
-        tx.run(&sql, &[ask.dataset.as_str(), &json, &plan_index, &step]).await?;
+        tx.run(&sql, &[ask.dataset.as_str(), &json, &plan_index, &step])
+            .await?;
         Ok(())
     }
 
@@ -199,8 +257,16 @@ impl Own {
             Dialect::Sqlite => format!("datetime('now', '-{} days')", self.remember_days),
         };
         let mut tx = pool.begin(Begin::Write).await?;
-        tx.run(&format!("DELETE FROM lethe_instructions WHERE recorded_at < {before}"), &[]).await?;
-        tx.run(&format!("DELETE FROM lethe_records WHERE seen_at < {before} AND marked = 0"), &[]).await?;
+        tx.run(
+            &format!("DELETE FROM lethe_instructions WHERE recorded_at < {before}"),
+            &[],
+        )
+        .await?;
+        tx.run(
+            &format!("DELETE FROM lethe_records WHERE seen_at < {before} AND marked = 0"),
+            &[],
+        )
+        .await?;
         tx.commit().await
     }
 }
@@ -225,7 +291,11 @@ async fn create(pool: &Pool) -> Result<bool, sqlx::Error> {
     let statements = match pool.dialect() {
         Dialect::Postgres => {
             // Two that start at the same time must not both create.
-            tx.rows("SELECT pg_advisory_xact_lock(hashtext('lethe_instructions'))::text", &[]).await?;
+            tx.rows(
+                "SELECT pg_advisory_xact_lock(hashtext('lethe_instructions'))::text",
+                &[],
+            )
+            .await?;
             POSTGRES
         }
         Dialect::Sqlite => SQLITE,

@@ -22,7 +22,10 @@ enum Worked {
 }
 
 fn refused(code: &'static str, reason: &str) -> Performed {
-    Performed::Refused { code, reason: reason.to_owned() }
+    Performed::Refused {
+        code,
+        reason: reason.to_owned(),
+    }
 }
 
 fn before(error: sqlx::Error) -> Failure {
@@ -40,10 +43,16 @@ impl SqlConnector {
             _ => false,
         };
         if !allowed {
-            return Ok(refused("sql-verb-not-supported", "the unit's mapping has no such verb: expected what the manifest declares"));
+            return Ok(refused(
+                "sql-verb-not-supported",
+                "the unit's mapping has no such verb: expected what the manifest declares",
+            ));
         }
         if ask.generation.0 > PLAN_INDEX_MAX {
-            return Ok(refused("sql-stale-generation", "the number of the plan is out of range"));
+            return Ok(refused(
+                "sql-stale-generation",
+                "the number of the plan is out of range",
+            ));
         }
         let keys = self.selected_keys(unit, &ask.selector).await?;
         let mut tx = self.work.begin(Begin::Write).await.map_err(before)?;
@@ -53,9 +62,10 @@ impl SqlConnector {
             Err(error) => {
                 let failed = before(error);
                 return match failed {
-                    Failure::Permanent { code: code @ ("sql-would-dangle" | "sql-rule-violated"), reason } => {
-                        Ok(Performed::Refused { code, reason })
-                    }
+                    Failure::Permanent {
+                        code: code @ ("sql-would-dangle" | "sql-rule-violated"),
+                        reason,
+                    } => Ok(Performed::Refused { code, reason }),
                     failed => Err(failed),
                 };
             }
@@ -69,11 +79,19 @@ impl SqlConnector {
             tx.rollback().await.map_err(before)?;
             return self.stored_receipt(own, ask).await;
         }
-        tx.commit().await.map_err(|error| failure(&error, Stage::Commit))?;
+        tx.commit()
+            .await
+            .map_err(|error| failure(&error, Stage::Commit))?;
         Ok(Performed::Done(receipt))
     }
 
-    async fn work_within(&self, tx: &mut Tx, unit: &Unit, ask: &Ask, keys: &[Key]) -> Result<Worked, sqlx::Error> {
+    async fn work_within(
+        &self,
+        tx: &mut Tx,
+        unit: &Unit,
+        ask: &Ask,
+        keys: &[Key],
+    ) -> Result<Worked, sqlx::Error> {
         if let Some(own) = &self.own
             && let Some(stored) = own.stored(tx, &ask.id.to_string()).await?
         {
@@ -81,24 +99,33 @@ impl SqlConnector {
         }
         let statements = self.statements(unit);
         let argument = keys_argument(keys);
-        let locked: BTreeSet<Key> = if keys.is_empty() { BTreeSet::new() } else { key_set(tx.rows(&statements.lock(), &[&argument]).await?) };
+        let locked: BTreeSet<Key> = if keys.is_empty() {
+            BTreeSet::new()
+        } else {
+            key_set(tx.rows(&statements.lock(), &[&argument]).await?)
+        };
         let remembered = match &self.own {
             Some(own) if !keys.is_empty() => own.remembered(tx, &unit.name, keys).await?,
             _ => BTreeMap::new(),
         };
         if remembered.values().any(|r| r.generation > ask.generation) {
-            let reason = "a newer instruction was already carried out for a record of this one; nothing was done";
+            let reason =
+                "a newer instruction was already carried out for a record of this one; nothing was done";
             return Ok(Worked::Refused(refused("sql-stale-generation", reason)));
         }
         let (receipt, ours) = match ask.verb {
             Verb::Erase => (erase(tx, statements, &argument, &locked).await?, BTreeSet::new()),
             Verb::Restrict => restrict(tx, statements, &argument, &locked, keys, &remembered).await?,
-            _ => (self.lift(tx, statements, &locked, keys, &remembered).await?, BTreeSet::new()),
+            _ => (
+                self.lift(tx, statements, &locked, keys, &remembered).await?,
+                BTreeSet::new(),
+            ),
         };
         if let Some(own) = &self.own
             && !keys.is_empty()
         {
-            let records: Vec<(Key, bool)> = keys.iter().map(|key| (key.clone(), ours.contains(key))).collect();
+            let records: Vec<(Key, bool)> =
+                keys.iter().map(|key| (key.clone(), ours.contains(key))).collect();
             own.remember(tx, ask, &records).await?;
         }
         Ok(Worked::Done(receipt))
@@ -114,35 +141,57 @@ impl SqlConnector {
         remembered: &BTreeMap<usize, Remembered>,
     ) -> Result<Receipt, sqlx::Error> {
         let is_ours = |place: usize| self.own.is_none() || remembered.get(&place).is_some_and(|r| r.marked);
-        let ours: Vec<Key> = (0..keys.len()).filter(|i| is_ours(*i)).map(|i| keys[i].clone()).filter(|k| locked.contains(k)).collect();
+        let ours: Vec<Key> = (0..keys.len())
+            .filter(|i| is_ours(*i))
+            .map(|i| keys[i].clone())
+            .filter(|k| locked.contains(k))
+            .collect();
         let mut lifted = 0;
         if let Some(sql) = statements.lift().filter(|_| !ours.is_empty()) {
             lifted = tx.rows(&sql, &[&keys_argument(&ours)]).await?.len() as u64;
         }
         let details = BTreeMap::from([(statements.unit.root().name.clone(), lifted)]);
-        let outcome = if locked.is_empty() { Outcome::NotFound } else { Outcome::Lifted };
-        Ok(Receipt { outcome, records: lifted, details })
+        let outcome = if locked.is_empty() {
+            Outcome::NotFound
+        } else {
+            Outcome::Lifted
+        };
+        Ok(Receipt {
+            outcome,
+            records: lifted,
+            details,
+        })
     }
 
     pub(crate) async fn stored_receipt(&self, own: &Own, ask: &Ask) -> Result<Performed, Failure> {
         let mut tx = self.work.begin(Begin::Read).await.map_err(before)?;
         let stored = own.stored(&mut tx, &ask.id.to_string()).await.map_err(before)?;
         tx.rollback().await.map_err(before)?;
-        stored.map(|stored| answer_again(stored, ask)).ok_or_else(|| Failure::Transient {
-            code: "sql-not-performed",
-            reason: "the database has no receipt for the instruction: it was not carried out".to_owned(),
-        })
+        stored
+            .map(|stored| answer_again(stored, ask))
+            .ok_or_else(|| Failure::Transient {
+                code: "sql-not-performed",
+                reason: "the database has no receipt for the instruction: it was not carried out".to_owned(),
+            })
     }
 
     /// Whether an instruction whose answer was lost was carried out.
     pub(crate) async fn ask_again(&self, ask: &Ask) -> Result<Performed, Failure> {
         let Some(own) = &self.own else {
-            let reason = "without tables of its own in the database Lethe cannot ask: expected own_tables".to_owned();
-            return Err(Failure::Unknown { code: "sql-no-own-tables", reason });
+            let reason =
+                "without tables of its own in the database Lethe cannot ask: expected own_tables".to_owned();
+            return Err(Failure::Unknown {
+                code: "sql-no-own-tables",
+                reason,
+            });
         };
         // Taking the id and giving it back waits for a transaction that is still storing it: only then is absence final.
         let mut tx = self.work.begin(Begin::Write).await.map_err(before)?;
-        let placeholder = Receipt { outcome: Outcome::NotFound, records: 0, details: BTreeMap::new() };
+        let placeholder = Receipt {
+            outcome: Outcome::NotFound,
+            records: 0,
+            details: BTreeMap::new(),
+        };
         own.store(&mut tx, ask, &placeholder).await.map_err(before)?;
         tx.rollback().await.map_err(before)?;
         self.stored_receipt(own, ask).await
@@ -152,16 +201,26 @@ impl SqlConnector {
 /// The stored receipt, unless the id was used for something else.
 fn answer_again(stored: crate::own::Stored, ask: &Ask) -> Performed {
     if stored.dataset != ask.dataset.as_str() || stored.verb != ask.verb.code() {
-        return refused("sql-id-used", "the id was used for another instruction; nothing was done");
+        return refused(
+            "sql-id-used",
+            "the id was used for another instruction; nothing was done",
+        );
     }
     Performed::Done(stored.receipt)
 }
 
 fn key_set(rows: Vec<crate::db::Row>) -> BTreeSet<Key> {
-    rows.into_iter().map(|row| row.into_iter().map(Option::unwrap_or_default).collect()).collect()
+    rows.into_iter()
+        .map(|row| row.into_iter().map(Option::unwrap_or_default).collect())
+        .collect()
 }
 
-async fn erase(tx: &mut Tx, statements: Statements<'_>, argument: &str, locked: &BTreeSet<Key>) -> Result<Receipt, sqlx::Error> {
+async fn erase(
+    tx: &mut Tx,
+    statements: Statements<'_>,
+    argument: &str,
+    locked: &BTreeSet<Key>,
+) -> Result<Receipt, sqlx::Error> {
     let unit = statements.unit;
     let mut details = BTreeMap::new();
     let mut rows_changed = 0;
@@ -174,7 +233,9 @@ async fn erase(tx: &mut Tx, statements: Statements<'_>, argument: &str, locked: 
         {
             tx.rows(&sql, &[argument]).await?;
         }
-        let Some((sql, replacements)) = statements.erase(table) else { continue };
+        let Some((sql, replacements)) = statements.erase(table) else {
+            continue;
+        };
         let arguments: Vec<&str> = std::iter::once(argument).chain(replacements).collect();
         let rows = tx.run(&sql, &arguments).await?;
         rows_changed += rows;
@@ -185,7 +246,11 @@ async fn erase(tx: &mut Tx, statements: Statements<'_>, argument: &str, locked: 
         (_, true) => Outcome::Anonymised,
         (_, false) => Outcome::Erased,
     };
-    Ok(Receipt { outcome, records: locked.len() as u64, details })
+    Ok(Receipt {
+        outcome,
+        records: locked.len() as u64,
+        details,
+    })
 }
 
 /// Marks; returns the receipt and the records whose mark is now Lethe's.
@@ -197,16 +262,34 @@ async fn restrict(
     keys: &[Key],
     remembered: &BTreeMap<usize, Remembered>,
 ) -> Result<(Receipt, BTreeSet<Key>), sqlx::Error> {
-    let mut ours: BTreeSet<Key> =
-        remembered.iter().filter(|(_, r)| r.marked).map(|(place, _)| keys[*place].clone()).filter(|k| locked.contains(k)).collect();
+    let mut ours: BTreeSet<Key> = remembered
+        .iter()
+        .filter(|(_, r)| r.marked)
+        .map(|(place, _)| keys[*place].clone())
+        .filter(|k| locked.contains(k))
+        .collect();
     let mut details = BTreeMap::new();
     if locked.is_empty() {
-        return Ok((Receipt { outcome: Outcome::NotFound, records: 0, details }, ours));
+        return Ok((
+            Receipt {
+                outcome: Outcome::NotFound,
+                records: 0,
+                details,
+            },
+            ours,
+        ));
     }
     if let Some(sql) = statements.restrict() {
         let newly = key_set(tx.rows(&sql, &[argument]).await?);
         details.insert(statements.unit.root().name.clone(), newly.len() as u64);
         ours.extend(newly);
     }
-    Ok((Receipt { outcome: Outcome::Restricted, records: locked.len() as u64, details }, ours))
+    Ok((
+        Receipt {
+            outcome: Outcome::Restricted,
+            records: locked.len() as u64,
+            details,
+        },
+        ours,
+    ))
 }

@@ -28,7 +28,11 @@ struct Gathered {
 }
 
 /// Reads records whole: every identifier of the root and its children.
-pub(crate) async fn records(tx: &mut Tx, statements: Statements<'_>, keys: &[Key]) -> Result<Vec<Observation>, sqlx::Error> {
+pub(crate) async fn records(
+    tx: &mut Tx,
+    statements: Statements<'_>,
+    keys: &[Key],
+) -> Result<Vec<Observation>, sqlx::Error> {
     let unit = statements.unit;
     if keys.is_empty() {
         return Ok(Vec::new());
@@ -38,7 +42,11 @@ pub(crate) async fn records(tx: &mut Tx, statements: Statements<'_>, keys: &[Key
     for (index, table) in unit.tables.iter().enumerate() {
         let mut gather = |row: crate::db::Row| {
             let mut columns = row.into_iter();
-            let key: Key = columns.by_ref().take(unit.key.len()).map(Option::unwrap_or_default).collect();
+            let key: Key = columns
+                .by_ref()
+                .take(unit.key.len())
+                .map(Option::unwrap_or_default)
+                .collect();
             let record = gathered.entry(key).or_default();
             record.root_seen |= index == 0;
             record.rows += u64::from(!table.is_lookup());
@@ -48,24 +56,49 @@ pub(crate) async fn records(tx: &mut Tx, statements: Statements<'_>, keys: &[Key
                 }
             }
         };
-        tx.each(&statements.rows_of(index), &[&argument], &mut gather).await?;
+        tx.each(&statements.rows_of(index), &[&argument], &mut gather)
+            .await?;
     }
     let observation = |(key, record): (Key, Gathered)| {
         let key = handle(&key);
         let identifiers: Vec<Identifier> = record.identifiers.into_iter().collect();
         let gone = identifiers.is_empty();
-        Observation { dataset: unit.name.clone(), handle: key.clone(), key, count: record.rows, identifiers, gone }
+        Observation {
+            dataset: unit.name.clone(),
+            handle: key.clone(),
+            key,
+            count: record.rows,
+            identifiers,
+            gone,
+        }
     };
-    Ok(gathered.into_iter().filter(|(_, record)| record.root_seen).map(observation).collect())
+    Ok(gathered
+        .into_iter()
+        .filter(|(_, record)| record.root_seen)
+        .map(observation)
+        .collect())
 }
 
 /// Keys of the unit's records that hold one of the identifiers. Shared kinds are left out: they name several people.
-async fn holders(tx: &mut Tx, statements: Statements<'_>, identifiers: &[Identifier]) -> Result<BTreeSet<Key>, sqlx::Error> {
+async fn holders(
+    tx: &mut Tx,
+    statements: Statements<'_>,
+    identifiers: &[Identifier],
+) -> Result<BTreeSet<Key>, sqlx::Error> {
     let mut keys = BTreeSet::new();
     for (index, table) in statements.unit.tables.iter().enumerate() {
-        for (column, kind) in table.identifiers.iter().filter(|(_, kind)| kind.strength() != Strength::Shared) {
-            let Some(values) = Statements::values(column, *kind, identifiers) else { continue };
-            for row in tx.rows(&statements.holders(index, column, *kind), &[&values]).await? {
+        for (column, kind) in table
+            .identifiers
+            .iter()
+            .filter(|(_, kind)| kind.strength() != Strength::Shared)
+        {
+            let Some(values) = Statements::values(column, *kind, identifiers) else {
+                continue;
+            };
+            for row in tx
+                .rows(&statements.holders(index, column, *kind), &[&values])
+                .await?
+            {
                 // A row that hangs on nothing has no key.
                 keys.extend(row.into_iter().collect::<Option<Key>>());
             }
@@ -80,7 +113,11 @@ impl SqlConnector {
         let (found, next) = self.page_of(&mut tx, selector, page).await?;
         let mut observations = Vec::new();
         for (unit, keys) in found {
-            observations.extend(records(&mut tx, self.statements(unit), &keys).await.map_err(before)?);
+            observations.extend(
+                records(&mut tx, self.statements(unit), &keys)
+                    .await
+                    .map_err(before)?,
+            );
         }
         tx.rollback().await.map_err(before)?;
         Ok(Located { observations, next })
@@ -103,7 +140,9 @@ impl SqlConnector {
         let mut found = Vec::new();
         let (mut seen, mut taken) = (0, 0);
         for unit in &self.units {
-            let keys = holders(tx, self.statements(unit), &selector.identifiers).await.map_err(before)?;
+            let keys = holders(tx, self.statements(unit), &selector.identifiers)
+                .await
+                .map_err(before)?;
             let from = skip.saturating_sub(seen);
             seen += keys.len();
             let here: Vec<Key> = keys.into_iter().skip(from).take(PAGE_RECORDS - taken).collect();
@@ -116,7 +155,11 @@ impl SqlConnector {
         Ok((found, next))
     }
 
-    pub(crate) async fn export_by(&self, selector: &Selector, page: &Page) -> Result<(Vec<Value>, Page), Failure> {
+    pub(crate) async fn export_by(
+        &self,
+        selector: &Selector,
+        page: &Page,
+    ) -> Result<(Vec<Value>, Page), Failure> {
         let mut tx = self.work.begin(Begin::Read).await.map_err(before)?;
         let (found, next) = self.page_of(&mut tx, selector, page).await?;
         let mut values = Vec::new();
@@ -134,12 +177,29 @@ impl SqlConnector {
         for (index, table) in unit.tables.iter().enumerate().filter(|(_, t)| !t.is_lookup()) {
             let mut gather = |row: crate::db::Row| {
                 let mut columns = row.into_iter();
-                let key: Key = columns.by_ref().take(unit.key.len()).map(Option::unwrap_or_default).collect();
-                let value = columns.next().flatten().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null);
-                tables.entry(key).or_default().entry(table.name.as_str()).or_default().push(value);
+                let key: Key = columns
+                    .by_ref()
+                    .take(unit.key.len())
+                    .map(Option::unwrap_or_default)
+                    .collect();
+                let value = columns
+                    .next()
+                    .flatten()
+                    .and_then(|text| serde_json::from_str(&text).ok())
+                    .unwrap_or(Value::Null);
+                tables
+                    .entry(key)
+                    .or_default()
+                    .entry(table.name.as_str())
+                    .or_default()
+                    .push(value);
             };
-            tx.each(&statements.export_of(index), &[&argument], &mut gather).await?;
+            tx.each(&statements.export_of(index), &[&argument], &mut gather)
+                .await?;
         }
-        Ok(tables.into_values().map(|tables| json!({ "dataset": unit.name, "tables": tables })).collect())
+        Ok(tables
+            .into_values()
+            .map(|tables| json!({ "dataset": unit.name, "tables": tables }))
+            .collect())
     }
 }

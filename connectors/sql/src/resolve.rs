@@ -19,7 +19,11 @@ pub(crate) struct Problems(pub(crate) Vec<Problem>);
 
 impl Problems {
     pub(crate) fn add(&mut self, code: &'static str, place: impl Into<String>, expected: impl Into<String>) {
-        self.0.push(Problem { code, place: place.into(), expected: expected.into() });
+        self.0.push(Problem {
+            code,
+            place: place.into(),
+            expected: expected.into(),
+        });
     }
 }
 
@@ -33,20 +37,44 @@ pub(crate) struct Context<'a> {
 }
 
 /// The units, as far as they fit.
-pub(crate) fn units(config: &Config, catalog: &Catalog, dialect: Dialect, problems: &mut Problems) -> Vec<Unit> {
+pub(crate) fn units(
+    config: &Config,
+    catalog: &Catalog,
+    dialect: Dialect,
+    problems: &mut Problems,
+) -> Vec<Unit> {
     if config.units.is_empty() {
         problems.add("sql-config", "units", "expected at least one [[units]]");
     }
     let mut units = Vec::new();
     for unit in &config.units {
         let schema = config.schema.as_deref();
-        let context = Context { catalog, dialect, schema, unit: unit.name.as_str() };
-        if config.units.iter().filter(|other| other.name == unit.name).count() > 1 {
-            problems.add("sql-config", context.place(""), "the name is given twice: expected one unit a name");
+        let context = Context {
+            catalog,
+            dialect,
+            schema,
+            unit: unit.name.as_str(),
+        };
+        if config
+            .units
+            .iter()
+            .filter(|other| other.name == unit.name)
+            .count()
+            > 1
+        {
+            problems.add(
+                "sql-config",
+                context.place(""),
+                "the name is given twice: expected one unit a name",
+            );
         }
         for after in &unit.after {
             if *after == unit.name || !config.units.iter().any(|other| other.name == *after) {
-                problems.add("sql-config", context.place("after"), format!("no other unit is named {after}"));
+                problems.add(
+                    "sql-config",
+                    context.place("after"),
+                    format!("no other unit is named {after}"),
+                );
             }
         }
         units.extend(context.unit(unit, problems));
@@ -58,7 +86,9 @@ pub(crate) fn units(config: &Config, catalog: &Catalog, dialect: Dialect, proble
 /// The nearest known name, as a hint.
 fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
     let lower = name.to_lowercase();
-    let best = known.map(|k| (strsim::damerau_levenshtein(&lower, &k.to_lowercase()), k)).min();
+    let best = known
+        .map(|k| (strsim::damerau_levenshtein(&lower, &k.to_lowercase()), k))
+        .min();
     match best {
         Some((distance, known)) if distance <= DISTANCE_MAX => format!("; the nearest is {known}"),
         _ => String::new(),
@@ -67,19 +97,32 @@ fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
 
 impl Context<'_> {
     pub(crate) fn place(&self, what: &str) -> String {
-        if what.is_empty() { format!("unit {}", self.unit) } else { format!("unit {}: {what}", self.unit) }
+        if what.is_empty() {
+            format!("unit {}", self.unit)
+        } else {
+            format!("unit {}: {what}", self.unit)
+        }
     }
 
     fn unit(&self, config: &UnitConfig, problems: &mut Problems) -> Option<Unit> {
         let id = self.table(config.schema.as_deref(), &config.table, problems)?;
         let live = &self.catalog.tables[id];
         if live.kind != TableKind::Plain {
-            let expected = "is partitioned, WITHOUT ROWID or a view: expected a plain table as the root of a unit";
+            let expected =
+                "is partitioned, WITHOUT ROWID or a view: expected a plain table as the root of a unit";
             problems.add("sql-root-not-a-table", self.place(&config.table), expected);
         }
-        let names = if config.key.is_empty() { &live.primary } else { &config.key };
+        let names = if config.key.is_empty() {
+            &live.primary
+        } else {
+            &config.key
+        };
         if names.is_empty() {
-            problems.add("sql-key", self.place(&config.table), "has no primary key: expected `key = [columns]`");
+            problems.add(
+                "sql-key",
+                self.place(&config.table),
+                "has no primary key: expected `key = [columns]`",
+            );
         }
         let key = self.columns(id, names, problems);
         self.check_key(id, &key, config, problems);
@@ -94,16 +137,29 @@ impl Context<'_> {
             updated_at: self.updated_at(id, config.updated_at.as_deref(), problems),
             columns: live.columns.iter().map(|c| c.name.clone()).collect(),
         };
-        let mut unit = Unit { name: config.name.clone(), tables: vec![root], key, order: Vec::new(), mark: None };
+        let mut unit = Unit {
+            name: config.name.clone(),
+            tables: vec![root],
+            key,
+            order: Vec::new(),
+            mark: None,
+        };
         for child in &config.children {
             if let Some(table) = self.child(child, &unit, problems) {
                 unit.tables.push(table);
             }
         }
         if unit.tables.iter().all(|t| t.identifiers.is_empty()) {
-            problems.add("sql-config", self.place(""), "names no identifiers: expected at least one column by which a person is found");
+            problems.add(
+                "sql-config",
+                self.place(""),
+                "names no identifiers: expected at least one column by which a person is found",
+            );
         }
-        unit.mark = config.restrict.as_ref().and_then(|r| self.mark(id, r, &unit.key, problems));
+        unit.mark = config
+            .restrict
+            .as_ref()
+            .and_then(|r| self.mark(id, r, &unit.key, problems));
         rules::verbs(self, &unit, problems);
         unit.order = rules::order(self, &unit, problems);
         Some(unit)
@@ -116,7 +172,11 @@ impl Context<'_> {
             let within = schema.map(|s| format!(" in schema {s}")).unwrap_or_default();
             let known = self.catalog.tables.iter().map(|t| t.name.as_str());
             let hint = nearest(name, known);
-            problems.add("sql-unknown-table", self.place(name), format!("there is no such table{within}{hint}"));
+            problems.add(
+                "sql-unknown-table",
+                self.place(name),
+                format!("there is no such table{within}{hint}"),
+            );
         }
         found
     }
@@ -127,13 +187,20 @@ impl Context<'_> {
         if found.is_none() {
             let hint = nearest(name, live.columns.iter().map(|c| c.name.as_str()));
             let place = self.place(&format!("{}.{name}", live.name));
-            problems.add("sql-unknown-column", place, format!("there is no such column{hint}"));
+            problems.add(
+                "sql-unknown-column",
+                place,
+                format!("there is no such column{hint}"),
+            );
         }
         found
     }
 
     fn columns(&self, table: usize, names: &[String], problems: &mut Problems) -> Vec<Column> {
-        names.iter().filter_map(|name| self.column(table, name, problems)).collect()
+        names
+            .iter()
+            .filter_map(|name| self.column(table, name, problems))
+            .collect()
     }
 
     /// A key names exactly one row and has a text that names it exactly.
@@ -142,15 +209,32 @@ impl Context<'_> {
         for column in key {
             let place = self.place(&format!("{}.{}", live.name, column.name));
             if matches!(column.class, Class::Inexact | Class::Inet) {
-                problems.add("sql-key", place, format!("type {} cannot be a key: expected a number, text, uuid or time", column.cast));
+                problems.add(
+                    "sql-key",
+                    place,
+                    format!(
+                        "type {} cannot be a key: expected a number, text, uuid or time",
+                        column.cast
+                    ),
+                );
             } else if column.nullable {
-                problems.add("sql-key", place, "may be null: expected a key column that is NOT NULL");
+                problems.add(
+                    "sql-key",
+                    place,
+                    "may be null: expected a key column that is NOT NULL",
+                );
             }
         }
-        let is_key = |unique: &Vec<String>| !unique.is_empty() && unique.iter().all(|c| key.iter().any(|k| k.name == *c));
+        let is_key = |unique: &Vec<String>| {
+            !unique.is_empty() && unique.iter().all(|c| key.iter().any(|k| k.name == *c))
+        };
         if !config.key.is_empty() && key.len() == config.key.len() && !live.unique.iter().any(is_key) {
             let place = self.place(&format!("{}: key", live.name));
-            problems.add("sql-key", place, "no primary key or unique index over these columns: expected a key that names one row");
+            problems.add(
+                "sql-key",
+                place,
+                "no primary key or unique index over these columns: expected a key that names one row",
+            );
         }
     }
 
@@ -160,20 +244,33 @@ impl Context<'_> {
         names: &BTreeMap<String, IdentifierKind>,
         problems: &mut Problems,
     ) -> Vec<(Column, IdentifierKind)> {
-        names.iter().filter_map(|(name, kind)| Some((self.column(table, name, problems)?, *kind))).collect()
+        names
+            .iter()
+            .filter_map(|(name, kind)| Some((self.column(table, name, problems)?, *kind)))
+            .collect()
     }
 
     fn updated_at(&self, table: usize, name: Option<&str>, problems: &mut Problems) -> Option<Column> {
         let column = self.column(table, name?, problems)?;
-        let fits = column.class == Class::Time || (self.dialect == Dialect::Sqlite && column.class == Class::Text);
+        let fits =
+            column.class == Class::Time || (self.dialect == Dialect::Sqlite && column.class == Class::Text);
         if !fits {
             let place = self.place(&format!("{}.{}", self.catalog.tables[table].name, column.name));
-            problems.add("sql-updated-at", place, format!("type {}: expected a time", column.cast));
+            problems.add(
+                "sql-updated-at",
+                place,
+                format!("type {}: expected a time", column.cast),
+            );
         }
-        let placeless = self.dialect == Dialect::Sqlite && self.catalog.tables[table].kind == TableKind::Spread;
+        let placeless =
+            self.dialect == Dialect::Sqlite && self.catalog.tables[table].kind == TableKind::Spread;
         if placeless {
             let place = self.place(&format!("{}.{}", self.catalog.tables[table].name, column.name));
-            problems.add("sql-updated-at", place, "the table is WITHOUT ROWID and cannot be followed: expected no updated_at here");
+            problems.add(
+                "sql-updated-at",
+                place,
+                "the table is WITHOUT ROWID and cannot be followed: expected no updated_at here",
+            );
         }
         (fits && !placeless).then_some(column)
     }
@@ -200,7 +297,11 @@ impl Context<'_> {
         let id = self.table(config.schema.as_deref(), &config.table, problems)?;
         let live = &self.catalog.tables[id];
         if live.kind == TableKind::Other && !config.lookup {
-            problems.add("sql-root-not-a-table", self.place(&config.table), "is a view: expected a table whose rows can be erased");
+            problems.add(
+                "sql-root-not-a-table",
+                self.place(&config.table),
+                "is a view: expected a table whose rows can be erased",
+            );
         }
         let parent_name = config.parent.as_deref().unwrap_or(&unit.root().name);
         let Some(parent) = unit.tables.iter().position(|t| t.name == parent_name) else {
@@ -209,14 +310,22 @@ impl Context<'_> {
             return None;
         };
         if config.link.is_empty() {
-            problems.add("sql-config", self.place(&config.table), "expected link = { own_column = \"column of the parent\" }");
+            problems.add(
+                "sql-config",
+                self.place(&config.table),
+                "expected link = { own_column = \"column of the parent\" }",
+            );
         }
         let parent_id = unit.tables[parent].id;
         let pair = |(own, other): (&String, &String), problems: &mut Problems| {
             let own = self.column(id, own, problems);
             Some((own?, self.column(parent_id, other, problems)?))
         };
-        let link: Vec<_> = config.link.iter().filter_map(|columns| pair(columns, problems)).collect();
+        let link: Vec<_> = config
+            .link
+            .iter()
+            .filter_map(|columns| pair(columns, problems))
+            .collect();
         if link.len() < config.link.len() {
             return None;
         }
@@ -238,7 +347,13 @@ impl Context<'_> {
         })
     }
 
-    fn mark(&self, root: usize, config: &RestrictConfig, key: &[Column], problems: &mut Problems) -> Option<Mark> {
+    fn mark(
+        &self,
+        root: usize,
+        config: &RestrictConfig,
+        key: &[Column],
+        problems: &mut Problems,
+    ) -> Option<Mark> {
         match (&config.column, &config.shadow) {
             (Some(name), None) => {
                 let column = self.column(root, name, problems)?;
@@ -259,10 +374,14 @@ impl Context<'_> {
                 for column in key {
                     self.column(shadow, &column.name, problems);
                 }
-                Some(Mark::Shadow { id: shadow, sql: self.catalog.tables[shadow].sql() })
+                Some(Mark::Shadow {
+                    id: shadow,
+                    sql: self.catalog.tables[shadow].sql(),
+                })
             }
             _ => {
-                let expected = "expected restrict = { column = … } or restrict = { shadow = … }, and not both";
+                let expected =
+                    "expected restrict = { column = … } or restrict = { shadow = … }, and not both";
                 problems.add("sql-config", self.place("restrict"), expected);
                 None
             }

@@ -44,9 +44,18 @@ impl<'u> Statements<'u> {
 
     /// Condition: these expressions are one of the keys in the first argument. Written so that an index on them is used.
     fn among_keys(&self, expressions: &[String]) -> String {
-        let elements: Vec<String> = self.unit.key.iter().enumerate().map(|(n, c)| self.element(n, c)).collect();
+        let elements: Vec<String> = self
+            .unit
+            .key
+            .iter()
+            .enumerate()
+            .map(|(n, c)| self.element(n, c))
+            .collect();
         let source = match self.dialect {
-            Dialect::Postgres => format!("SELECT {} FROM jsonb_array_elements($1::text::jsonb) AS k(v)", elements.join(", ")),
+            Dialect::Postgres => format!(
+                "SELECT {} FROM jsonb_array_elements($1::text::jsonb) AS k(v)",
+                elements.join(", ")
+            ),
             Dialect::Sqlite => format!("SELECT {} FROM json_each(?1)", elements.join(", ")),
         };
         match (expressions, self.dialect) {
@@ -62,7 +71,13 @@ impl<'u> Statements<'u> {
         if table.parent != Some(0) {
             return None;
         }
-        let own = |key: &Column| table.link.iter().find(|(_, parent)| parent.name == key.name).map(|(own, _)| own);
+        let own = |key: &Column| {
+            table
+                .link
+                .iter()
+                .find(|(_, parent)| parent.name == key.name)
+                .map(|(own, _)| own)
+        };
         self.unit.key.iter().map(own).collect()
     }
 
@@ -75,9 +90,22 @@ impl<'u> Statements<'u> {
         if let Some(columns) = self.key_in_child(table) {
             return self.among_keys(&columns.iter().map(|c| quoted(&c.name)).collect::<Vec<_>>());
         }
-        let (mine, theirs): (Vec<_>, Vec<_>) = own.link.iter().map(|(a, b)| (quoted(&a.name), quoted(&b.name))).unzip();
-        let mine = if mine.len() == 1 { mine.join("") } else { format!("({})", mine.join(", ")) };
-        format!("{mine} IN (SELECT {} FROM {} WHERE {})", theirs.join(", "), self.unit.tables[parent].sql, self.belongs(parent))
+        let (mine, theirs): (Vec<_>, Vec<_>) = own
+            .link
+            .iter()
+            .map(|(a, b)| (quoted(&a.name), quoted(&b.name)))
+            .unzip();
+        let mine = if mine.len() == 1 {
+            mine.join("")
+        } else {
+            format!("({})", mine.join(", "))
+        };
+        format!(
+            "{mine} IN (SELECT {} FROM {} WHERE {})",
+            theirs.join(", "),
+            self.unit.tables[parent].sql,
+            self.belongs(parent)
+        )
     }
 
     /// From a table up to the root's key; `join` is `JOIN`, or `LEFT JOIN` to keep rows that hang on nothing.
@@ -86,21 +114,48 @@ impl<'u> Statements<'u> {
         let mut at = table;
         while let Some(parent) = self.unit.tables[at].parent {
             if let Some(columns) = self.key_in_child(at) {
-                let key = columns.iter().map(|c| format!("t{at}.{}", quoted(&c.name))).collect();
-                return Chain { from, key, joins_root: false };
+                let key = columns
+                    .iter()
+                    .map(|c| format!("t{at}.{}", quoted(&c.name)))
+                    .collect();
+                return Chain {
+                    from,
+                    key,
+                    joins_root: false,
+                };
             }
-            let on: Vec<String> = self.unit.tables[at].link.iter()
-                .map(|(own, other)| format!("t{at}.{} = t{parent}.{}", quoted(&own.name), quoted(&other.name)))
+            let on: Vec<String> = self.unit.tables[at]
+                .link
+                .iter()
+                .map(|(own, other)| {
+                    format!("t{at}.{} = t{parent}.{}", quoted(&own.name), quoted(&other.name))
+                })
                 .collect();
-            from = format!("{from} {join} {} AS t{parent} ON {}", self.unit.tables[parent].sql, on.join(" AND "));
+            from = format!(
+                "{from} {join} {} AS t{parent} ON {}",
+                self.unit.tables[parent].sql,
+                on.join(" AND ")
+            );
             at = parent;
         }
-        let key = self.unit.key.iter().map(|c| format!("t0.{}", quoted(&c.name))).collect();
-        Chain { from, key, joins_root: true }
+        let key = self
+            .unit
+            .key
+            .iter()
+            .map(|c| format!("t0.{}", quoted(&c.name)))
+            .collect();
+        Chain {
+            from,
+            key,
+            joins_root: true,
+        }
     }
 
     fn key_texts(&self, key: &[String]) -> Vec<String> {
-        key.iter().zip(&self.unit.key).map(|(e, c)| as_text(self.dialect, e, c.class)).collect()
+        key.iter()
+            .zip(&self.unit.key)
+            .map(|(e, c)| as_text(self.dialect, e, c.class))
+            .collect()
     }
 
     /// Key of the root and identifiers of each row of a table, for the selected roots.
@@ -108,9 +163,18 @@ impl<'u> Statements<'u> {
         let chain = self.chain(table, "JOIN");
         let mut columns = self.key_texts(&chain.key);
         for (column, _) in &self.unit.tables[table].identifiers {
-            columns.push(as_text(self.dialect, &format!("t{table}.{}", quoted(&column.name)), column.class));
+            columns.push(as_text(
+                self.dialect,
+                &format!("t{table}.{}", quoted(&column.name)),
+                column.class,
+            ));
         }
-        format!("SELECT {} FROM {} WHERE {}", columns.join(", "), chain.from, self.among_keys(&chain.key))
+        format!(
+            "SELECT {} FROM {} WHERE {}",
+            columns.join(", "),
+            chain.from,
+            self.among_keys(&chain.key)
+        )
     }
 
     /// Whole rows of a table as JSON, for the selected roots: key of the root, then the row.
@@ -121,12 +185,18 @@ impl<'u> Statements<'u> {
             Dialect::Postgres => format!("to_jsonb(t{table})::text"),
             Dialect::Sqlite => {
                 let all = self.unit.tables[table].columns.iter();
-                let pairs: Vec<String> =
-                    all.map(|c| format!("'{}', t{table}.{}", c.replace('\'', "''"), quoted(c))).collect();
+                let pairs: Vec<String> = all
+                    .map(|c| format!("'{}', t{table}.{}", c.replace('\'', "''"), quoted(c)))
+                    .collect();
                 format!("json_object({})", pairs.join(", "))
             }
         });
-        format!("SELECT {} FROM {} WHERE {}", columns.join(", "), chain.from, self.among_keys(&chain.key))
+        format!(
+            "SELECT {} FROM {} WHERE {}",
+            columns.join(", "),
+            chain.from,
+            self.among_keys(&chain.key)
+        )
     }
 
     /// The values of the first argument, compared with a column as its kind demands; `None` where the column cannot hold such values.
@@ -153,45 +223,79 @@ impl<'u> Statements<'u> {
     fn phone(&self, expression: &str) -> String {
         let digits = match self.dialect {
             Dialect::Postgres => format!("translate({expression}, ' -/().' || chr(160), '')"),
-            Dialect::Sqlite => {
-                [" ", "-", "/", "(", ")", ".", "\u{a0}"].iter().fold(expression.to_owned(), |e, c| format!("replace({e}, '{c}', '')"))
-            }
+            Dialect::Sqlite => [" ", "-", "/", "(", ")", ".", "\u{a0}"]
+                .iter()
+                .fold(expression.to_owned(), |e, c| format!("replace({e}, '{c}', '')")),
         };
-        let Some(country) = self.phone_country else { return digits };
+        let Some(country) = self.phone_country else {
+            return digits;
+        };
         format!(
             "CASE WHEN {digits} LIKE '00%' THEN '+' || substr({digits}, 3) WHEN {digits} LIKE '0%' THEN '+{country}' || substr({digits}, 2) ELSE {digits} END"
         )
     }
 
     /// The first argument of [`Self::matches`]: the person's values of a kind that the column can hold; `None` where there is none.
-    pub(crate) fn values(column: &Column, kind: IdentifierKind, identifiers: &[Identifier]) -> Option<String> {
+    pub(crate) fn values(
+        column: &Column,
+        kind: IdentifierKind,
+        identifiers: &[Identifier],
+    ) -> Option<String> {
         let fits = |value: &str| match column.class {
             Class::Int => canonical_int(value),
             Class::Uuid => is_uuid(value),
             _ => !value.is_empty() && !value.contains('\0'),
         };
         let lower = kind == IdentifierKind::Email || column.class == Class::Uuid;
-        let values: Vec<String> = identifiers.iter()
+        let values: Vec<String> = identifiers
+            .iter()
             .filter(|i| i.kind == kind)
-            .map(|i| if lower { i.value.to_lowercase() } else { i.value.clone() })
+            .map(|i| {
+                if lower {
+                    i.value.to_lowercase()
+                } else {
+                    i.value.clone()
+                }
+            })
             .filter(|value| fits(value))
             .collect();
-        if values.is_empty() { None } else { serde_json::to_string(&values).ok() }
+        if values.is_empty() {
+            None
+        } else {
+            serde_json::to_string(&values).ok()
+        }
     }
 
     /// Keys of the roots whose rows in a table hold an identifier.
     pub(crate) fn holders(&self, table: usize, column: &Column, kind: IdentifierKind) -> String {
         let chain = self.chain(table, "JOIN");
         let condition = self.matches(&format!("t{table}.{}", quoted(&column.name)), column, kind);
-        format!("SELECT DISTINCT {} FROM {} WHERE {condition}", self.key_texts(&chain.key).join(", "), chain.from)
+        format!(
+            "SELECT DISTINCT {} FROM {} WHERE {condition}",
+            self.key_texts(&chain.key).join(", "),
+            chain.from
+        )
     }
 
     /// Locks the selected roots in a fixed order, so that two instructions never wait for each other. Key, then whether marked.
     pub(crate) fn lock(&self) -> String {
-        let key: Vec<String> = self.unit.key.iter().map(|c| format!("t0.{}", quoted(&c.name))).collect();
-        let lock = if self.dialect == Dialect::Postgres { " FOR UPDATE OF t0" } else { "" };
+        let key: Vec<String> = self
+            .unit
+            .key
+            .iter()
+            .map(|c| format!("t0.{}", quoted(&c.name)))
+            .collect();
+        let lock = if self.dialect == Dialect::Postgres {
+            " FOR UPDATE OF t0"
+        } else {
+            ""
+        };
         let (texts, condition) = (self.key_texts(&key).join(", "), self.among_keys(&key));
-        format!("SELECT {texts} FROM {} AS t0 WHERE {condition} ORDER BY {}{lock}", self.unit.root().sql, key.join(", "))
+        format!(
+            "SELECT {texts} FROM {} AS t0 WHERE {condition} ORDER BY {}{lock}",
+            self.unit.root().sql,
+            key.join(", ")
+        )
     }
 
     /// Erases the rows of a table that belong to the selected roots; the replacements are the arguments after the first.
@@ -199,7 +303,10 @@ impl<'u> Statements<'u> {
         let own = &self.unit.tables[table];
         match &own.verb {
             TableVerb::Lookup => None,
-            TableVerb::Row => Some((format!("DELETE FROM {} WHERE {}", own.sql, self.belongs(table)), Vec::new())),
+            TableVerb::Row => Some((
+                format!("DELETE FROM {} WHERE {}", own.sql, self.belongs(table)),
+                Vec::new(),
+            )),
             TableVerb::Columns(verbs) if verbs.is_empty() => None,
             TableVerb::Columns(verbs) => {
                 let mut arguments = Vec::new();
@@ -218,7 +325,15 @@ impl<'u> Statements<'u> {
                     };
                     sets.push(format!("{} = {value}", quoted(&column.name)));
                 }
-                Some((format!("UPDATE {} SET {} WHERE {}", own.sql, sets.join(", "), self.belongs(table)), arguments))
+                Some((
+                    format!(
+                        "UPDATE {} SET {} WHERE {}",
+                        own.sql,
+                        sets.join(", "),
+                        self.belongs(table)
+                    ),
+                    arguments,
+                ))
             }
         }
     }
@@ -236,9 +351,16 @@ impl<'u> Statements<'u> {
                 }
             }
             Some(Mark::Shadow { sql: shadow, .. }) => {
-                let same: Vec<String> =
-                    self.unit.key.iter().map(|c| format!("s.{0} = {root}{0}", quoted(&c.name))).collect();
-                format!("EXISTS (SELECT 1 FROM {shadow} AS s WHERE {})", same.join(" AND "))
+                let same: Vec<String> = self
+                    .unit
+                    .key
+                    .iter()
+                    .map(|c| format!("s.{0} = {root}{0}", quoted(&c.name)))
+                    .collect();
+                format!(
+                    "EXISTS (SELECT 1 FROM {shadow} AS s WHERE {})",
+                    same.join(" AND ")
+                )
             }
         }
     }
@@ -261,16 +383,28 @@ impl<'u> Statements<'u> {
                     _ => "strftime('%Y-%m-%d %H:%M:%f', 'now')",
                 };
                 let (set, unmarked) = (quoted(&column.name), self.marked(""));
-                format!("UPDATE {} SET {set} = {value} WHERE {} AND NOT ({unmarked}) RETURNING {}", root.sql, self.belongs(0), self.returning())
+                format!(
+                    "UPDATE {} SET {set} = {value} WHERE {} AND NOT ({unmarked}) RETURNING {}",
+                    root.sql,
+                    self.belongs(0),
+                    self.returning()
+                )
             }
             Mark::Shadow { sql: shadow, .. } => {
                 let key: Vec<String> = self.unit.key.iter().map(|c| quoted(&c.name)).collect();
                 let (key, marked) = (key.join(", "), self.marked("t0."));
-                let names: Vec<String> = self.unit.key.iter().map(|c| format!("t0.{}", quoted(&c.name))).collect();
+                let names: Vec<String> = self
+                    .unit
+                    .key
+                    .iter()
+                    .map(|c| format!("t0.{}", quoted(&c.name)))
+                    .collect();
                 let condition = self.among_keys(&names);
                 format!(
                     "INSERT INTO {shadow} ({key}) SELECT {} FROM {} AS t0 WHERE {condition} AND NOT ({marked}) RETURNING {}",
-                    names.join(", "), root.sql, self.returning()
+                    names.join(", "),
+                    root.sql,
+                    self.returning()
                 )
             }
         })
@@ -287,15 +421,26 @@ impl<'u> Statements<'u> {
                     _ => "0",
                 };
                 let (set, marked) = (quoted(&column.name), self.marked(""));
-                format!("UPDATE {} SET {set} = {value} WHERE {} AND {marked} RETURNING {}", root.sql, self.belongs(0), self.returning())
+                format!(
+                    "UPDATE {} SET {set} = {value} WHERE {} AND {marked} RETURNING {}",
+                    root.sql,
+                    self.belongs(0),
+                    self.returning()
+                )
             }
-            Mark::Shadow { sql: shadow, .. } => format!("DELETE FROM {shadow} WHERE {} RETURNING {}", self.belongs(0), self.returning()),
+            Mark::Shadow { sql: shadow, .. } => format!(
+                "DELETE FROM {shadow} WHERE {} RETURNING {}",
+                self.belongs(0),
+                self.returning()
+            ),
         })
     }
 
     /// Condition: something of a row is not as erasing leaves it. The replacements are the arguments after the first.
     pub(crate) fn not_erased(&self, table: usize) -> (String, Vec<&'u str>) {
-        let TableVerb::Columns(verbs) = &self.unit.tables[table].verb else { return ("1 = 1".to_owned(), Vec::new()) };
+        let TableVerb::Columns(verbs) = &self.unit.tables[table].verb else {
+            return ("1 = 1".to_owned(), Vec::new());
+        };
         let mut arguments = Vec::new();
         let mut differs = vec!["1 = 0".to_owned()];
         for (column, verb) in verbs {
@@ -320,20 +465,37 @@ impl<'u> Statements<'u> {
     pub(crate) fn seen_by_key(&self, table: usize) -> (String, Vec<&'u str>) {
         let chain = self.chain(table, "JOIN");
         let (condition, arguments) = self.not_erased(table);
-        let marked = if chain.joins_root { self.marked("t0.") } else { self.marked_by(&chain.key) };
+        let marked = if chain.joins_root {
+            self.marked("t0.")
+        } else {
+            self.marked_by(&chain.key)
+        };
         let keys = self.key_texts(&chain.key).join(", ");
         let flag = format!("CASE WHEN {marked} THEN '1' ELSE '0' END");
         let among = self.among_keys(&chain.key);
-        (format!("SELECT DISTINCT {keys}, {flag} FROM {} WHERE {among} AND {condition}", chain.from), arguments)
+        (
+            format!(
+                "SELECT DISTINCT {keys}, {flag} FROM {} WHERE {among} AND {condition}",
+                chain.from
+            ),
+            arguments,
+        )
     }
 
     /// Looks at a table by an identifier, wherever its rows hang: key (null where they hang on nothing) and whether the root is marked.
     pub(crate) fn seen_by_identifier(&self, table: usize, column: &Column, kind: IdentifierKind) -> String {
         let chain = self.chain(table, "LEFT JOIN");
-        let marked = if chain.joins_root { self.marked("t0.") } else { self.marked_by(&chain.key) };
+        let marked = if chain.joins_root {
+            self.marked("t0.")
+        } else {
+            self.marked_by(&chain.key)
+        };
         let condition = self.matches(&format!("t{table}.{}", quoted(&column.name)), column, kind);
         let keys = self.key_texts(&chain.key).join(", ");
-        format!("SELECT DISTINCT {keys}, CASE WHEN {marked} THEN '1' ELSE '0' END FROM {} WHERE {condition}", chain.from)
+        format!(
+            "SELECT DISTINCT {keys}, CASE WHEN {marked} THEN '1' ELSE '0' END FROM {} WHERE {condition}",
+            chain.from
+        )
     }
 
     /// Changes of a table from a time on, oldest first: key of the root, the time, and a place that sorts rows of the same time. Arguments: the
@@ -342,18 +504,26 @@ impl<'u> Statements<'u> {
         let column = self.unit.tables[table].updated_at.as_ref()?;
         let chain = self.chain(table, "JOIN");
         let time = format!("t{table}.{}", quoted(&column.name));
-        let (keys, time_text) = (self.key_texts(&chain.key).join(", "), as_text(self.dialect, &time, column.class));
+        let (keys, time_text) = (
+            self.key_texts(&chain.key).join(", "),
+            as_text(self.dialect, &time, column.class),
+        );
         let from = from_text(self.dialect, &arg(self.dialect, 2), column);
         Some(match self.dialect {
             Dialect::Postgres => {
                 let row = format!("{time}, t{table}.tableoid, t{table}.ctid");
                 let begin = if placed {
-                    format!("({row}) > ({from}, split_part($3::text, ' ', 1)::oid, split_part($3::text, ' ', 2)::tid)")
+                    format!(
+                        "({row}) > ({from}, split_part($3::text, ' ', 1)::oid, split_part($3::text, ' ', 2)::tid)"
+                    )
                 } else {
                     format!("{time} >= {from}")
                 };
                 let place = format!("t{table}.tableoid::text || ' ' || t{table}.ctid::text");
-                format!("SELECT {keys}, {time_text}, {place} FROM {} WHERE {begin} ORDER BY {row} LIMIT $1::text::bigint", chain.from)
+                format!(
+                    "SELECT {keys}, {time_text}, {place} FROM {} WHERE {begin} ORDER BY {row} LIMIT $1::text::bigint",
+                    chain.from
+                )
             }
             Dialect::Sqlite => {
                 let bucket = format!("(t{table}.rowid >> {bucket_shift})");
@@ -362,7 +532,10 @@ impl<'u> Statements<'u> {
                 } else {
                     format!("{time} >= {from}")
                 };
-                let rows = format!("FROM {} WHERE {begin} ORDER BY {time}, t{table}.rowid LIMIT CAST(?1 AS INTEGER)", chain.from);
+                let rows = format!(
+                    "FROM {} WHERE {begin} ORDER BY {time}, t{table}.rowid LIMIT CAST(?1 AS INTEGER)",
+                    chain.from
+                );
                 format!("SELECT {keys}, {time_text}, CAST({bucket} AS TEXT) {rows}")
             }
         })
@@ -373,8 +546,19 @@ impl<'u> Statements<'u> {
         if self.unit.mark.is_none() {
             return "1 = 0".to_owned();
         }
-        let same: Vec<String> = self.unit.key.iter().zip(key).map(|(c, e)| format!("r.{} = {e}", quoted(&c.name))).collect();
-        format!("EXISTS (SELECT 1 FROM {} AS r WHERE {} AND {})", self.unit.root().sql, same.join(" AND "), self.marked("r."))
+        let same: Vec<String> = self
+            .unit
+            .key
+            .iter()
+            .zip(key)
+            .map(|(c, e)| format!("r.{} = {e}", quoted(&c.name)))
+            .collect();
+        format!(
+            "EXISTS (SELECT 1 FROM {} AS r WHERE {} AND {})",
+            self.unit.root().sql,
+            same.join(" AND "),
+            self.marked("r.")
+        )
     }
 }
 

@@ -1,5 +1,12 @@
 //! Databases to test on: SQLite always, PostgreSQL where LETHE_TEST_POSTGRES names a superuser's URL.
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used
+)]
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -30,9 +37,16 @@ impl Target {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("target.db").display());
         let options: SqliteConnectOptions = url.parse().unwrap();
-        let pool = SqlitePool::connect_with(options.create_if_missing(true)).await.unwrap();
+        let pool = SqlitePool::connect_with(options.create_if_missing(true))
+            .await
+            .unwrap();
         pool.execute("pragma journal_mode = wal").await.unwrap();
-        Self { url, raw: Raw::Sqlite(pool), admin: None, _folder: Some(folder) }
+        Self {
+            url,
+            raw: Raw::Sqlite(pool),
+            admin: None,
+            _folder: Some(folder),
+        }
     }
 
     pub async fn postgres() -> Option<Self> {
@@ -41,12 +55,24 @@ impl Target {
             return None;
         };
         let admin = PgPool::connect(&url).await.unwrap();
-        let name = format!("lethe_sql_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        admin.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
+        let name = format!(
+            "lethe_sql_{}_{}",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        );
+        admin
+            .execute(AssertSqlSafe(format!("create database {name}")))
+            .await
+            .unwrap();
         let (base, _) = url.rsplit_once('/').unwrap();
         let url = format!("{base}/{name}");
         let pool = PgPool::connect(&url).await.unwrap();
-        Some(Self { url, raw: Raw::Postgres(pool), admin: Some((admin, name)), _folder: None })
+        Some(Self {
+            url,
+            raw: Raw::Postgres(pool),
+            admin: Some((admin, name)),
+            _folder: None,
+        })
     }
 
     pub fn is_postgres(&self) -> bool {
@@ -55,8 +81,16 @@ impl Target {
 
     pub async fn run(&self, sql: &str) {
         match &self.raw {
-            Raw::Postgres(pool) => pool.execute(AssertSqlSafe(sql.to_owned())).await.map(|_| ()).unwrap(),
-            Raw::Sqlite(pool) => pool.execute(AssertSqlSafe(sql.to_owned())).await.map(|_| ()).unwrap(),
+            Raw::Postgres(pool) => pool
+                .execute(AssertSqlSafe(sql.to_owned()))
+                .await
+                .map(|_| ())
+                .unwrap(),
+            Raw::Sqlite(pool) => pool
+                .execute(AssertSqlSafe(sql.to_owned()))
+                .await
+                .map(|_| ())
+                .unwrap(),
         }
     }
 
@@ -64,24 +98,41 @@ impl Target {
     pub async fn texts(&self, sql: &str) -> Vec<Option<String>> {
         match &self.raw {
             Raw::Postgres(pool) => {
-                let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(pool).await.unwrap();
+                let rows = sqlx::query(AssertSqlSafe(sql.to_owned()))
+                    .fetch_all(pool)
+                    .await
+                    .unwrap();
                 rows.iter().map(|row| row.get(0)).collect()
             }
             Raw::Sqlite(pool) => {
-                let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(pool).await.unwrap();
+                let rows = sqlx::query(AssertSqlSafe(sql.to_owned()))
+                    .fetch_all(pool)
+                    .await
+                    .unwrap();
                 rows.iter().map(|row| row.get_unchecked(0)).collect()
             }
         }
     }
 
     pub async fn count(&self, sql: &str) -> u64 {
-        self.texts(&format!("select cast(count(*) as text) from {sql}")).await[0].as_deref().unwrap().parse().unwrap()
+        self.texts(&format!("select cast(count(*) as text) from {sql}"))
+            .await[0]
+            .as_deref()
+            .unwrap()
+            .parse()
+            .unwrap()
     }
 
     /// Every row of a table as text, sorted.
     pub async fn dump(&self, table: &str, columns: &[&str], condition: &str) -> Vec<String> {
-        let columns: Vec<String> = columns.iter().map(|c| format!("coalesce(cast({c} as text), '∅')")).collect();
-        let sql = format!("select {} from {table} where {condition} order by 1", columns.join(" || '|' || "));
+        let columns: Vec<String> = columns
+            .iter()
+            .map(|c| format!("coalesce(cast({c} as text), '∅')"))
+            .collect();
+        let sql = format!(
+            "select {} from {table} where {condition} order by 1",
+            columns.join(" || '|' || ")
+        );
         self.texts(&sql).await.into_iter().map(Option::unwrap).collect()
     }
 
@@ -91,7 +142,10 @@ impl Target {
             Raw::Sqlite(pool) => pool.close().await,
         }
         if let Some((admin, name)) = &self.admin {
-            admin.execute(AssertSqlSafe(format!("drop database {name} with (force)"))).await.unwrap();
+            admin
+                .execute(AssertSqlSafe(format!("drop database {name} with (force)")))
+                .await
+                .unwrap();
         }
     }
 }
@@ -122,11 +176,17 @@ macro_rules! on_both {
 }
 
 pub fn config(target: &Target, units: &str) -> Config {
-    toml::from_str(&format!("kind = \"sql\"\nurl = \"{}\"\nphone_country = \"49\"\n{units}", target.url)).unwrap()
+    toml::from_str(&format!(
+        "kind = \"sql\"\nurl = \"{}\"\nphone_country = \"49\"\n{units}",
+        target.url
+    ))
+    .unwrap()
 }
 
 pub async fn connect(target: &Target, units: &str) -> SqlConnector {
-    lethe_sql::connect("shop".parse().unwrap(), config(target, units)).await.unwrap_or_else(|e| panic!("{e}"))
+    lethe_sql::connect("shop".parse().unwrap(), config(target, units))
+        .await
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The codes and places of everything that a mapping gets wrong.
@@ -142,16 +202,30 @@ pub fn email(value: &str) -> Identifier {
 }
 
 pub fn by_identifiers(identifiers: &[Identifier]) -> Selector {
-    Selector { records: Vec::new(), identifiers: identifiers.to_vec() }
+    Selector {
+        records: Vec::new(),
+        identifiers: identifiers.to_vec(),
+    }
 }
 
 pub fn by_handle(handle: &str) -> Selector {
-    Selector { records: vec![Selected { handle: handle.to_owned() }], identifiers: Vec::new() }
+    Selector {
+        records: vec![Selected {
+            handle: handle.to_owned(),
+        }],
+        identifiers: Vec::new(),
+    }
 }
 
 pub fn ask(id: u8, generation: (u64, u32), dataset: &str, verb: Verb, selector: &Selector) -> Ask {
     let id = InstructionId::from_bytes([id; 16]);
-    Ask { id, generation, dataset: dataset.parse().unwrap(), verb, selector: selector.clone() }
+    Ask {
+        id,
+        generation,
+        dataset: dataset.parse().unwrap(),
+        verb,
+        selector: selector.clone(),
+    }
 }
 
 pub fn done(performed: Performed) -> Receipt {
@@ -163,8 +237,15 @@ pub fn done(performed: Performed) -> Receipt {
 
 /// Handles that locating finds, by dataset.
 pub async fn located(connector: &SqlConnector, identifiers: &[Identifier]) -> Vec<(String, String)> {
-    let found = connector.locate(&by_identifiers(identifiers), Page::default()).await.unwrap();
-    found.observations.into_iter().map(|o| (o.dataset.to_string(), o.handle)).collect()
+    let found = connector
+        .locate(&by_identifiers(identifiers), Page::default())
+        .await
+        .unwrap();
+    found
+        .observations
+        .into_iter()
+        .map(|o| (o.dataset.to_string(), o.handle))
+        .collect()
 }
 
 /// The shop: accounts with children, orders that stay anonymised, tickets of their own.
@@ -195,7 +276,13 @@ pub async fn shop(target: &Target) {
 pub fn shop_mapping() -> String {
     let reference: toml::Value = toml::from_str(include_str!("../../../../ops/config/lethe.toml")).unwrap();
     let systems = reference["systems"].as_array().unwrap();
-    let mut shop = systems.iter().find(|s| s["kind"].as_str() == Some("sql")).unwrap().as_table().unwrap().clone();
+    let mut shop = systems
+        .iter()
+        .find(|s| s["kind"].as_str() == Some("sql"))
+        .unwrap()
+        .as_table()
+        .unwrap()
+        .clone();
     shop.retain(|key, _| key == "units");
     toml::to_string(&shop).unwrap()
 }
