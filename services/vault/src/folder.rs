@@ -1,0 +1,86 @@
+//! The folder of a vault: one owner, files that only the owner may read, whole or not at all.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::Error;
+
+/// Rights of every file: a key that others may read is none.
+const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
+
+/// The name of the file whose lock keeps a second opener out.
+const LOCK_FILE: &str = "lock";
+
+/// A locked folder.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    /// Holds the lock for as long as the folder is open.
+    _lock: File,
+}
+
+impl Folder {
+    /// Opens the folder, made where it is missing, and keeps everybody else out.
+    pub(crate) fn lock(path: &Path) -> Result<Self, Error> {
+        let io = |source| Error::Io { what: "folder", source };
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path).map_err(io)?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            // The folder's own name has to last as well.
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
+        }
+        let lock = options().create(true).truncate(false).open(path.join(LOCK_FILE)).map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_path_buf(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(Error::InUse),
+            Err(TryLockError::Error(source)) => Err(io(source)),
+        }
+    }
+
+    /// The content of a file; `None` where it does not exist.
+    pub(crate) fn read(&self, name: &'static str) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        match std::fs::read(self.path.join(name)) {
+            Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Io { what: name, source }),
+        }
+    }
+
+    /// Puts a file in place of the old one: after a crash either is there, whole.
+    pub(crate) fn replace(&self, name: &'static str, content: &[u8]) -> Result<(), Error> {
+        let fresh = self.path.join(format!("{name}.new"));
+        let write = || -> io::Result<()> {
+            let mut file = options().create(true).truncate(true).open(&fresh)?;
+            file.write_all(content)?;
+            file.sync_all()?;
+            std::fs::rename(&fresh, self.path.join(name))?;
+            self.sync_names()
+        };
+        write().map_err(|source| Error::Io { what: name, source })
+    }
+
+    /// Writes over a file where it stands, so that what it held before is gone from its blocks.
+    pub(crate) fn overwrite(&self, name: &'static str, content: &[u8]) -> Result<(), Error> {
+        let write = || -> io::Result<()> {
+            let mut file = options().create(true).truncate(false).open(self.path.join(name))?;
+            file.write_all(content)?;
+            file.sync_all()?;
+            self.sync_names()
+        };
+        write().map_err(|source| Error::Io { what: name, source })
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(FILE_MODE);
+    options
+}

@@ -1,0 +1,54 @@
+//! A vault in memory, for tests and simulation: gone with its owner.
+
+use std::fmt;
+use std::sync::Arc;
+
+use lethe_journal::KeyWrapped;
+
+use crate::keyring::{Keyring, WrappedBuckets};
+use crate::{Attestation, DataKey, DestroyReceipt, Entropy, Error, KeyVault, TokenKeys};
+
+/// Keys in memory.
+pub struct MemoryVault {
+    keyring: Keyring,
+    tokens: Arc<TokenKeys>,
+}
+
+impl MemoryVault {
+    /// A vault with fresh keys.
+    ///
+    /// Errors: [`Error::NoEntropy`].
+    pub fn new(entropy: Arc<dyn Entropy>) -> Result<Self, Error> {
+        let (root, token, suppression) = (DataKey::draw(&entropy)?, DataKey::draw(&entropy)?, DataKey::draw(&entropy)?);
+        let tokens = Arc::new(TokenKeys::new(token.bytes(), suppression.bytes()));
+        Ok(Self { keyring: Keyring::open(root, 1, WrappedBuckets::new(), entropy)?, tokens })
+    }
+}
+
+impl KeyVault for MemoryVault {
+    fn create(&self) -> Result<(DataKey, KeyWrapped), Error> {
+        self.keyring.create(|_| Ok(()))
+    }
+
+    fn unwrap(&self, wrapped: &KeyWrapped) -> Result<DataKey, Error> {
+        self.keyring.unwrap(wrapped)
+    }
+
+    fn destroy(&self, wrapped: &KeyWrapped) -> Result<DestroyReceipt, Error> {
+        self.keyring.destroy(wrapped)
+    }
+
+    fn attest(&self) -> Attestation {
+        self.keyring.attest("memory", false)
+    }
+
+    fn tokens(&self) -> Arc<TokenKeys> {
+        Arc::clone(&self.tokens)
+    }
+}
+
+impl fmt::Debug for MemoryVault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryVault(redacted)")
+    }
+}
