@@ -133,6 +133,8 @@ pub enum Effect {
         case: CaseId,
         /// Number of the entry.
         number: u64,
+        /// When it was decided: a replay folds the same moment.
+        at: Timestamp,
         /// The event.
         event: CaseEvent,
     },
@@ -271,6 +273,11 @@ impl Conductor {
         self.claimed_by_another(case, step)
     }
 
+    /// Whether a restriction of the case is in force: claimed, and not given up for an erasure.
+    pub fn is_restricted(&self, case: &Case) -> bool {
+        !self.given_up.contains(&case.id) && case.flags().restricted
+    }
+
     /// Histories that cannot be folded.
     pub fn damaged(&self) -> impl Iterator<Item = &Error> {
         self.damaged.values()
@@ -301,7 +308,7 @@ impl Conductor {
         let number = self.cases.get(&case).map_or(0, |known| known.next_number);
         // The same fold as on replay; what the conductor itself decides always fits, and what does not fit stops the case.
         if self.replay(case, number, &event, now).is_ok() {
-            self.effects.push_back(Effect::Journal { case, number, event });
+            self.effects.push_back(Effect::Journal { case, number, at: now, event });
         }
     }
 

@@ -1,1 +1,52 @@
 //! From observations to sealed entries on the log: cursors, known-is-free, suppression, quarantine.
+//!
+//! A page is moved as one batch: data keys first, then records, then the keys of what is gone, then quarantine, and the cursor last. A crash in
+//! between repeats the page, which changes nothing. What is equal to the known state costs a look-up and no append.
+
+mod intake;
+mod page;
+mod suppression;
+
+pub use intake::{Counters, Intake, Known, Published, Shell};
+pub use page::{IDENTIFIERS_MAX, INPUT_BYTES_MAX};
+pub use suppression::Finding;
+
+/// Why intake did not take something. Nothing of it holds personal data.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log.
+    #[error("the log failed")]
+    Log(#[source] lethe_log::Error),
+    /// A writer of another kind owns the stream; nothing was stored.
+    #[error("another writer owns {stream}")]
+    Fenced {
+        /// The stream.
+        stream: String,
+    },
+    /// The vault.
+    #[error("the vault failed")]
+    Vault(#[source] lethe_vault::Error),
+    /// What is known cannot be looked up.
+    #[error("what is known cannot be looked up")]
+    Known(#[source] lethe_store::Error),
+    /// An entry cannot be written or read.
+    #[error("an entry cannot be written or read")]
+    Journal(#[source] lethe_journal::Error),
+    /// The fold of records did not follow in time; the page was not taken.
+    #[error("the fold of records lags behind")]
+    Lagging,
+}
+
+impl Error {
+    /// Stable code, with a page in ops/errors.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Log(error) => error.code(),
+            Self::Fenced { .. } => "intake-fenced",
+            Self::Vault(error) => error.code(),
+            Self::Known(error) => error.code(),
+            Self::Journal(error) => error.code(),
+            Self::Lagging => "intake-lagging",
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The evidence store: the payloads behind the leaves, each with the moment at which it has to be gone. The ledger stays verifiable without them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use lethe_terms::Timestamp;
+
+use crate::{Error, files};
+
+/// Longest name of a piece of evidence, in bytes: with its expiry it is still a file name everywhere.
+pub const NAME_BYTES_MAX: usize = 150;
+
+/// Files with their expiry in their names, so that a sweep needs to open none.
+#[derive(Debug)]
+pub struct EvidenceStore {
+    folder: PathBuf,
+    expiry: BTreeMap<String, Timestamp>,
+}
+
+fn file_name(name: &str, expires_at: Timestamp) -> String {
+    format!("{}@{name}", expires_at.millis())
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() <= NAME_BYTES_MAX
+        && name.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b':' | b'.'))
+}
+
+impl EvidenceStore {
+    /// Opens or makes a store. What a crash left unfinished is removed.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        files::make_folder(folder)?;
+        let mut this = Self { folder: folder.to_owned(), expiry: BTreeMap::new() };
+        for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
+            let entry = entry.map_err(Error::io("list", folder))?;
+            let file = entry.file_name().to_string_lossy().into_owned();
+            if file.starts_with(files::UNFINISHED) {
+                files::remove(&entry.path())?;
+                continue;
+            }
+            let Some((millis, name)) = file.split_once('@').filter(|(_, name)| is_name(name)) else { continue };
+            let Ok(millis) = millis.parse() else { continue };
+            this.found(name, Timestamp::from_millis(millis))?;
+        }
+        files::sync_folder(folder)?;
+        Ok(this)
+    }
+
+    /// A crash between writing and removing leaves two of a name: the one that ends sooner goes, as the next `put` would have made it.
+    fn found(&mut self, name: &str, expires_at: Timestamp) -> Result<(), Error> {
+        let other = self.expiry.get(name).copied();
+        let kept = other.map_or(expires_at, |other| other.max(expires_at));
+        if let Some(other) = other {
+            files::remove(&self.folder.join(file_name(name, other.min(expires_at))))?;
+        }
+        self.expiry.insert(name.to_owned(), kept);
+        Ok(())
+    }
+
+    /// Stores evidence, durably, until `expires_at`; in the place of what had the name before.
+    ///
+    /// # Errors
+    /// [`Error::Name`], and those of the file system.
+    pub fn put(&mut self, name: &str, bytes: &[u8], expires_at: Timestamp) -> Result<(), Error> {
+        if !is_name(name) {
+            return Err(Error::Name);
+        }
+        files::write(&self.folder, &file_name(name, expires_at), bytes)?;
+        if let Some(before) = self.expiry.insert(name.to_owned(), expires_at)
+            && before != expires_at
+        {
+            files::remove(&self.folder.join(file_name(name, before)))?;
+            files::sync_folder(&self.folder)?;
+        }
+        Ok(())
+    }
+
+    /// The evidence of a name, where it is there.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let Some(expires_at) = self.expiry.get(name) else { return Ok(None) };
+        files::read(&self.folder.join(file_name(name, *expires_at)))
+    }
+
+    /// Every name with its expiry.
+    pub fn list(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        self.expiry.iter().map(|(name, expires_at)| (name.as_str(), *expires_at))
+    }
+
+    /// Removes what has expired, durably, and says how much it was.
+    ///
+    /// # Errors
+    /// Those of the file system: what could not be removed stays listed, and the next sweep tries again.
+    pub fn sweep(&mut self, now: Timestamp) -> Result<usize, Error> {
+        let due: Vec<String> = self.list().filter(|(_, end)| *end <= now).map(|(name, _)| name.to_owned()).collect();
+        for name in &due {
+            if let Some(expires_at) = self.expiry.get(name) {
+                files::remove(&self.folder.join(file_name(name, *expires_at)))?;
+            }
+            self.expiry.remove(name);
+        }
+        files::sync_folder(&self.folder)?;
+        Ok(due.len())
+    }
+}

@@ -1,0 +1,227 @@
+//! The ledger: the tree, and the one head of it that was signed last.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::SigningKey;
+use lethe_proof::merkle::{self, Hash};
+use lethe_proof::{Bundle, Checkpoint, Envelope, Leaf, LeafKind, Logged, NoteKey, open_checkpoint, sign_checkpoint};
+
+use crate::tree::{Tree, replace};
+use crate::{Error, files};
+
+const HEAD: &str = "head";
+const LOCK: &str = "lock";
+const REBUILD: &str = "rebuild";
+
+/// Leaves that a rebuild appends at a time: one sync each, bounded memory.
+const REBUILD_BATCH: usize = 4_096;
+
+/// The tree with its signer. One program at a time.
+pub struct Ledger {
+    folder: PathBuf,
+    heads: PathBuf,
+    tree: Tree,
+    key: SigningKey,
+    origin: String,
+    note: String,
+    signed: Checkpoint,
+    _lock: File,
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ledger({}, {} leaves, {} signed)", self.origin, self.tree.size(), self.signed.size)
+    }
+}
+
+impl Ledger {
+    /// Opens or makes the ledger whose tree stands in `folder` and whose signed head stands in `heads`: another folder, which no backup of the first
+    /// restores with it. `origin` is the log's name.
+    ///
+    /// # Errors
+    /// Where it is open elsewhere, where signed leaves are damaged, or where there is a tree and no readable head.
+    pub fn open(folder: &Path, heads: &Path, origin: &str, key: &SigningKey) -> Result<Self, Error> {
+        files::make_folder(folder)?;
+        files::make_folder(heads)?;
+        let lock_path = heads.join(LOCK);
+        let lock = File::create(&lock_path).map_err(Error::io("make", &lock_path))?;
+        lock.try_lock().map_err(|_| Error::InUse { path: folder.to_owned() })?;
+        let found = read_head(heads, origin, key)?;
+        let tree = Tree::open(folder, found.as_ref().map_or(0, |(_, signed)| signed.size))?;
+        let (note, signed) = match found {
+            Some(found) => found,
+            // The head of the empty tree is signed before the first leaf: where leaves are and no head is, it was lost.
+            None if tree.size() > 0 => return Err(Error::HeadUnreadable),
+            None => {
+                let empty = Checkpoint { origin: origin.to_owned(), size: 0, root: merkle::empty_root() };
+                let note = sign_checkpoint(&empty, key);
+                files::write(heads, HEAD, note.as_bytes())?;
+                (note, empty)
+            }
+        };
+        Ok(Self {
+            folder: folder.to_owned(),
+            heads: heads.to_owned(),
+            tree,
+            key: key.clone(),
+            origin: origin.to_owned(),
+            note,
+            signed,
+            _lock: lock,
+        })
+    }
+
+    /// Appends leaves that were read back from the `leaves` stream, durably, and says where each stands. A leaf that is there already keeps its place.
+    ///
+    /// # Errors
+    /// After an error of the file system the ledger has to be opened again: only then is it known what was stored.
+    pub fn append(&mut self, leaves: &[Leaf]) -> Result<Vec<u64>, Error> {
+        self.tree.append(leaves)
+    }
+
+    /// Where a leaf stands.
+    pub fn index_of(&self, leaf: &Leaf) -> Option<u64> {
+        self.tree.index_of(leaf)
+    }
+
+    /// Number of leaves.
+    pub const fn size(&self) -> u64 {
+        self.tree.size()
+    }
+
+    /// Root over all leaves.
+    ///
+    /// # Errors
+    /// Where the hashes cannot be read.
+    pub fn root(&self) -> Result<Hash, Error> {
+        root_of(&self.tree, self.tree.size())
+    }
+
+    /// The head that was signed last.
+    pub const fn signed(&self) -> &Checkpoint {
+        &self.signed
+    }
+
+    /// The note of the head that was signed last.
+    pub fn note(&self) -> &str {
+        &self.note
+    }
+
+    /// Inclusion path of a leaf in the tree of the first `size` leaves.
+    ///
+    /// # Errors
+    /// Where there is no such leaf.
+    pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, Error> {
+        if size > self.tree.size() {
+            return Err(Error::UnknownLeaf);
+        }
+        merkle::inclusion(&self.tree, index, size).ok_or(Error::UnknownLeaf)
+    }
+
+    /// Consistency proof between the trees of the first `old` and `new` leaves, with `0 < old <= new`.
+    ///
+    /// # Errors
+    /// Where the tree has fewer leaves.
+    pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, Error> {
+        if new > self.tree.size() {
+            return Err(Error::UnknownLeaf);
+        }
+        merkle::consistency(&self.tree, old, new).ok_or(Error::UnknownLeaf)
+    }
+
+    /// Signs the head over all leaves and returns its note. It is remembered durably before anybody sees it.
+    ///
+    /// # Errors
+    /// [`Error::HeadBehind`] and [`Error::HeadDiffers`] where the tree is not a continuation of what was signed: then nothing is signed.
+    pub fn sign_head(&mut self) -> Result<&str, Error> {
+        continues(&self.tree, &self.signed)?;
+        if self.tree.size() > self.signed.size {
+            let head = Checkpoint { origin: self.origin.clone(), size: self.tree.size(), root: self.root()? };
+            let note = sign_checkpoint(&head, &self.key);
+            files::write(&self.heads, HEAD, note.as_bytes())?;
+            self.signed = head;
+            self.note = note;
+        }
+        Ok(&self.note)
+    }
+
+    /// Makes the tree anew from the `leaves` stream. The old one stays where the new one does not continue what was signed.
+    ///
+    /// # Errors
+    /// As [`Ledger::sign_head`], and those of the file system.
+    pub fn rebuild(&mut self, leaves: impl IntoIterator<Item = Leaf>) -> Result<(), Error> {
+        let aside = self.folder.join(REBUILD);
+        if aside.exists() {
+            std::fs::remove_dir_all(&aside).map_err(Error::io("remove", &aside))?;
+        }
+        let mut tree = Tree::open(&aside, 0)?;
+        let mut batch = Vec::new();
+        for leaf in leaves {
+            batch.push(leaf);
+            if batch.len() >= REBUILD_BATCH {
+                tree.append(&batch)?;
+                batch.clear();
+            }
+        }
+        tree.append(&batch)?;
+        continues(&tree, &self.signed)?;
+        drop(tree);
+        replace(&aside, &self.folder)?;
+        self.tree = Tree::open(&self.folder, self.signed.size)?;
+        Ok(())
+    }
+
+    /// An envelope with its proof under the head that was signed last.
+    ///
+    /// # Errors
+    /// [`Error::UnknownLeaf`] where that head does not cover its leaf.
+    pub fn logged(&self, kind: LeafKind, envelope: Envelope) -> Result<Logged, Error> {
+        let index = self.tree.index_of(&Leaf::of(kind, &envelope)?).ok_or(Error::UnknownLeaf)?;
+        let path = self.inclusion(index, self.signed.size)?;
+        Ok(Logged::new(envelope, index, &path))
+    }
+
+    /// The certificate file of a case: everything under one head, which is signed for it. Receipts and observations stand in the order of the statement's rows.
+    ///
+    /// # Errors
+    /// Where a leaf is missing, or the head cannot be signed.
+    pub fn certificate(
+        &mut self,
+        statement: Envelope,
+        plan: Envelope,
+        receipts: Vec<Envelope>,
+        observations: Vec<Envelope>,
+    ) -> Result<Bundle, Error> {
+        self.sign_head()?;
+        let all = |kind, envelopes: Vec<Envelope>| -> Result<Vec<Logged>, Error> {
+            envelopes.into_iter().map(|envelope| self.logged(kind, envelope)).collect()
+        };
+        Ok(Bundle::new(
+            self.logged(LeafKind::Statement, statement)?,
+            self.logged(LeafKind::Plan, plan)?,
+            all(LeafKind::Receipt, receipts)?,
+            all(LeafKind::Observation, observations)?,
+            self.note.clone(),
+        ))
+    }
+}
+
+fn read_head(heads: &Path, origin: &str, key: &SigningKey) -> Result<Option<(String, Checkpoint)>, Error> {
+    let Some(bytes) = files::read(&heads.join(HEAD))? else { return Ok(None) };
+    let note = String::from_utf8(bytes).map_err(|_| Error::HeadUnreadable)?;
+    let signer = NoteKey { name: origin.to_owned(), key: key.verifying_key() };
+    let signed = open_checkpoint(&note, &signer).map_err(|_| Error::HeadUnreadable)?;
+    Ok(Some((note, signed)))
+}
+
+fn root_of(tree: &Tree, size: u64) -> Result<Hash, Error> {
+    merkle::root(tree, size).ok_or(Error::Corrupt { index: size })
+}
+
+fn continues(tree: &Tree, signed: &Checkpoint) -> Result<(), Error> {
+    if tree.size() < signed.size {
+        return Err(Error::HeadBehind { have: tree.size(), signed: signed.size });
+    }
+    if root_of(tree, signed.size)? == signed.root { Ok(()) } else { Err(Error::HeadDiffers { signed: signed.size }) }
+}
