@@ -111,8 +111,7 @@ impl Log {
         self.count_again(&files, &places, cursor)?;
         let mut reading = Reading { limit: limit.max(1), ..Reading::default() };
         let first = files.iter().position(|f| places.contains_key(&f.id)).unwrap_or(0);
-        let mut reached = first;
-        for (n, file) in files.iter().enumerate().skip(first) {
+        for file in &files[first..] {
             if reading.is_full() {
                 reading.page.more = true;
                 break;
@@ -121,12 +120,12 @@ impl Log {
             let (place, more) = self.read(file, from, None, &mut reading)?;
             places.insert(file.id, place);
             reading.page.more |= more;
-            reached = n;
             if more {
                 break;
             }
         }
-        let named = &files[..(reached + 1).min(files.len())];
+        // Up to the last file that was read at all: an earlier one may have grown after that.
+        let named = &files[..files.iter().rposition(|f| places.contains_key(&f.id)).map_or(0, |n| n + 1)];
         let named = named.iter().skip(named.len().saturating_sub(CURSOR_FILES));
         let files_named = named.filter_map(|f| Some((f.id, *places.get(&f.id)?))).collect();
         let cursor = Cursor { rewrites: self.state.rewrites, files: files_named }.show();

@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
@@ -19,6 +20,9 @@ use crate::matcher::Matcher;
 
 const KEY_FILE: &str = "key";
 const LOCK_FILE: &str = "lock";
+/// How long to wait for the folder, and how often to look.
+const LOCK_MS_MAX: u64 = 1_000;
+const LOCK_LOOK_MS: u64 = 10;
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
 /// Bytes of a digest: enough that two records never meet by chance.
@@ -159,7 +163,7 @@ impl StateDir {
             .mode(0o600)
             .open(&lock_path)
             .map_err(|e| Error::state(&lock_path, "opening", e))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::StateInUse)?;
+        take(&lock)?;
         let key = load_key(path)?;
         let derived = |label: &[u8]| mac(&key, &[label]);
         Ok(Self {
@@ -248,6 +252,18 @@ impl StateDir {
             _ => Ok(()),
         }
     }
+}
+
+/// Takes the folder for this process. A program that was just started by one that ended may hold it for a moment longer.
+fn take(lock: &File) -> Result<(), Error> {
+    let began = Instant::now();
+    while rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        if began.elapsed() > Duration::from_millis(LOCK_MS_MAX) {
+            return Err(Error::StateInUse);
+        }
+        std::thread::sleep(Duration::from_millis(LOCK_LOOK_MS));
+    }
+    Ok(())
 }
 
 /// Makes names in a folder durable.
