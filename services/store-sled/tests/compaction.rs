@@ -1,4 +1,5 @@
 //! What was removed is in no file after compaction, and a crash around it costs nothing.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! Sixteen stores, one a partition, share one process: together they stay small.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 use std::fs;
 use std::time::Instant;

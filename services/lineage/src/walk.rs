@@ -1,0 +1,306 @@
+//! The walk: from the identifiers of a request to the records of the person, a few rounds of questions to all partitions at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lethe_journal::{TABLE_PARTITIONS, Token};
+use lethe_terms::{IdentifierKind, RecordToken, Strength};
+
+use crate::graph::cuts_of;
+use crate::query::{Ask, PartAnswer, Seen};
+use crate::reached::{Bound, Candidate, Hop, Link, Reached, ReachedIdentifier, ReachedRecord, Standing};
+use crate::Error;
+
+/// How far a walk goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Rounds of questions: a person's identifiers lie a few steps apart, not dozens.
+    pub rounds_max: u32,
+    /// Records in total: the result is held in memory and becomes one plan.
+    pub records_max: usize,
+    /// Records behind one strong identifier: more than years of one person's log periods make.
+    pub strong_records_max: usize,
+    /// Other identifiers of one strong kind behind a strong identifier: a person has several addresses and accounts, a collective
+    /// mailbox has dozens.
+    pub strong_same_kind_max: usize,
+    /// Records behind one weak identifier.
+    pub weak_records_max: usize,
+    /// Identifiers of one strong kind behind a weak identifier: two user ids behind one cookie are two people at one computer.
+    pub weak_same_kind_max: usize,
+    /// Up to how many records behind a shared identifier are counted in each partition.
+    pub count_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            rounds_max: 16,
+            records_max: 20_000,
+            strong_records_max: 5_000,
+            strong_same_kind_max: 4,
+            weak_records_max: 500,
+            weak_same_kind_max: 1,
+            count_max: 10_000,
+        }
+    }
+}
+
+/// What a walk needs next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// The answer of every partition to this.
+    Ask(Ask),
+    /// Nothing: this is what it reached.
+    Done(Reached),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Following,
+    Counting,
+    Done,
+}
+
+/// A walk under way. Ask every partition what [`Walk::next`] says and hand the answers to [`Walk::answer`], until it is done. A partition
+/// that does not answer leaves the walk unfinished: what it holds is unknown.
+pub struct Walk {
+    limits: Limits,
+    cuts: BTreeSet<Link>,
+    given: BTreeSet<Token>,
+    phase: Phase,
+    rounds: u32,
+    /// What the next round follows, with the record that each was found in.
+    pending: BTreeMap<Token, Option<RecordToken>>,
+    identifiers: BTreeMap<Token, ReachedIdentifier>,
+    /// Reached records, with the hop that led to each.
+    records: BTreeMap<RecordToken, (Seen, Hop)>,
+    candidates: Vec<Candidate>,
+    bound: Option<Bound>,
+}
+
+impl Walk {
+    /// A walk from the identifiers of a request.
+    pub fn new(start: Vec<Token>, limits: Limits) -> Self {
+        let mut walk = Self {
+            limits,
+            cuts: BTreeSet::new(),
+            given: start.iter().copied().collect(),
+            phase: Phase::Following,
+            rounds: 0,
+            pending: BTreeMap::new(),
+            identifiers: BTreeMap::new(),
+            records: BTreeMap::new(),
+            candidates: Vec::new(),
+            bound: None,
+        };
+        for token in start {
+            walk.come_across(token, None);
+        }
+        walk
+    }
+
+    /// The same walk without links that were cut by hand.
+    #[must_use]
+    pub fn without(mut self, cuts: impl IntoIterator<Item = Link>) -> Self {
+        self.cuts.extend(cuts);
+        self
+    }
+
+    /// What the walk needs next; the same again until it is answered.
+    #[allow(clippy::should_implement_trait, reason = "a walk is no iterator: it repeats itself until it is answered")]
+    pub fn next(&mut self) -> Next {
+        if self.phase == Phase::Following {
+            if self.rounds >= self.limits.rounds_max && !self.pending.is_empty() {
+                self.stop(Bound::Rounds);
+            }
+            if !self.pending.is_empty() {
+                return Next::Ask(self.ask_records());
+            }
+            self.phase = Phase::Counting;
+        }
+        if self.phase == Phase::Counting {
+            let counts: Vec<Token> = self.shared().collect();
+            if !counts.is_empty() {
+                return Next::Ask(Ask { counts, count_max: self.limits.count_max, ..Ask::default() });
+            }
+            self.phase = Phase::Done;
+        }
+        Next::Done(self.reached())
+    }
+
+    /// Takes the answers of all [`TABLE_PARTITIONS`] partitions to what was asked, in whatever order.
+    ///
+    /// Errors: [`Error::UnexpectedAnswer`], also where a partition is missing; the walk stands where it stood.
+    pub fn answer(&mut self, parts: Vec<PartAnswer>) -> Result<(), Error> {
+        let partitions = usize::from(TABLE_PARTITIONS);
+        if parts.len() != partitions {
+            return Err(Error::UnexpectedAnswer { expected: partitions, got: parts.len() });
+        }
+        let (tokens, counts) = match self.phase {
+            Phase::Following => (self.pending.len(), 0),
+            Phase::Counting => (0, self.shared().count()),
+            Phase::Done => (0, 0),
+        };
+        for part in &parts {
+            for (expected, got) in [(tokens, part.held.len()), (counts, part.counts.len())] {
+                if expected != got {
+                    return Err(Error::UnexpectedAnswer { expected, got });
+                }
+            }
+        }
+        if self.phase == Phase::Counting {
+            self.count(&parts);
+            self.phase = Phase::Done;
+        } else if self.phase == Phase::Following {
+            self.follow(parts);
+            self.rounds += 1;
+        }
+        Ok(())
+    }
+
+    fn ask_records(&self) -> Ask {
+        let most = self.limits.strong_records_max.max(self.limits.weak_records_max);
+        Ask { tokens: self.pending.keys().copied().collect(), records_max: most.saturating_add(1), ..Ask::default() }
+    }
+
+    fn shared(&self) -> impl Iterator<Item = Token> {
+        self.identifiers.values().filter(|known| known.standing == Standing::Shared).map(|known| known.token)
+    }
+
+    fn come_across(&mut self, token: Token, found_in: Option<RecordToken>) {
+        if self.identifiers.contains_key(&token) {
+            return;
+        }
+        let standing = match token.kind.strength() {
+            Strength::Shared => Standing::Shared,
+            Strength::Strong | Strength::Weak => {
+                self.pending.insert(token, found_in);
+                Standing::NotAsked
+            }
+        };
+        let given = self.given.contains(&token);
+        self.identifiers.insert(token, ReachedIdentifier { token, given, found_in, standing });
+    }
+
+    fn follow(&mut self, parts: Vec<PartAnswer>) {
+        let asked = std::mem::take(&mut self.pending);
+        let mut answers: Vec<_> = parts.into_iter().map(|part| part.held.into_iter()).collect();
+        for token in asked.into_keys() {
+            let (mut seen, mut more) = (BTreeMap::new(), false);
+            for held in answers.iter_mut().filter_map(Iterator::next) {
+                more |= held.more;
+                seen.extend(held.records.into_iter().map(|record| (record.record, record)));
+            }
+            seen.retain(|record, _| !self.is_cut(token, *record));
+            if self.bound.is_some() {
+                continue;
+            }
+            let standing = self.judge(token, &seen, more);
+            if let Some(known) = self.identifiers.get_mut(&token) {
+                known.standing = standing;
+            }
+            if standing == Standing::Followed {
+                self.reach(token, seen);
+            }
+        }
+    }
+
+    fn is_cut(&self, token: Token, record: RecordToken) -> bool {
+        self.cuts.contains(&Link { token: token.token, record })
+    }
+
+    /// Whether the records behind an identifier look like one person's.
+    fn judge(&self, token: Token, seen: &BTreeMap<RecordToken, Seen>, more: bool) -> Standing {
+        let (records_max, same_kind_max) = match token.kind.strength() {
+            Strength::Strong => (self.limits.strong_records_max, self.limits.strong_same_kind_max),
+            Strength::Weak => (self.limits.weak_records_max, self.limits.weak_same_kind_max),
+            Strength::Shared => return Standing::Shared,
+        };
+        if more || seen.len() > records_max {
+            return Standing::TooManyRecords { records: seen.len() as u64 };
+        }
+        let mut by_kind: BTreeMap<IdentifierKind, BTreeSet<Token>> = BTreeMap::new();
+        for record in seen.values() {
+            for other in &record.tokens {
+                let strong = other.kind.strength() == Strength::Strong;
+                if strong && *other != token && !self.is_cut(*other, record.record) {
+                    by_kind.entry(other.kind).or_default().insert(*other);
+                }
+            }
+        }
+        let most = by_kind.into_iter().map(|(kind, found)| (found.len(), kind)).max();
+        match most {
+            Some((found, kind)) if found > same_kind_max => Standing::SeveralPeople { kind, found: found as u64 },
+            _ => Standing::Followed,
+        }
+    }
+
+    fn reach(&mut self, token: Token, seen: BTreeMap<RecordToken, Seen>) {
+        for (record, seen) in seen {
+            if self.records.contains_key(&record) {
+                continue;
+            }
+            if self.records.len() == self.limits.records_max {
+                self.stop(Bound::Records);
+                return;
+            }
+            for other in &seen.tokens {
+                if !self.is_cut(*other, record) {
+                    self.come_across(*other, Some(record));
+                }
+            }
+            let hop = Hop { kind: token.kind, token: token.token, record };
+            self.records.insert(record, (seen, hop));
+        }
+    }
+
+    fn stop(&mut self, bound: Bound) {
+        self.bound = Some(bound);
+        self.pending.clear();
+    }
+
+    fn count(&mut self, parts: &[PartAnswer]) {
+        let shared: Vec<Token> = self.shared().collect();
+        for (at, token) in shared.into_iter().enumerate() {
+            let counts = parts.iter().filter_map(|part| part.counts.get(at));
+            let at_least = counts.clone().any(|count| *count >= self.limits.count_max);
+            let own = self.records.values().filter(|(seen, _)| seen.tokens.contains(&token)).count() as u64;
+            let records = counts.sum::<u64>().saturating_sub(own);
+            self.candidates.push(Candidate { token, records, at_least });
+        }
+    }
+
+    fn reached(&self) -> Reached {
+        let records = self.records.iter().map(|(record, (seen, _))| ReachedRecord {
+            record: *record,
+            dataset: seen.dataset.clone(),
+            tokens: seen.tokens.iter().filter(|token| !self.is_cut(**token, *record)).copied().collect(),
+            count: seen.count,
+            path: self.path(*record),
+            cut: None,
+        });
+        let mut reached = Reached {
+            records: records.collect(),
+            identifiers: self.identifiers.values().cloned().collect(),
+            candidates: self.candidates.clone(),
+            bound: self.bound,
+        };
+        let cuts = cuts_of(&reached);
+        for record in &mut reached.records {
+            record.cut = cuts.get(&record.record).copied();
+        }
+        reached
+    }
+
+    fn path(&self, record: RecordToken) -> Vec<Hop> {
+        let mut path = Vec::new();
+        let mut at = Some(record);
+        // Each hop leads to a record of an earlier round, so this ends.
+        while let Some((_, hop)) = at.and_then(|record| self.records.get(&record)) {
+            path.push(*hop);
+            let token = Token { kind: hop.kind, token: hop.token };
+            at = self.identifiers.get(&token).and_then(|known| known.found_in);
+        }
+        path.reverse();
+        path
+    }
+}
