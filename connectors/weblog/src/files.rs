@@ -44,6 +44,11 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// Where a pass over the file ends: what is written meanwhile comes later, so that a busy server never keeps a pass going for ever.
+    pub(crate) const fn end(&self) -> u64 {
+        if self.gz { u64::MAX } else { self.size }
+    }
+
     /// The old file of a rewrite, as one to look through.
     pub(crate) fn aside(id: u64, path: &Path, meta: &fs::Metadata) -> Self {
         Self { id, path: path.to_owned(), dev: meta.dev(), ino: meta.ino(), size: meta.size(), gz: false, live: true, print: None }

@@ -98,7 +98,9 @@ impl Log {
         let mut lines = Lines::open(&file.path, file.gz, 0).map_err(failed)?;
         let look = active.matcher.look(&self.rules, &self.config.name);
         let (mut changes, mut line) = (Changes::default(), Vec::new());
-        while let Some(place) = lines.next(&mut line).map_err(failed)? {
+        while lines.at() < file.end()
+            && let Some(place) = lines.next(&mut line).map_err(failed)?
+        {
             if !place.ended && !idle && !file.gz {
                 break;
             }
@@ -145,7 +147,9 @@ impl Log {
         let failed = |e| Error::file(&file.path, "reading", e);
         let mut lines = Lines::open(&file.path, file.gz, 0).map_err(failed)?;
         let (mut line, mut upto) = (Vec::new(), 0);
-        while let Some(place) = lines.next(&mut line).map_err(failed)? {
+        while lines.at() < file.end()
+            && let Some(place) = lines.next(&mut line).map_err(failed)?
+        {
             if place.ended || idle || file.gz {
                 upto = lines.at();
             }

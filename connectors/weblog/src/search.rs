@@ -29,7 +29,7 @@ impl Log {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
                 other => other.map_err(failed)?,
             };
-            while lines.next(&mut line).map_err(failed)?.is_some() {
+            while lines.at() < file.end() && lines.next(&mut line).map_err(failed)?.is_some() {
                 each(files::text(&line), false);
             }
         }

@@ -84,6 +84,8 @@ fn client(port: u16, number: usize, ends: &AtomicBool, left: &AtomicBool, sent: 
     let mut n = number * 1_000_000;
     while !ends.load(Ordering::SeqCst) {
         n += 1;
+        // A busy site's pace, not an attack's.
+        std::thread::sleep(std::time::Duration::from_millis(1));
         let ada = n.is_multiple_of(4) && !left.load(Ordering::SeqCst);
         let (user, target) = match (ada, n % 8) {
             (true, 0) => ("-", format!("/login?email=ada%40example.org&n={n}")),
