@@ -13,10 +13,11 @@ use lethe_store::Row;
 
 use crate::totals::{RowSum, Totals};
 
-/// Page cache of one generation. Small, because sixteen stores share a process; the operating system caches the file anyway.
+/// Page cache of one generation: as little as sled takes seriously. Measured, it hardly bounds memory: sled looks at its cache only after 64
+/// accesses in each of 256 shards.
 const CACHE_BYTES: u64 = 256 << 10;
 
-/// sled writes through buffers of one segment each, several at a time: its default of 512 KiB would cost more memory than the cache.
+/// Half of sled's default, since each open store holds write buffers of this size; a page above a quarter of it goes to a file of its own.
 const SEGMENT_BYTES: usize = 256 << 10;
 
 /// Key of the row that holds the totals; rows of the port stand under [`ROW`].

@@ -1,4 +1,5 @@
-//! Sixteen stores, one a partition, share one process: together they stay small.
+//! Sixteen stores, one a partition, share one process. Measured: 25 MiB empty, 44 MiB with 48,000 rows, 122 MiB with 400,000, 182 MiB with
+//! 960,000, 214 MiB with 1,600,000 rows of 16 + 115 bytes on average.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 use std::fs;
@@ -25,7 +26,7 @@ fn rows_per_store() -> u64 {
 }
 
 #[test]
-fn sixteen_stores_stay_under_a_hundred_mebibytes() {
+fn sixteen_stores_of_a_few_thousand_rows_stay_under_a_hundred_mebibytes() {
     let dir = tempfile::tempdir().unwrap();
     let before = resident_mib();
     let stores: Vec<_> =
