@@ -65,3 +65,22 @@ pub fn state_hash<'a>(partitions: impl IntoIterator<Item = &'a dyn Rows>) -> Res
     }
     Ok(hash)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_carries_over_bytes_and_wraps_at_its_end() {
+        let mut sum = StateHash([0xff; 32]);
+        let mut one = [0; 32];
+        one[31] = 1;
+        sum.add(&StateHash(one));
+        assert_eq!(sum, StateHash::default());
+        let mut low = [0; 32];
+        low[31] = 0xff;
+        let mut sum = StateHash(low);
+        sum.add(&StateHash(one));
+        assert_eq!(sum.0[30..], [1, 0]);
+    }
+}

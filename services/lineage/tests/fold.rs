@@ -101,6 +101,15 @@ fn chunks_follow_each_other_and_fit_into_a_commit() {
 }
 
 #[test]
+fn an_entry_sees_what_an_earlier_chunk_of_its_batch_changed() {
+    let filler = (0..1_200).map(|n| record_entry(&format!("shop/orders/{n}"), Some(&format!("email=e{n}"))));
+    let mut entries = vec![record_entry("shop/accounts/ada", Some("email=ada phone=1"))];
+    entries.extend(filler);
+    entries.push(record_entry("shop/accounts/ada", Some("email=ada")));
+    check(&entries, &[("email=ada", &["shop/accounts/ada"]), ("phone=1", &[])]);
+}
+
+#[test]
 fn a_very_large_entry_survives_a_crash_between_its_parts() {
     let many: Vec<String> = (0..2_500).map(|n| format!("cookie_id=c{n}")).collect();
     let entries = stored(0, &[record_entry("web/log/1", Some(&many.join(" ")))]);
