@@ -2,6 +2,8 @@
 //!
 //! It can be told to be wrong in a named way. Each [`Fault`] breaks one MUST of CONTRACT.md, and the suite's own tests show that the suite notices.
 
+mod fault;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,63 +18,12 @@ use crate::{
     Page, Performed, Receipt, Selected, Selector,
 };
 
+pub use fault::Fault;
+
 /// Records in one page of locating.
 const PAGE_RECORDS: usize = 50;
 /// A call that takes longer counts as unanswered, in milliseconds.
 const TIMEOUT_MS: u64 = 5_000;
-
-/// One way to be wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
-    /// Says erased and erases nothing.
-    SaysErasedButDoesNot,
-    /// Says absent of whatever it said it had erased, without looking.
-    ObserveLiesToo,
-    /// Acts again when an instruction is repeated.
-    ActsTwice,
-    /// Forgets instructions when it is restarted.
-    ForgetsIds,
-    /// Answers observations from what it did and not from what is there.
-    ObservesFromMemory,
-    /// Carries out an instruction that is older than one that it has seen.
-    AcceptsStale,
-    /// Lifts a restriction that is newer than the instruction.
-    LiftsNewer,
-    /// Leaves the last identifier of a record out when locating.
-    DropsIdentifier,
-    /// Changes the neighbour's record too.
-    TouchesBystander,
-    /// Quotes what it was asked in an error.
-    LeaksIdentifier,
-    /// Takes an empty selector for everybody.
-    EmptyMeansAll,
-    /// Answers an unknown handle with an error.
-    UnknownHandleIsError,
-    /// Acts and loses the instruction before it is remembered, where it is told to crash.
-    RemembersTooLate,
-    /// Marks as restricted and hands the data out as before.
-    RestrictsInNameOnly,
-    /// Declares restriction and cannot do it.
-    ManifestLies,
-    /// Never says that a record is gone.
-    KeepsSilentAboutGone,
-    /// Returns everything in one page, whatever the limit.
-    UnboundedPages,
-    /// Writes the key of a record into the cursor.
-    KeyInCursor,
-    /// Changes a record when it is checked.
-    CheckTouches,
-    /// Puts data back elsewhere when a restriction is lifted.
-    LosesPlace,
-    /// Finds a record by its first identifier only.
-    FindsByFirstOnly,
-    /// Shows a change only to the first who reads it.
-    ConsumesFeed,
-    /// Shows nothing that came after the beginning.
-    NeverFollows,
-    /// Leaves the last identifier of a record out of an export.
-    ExportsHalf,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stored {
@@ -278,7 +229,7 @@ impl MemoryConnector {
         {
             let reason = "a newer instruction was carried out already".to_owned();
             return Performed::Refused {
-                code: "kit-stale-generation",
+                code: "kit-memory",
                 reason,
             };
         }
@@ -421,14 +372,14 @@ impl Connector for MemoryConnector {
     async fn feed(&self, shard: &ShardName, cursor: Option<&str>, limit: usize) -> Result<FeedPage, Error> {
         if !self.manifest.shards.contains(shard) {
             return Err(Error::Permanent {
-                code: "kit-unknown-shard",
+                code: "kit-memory",
                 reason: self.leak(shard.as_str()),
             });
         }
         let text = cursor.unwrap_or("0");
         let number = text.split(' ').next().unwrap_or_default();
         let from: usize = number.parse().map_err(|_| Error::Permanent {
-            code: "kit-cursor",
+            code: "kit-memory",
             reason: self.leak(text),
         })?;
         let world = self.world();
@@ -466,7 +417,7 @@ impl Connector for MemoryConnector {
     async fn locate(&self, selector: &Selector, page: Page) -> Result<Located, Error> {
         let text = page.0.unwrap_or_else(|| "0".to_owned());
         let skip: usize = text.parse().map_err(|_| Error::Permanent {
-            code: "kit-cursor",
+            code: "kit-memory",
             reason: self.leak(&text),
         })?;
         let world = self.world();
@@ -510,14 +461,14 @@ impl Connector for MemoryConnector {
         }
         if ask.dataset.as_str() != "contacts" {
             return Ok(Performed::Refused {
-                code: "kit-unknown-dataset",
+                code: "kit-memory",
                 reason: self.leak(ask.dataset.as_str()),
             });
         }
         let cannot = self.is(Fault::ManifestLies) && ask.verb == Verb::Restrict;
         if cannot || !matches!(ask.verb, Verb::Erase | Verb::Restrict | Verb::Lift) {
             return Ok(Performed::Refused {
-                code: "kit-verb-not-supported",
+                code: "kit-memory",
                 reason: "cannot do that".to_owned(),
             });
         }
@@ -525,7 +476,7 @@ impl Connector for MemoryConnector {
             && self.selected(&world, &ask.dataset, &ask.selector).len() < ask.selector.records.len()
         {
             return Err(Error::Permanent {
-                code: "kit-unknown-handle",
+                code: "kit-memory",
                 reason: "no such record".to_owned(),
             });
         }
@@ -538,7 +489,7 @@ impl Connector for MemoryConnector {
         }
         if crash {
             return Err(Error::Unknown {
-                code: "kit-answer-lost",
+                code: "kit-memory",
                 reason: "the answer was lost".to_owned(),
             });
         }
@@ -549,7 +500,7 @@ impl Connector for MemoryConnector {
         let receipt = self.world().instructions.get(&ask.id).cloned();
         let reason = || "it was not carried out".to_owned();
         receipt.map(Performed::Done).ok_or_else(|| Error::Transient {
-            code: "kit-not-performed",
+            code: "kit-memory",
             reason: reason(),
         })
     }

@@ -199,6 +199,13 @@ async fn postgres(tx: &mut Tx) -> Result<Catalog, sqlx::Error> {
             class,
         });
     }
+    postgres_rules(tx, &mut catalog, &oids).await?;
+    Ok(catalog)
+}
+
+/// Unique indexes, foreign keys and CHECK rules.
+async fn postgres_rules(tx: &mut Tx, catalog: &mut Catalog, oids: &[String]) -> Result<(), sqlx::Error> {
+    let place = |oid: &str| oids.iter().position(|o| o == oid);
     for mut row in tx.rows(PG_UNIQUE, &[]).await? {
         let Some(table) = place(&text(&mut row, 0)) else {
             continue;
@@ -240,7 +247,7 @@ async fn postgres(tx: &mut Tx) -> Result<Catalog, sqlx::Error> {
         };
         catalog.tables[table].checks.push(check);
     }
-    Ok(catalog)
+    Ok(())
 }
 
 /// Affinity by declared type, as SQLite's own rules say (section 3.1 of "Datatypes in SQLite"), and the classes that verbs care about.

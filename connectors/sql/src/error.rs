@@ -194,7 +194,7 @@ fn sqlite_failure(code: u32, place: &str) -> Failure {
             "the file cannot be opened: expected an SQLite database at the configured path",
         ),
         (3 | 8 | 23, _) => permanent("sql-not-allowed", "the file may not be written"),
-        (_, 787 | 1811) => permanent(
+        (_, 787) => permanent(
             "sql-would-dangle",
             format!("{place}: rows elsewhere still point to rows that are to be erased"),
         ),

@@ -514,7 +514,7 @@ impl<'u> Statements<'u> {
                 let row = format!("{time}, t{table}.tableoid, t{table}.ctid");
                 let begin = if placed {
                     format!(
-                        "({row}) > ({from}, split_part($3::text, ' ', 1)::oid, split_part($3::text, ' ', 2)::tid)"
+                        "{time} >= {from} AND ({row}) > ({from}, split_part($3::text, ' ', 1)::oid, split_part($3::text, ' ', 2)::tid)"
                     )
                 } else {
                     format!("{time} >= {from}")

@@ -3,6 +3,7 @@
 //! It needs a [`Fixture`]: somebody who can put synthetic people into the system and look into it by a path of their own. Against a live system where
 //! nobody can, the numbers that need it are reported as not tried, never as kept.
 
+mod feed;
 mod musts;
 mod run;
 

@@ -5,16 +5,12 @@ use std::collections::BTreeSet;
 use lethe_terms::{DatasetName, Identifier, Observed as Seen, Outcome, Verb};
 
 use super::run::{Run, broken, by_identifiers, failed};
-use super::{Miss, Planted};
-use crate::host::CURSOR_BYTES_MAX;
+use super::{Miss, Planted, feed};
 use crate::{Error, Observation, Page, Performed, Selected, Selector};
 
 /// Units asked for in one page of the feed.
-const LIMIT: usize = 50;
-/// How far a page may exceed the limit: a source has its own smallest unit of reading, such as a block of a table.
-const LIMIT_EXCESS_MAX: usize = 300;
-
-type Must = Result<String, Miss>;
+pub(super) const LIMIT: usize = 50;
+pub(super) type Must = Result<String, Miss>;
 
 pub(super) async fn execute(run: &mut Run<'_>, number: usize) -> Must {
     match number {
@@ -33,11 +29,11 @@ pub(super) async fn execute(run: &mut Run<'_>, number: usize) -> Must {
         13 => every_identifier_finds(run).await,
         14 => observations_are_whole(run).await,
         15 => nothing_selected(run).await,
-        16 => feed_shows_all(run).await,
-        17 => cursor_repeats(run).await,
-        18 => feed_follows(run).await,
-        19 => gone_is_said(run).await,
-        20 => cursors_are_clean(run).await,
+        16 => feed::feed_shows_all(run).await,
+        17 => feed::cursor_repeats(run).await,
+        18 => feed::feed_follows(run).await,
+        19 => feed::gone_is_said(run).await,
+        20 => feed::cursors_are_clean(run).await,
         21 => errors_are_clean(run).await,
         22 => export_is_whole(run).await,
         23 => check_touches_nothing(run).await,
@@ -396,7 +392,7 @@ fn sorted(identifiers: &[Identifier]) -> BTreeSet<&Identifier> {
 }
 
 /// Whether each planted record is among the observations, with every identifier that it holds.
-fn whole(person: &Planted, observations: &[Observation]) -> Result<(), String> {
+pub(super) fn whole(person: &Planted, observations: &[Observation]) -> Result<(), String> {
     for record in &person.records {
         let same = |o: &&Observation| {
             o.dataset == record.dataset && sorted(&o.identifiers) == sorted(&record.identifiers)
@@ -454,120 +450,6 @@ async fn nothing_selected(run: &mut Run<'_>) -> Must {
     Ok("nobody is touched".to_owned())
 }
 
-async fn feed_shows_all(run: &mut Run<'_>) -> Must {
-    let person = run.person("ada").await?;
-    for n in 0..run.fixture.crowd() {
-        run.person(&format!("crowd{n}")).await?;
-    }
-    let pages = run.feed(&run.beginnings(), LIMIT).await?;
-    if run.fixture.crowd() > 0
-        && let Some(page) = pages
-            .iter()
-            .find(|p| p.observations.len() > LIMIT + LIMIT_EXCESS_MAX)
-    {
-        return broken(format!(
-            "a page of at most about {LIMIT} has {} records",
-            page.observations.len()
-        ));
-    }
-    let observations: Vec<Observation> = pages.into_iter().flat_map(|p| p.observations).collect();
-    whole(&person, &observations).map_err(Miss::Broken)?;
-    Ok(format!("{} records", observations.len()))
-}
-
-async fn cursor_repeats(run: &mut Run<'_>) -> Must {
-    run.ends(LIMIT).await?;
-    let before = run.ends(LIMIT).await?;
-    let person = run.person("ada").await?;
-    let first: Vec<Observation> = run
-        .feed(&before, LIMIT)
-        .await?
-        .into_iter()
-        .flat_map(|p| p.observations)
-        .collect();
-    let second: Vec<Observation> = run
-        .feed(&before, LIMIT)
-        .await?
-        .into_iter()
-        .flat_map(|p| p.observations)
-        .collect();
-    whole(&person, &first).map_err(Miss::Broken)?;
-    whole(&person, &second).map_err(|why| Miss::Broken(format!("at the second reading, {why}")))?;
-    Ok("the same again".to_owned())
-}
-
-async fn feed_follows(run: &mut Run<'_>) -> Must {
-    let ends = run.ends(LIMIT).await?;
-    let person = run.person("late").await?;
-    let observations: Vec<Observation> = run
-        .feed(&ends, LIMIT)
-        .await?
-        .into_iter()
-        .flat_map(|p| p.observations)
-        .collect();
-    whole(&person, &observations).map_err(Miss::Broken)?;
-    Ok("seen".to_owned())
-}
-
-async fn gone_is_said(run: &mut Run<'_>) -> Must {
-    let person = run.person("ada").await?;
-    let ends = run.ends(LIMIT).await?;
-    let located = run.located(&person).await?;
-    let mut selectors = Vec::new();
-    for dataset in run.datasets(&person, Verb::Erase) {
-        selectors.push((dataset.clone(), run.selector(&person, &dataset).await?));
-    }
-    run.erase(&person).await?;
-    let mut gone: BTreeSet<(DatasetName, String)> = BTreeSet::new();
-    for (dataset, selector) in &selectors {
-        gone.extend(run.observe(dataset, selector).await?.gone);
-    }
-    for observation in run
-        .feed(&ends, LIMIT)
-        .await?
-        .into_iter()
-        .flat_map(|p| p.observations)
-        .filter(|o| o.gone)
-    {
-        gone.insert((observation.dataset, observation.key));
-    }
-    let erased = located
-        .iter()
-        .filter(|o| selectors.iter().any(|(d, _)| *d == o.dataset));
-    let silent = erased
-        .filter(|o| !gone.contains(&(o.dataset.clone(), o.key.clone())))
-        .count();
-    if silent > 0 {
-        return broken(format!("{silent} erased records are not said to be gone"));
-    }
-    Ok(format!("{} records", gone.len()))
-}
-
-async fn cursors_are_clean(run: &mut Run<'_>) -> Must {
-    let person = run.person("ada").await?;
-    let located = run.located(&person).await?;
-    let mut private: Vec<String> = person.identifiers.iter().map(|i| i.value.clone()).collect();
-    // Short keys, such as small numbers, stand in any text by chance.
-    private.extend(
-        located
-            .iter()
-            .flat_map(|o| [o.key.clone(), o.handle.clone()])
-            .filter(|k| k.len() >= LONG_ENOUGH),
-    );
-    for page in run.feed(&run.beginnings(), 1).await? {
-        if page.cursor.len() > CURSOR_BYTES_MAX {
-            return broken(format!("a cursor has {} bytes", page.cursor.len()));
-        }
-        let cursor = page.cursor.to_lowercase();
-        if private.iter().any(|value| cursor.contains(&value.to_lowercase())) {
-            return broken("a cursor holds an identifier or the key of a record");
-        }
-    }
-    Ok("clean".to_owned())
-}
-
-/// Characters from which on a text cannot stand in another by chance.
-const LONG_ENOUGH: usize = 8;
 /// Planted into everything that may go wrong.
 const CANARY: &str = "canary.person@lethe-check.example";
 

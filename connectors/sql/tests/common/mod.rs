@@ -8,6 +8,8 @@
     clippy::expect_used
 )]
 
+pub mod cut;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use lethe_kit::{Ask, Connector, Page, Performed, Receipt, Selected, Selector};
@@ -181,6 +183,20 @@ pub fn config(target: &Target, units: &str) -> Config {
         target.url
     ))
     .unwrap()
+}
+
+/// A wire to the target's server, which can be cut.
+pub async fn wire(target: &Target) -> cut::Wire {
+    let (_, tail) = target.url.split_once('@').unwrap();
+    cut::Wire::to(tail.split_once('/').unwrap().0.to_owned()).await
+}
+
+pub async fn connect_through(wire: &cut::Wire, target: &Target, units: &str) -> SqlConnector {
+    let mut config = config(target, units);
+    config.url = Some(lethe_sql::Url(wire.url(&target.url)));
+    lethe_sql::connect("shop".parse().unwrap(), config)
+        .await
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 pub async fn connect(target: &Target, units: &str) -> SqlConnector {
