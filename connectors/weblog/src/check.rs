@@ -16,29 +16,61 @@ const PROBE: &str = ".lethe-check";
 
 /// What was looked at and found.
 pub(crate) fn findings(config: &Config) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = config.logs.iter().flat_map(|log| log_findings(log, config)).collect();
+    let mut findings: Vec<Finding> = config
+        .logs
+        .iter()
+        .flat_map(|log| log_findings(log, config))
+        .collect();
     findings.push(reopen_finding(&config.reopen));
     let private = fs::metadata(&config.state_dir).is_ok_and(|m| m.permissions().mode() & 0o077 == 0);
-    findings.push(finding("state folder", private, "others can read it or it is not there, expected mode 0700"));
+    findings.push(finding(
+        "state folder",
+        private,
+        "others can read it or it is not there, expected mode 0700",
+    ));
     findings
 }
 
 fn finding(what: impl Into<String>, ok: bool, wrong: &str) -> Finding {
-    Finding { what: what.into(), ok, detail: if ok { String::new() } else { wrong.to_owned() } }
+    Finding {
+        what: what.into(),
+        ok,
+        detail: if ok { String::new() } else { wrong.to_owned() },
+    }
 }
 
 fn log_findings(log: &LogConfig, config: &Config) -> Vec<Finding> {
     let path = live_path(log);
     let what = |part: &str| format!("log {}, {part}", log.name);
     let mut findings = vec![
-        finding(what("live file"), is_file(&path), "not there or no plain file, expected a file that the server writes"),
-        finding(what("reading"), File::open(&path).is_ok(), "cannot be opened for reading"),
-        finding(what("writing"), OpenOptions::new().append(true).open(&path).is_ok(), "cannot be opened for writing"),
-        finding(what("folder"), folder_works(&path), "no file can be made and renamed in the folder of the log"),
+        finding(
+            what("live file"),
+            is_file(&path),
+            "not there or no plain file, expected a file that the server writes",
+        ),
+        finding(
+            what("reading"),
+            File::open(&path).is_ok(),
+            "cannot be opened for reading",
+        ),
+        finding(
+            what("writing"),
+            OpenOptions::new().append(true).open(&path).is_ok(),
+            "cannot be opened for writing",
+        ),
+        finding(
+            what("folder"),
+            folder_works(&path),
+            "no file can be made and renamed in the folder of the log",
+        ),
     ];
     if let Ok(meta) = fs::metadata(&path) {
         let known = config.reopen.is_empty() || writers(meta.dev(), meta.ino()) != Writers::Unknown;
-        findings.push(finding(what("writers"), known, "it cannot be seen who writes to it, expected the rights of the web server"));
+        findings.push(finding(
+            what("writers"),
+            known,
+            "it cannot be seen who writes to it, expected the rights of the web server",
+        ));
     }
     findings
 }
@@ -59,14 +91,23 @@ fn reopen_finding(reopen: &[String]) -> Finding {
             detail: "none: an erasure of lines in a live file ends after the next rotation".to_owned(),
         };
     };
-    finding("reopen command", runnable(program), "not found or not executable, expected a program that makes the server reopen its logs")
+    finding(
+        "reopen command",
+        runnable(program),
+        "not found or not executable, expected a program that makes the server reopen its logs",
+    )
 }
 
 fn runnable(program: &str) -> bool {
-    let executable = |path: &Path| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    let executable = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
     if program.contains('/') {
         return executable(Path::new(program));
     }
     let folders = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&folders).map(|folder: PathBuf| folder.join(program)).any(|path| executable(&path))
+    std::env::split_paths(&folders)
+        .map(|folder: PathBuf| folder.join(program))
+        .any(|path| executable(&path))
 }

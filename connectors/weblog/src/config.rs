@@ -109,17 +109,29 @@ impl Config {
         let mut paths = BTreeSet::new();
         for log in &self.logs {
             if !names.insert(&log.name) {
-                return wrong(format!("two logs are called {}: expected one name each", log.name));
+                return wrong(format!(
+                    "two logs are called {}: expected one name each",
+                    log.name
+                ));
             }
             if !paths.insert(&log.path) || !log.path.is_absolute() || log.path.file_name().is_none() {
-                return wrong(format!("path of log {}: expected an absolute path of a file, one log each", log.name));
+                return wrong(format!(
+                    "path of log {}: expected an absolute path of a file, one log each",
+                    log.name
+                ));
             }
         }
         if !self.state_dir.is_absolute() {
             return wrong("state_dir: expected an absolute path".to_owned());
         }
-        if let Some(name) = self.query_identifiers.keys().find(|name| name.to_lowercase() != **name) {
-            return wrong(format!("query_identifiers {name}: expected the name in lower case (any case matches)"));
+        if let Some(name) = self
+            .query_identifiers
+            .keys()
+            .find(|name| name.to_lowercase() != **name)
+        {
+            return wrong(format!(
+                "query_identifiers {name}: expected the name in lower case (any case matches)"
+            ));
         }
         for template in &self.path_identifiers {
             PathTemplate::parse(template)?;
@@ -129,7 +141,10 @@ impl Config {
 
     /// The path templates, read.
     pub(crate) fn templates(&self) -> Result<Vec<PathTemplate>, Error> {
-        self.path_identifiers.iter().map(|text| PathTemplate::parse(text)).collect()
+        self.path_identifiers
+            .iter()
+            .map(|text| PathTemplate::parse(text))
+            .collect()
     }
 }
 
@@ -150,8 +165,12 @@ pub(crate) enum PathPart {
 
 impl PathTemplate {
     fn parse(text: &str) -> Result<Self, Error> {
-        let wrong = |what: &str| Error::Config { reason: format!("path_identifiers {text}: {what}") };
-        let path = text.strip_prefix('/').ok_or_else(|| wrong("expected a path that starts with /"))?;
+        let wrong = |what: &str| Error::Config {
+            reason: format!("path_identifiers {text}: {what}"),
+        };
+        let path = text
+            .strip_prefix('/')
+            .ok_or_else(|| wrong("expected a path that starts with /"))?;
         let mut parts = Vec::new();
         for part in path.split('/') {
             parts.push(match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {

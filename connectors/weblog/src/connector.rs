@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use lethe_kit::{
-    Ask, Connector, DatasetManifest, FeedPage, Finding, Located, Manifest, Observed, Page, Performed, Selector,
+    Ask, Connector, DatasetManifest, FeedPage, Finding, Located, Manifest, Observed, Page, Performed,
+    Selector,
 };
 use lethe_terms::{DataCategory, DatasetName, IdentifierKind, Independence, ShardName, SystemName, Verb};
 use serde_json::Value;
@@ -36,7 +37,9 @@ pub struct WeblogConnector {
 
 impl std::fmt::Debug for WeblogConnector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WeblogConnector").field("system", &self.manifest.system).finish_non_exhaustive()
+        f.debug_struct("WeblogConnector")
+            .field("system", &self.manifest.system)
+            .finish_non_exhaustive()
     }
 }
 
@@ -51,15 +54,32 @@ pub fn open(system: SystemName, config: Config) -> Result<WeblogConnector, Error
     let logs = config
         .logs
         .iter()
-        .map(|log| Log::open(log.clone(), rules.clone(), dir.clone(), config.reopen.clone(), config.erase))
+        .map(|log| {
+            Log::open(
+                log.clone(),
+                rules.clone(),
+                dir.clone(),
+                config.reopen.clone(),
+                config.erase,
+            )
+        })
         .map(|log| log.map(|log| Arc::new(Mutex::new(log))))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(WeblogConnector { manifest: manifest(system, &config)?, logs, config: Arc::new(config) })
+    Ok(WeblogConnector {
+        manifest: manifest(system, &config)?,
+        logs,
+        config: Arc::new(config),
+    })
 }
 
 fn manifest(system: SystemName, config: &Config) -> Result<Manifest, Error> {
-    let wrong = |_| Error::Config { reason: "name of a log: expected one that can name a shard".to_owned() };
-    let shards = config.logs.iter().map(|log| log.name.as_str().parse::<ShardName>().map_err(wrong));
+    let wrong = |_| Error::Config {
+        reason: "name of a log: expected one that can name a shard".to_owned(),
+    };
+    let shards = config
+        .logs
+        .iter()
+        .map(|log| log.name.as_str().parse::<ShardName>().map_err(wrong));
     Ok(Manifest {
         system,
         kind: "weblog",
@@ -79,12 +99,21 @@ fn manifest(system: SystemName, config: &Config) -> Result<Manifest, Error> {
 fn dataset(log: &LogConfig, config: &Config) -> DatasetManifest {
     let keeps = match config.erase {
         EraseMode::Line => Vec::new(),
-        EraseMode::Fields => ["time", "method", "path", "status", "size"].map(str::to_owned).to_vec(),
+        EraseMode::Fields => ["time", "method", "path", "status", "size"]
+            .map(str::to_owned)
+            .to_vec(),
     };
     DatasetManifest {
         name: log.name.clone(),
         unit: "the requests of one calendar day with one set of identifiers".to_owned(),
-        verbs: vec![Verb::Locate, Verb::Export, Verb::Erase, Verb::Restrict, Verb::Lift, Verb::Observe],
+        verbs: vec![
+            Verb::Locate,
+            Verb::Export,
+            Verb::Erase,
+            Verb::Restrict,
+            Verb::Lift,
+            Verb::Observe,
+        ],
         categories: vec![
             DataCategory::IpAddress,
             DataCategory::AccountIdentifier,
@@ -97,7 +126,11 @@ fn dataset(log: &LogConfig, config: &Config) -> DatasetManifest {
         keeps,
         after: Vec::new(),
         settle_ms: 0,
-        lead_ms: if config.reopen.is_empty() { LEAD_ROTATION_MS } else { LEAD_PASS_MS },
+        lead_ms: if config.reopen.is_empty() {
+            LEAD_ROTATION_MS
+        } else {
+            LEAD_PASS_MS
+        },
     }
 }
 
@@ -106,8 +139,8 @@ fn hold(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn apart<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+async fn apart<T: Send + 'static, E: Into<lethe_kit::Error> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, lethe_kit::Error> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(Into::into),
@@ -118,10 +151,19 @@ async fn apart<T: Send + 'static>(
 impl WeblogConnector {
     fn log(&self, name: &str) -> Result<Arc<Mutex<Log>>, Error> {
         let place = self.config.logs.iter().position(|log| log.name.as_str() == name);
-        place.and_then(|n| self.logs.get(n)).cloned().ok_or_else(|| Error::UnknownLog {
-            name: name.to_owned(),
-            known: self.config.logs.iter().map(|log| log.name.as_str()).collect::<Vec<_>>().join(", "),
-        })
+        place
+            .and_then(|n| self.logs.get(n))
+            .cloned()
+            .ok_or_else(|| Error::UnknownLog {
+                name: name.to_owned(),
+                known: self
+                    .config
+                    .logs
+                    .iter()
+                    .map(|log| log.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })
     }
 
     fn log_of(&self, dataset: &DatasetName) -> Result<Arc<Mutex<Log>>, Error> {
@@ -131,13 +173,32 @@ impl WeblogConnector {
     #[cfg(test)]
     pub(crate) fn stop_after(&self, stages: Option<usize>) {
         for log in &self.logs {
-            hold(log).stops = crate::log::Stops(stages.map(|n| Arc::new(std::sync::atomic::AtomicUsize::new(n))));
+            hold(log).stops.left = stages.map(|n| Arc::new(std::sync::atomic::AtomicUsize::new(n)));
         }
     }
 
     #[cfg(test)]
+    pub(crate) fn lose_next_answer(&self) {
+        for log in &self.logs {
+            hold(log)
+                .stops
+                .lose_answer
+                .store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn side_text(&self) -> Vec<u8> {
+        self.logs
+            .iter()
+            .flat_map(|log| hold(log).side().unwrap().lines)
+            .flat_map(|line| line.line)
+            .collect()
+    }
+
+    #[cfg(test)]
     pub(crate) fn stages_left(&self) -> Option<usize> {
-        let stops = hold(self.logs.first()?).stops.0.clone()?;
+        let stops = hold(self.logs.first()?).stops.left.clone()?;
         Some(stops.load(std::sync::atomic::Ordering::SeqCst))
     }
 }
@@ -150,10 +211,15 @@ impl Connector for WeblogConnector {
 
     async fn check(&self) -> Result<Vec<Finding>, lethe_kit::Error> {
         let config = self.config.clone();
-        apart(move || Ok(check::findings(&config))).await
+        apart(move || Ok::<_, Error>(check::findings(&config))).await
     }
 
-    async fn feed(&self, shard: &ShardName, cursor: Option<&str>, limit: usize) -> Result<FeedPage, lethe_kit::Error> {
+    async fn feed(
+        &self,
+        shard: &ShardName,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<FeedPage, lethe_kit::Error> {
         let (log, cursor) = (self.log(shard.as_str())?, cursor.map(str::to_owned));
         apart(move || hold(&log).page(cursor.as_deref(), limit)).await
     }
@@ -165,21 +231,25 @@ impl Connector for WeblogConnector {
             for log in &logs {
                 hold(log).search(&selector, &mut found)?;
             }
-            Ok(found)
+            Ok::<_, Error>(found)
         })
         .await
     }
 
     async fn perform(&self, ask: &Ask) -> Result<Performed, lethe_kit::Error> {
         let (log, ask) = (self.log_of(&ask.dataset)?, ask.clone());
-        apart(move || hold(&log).advance(&ask)).await
+        apart(move || hold(&log).perform(&ask)).await
     }
 
     async fn poll(&self, ask: &Ask, _ticket: &str) -> Result<Performed, lethe_kit::Error> {
         self.perform(ask).await
     }
 
-    async fn observe(&self, dataset: &DatasetName, selector: &Selector) -> Result<Observed, lethe_kit::Error> {
+    async fn observe(
+        &self,
+        dataset: &DatasetName,
+        selector: &Selector,
+    ) -> Result<Observed, lethe_kit::Error> {
         let (log, config, selector) = (self.log_of(dataset)?, self.config.clone(), selector.clone());
         apart(move || hold(&log).observe(&selector, &config.query_identifiers, config.user_kind)).await
     }
@@ -198,7 +268,7 @@ impl Connector for WeblogConnector {
                 }
                 skip = 0;
             }
-            Ok((values, Page(None)))
+            Ok::<_, Error>((values, Page(None)))
         })
         .await
     }

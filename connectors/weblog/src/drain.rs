@@ -51,13 +51,17 @@ impl Log {
         let began = Instant::now();
         let mut told = false;
         loop {
-            let Some(rewrite) = self.state.rewrite.clone() else { return Ok(true) };
+            let Some(rewrite) = self.state.rewrite.clone() else {
+                return Ok(true);
+            };
             if rewrite.stage != Stage::Draining {
                 return Ok(false);
             }
             let meta = match fs::symlink_metadata(&rewrite.aside) {
                 Ok(meta) => meta,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return self.drained(&rewrite).map(|()| true),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    return self.drained(&rewrite).map(|()| true);
+                }
                 Err(e) => return Err(Error::file(&rewrite.aside, "looking at it", e)),
             };
             // Who does not write now never will: the old file has no public name.
@@ -90,13 +94,22 @@ impl Log {
 
     /// Appends what came late, at most a block of it. `true` where there may be more.
     fn append_late(&mut self, idle: bool) -> Result<bool, Error> {
-        let Some(rewrite) = self.state.rewrite.clone().filter(|r| !r.gz) else { return Ok(false) };
+        let Some(rewrite) = self.state.rewrite.clone().filter(|r| !r.gz) else {
+            return Ok(false);
+        };
         let active = self.state.active.get(&rewrite.instruction).cloned();
         let failed = |e| Error::file(&rewrite.aside, "reading late lines", e);
         let upto = rewrite.appending.map(|a| a.to);
-        let Some(block) = self.block(&rewrite, active.as_ref(), idle, upto).map_err(failed)? else { return Ok(false) };
+        let Some(block) = self
+            .block(&rewrite, active.as_ref(), idle, upto)
+            .map_err(failed)?
+        else {
+            return Ok(false);
+        };
         let found = self.files()?.into_iter().find(|f| f.id == rewrite.file);
-        let target = found.as_ref().map_or_else(|| files::live_path(&self.config), |f| f.path.clone());
+        let target = found
+            .as_ref()
+            .map_or_else(|| files::live_path(&self.config), |f| f.path.clone());
         let gz = found.as_ref().is_some_and(|f| f.gz);
         let failed = |e| Error::file(&target, "appending late lines", e);
         let at = match rewrite.appending {
@@ -113,7 +126,13 @@ impl Log {
         self.stops.stage()?;
         let mut place = at;
         if !block.kept.is_empty() {
-            let before = rewrite.appending.is_some().then(|| find(&target, gz, at, &block.kept)).transpose().map_err(failed)?.flatten();
+            let before = rewrite
+                .appending
+                .is_some()
+                .then(|| find(&target, gz, at, &block.kept))
+                .transpose()
+                .map_err(failed)?
+                .flatten();
             place = match before {
                 Some(place) => place,
                 None => append(&target, gz, &block.kept).map_err(failed)?,
@@ -148,11 +167,18 @@ impl Log {
     }
 
     /// Reads the next block of late lines: whole ones, unless nobody writes any more.
-    fn block(&self, rewrite: &Rewrite, active: Option<&Active>, idle: bool, upto: Option<u64>) -> io::Result<Option<Block>> {
+    fn block(
+        &self,
+        rewrite: &Rewrite,
+        active: Option<&Active>,
+        idle: bool,
+        upto: Option<u64>,
+    ) -> io::Result<Option<Block>> {
         let mut file = File::open(&rewrite.aside)?;
         file.seek(SeekFrom::Start(rewrite.taken))?;
         let mut bytes = Vec::new();
-        file.take(upto.map_or(BLOCK_BYTES_MAX, |to| to - rewrite.taken)).read_to_end(&mut bytes)?;
+        file.take(upto.map_or(BLOCK_BYTES_MAX, |to| to - rewrite.taken))
+            .read_to_end(&mut bytes)?;
         let full = bytes.len() as u64 == BLOCK_BYTES_MAX;
         if upto.is_none() && (!idle || full) {
             // A line longer than a block passes through in pieces.
@@ -163,12 +189,21 @@ impl Log {
             return Ok(None);
         }
         let to = rewrite.taken + bytes.len() as u64;
-        let mut block = Block { to, kept: Vec::new(), aside: Vec::new(), touched: Default::default(), lines: 0, cleared: 0 };
+        let mut block = Block {
+            to,
+            kept: Vec::new(),
+            aside: Vec::new(),
+            touched: Default::default(),
+            lines: 0,
+            cleared: 0,
+        };
         let active = active.filter(|a| a.verb != Verb::Lift);
         let look = active.map(|a| (a.verb, a.matcher.look(&self.rules, &self.config.name)));
         for line in bytes.split_inclusive(|b| *b == b'\n') {
             let text = files::text(line);
-            let fate = look.as_ref().map_or(Fate::Stays, |(verb, look)| self.fate(look, *verb, text, &mut block.touched));
+            let fate = look.as_ref().map_or(Fate::Stays, |(verb, look)| {
+                self.fate(look, *verb, text, &mut block.touched)
+            });
             block.lines += u64::from(!matches!(fate, Fate::Stays));
             match fate {
                 Fate::Stays => block.kept.extend_from_slice(line),
@@ -178,7 +213,11 @@ impl Log {
                     block.kept.extend_from_slice(&line[text.len()..]);
                 }
                 Fate::Goes if active.is_some_and(|a| a.verb == Verb::Restrict) => {
-                    block.aside.push(SideLine { file: rewrite.file, at: block.kept.len() as u64, line: line.to_vec() });
+                    block.aside.push(SideLine {
+                        file: rewrite.file,
+                        at: block.kept.len() as u64,
+                        line: line.to_vec(),
+                    });
                 }
                 Fate::Goes => {}
             }
@@ -187,7 +226,9 @@ impl Log {
     }
 
     fn tell_to_reopen(&self) -> Result<(), Error> {
-        let Some((program, args)) = self.reopen.split_first() else { return Ok(()) };
+        let Some((program, args)) = self.reopen.split_first() else {
+            return Ok(());
+        };
         let wrong = |reason: String| Error::Reopen { reason };
         let mut child = Command::new(program)
             .args(args)
@@ -200,7 +241,9 @@ impl Log {
         loop {
             match child.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
-                Ok(Some(status)) => return Err(wrong(format!("{program} ended with {status}, expected success"))),
+                Ok(Some(status)) => {
+                    return Err(wrong(format!("{program} ended with {status}, expected success")));
+                }
                 Ok(None) if began.elapsed() > Duration::from_millis(REOPEN_MS_MAX) => {
                     let _ = child.kill();
                     let _ = child.wait();
@@ -214,7 +257,11 @@ impl Log {
 
     /// Late lines that are still in the old file only: whoever looks for a person must look there, too.
     pub(crate) fn undrained(&self) -> Option<(Found, u64)> {
-        let rewrite = self.state.rewrite.as_ref().filter(|r| r.stage == Stage::Draining && !r.gz)?;
+        let rewrite = self
+            .state
+            .rewrite
+            .as_ref()
+            .filter(|r| r.stage == Stage::Draining && !r.gz)?;
         let meta = fs::symlink_metadata(&rewrite.aside).ok()?;
         Some((Found::aside(rewrite.file, &rewrite.aside, &meta), rewrite.taken))
     }
@@ -222,7 +269,11 @@ impl Log {
 
 /// Appends in one call, so that no other appender's line comes in between; returns where the block begins.
 fn append(path: &Path, gz: bool, block: &[u8]) -> io::Result<u64> {
-    let mut file = OpenOptions::new().append(true).create(true).read(true).open(path)?;
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .read(true)
+        .open(path)?;
     let before = file.metadata()?;
     if gz {
         let mut member = GzEncoder::new(Vec::new(), Compression::default());

@@ -87,17 +87,27 @@ impl Error {
     }
 
     pub(crate) fn file(path: &Path, action: &'static str, source: io::Error) -> Self {
-        Self::File { file: name_of(path), action, source }
+        Self::File {
+            file: name_of(path),
+            action,
+            source,
+        }
     }
 
     pub(crate) fn state(path: &Path, action: &'static str, source: io::Error) -> Self {
-        Self::State { file: name_of(path), action, source }
+        Self::State {
+            file: name_of(path),
+            action,
+            source,
+        }
     }
 }
 
 /// File names only: folders may be told apart by the configuration, and a name says enough.
 fn name_of(path: &Path) -> String {
-    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    path.file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 impl From<Error> for lethe_kit::Error {

@@ -109,7 +109,10 @@ impl Log {
             None => BTreeMap::new(),
         };
         self.count_again(&files, &places, cursor)?;
-        let mut reading = Reading { limit: limit.max(1), ..Reading::default() };
+        let mut reading = Reading {
+            limit: limit.max(1),
+            ..Reading::default()
+        };
         let first = files.iter().position(|f| places.contains_key(&f.id)).unwrap_or(0);
         for file in &files[first..] {
             if reading.is_full() {
@@ -125,13 +128,24 @@ impl Log {
             }
         }
         // Up to the last file that was read at all: an earlier one may have grown after that.
-        let named = &files[..files.iter().rposition(|f| places.contains_key(&f.id)).map_or(0, |n| n + 1)];
+        let named = &files[..files
+            .iter()
+            .rposition(|f| places.contains_key(&f.id))
+            .map_or(0, |n| n + 1)];
         let named = named.iter().skip(named.len().saturating_sub(CURSOR_FILES));
         let files_named = named.filter_map(|f| Some((f.id, *places.get(&f.id)?))).collect();
-        let cursor = Cursor { rewrites: self.state.rewrites, files: files_named }.show();
+        let cursor = Cursor {
+            rewrites: self.state.rewrites,
+            files: files_named,
+        }
+        .show();
         let mut page = reading.page;
         page.progress = Some(progress(&files, &places, first));
-        page.observations = reading.found.into_iter().map(|(record, count)| observation(&record, count)).collect();
+        page.observations = reading
+            .found
+            .into_iter()
+            .map(|(record, count)| observation(&record, count))
+            .collect();
         page.cursor = cursor.clone();
         self.feed.counted_at = Some(cursor);
         Ok(page)
@@ -144,7 +158,9 @@ impl Log {
             return Ok(BTreeMap::new());
         }
         for rewrite in cursor.rewrites + 1..=self.state.rewrites {
-            let Some(shift) = self.dir.load::<Shift>(&self.shift_name(rewrite))? else { return Ok(BTreeMap::new()) };
+            let Some(shift) = self.dir.load::<Shift>(&self.shift_name(rewrite))? else {
+                return Ok(BTreeMap::new());
+            };
             if let Some(place) = places.get_mut(&shift.file).filter(|place| **place < GIVEN_UP) {
                 *place = moved(&shift.edits, *place);
             }
@@ -153,13 +169,23 @@ impl Log {
     }
 
     /// Counts of the days that may still grow, where this process did not read up to the cursor itself.
-    fn count_again(&mut self, files: &[Found], places: &BTreeMap<u64, u64>, cursor: Option<&str>) -> Result<(), Error> {
+    fn count_again(
+        &mut self,
+        files: &[Found],
+        places: &BTreeMap<u64, u64>,
+        cursor: Option<&str>,
+    ) -> Result<(), Error> {
         if cursor.is_some() && self.feed.counted_at.as_deref() == cursor {
             return Ok(());
         }
         self.feed.forget();
-        let Some(first) = files.iter().position(|f| places.contains_key(&f.id)) else { return Ok(()) };
-        let mut reading = Reading { counting: true, ..Reading::default() };
+        let Some(first) = files.iter().position(|f| places.contains_key(&f.id)) else {
+            return Ok(());
+        };
+        let mut reading = Reading {
+            counting: true,
+            ..Reading::default()
+        };
         for (n, file) in files.iter().enumerate() {
             let upto = places.get(&file.id).copied().or((n < first).then_some(u64::MAX));
             if let Some(upto) = upto {
@@ -170,7 +196,13 @@ impl Log {
     }
 
     /// Reads a file from a byte on. Returns where it stopped, and whether there is more right now.
-    fn read(&mut self, file: &Found, from: u64, upto: Option<u64>, reading: &mut Reading) -> Result<(u64, bool), Error> {
+    fn read(
+        &mut self,
+        file: &Found,
+        from: u64,
+        upto: Option<u64>,
+        reading: &mut Reading,
+    ) -> Result<(u64, bool), Error> {
         if from >= GIVEN_UP {
             return Ok((from, false));
         }
@@ -224,7 +256,11 @@ impl Log {
             return;
         }
         let period = read.period().to_owned();
-        let record = Record { log: self.config.name.clone(), period, identifiers: read.identifiers };
+        let record = Record {
+            log: self.config.name.clone(),
+            period,
+            identifiers: read.identifiers,
+        };
         let days = &mut self.feed.counts;
         let count = days
             .entry(record.period.clone())
@@ -245,7 +281,11 @@ impl Log {
 impl Reading {
     fn reject(&mut self, position: String, text: &[u8]) {
         let kept = &text[..text.len().min(REJECTED_BYTES_MAX)];
-        let what = if text.len() >= LINE_BYTES_MAX { "line of at most 1 MiB" } else { "line" };
+        let what = if text.len() >= LINE_BYTES_MAX {
+            "line of at most 1 MiB"
+        } else {
+            "line"
+        };
         self.page.rejected.push(Rejected {
             position,
             code: "weblog-line",
@@ -292,7 +332,10 @@ pub(crate) fn observation(record: &Record, count: u64) -> Observation {
 /// Bytes on disk that are read, of all; an archive counts once it is read to its end.
 fn progress(files: &[Found], places: &BTreeMap<u64, u64>, first: usize) -> (u64, u64) {
     let known: BTreeSet<usize> = (0..first).collect();
-    let last = files.iter().rposition(|f| places.contains_key(&f.id)).unwrap_or(0);
+    let last = files
+        .iter()
+        .rposition(|f| places.contains_key(&f.id))
+        .unwrap_or(0);
     let mut read = 0;
     for (n, file) in files.iter().enumerate() {
         read += match places.get(&file.id) {

@@ -51,7 +51,16 @@ impl Found {
 
     /// The old file of a rewrite, as one to look through.
     pub(crate) fn aside(id: u64, path: &Path, meta: &fs::Metadata) -> Self {
-        Self { id, path: path.to_owned(), dev: meta.dev(), ino: meta.ino(), size: meta.size(), gz: false, live: true, print: None }
+        Self {
+            id,
+            path: path.to_owned(),
+            dev: meta.dev(),
+            ino: meta.ino(),
+            size: meta.size(),
+            gz: false,
+            live: true,
+            print: None,
+        }
     }
 }
 
@@ -67,16 +76,25 @@ pub(crate) fn live_path(log: &LogConfig) -> PathBuf {
 }
 
 /// The files of the log, oldest first, each with its id. Says whether the state changed and must be saved before an id goes out.
-pub(crate) fn list(log: &LogConfig, dir: &StateDir, state: &mut LogState) -> Result<(Vec<Found>, bool), Error> {
+pub(crate) fn list(
+    log: &LogConfig,
+    dir: &StateDir,
+    state: &mut LogState,
+) -> Result<(Vec<Found>, bool), Error> {
     let live = live_path(log);
     let folder = live.parent().unwrap_or(Path::new("/"));
-    let base = live.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let base = live
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let mut named = Vec::new();
     let entries = fs::read_dir(folder).map_err(|e| Error::file(folder, "listing the folder", e))?;
     for entry in entries {
         let entry = entry.map_err(|e| Error::file(folder, "listing the folder", e))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(age) = age_of(&name, &base, &log.rotated) else { continue };
+        let Some(age) = age_of(&name, &base, &log.rotated) else {
+            continue;
+        };
         match fs::symlink_metadata(entry.path()) {
             Ok(meta) if meta.is_file() => named.push((age, entry.path(), meta)),
             Ok(_) => {}
@@ -96,7 +114,16 @@ pub(crate) fn list(log: &LogConfig, dir: &StateDir, state: &mut LogState) -> Res
             Err(_) if gz => None,
             Err(e) => return Err(Error::file(&path, "reading", e)),
         };
-        found.push(Found { id: 0, live: path == live, dev: meta.dev(), ino: meta.ino(), size: meta.size(), gz, print, path });
+        found.push(Found {
+            id: 0,
+            live: path == live,
+            dev: meta.dev(),
+            ino: meta.ino(),
+            size: meta.size(),
+            gz,
+            print,
+            path,
+        });
     }
     let changed = recognise(&mut found, state);
     Ok((found, changed))
@@ -111,14 +138,23 @@ fn age_of(name: &str, base: &str, rotated: &[String]) -> Option<(u8, i64, String
         return Some((LIVE, 0, String::new()));
     }
     let usual = || {
-        let suffix = name.strip_prefix(base)?.strip_suffix(".gz").or_else(|| name.strip_prefix(base))?;
+        let suffix = name
+            .strip_prefix(base)?
+            .strip_suffix(".gz")
+            .or_else(|| name.strip_prefix(base))?;
         let rest = suffix.strip_prefix(['.', '-'])?;
-        let plain = rest.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'));
+        let plain = rest
+            .bytes()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'));
         (plain && rest.starts_with(|c: char| c.is_ascii_digit())).then(|| rest.to_owned())
     };
     let suffix = if rotated.is_empty() {
         usual()?
-    } else if rotated.iter().any(|pattern| fits(pattern.as_bytes(), name.as_bytes())) && !name.starts_with('.') {
+    } else if rotated
+        .iter()
+        .any(|pattern| fits(pattern.as_bytes(), name.as_bytes()))
+        && !name.starts_with('.')
+    {
         usual().unwrap_or_else(|| name.to_owned())
     } else {
         return None;
@@ -134,7 +170,9 @@ fn fits(pattern: &[u8], name: &[u8]) -> bool {
     match pattern.split_first() {
         None => name.is_empty(),
         Some((b'*', rest)) => (0..=name.len()).any(|n| fits(rest, &name[n..])),
-        Some((byte, rest)) => name.split_first().is_some_and(|(first, left)| first == byte && fits(rest, left)),
+        Some((byte, rest)) => name
+            .split_first()
+            .is_some_and(|(first, left)| first == byte && fits(rest, left)),
     }
 }
 
@@ -151,13 +189,24 @@ fn recognise(found: &mut [Found], state: &mut LogState) -> bool {
     ];
     for same in passes {
         open.retain(|n| {
-            let known = state.files.iter_mut().find(|k| !taken.contains(&k.id) && same(&found[*n], k));
+            let known = state
+                .files
+                .iter_mut()
+                .find(|k| !taken.contains(&k.id) && same(&found[*n], k));
             let Some(known) = known else { return true };
             taken.insert(known.id);
             found[*n].id = known.id;
             let file = &found[*n];
-            let print = file.print.clone().or(if file.gz { known.print.clone() } else { None });
-            *known = KnownFile { id: known.id, print, dev: file.dev, ino: file.ino };
+            let print = file
+                .print
+                .clone()
+                .or(if file.gz { known.print.clone() } else { None });
+            *known = KnownFile {
+                id: known.id,
+                print,
+                dev: file.dev,
+                ino: file.ino,
+            };
             false
         });
     }
@@ -166,10 +215,17 @@ fn recognise(found: &mut [Found], state: &mut LogState) -> bool {
         state.next_file += 1;
         file.id = state.next_file;
         taken.insert(file.id);
-        state.files.push(KnownFile { id: file.id, print: file.print.clone(), dev: file.dev, ino: file.ino });
+        state.files.push(KnownFile {
+            id: file.id,
+            print: file.print.clone(),
+            dev: file.dev,
+            ino: file.ino,
+        });
     }
     while state.files.len() > KNOWN_MAX.max(taken.len()) {
-        let Some(gone) = state.files.iter().position(|k| !taken.contains(&k.id)) else { break };
+        let Some(gone) = state.files.iter().position(|k| !taken.contains(&k.id)) else {
+            break;
+        };
         state.files.remove(gone);
     }
     before != (state.files.clone(), state.next_file)
@@ -217,7 +273,10 @@ pub(crate) struct Lines {
 impl Lines {
     /// Lines from this byte on.
     pub(crate) fn open(path: &Path, gz: bool, from: u64) -> io::Result<Self> {
-        Ok(Self { reader: content(path, gz, from)?, at: from })
+        Ok(Self {
+            reader: content(path, gz, from)?,
+            at: from,
+        })
     }
 
     /// Where the next line begins.
@@ -263,10 +322,34 @@ mod tests {
 
     #[test]
     fn rotated_files_come_oldest_first_and_strangers_not_at_all() {
-        let mut names = vec!["access.log", "access.log.1", "access.log.10.gz", "access.log.2.gz", "access.log-20261101", "access.log-20261001.gz"];
+        let mut names = vec![
+            "access.log",
+            "access.log.1",
+            "access.log.10.gz",
+            "access.log.2.gz",
+            "access.log-20261101",
+            "access.log-20261001.gz",
+        ];
         names.sort_by_key(|n| age_of(n, "access.log", &[]).unwrap());
-        assert_eq!(names, ["access.log-20261001.gz", "access.log-20261101", "access.log.10.gz", "access.log.2.gz", "access.log.1", "access.log"]);
-        for stranger in ["error.log", "access.log.bak", "access.log.1.swp", ".access.log.lethe", "access.logx", "access.log."] {
+        assert_eq!(
+            names,
+            [
+                "access.log-20261001.gz",
+                "access.log-20261101",
+                "access.log.10.gz",
+                "access.log.2.gz",
+                "access.log.1",
+                "access.log"
+            ]
+        );
+        for stranger in [
+            "error.log",
+            "access.log.bak",
+            "access.log.1.swp",
+            ".access.log.lethe",
+            "access.logx",
+            "access.log.",
+        ] {
             assert!(age_of(stranger, "access.log", &[]).is_none(), "{stranger}");
         }
         assert!(age_of("access.old", "access.log", &["access.*".to_owned()]).is_some());
@@ -282,7 +365,10 @@ mod tests {
         let mut lines = Lines::open(&path, false, 0).unwrap();
         let mut line = Vec::new();
         let long = lines.next(&mut line).unwrap().unwrap();
-        assert_eq!((long.len, line.len()), (3 * LINE_BYTES_MAX as u64 + 1, LINE_BYTES_MAX));
+        assert_eq!(
+            (long.len, line.len()),
+            (3 * LINE_BYTES_MAX as u64 + 1, LINE_BYTES_MAX)
+        );
         assert!(lines.next(&mut line).unwrap().unwrap().ended && text(&line) == b"next");
         assert!(lines.next(&mut line).unwrap().unwrap().ended && text(&line).is_empty());
         let last = lines.next(&mut line).unwrap().unwrap();

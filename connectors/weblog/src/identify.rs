@@ -94,13 +94,20 @@ impl Rules {
             }
         }
         self.emails(line, &mut found);
-        Reading { parsed, identifiers: found }
+        Reading {
+            parsed,
+            identifiers: found,
+        }
     }
 
     fn client(&self, client: &[u8], found: &mut BTreeSet<Identifier>) {
         let Some(ip) = line::ip_of(client) else { return };
         let abbreviated = self.ip == IpMode::Abbreviated && abbreviated(ip) == ip;
-        let kind = if abbreviated { IdentifierKind::IpAbbreviated } else { IdentifierKind::Ip };
+        let kind = if abbreviated {
+            IdentifierKind::IpAbbreviated
+        } else {
+            IdentifierKind::Ip
+        };
         found.insert(Identifier::new(kind, ip.to_string()));
     }
 
@@ -115,7 +122,9 @@ impl Rules {
         let mut text = line::unescape(text);
         self.path(&text, found);
         for _ in 0..=DECODE_ROUNDS_MAX {
-            let Some(query) = text.iter().position(|b| *b == b'?') else { break };
+            let Some(query) = text.iter().position(|b| *b == b'?') else {
+                break;
+            };
             for part in text[query + 1..].split(|b| matches!(b, b'?' | b'&' | b';' | b'#')) {
                 if let Some((kind, value)) = self.parameter(part) {
                     found.extend(identifier(kind, &value));
@@ -147,9 +156,15 @@ impl Rules {
         if self.templates.is_empty() {
             return;
         }
-        let path = text.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
+        let path = text
+            .split(|b| matches!(b, b'?' | b'#'))
+            .next()
+            .unwrap_or_default();
         let start = match path.windows(3).position(|w| w == b"://") {
-            Some(scheme) => path[scheme + 3..].iter().position(|b| *b == b'/').map(|n| scheme + 3 + n),
+            Some(scheme) => path[scheme + 3..]
+                .iter()
+                .position(|b| *b == b'/')
+                .map(|n| scheme + 3 + n),
             None => path.iter().position(|b| *b == b'/'),
         };
         let Some(start) = start else { return };
@@ -251,20 +266,40 @@ pub(crate) fn decoded(text: &[u8]) -> Vec<u8> {
 }
 
 fn emails_in(text: &[u8], found: &mut BTreeSet<Identifier>) {
-    let local = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+' | b'\'') || !b.is_ascii();
+    let local =
+        |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+' | b'\'') || !b.is_ascii();
     let domain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-') || !b.is_ascii();
     for at in (0..text.len()).filter(|at| text[*at] == b'@') {
-        let start = at - text[..at].iter().rev().take(EMAIL_BYTES_MAX).take_while(|b| local(b)).count();
-        let end = at + 1 + text[at + 1..].iter().take(EMAIL_BYTES_MAX).take_while(|b| domain(b)).count();
-        let (Some(name), Some(host)) = (utf8_end(&text[start..at]), utf8_start(&text[at + 1..end])) else { continue };
+        let start = at
+            - text[..at]
+                .iter()
+                .rev()
+                .take(EMAIL_BYTES_MAX)
+                .take_while(|b| local(b))
+                .count();
+        let end = at
+            + 1
+            + text[at + 1..]
+                .iter()
+                .take(EMAIL_BYTES_MAX)
+                .take_while(|b| domain(b))
+                .count();
+        let (Some(name), Some(host)) = (utf8_end(&text[start..at]), utf8_start(&text[at + 1..end])) else {
+            continue;
+        };
         let name = name.trim_start_matches(['.', '\'', '-', '+']);
         let host = host.trim_end_matches(['.', '-']);
         let plausible = !name.is_empty()
             && !host.starts_with(['.', '-'])
-            && host.rsplit_once('.').is_some_and(|(_, top)| top.len() >= 2 && !top.bytes().all(|b| b.is_ascii_digit()))
+            && host
+                .rsplit_once('.')
+                .is_some_and(|(_, top)| top.len() >= 2 && !top.bytes().all(|b| b.is_ascii_digit()))
             && name.len() + host.len() < EMAIL_BYTES_MAX;
         if plausible {
-            found.insert(Identifier::new(IdentifierKind::Email, format!("{name}@{host}").to_lowercase()));
+            found.insert(Identifier::new(
+                IdentifierKind::Email,
+                format!("{name}@{host}").to_lowercase(),
+            ));
         }
     }
 }
@@ -287,16 +322,24 @@ mod tests {
     use super::*;
 
     pub(crate) fn rules(extra: &str) -> Rules {
-        let text = format!(r#"{{"logs":[{{"name":"access","path":"/l/access.log"}}],"state_dir":"/s"{extra}}}"#);
+        let text =
+            format!(r#"{{"logs":[{{"name":"access","path":"/l/access.log"}}],"state_dir":"/s"{extra}}}"#);
         Rules::new(&serde_json::from_str(&text).unwrap()).unwrap()
     }
 
     fn found(rules: &Rules, line: &str) -> Vec<String> {
-        rules.read(line.as_bytes()).identifiers.iter().map(|i| format!("{}={}", i.kind, i.value)).collect()
+        rules
+            .read(line.as_bytes())
+            .identifiers
+            .iter()
+            .map(|i| format!("{}={}", i.kind, i.value))
+            .collect()
     }
 
     fn line(user: &str, target: &str, referrer: &str) -> String {
-        format!(r#"192.0.2.0 - {user} [24/Nov/2026:11:40:00 +0000] "GET {target} HTTP/1.1" 200 5 "{referrer}" "Mozilla/5.0""#)
+        format!(
+            r#"192.0.2.0 - {user} [24/Nov/2026:11:40:00 +0000] "GET {target} HTTP/1.1" 200 5 "{referrer}" "Mozilla/5.0""#
+        )
     }
 
     #[test]
@@ -308,31 +351,54 @@ mod tests {
             ("/login?email=ada@example.org&next=/", "-"),
             ("/login?EMAIL=ADA%40EXAMPLE.ORG", "-"),
             ("/x?q=ada%2540example.org", "-"),
-            ("/", "https://h.example/login?next=%2Faccount%3Femail%3Dada%2540example.org"),
+            (
+                "/",
+                "https://h.example/login?next=%2Faccount%3Femail%3Dada%2540example.org",
+            ),
             ("/x?q=mailto:ada@example.org.", "-"),
             ("/x?q=%22ada@example.org%22", "-"),
         ] {
-            assert_eq!(found(&rules, &line("-", target, referrer)), [ada, ip], "{target} {referrer}");
+            assert_eq!(
+                found(&rules, &line("-", target, referrer)),
+                [ada, ip],
+                "{target} {referrer}"
+            );
         }
         assert_eq!(found(&rules, &line("u-17", "/", "-")), ["user_id=u-17", ip]);
-        assert_eq!(found(&rules, &line("-", "/x?a=1&UID=u+1", "-")), ["user_id=u 1", ip]);
-        assert_eq!(found(&rules, &line("-", "/api/v1/people/u-17/items", "-")), ["user_id=u-17", ip]);
+        assert_eq!(
+            found(&rules, &line("-", "/x?a=1&UID=u+1", "-")),
+            ["user_id=u 1", ip]
+        );
+        assert_eq!(
+            found(&rules, &line("-", "/api/v1/people/u-17/items", "-")),
+            ["user_id=u-17", ip]
+        );
         assert_eq!(found(&rules, &line("-", "/", "-")), [ip]);
     }
 
     #[test]
     fn an_unescaped_plus_is_read_both_ways_but_for_a_mail_parameter() {
         let rules = rules("");
-        assert_eq!(found(&rules, &line("-", "/?email=ada+x@example.org", "-")), ["email=ada+x@example.org", "ip=192.0.2.0"]);
+        assert_eq!(
+            found(&rules, &line("-", "/?email=ada+x@example.org", "-")),
+            ["email=ada+x@example.org", "ip=192.0.2.0"]
+        );
         assert_eq!(
             found(&rules, &line("-", "/?q=from+ada@example.org", "-")),
-            ["email=ada@example.org", "email=from+ada@example.org", "ip=192.0.2.0"]
+            [
+                "email=ada@example.org",
+                "email=from+ada@example.org",
+                "ip=192.0.2.0"
+            ]
         );
     }
 
     #[test]
     fn a_line_that_fits_no_format_still_names_its_e_mails() {
-        assert_eq!(found(&rules(""), "garbage \u{fffd} <Ada@Example.org> tail"), ["email=ada@example.org"]);
+        assert_eq!(
+            found(&rules(""), "garbage \u{fffd} <Ada@Example.org> tail"),
+            ["email=ada@example.org"]
+        );
         let reading = rules("").read(b"\xff\xfe ada@example.org\x00");
         assert_eq!(reading.identifiers.len(), 1);
         assert_eq!(reading.period(), "undated");
@@ -343,7 +409,9 @@ mod tests {
         let record = Record {
             log: "access".parse().unwrap(),
             period: "2026-11-24".to_owned(),
-            identifiers: rules("").read(line("u-1", "/?email=ada@example.org", "-").as_bytes()).identifiers,
+            identifiers: rules("")
+                .read(line("u-1", "/?email=ada@example.org", "-").as_bytes())
+                .identifiers,
         };
         assert!(Record::from_handle(&record.handle()) == Some(record));
         assert!(Record::from_handle("{}").is_none());

@@ -46,7 +46,7 @@ pub(crate) fn parse(line: &[u8]) -> Option<Parsed> {
         if line.get(rest..rest + 2) != Some(b" \"".as_slice()) {
             break;
         }
-        let Some(range) = quoted(line, rest + 1) else { return None };
+        let range = quoted(line, rest + 1)?;
         rest = range.end + 1;
         *field = Some(range);
     }
@@ -55,7 +55,17 @@ pub(crate) fn parse(line: &[u8]) -> Option<Parsed> {
     }
     let [referrer, agent] = fields;
     let target = target_of(line, &request);
-    Some(Parsed { client, user, day, time: open + 1..open + TIME_LEN - 1, request, target, status, referrer, agent })
+    Some(Parsed {
+        client,
+        user,
+        day,
+        time: open + 1..open + TIME_LEN - 1,
+        request,
+        target,
+        status,
+        referrer,
+        agent,
+    })
 }
 
 /// What stands between the quote at `open` and the next bare one.
@@ -74,7 +84,11 @@ fn quoted(line: &[u8], open: usize) -> Option<Range<usize>> {
 fn client_and_user(head: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
     let is_ip = |range: &Range<usize>| ip_of(&head[range.clone()]).is_some();
     let word = |from: usize| {
-        let end = head.get(from..)?.iter().position(|b| *b == b' ').map_or(head.len(), |n| from + n);
+        let end = head
+            .get(from..)?
+            .iter()
+            .position(|b| *b == b' ')
+            .map_or(head.len(), |n| from + n);
         (end > from).then_some(from..end)
     };
     let mut client = word(0)?;
@@ -93,7 +107,11 @@ fn client_and_user(head: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
 
 fn status_and_size(line: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
     let number = |from: usize| {
-        let digits = line.get(from..)?.iter().take_while(|b| b.is_ascii_digit() || **b == b'-').count();
+        let digits = line
+            .get(from..)?
+            .iter()
+            .take_while(|b| b.is_ascii_digit() || **b == b'-')
+            .count();
         (digits > 0).then_some(from..from + digits)
     };
     let space = |from: usize| (line.get(from) == Some(&b' ')).then_some(from + 1);
@@ -119,8 +137,9 @@ fn target_of(line: &[u8], request: &Range<usize>) -> Range<usize> {
 
 /// The day of `[24/Nov/2026:11:40:00 +0000]`.
 fn day_of(time: &[u8]) -> Option<String> {
-    const MONTHS: [&[u8]; 12] =
-        [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+    const MONTHS: [&[u8]; 12] = [
+        b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
+    ];
     let digits = |range: Range<usize>| time[range].iter().all(u8::is_ascii_digit);
     let shape = time.len() == TIME_LEN
         && (time[0], time[3], time[7], time[12], time[21], time[27]) == (b'[', b'/', b'/', b':', b' ', b']')
@@ -131,14 +150,20 @@ fn day_of(time: &[u8]) -> Option<String> {
         return None;
     }
     let month = MONTHS.iter().position(|m| m.eq_ignore_ascii_case(&time[4..7]))? + 1;
-    let (day, year) = (std::str::from_utf8(&time[1..3]).ok()?, std::str::from_utf8(&time[8..12]).ok()?);
+    let (day, year) = (
+        std::str::from_utf8(&time[1..3]).ok()?,
+        std::str::from_utf8(&time[8..12]).ok()?,
+    );
     Some(format!("{year}-{month:02}-{day}"))
 }
 
 /// An address, however it is written.
 pub(crate) fn ip_of(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?.trim();
-    let text = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    let text = text
+        .strip_prefix('[')
+        .and_then(|t| t.strip_suffix(']'))
+        .unwrap_or(text);
     // A zone (fe80::1%eth0) names an interface, not a client.
     let text = text.split('%').next()?;
     Some(text.parse::<IpAddr>().ok()?.to_canonical())
@@ -195,24 +220,64 @@ mod tests {
     #[test]
     fn common_combined_and_virtual_hosts_are_read_with_escapes_and_extra_fields() {
         const TIME: &str = "[24/Nov/2026:11:40:00 +0000]";
-        check(&format!(r#"203.0.113.7 - - {TIME} "GET / HTTP/1.1" 200 5"#), "203.0.113.7", "-", "/", None);
-        check(&format!(r#"::1 - ada {TIME} "GET /a b HTTP/1.0" 404 - "-" "A\x22b" "c=1" 0.02"#), "::1", "ada", "/a b", Some(r"A\x22b"));
-        check(&format!(r#"shop.example:443 10.0.0.1 - a b {TIME} "POST /x" 200 5 "r" "q\"\\""#), "10.0.0.1", "a b", "/x", Some(r#"q\"\\"#));
-        check(&format!(r#"host.example - - {TIME} "\x16\x03" 400 157 "-" "-""#), "host.example", "-", r"\x16\x03", Some("-"));
-        check(&format!(r#"1.1.1.1 - x [y] {TIME} "-" 408 0 "-" "-""#), "1.1.1.1", "x [y]", "-", Some("-"));
+        check(
+            &format!(r#"203.0.113.7 - - {TIME} "GET / HTTP/1.1" 200 5"#),
+            "203.0.113.7",
+            "-",
+            "/",
+            None,
+        );
+        check(
+            &format!(r#"::1 - ada {TIME} "GET /a b HTTP/1.0" 404 - "-" "A\x22b" "c=1" 0.02"#),
+            "::1",
+            "ada",
+            "/a b",
+            Some(r"A\x22b"),
+        );
+        check(
+            &format!(r#"shop.example:443 10.0.0.1 - a b {TIME} "POST /x" 200 5 "r" "q\"\\""#),
+            "10.0.0.1",
+            "a b",
+            "/x",
+            Some(r#"q\"\\"#),
+        );
+        check(
+            &format!(r#"host.example - - {TIME} "\x16\x03" 400 157 "-" "-""#),
+            "host.example",
+            "-",
+            r"\x16\x03",
+            Some("-"),
+        );
+        check(
+            &format!(r#"1.1.1.1 - x [y] {TIME} "-" 408 0 "-" "-""#),
+            "1.1.1.1",
+            "x [y]",
+            "-",
+            Some("-"),
+        );
     }
 
     #[test]
     fn what_fits_no_format_is_not_guessed_at() {
-        for line in ["", "-", "\"", "1.1.1.1 - - [24/Nov/2026:11:40:00 +0000] \"GET /docs", "1.1.1.1 - - [today] \"GET / HTTP/1.1\" 200 5",
-            "2026/10/07 03:12:55 [warn] 811#811: \"x\"", "1.1.1.1 - - [24/Nov/2026:11:40:00 +0000] \"GET / HTTP/1.1\" 200 5x"] {
+        for line in [
+            "",
+            "-",
+            "\"",
+            "1.1.1.1 - - [24/Nov/2026:11:40:00 +0000] \"GET /docs",
+            "1.1.1.1 - - [today] \"GET / HTTP/1.1\" 200 5",
+            "2026/10/07 03:12:55 [warn] 811#811: \"x\"",
+            "1.1.1.1 - - [24/Nov/2026:11:40:00 +0000] \"GET / HTTP/1.1\" 200 5x",
+        ] {
             assert_eq!(parse(line.as_bytes()), None, "{line}");
         }
     }
 
     #[test]
     fn escapes_of_both_servers_are_taken_back() {
-        assert_eq!(unescape(br#"a\x22b\x5Cc\"d\\e\t\q\x4"#), b"a\"b\\c\"d\\e\t\\q\\x4");
+        assert_eq!(
+            unescape(br#"a\x22b\x5Cc\"d\\e\t\q\x4"#),
+            b"a\"b\\c\"d\\e\t\\q\\x4"
+        );
     }
 
     proptest::proptest! {

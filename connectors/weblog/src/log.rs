@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::config::{EraseMode, LogConfig};
 use crate::error::Error;
@@ -35,18 +35,32 @@ pub(crate) struct Log {
 
 /// Where tests stop the work as a crash would: at the n-th stage, and for good.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Stops(pub(crate) Option<Arc<AtomicUsize>>);
+pub(crate) struct Stops {
+    /// Stages until the stop.
+    pub(crate) left: Option<Arc<AtomicUsize>>,
+    /// Whether the next answer is lost.
+    pub(crate) lose_answer: Arc<AtomicBool>,
+}
 
 impl Stops {
     /// A stage between two lasting changes. `Err` where the work is to stop here.
     pub(crate) fn stage(&self) -> Result<(), Error> {
-        let Some(left) = &self.0 else { return Ok(()) };
+        let Some(left) = &self.left else { return Ok(()) };
         let before = left.load(Ordering::SeqCst);
         if before == 0 {
             return Err(Error::Stopped);
         }
         left.store(before - 1, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Everything is done and journaled, and only the answer is missing.
+    pub(crate) fn answer(&self) -> Result<(), Error> {
+        if self.lose_answer.swap(false, Ordering::SeqCst) {
+            Err(Error::Stopped)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -61,8 +75,25 @@ impl Log {
     ) -> Result<Self, Error> {
         let state = dir.load(&state_name(&config))?.unwrap_or_default();
         let history = History::open(&dir, &config.name)?;
-        let (stops, feed) = (Stops::default(), FeedState { counts: BTreeMap::new(), counted_at: None, reader: None });
-        Ok(Self { config, rules, dir, reopen, erase, state, history, stops, feed })
+        let (stops, feed) = (
+            Stops::default(),
+            FeedState {
+                counts: BTreeMap::new(),
+                counted_at: None,
+                reader: None,
+            },
+        );
+        Ok(Self {
+            config,
+            rules,
+            dir,
+            reopen,
+            erase,
+            state,
+            history,
+            stops,
+            feed,
+        })
     }
 
     /// Writes the state, durably.

@@ -32,25 +32,34 @@ pub(crate) struct Look<'a> {
 }
 
 impl Matcher {
-    /// What an instruction selects: an address that several people share never selects a line by itself, but a selected record does, whatever it holds.
-    /// `None` where a handle cannot be read.
-    pub(crate) fn new(selector: &Selector, log: &DatasetName) -> Option<Self> {
-        let mut records = BTreeSet::new();
-        for selected in &selector.records {
-            let record = Record::from_handle(&selected.handle)?;
-            if record.log == *log {
-                records.insert(record);
-            }
+    /// What an instruction selects: the records, and lines with an identifier that names this person alone. What several people may share, such as an
+    /// address or a device, selects no line by itself. A handle that this connector never gave is the handle of nothing.
+    pub(crate) fn new(selector: &Selector, log: &DatasetName) -> Self {
+        let records = selector
+            .records
+            .iter()
+            .filter_map(|selected| Record::from_handle(&selected.handle));
+        let needles = normalised(selector)
+            .filter(|i| i.kind.strength() == Strength::Strong)
+            .collect();
+        Self {
+            needles,
+            records: records.filter(|record| record.log == *log).collect(),
         }
-        let needles = normalised(selector).filter(|i| i.kind.strength() != Strength::Shared).collect();
-        Some(Self { needles, records })
     }
 
     /// What a search selects: addresses only where nothing better is known, as candidates.
     pub(crate) fn for_search(selector: &Selector) -> Self {
         let all: BTreeSet<Identifier> = normalised(selector).collect();
-        let better: BTreeSet<Identifier> = all.iter().filter(|i| i.kind.strength() != Strength::Shared).cloned().collect();
-        Self { needles: if better.is_empty() { all } else { better }, records: BTreeSet::new() }
+        let better: BTreeSet<Identifier> = all
+            .iter()
+            .filter(|i| i.kind.strength() != Strength::Shared)
+            .cloned()
+            .collect();
+        Self {
+            needles: if better.is_empty() { all } else { better },
+            records: BTreeSet::new(),
+        }
     }
 
     /// The identifiers of which one is enough.
@@ -65,7 +74,10 @@ impl Matcher {
 
     /// The same selection without its identifiers.
     pub(crate) fn records_only(&self) -> Self {
-        Self { needles: BTreeSet::new(), records: self.records.clone() }
+        Self {
+            needles: BTreeSet::new(),
+            records: self.records.clone(),
+        }
     }
 
     /// Whether nothing can match.
@@ -80,19 +92,29 @@ impl Matcher {
         for one in self.needles.iter().chain(known).filter(|i| distinctive(i)) {
             tokens.entry(one.value.as_bytes()).or_default().push(one);
         }
-        Look { matcher: self, rules, log, tokens }
+        Look {
+            matcher: self,
+            rules,
+            log,
+            tokens,
+        }
     }
 }
 
 fn normalised(selector: &Selector) -> impl Iterator<Item = Identifier> {
-    selector.identifiers.iter().filter_map(|i| identifier(i.kind, i.value.as_bytes()))
+    selector
+        .identifiers
+        .iter()
+        .filter_map(|i| identifier(i.kind, i.value.as_bytes()))
 }
 
 /// Whether a value is unlikely to stand in a line by chance. E-mails are found by their form anyway.
 fn distinctive(one: &Identifier) -> bool {
     let value = one.value.as_bytes();
-    !matches!(one.kind, IdentifierKind::Email | IdentifierKind::Ip | IdentifierKind::IpAbbreviated)
-        && value.len() >= TOKEN_BYTES_MIN
+    !matches!(
+        one.kind,
+        IdentifierKind::Email | IdentifierKind::Ip | IdentifierKind::IpAbbreviated
+    ) && value.len() >= TOKEN_BYTES_MIN
         && value.iter().all(token_byte)
         && value.iter().any(u8::is_ascii_digit)
         && value.iter().any(u8::is_ascii_alphabetic)
@@ -107,13 +129,25 @@ impl Look<'_> {
     pub(crate) fn at(&self, line: &[u8]) -> Option<Record> {
         let reading = self.rules.read(line);
         let hits = self.tokens_in(line);
-        let record = |identifiers| Record { log: self.log.clone(), period: reading.period().to_owned(), identifiers };
-        let whole: BTreeSet<Identifier> =
-            reading.identifiers.iter().cloned().chain(hits.iter().map(|i| (*i).clone())).collect();
+        let record = |identifiers| Record {
+            log: self.log.clone(),
+            period: reading.period().to_owned(),
+            identifiers,
+        };
+        let whole: BTreeSet<Identifier> = reading
+            .identifiers
+            .iter()
+            .cloned()
+            .chain(hits.iter().map(|i| (*i).clone()))
+            .collect();
         if whole.intersection(&self.matcher.needles).next().is_some() {
             return Some(record(whole));
         }
-        self.matcher.records.iter().find(|selected| selected.period == reading.period() && same(selected, &reading, &hits)).cloned()
+        self.matcher
+            .records
+            .iter()
+            .find(|selected| selected.period == reading.period() && same(selected, &reading, &hits))
+            .cloned()
     }
 
     fn tokens_in(&self, line: &[u8]) -> BTreeSet<&Identifier> {
@@ -134,7 +168,10 @@ impl Look<'_> {
     }
 
     fn tokens_of<'t>(&'t self, text: &[u8], hits: &mut BTreeSet<&'t Identifier>) {
-        for token in text.split(|b| !token_byte(b)).filter(|t| t.len() >= TOKEN_BYTES_MIN) {
+        for token in text
+            .split(|b| !token_byte(b))
+            .filter(|t| t.len() >= TOKEN_BYTES_MIN)
+        {
             hits.extend(self.tokens.get(token).into_iter().flatten().copied());
         }
     }
@@ -143,18 +180,30 @@ impl Look<'_> {
     pub(crate) fn without_fields(&self, line: &[u8]) -> Option<Vec<u8>> {
         let parsed = line::parse(line)?;
         let mut ranges = vec![parsed.client.clone(), parsed.user.clone()];
-        for text in [Some(&parsed.target), parsed.referrer.as_ref()].into_iter().flatten() {
+        for text in [Some(&parsed.target), parsed.referrer.as_ref()]
+            .into_iter()
+            .flatten()
+        {
             let mut from = text.start;
-            for part in line[text.clone()].split_inclusive(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b'/')) {
+            for part in line[text.clone()].split_inclusive(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b'/'))
+            {
                 let value = part.iter().position(|b| *b == b'=').map_or(0, |n| n + 1);
-                let end = part.len() - usize::from(part.last().is_some_and(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b'/')));
+                let end = part.len()
+                    - usize::from(
+                        part.last()
+                            .is_some_and(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b'/')),
+                    );
                 if self.points_to_somebody(&part[..end]) && value <= end {
                     ranges.push(from + value..from + end);
                 }
                 from += part.len();
             }
         }
-        ranges.extend(parsed.agent.filter(|agent| self.points_to_somebody(&line[agent.clone()])));
+        ranges.extend(
+            parsed
+                .agent
+                .filter(|agent| self.points_to_somebody(&line[agent.clone()])),
+        );
         ranges.sort_by_key(|range| range.start);
         let (mut out, mut from) = (Vec::with_capacity(line.len()), 0);
         for range in ranges {
@@ -180,5 +229,8 @@ impl Look<'_> {
 fn same(selected: &Record, reading: &Reading, hits: &BTreeSet<&Identifier>) -> bool {
     reading.identifiers.is_subset(&selected.identifiers)
         && !selected.identifiers.is_empty()
-        && selected.identifiers.iter().all(|i| reading.identifiers.contains(i) || hits.contains(i))
+        && selected
+            .identifiers
+            .iter()
+            .all(|i| reading.identifiers.contains(i) || hits.contains(i))
 }

@@ -33,15 +33,24 @@ enum Place {
 
 impl Log {
     /// What is there now of a selection.
-    pub(crate) fn observe(&mut self, selector: &Selector, parameters: &BTreeMap<String, IdentifierKind>, user_kind: IdentifierKind) -> Result<Observed, Error> {
+    pub(crate) fn observe(
+        &mut self,
+        selector: &Selector,
+        parameters: &BTreeMap<String, IdentifierKind>,
+        user_kind: IdentifierKind,
+    ) -> Result<Observed, Error> {
         let cannot_tell = Observed {
             observed: lethe_terms::Observed::CannotTell,
             records: 0,
             independence: Independence::SeparateConnection,
             gone: Vec::new(),
         };
-        let Some(matcher) = Matcher::new(selector, &self.config.name) else { return Ok(cannot_tell) };
-        let finder = Finder { needles: needles(selector), parameters: parameters.clone(), user_kind };
+        let matcher = Matcher::new(selector, &self.config.name);
+        let finder = Finder {
+            needles: needles(selector),
+            parameters: parameters.clone(),
+            user_kind,
+        };
         let selected = matcher.records_only();
         let (rules, name) = (self.rules.clone(), self.config.name.clone());
         let (mut here, mut aside) = (BTreeSet::new(), BTreeSet::new());
@@ -55,7 +64,11 @@ impl Log {
             let seen = if restricted { &mut aside } else { &mut here };
             still.extend(record.clone());
             let reading = rules.read(line);
-            let whole = Record { log: name.clone(), period: reading.period().to_owned(), identifiers: reading.identifiers };
+            let whole = Record {
+                log: name.clone(),
+                period: reading.period().to_owned(),
+                identifiers: reading.identifiers,
+            };
             seen.insert(record.unwrap_or(whole));
         });
         match looked {
@@ -63,32 +76,50 @@ impl Log {
             Err(Error::File { .. }) => return Ok(cannot_tell),
             Err(e) => return Err(e),
         }
-        let gone = matcher.records().difference(&still).map(|r| (r.log.clone(), r.handle())).collect();
+        let gone = matcher
+            .records()
+            .difference(&still)
+            .map(|r| (r.log.clone(), r.handle()))
+            .collect();
         let (observed, records) = match (here.len(), aside.len()) {
             (0, 0) => (lethe_terms::Observed::Absent, 0),
             (0, aside) => (lethe_terms::Observed::Restricted, aside),
             (here, aside) => (lethe_terms::Observed::Present, here + aside),
         };
-        Ok(Observed { observed, records: records as u64, gone, ..cannot_tell })
+        Ok(Observed {
+            observed,
+            records: records as u64,
+            gone,
+            ..cannot_tell
+        })
     }
 }
 
 fn needles(selector: &Selector) -> Vec<Needle> {
-    let personal = selector.identifiers.iter().filter(|i| i.kind.strength() != Strength::Shared);
+    let personal = selector
+        .identifiers
+        .iter()
+        .filter(|i| i.kind.strength() == Strength::Strong);
     personal.map(needle).collect()
 }
 
 fn needle(one: &Identifier) -> Needle {
     let text = one.value.trim();
     if one.kind == IdentifierKind::Email {
-        return Needle { text: text.to_lowercase().into_bytes(), place: Place::Mail };
+        return Needle {
+            text: text.to_lowercase().into_bytes(),
+            place: Place::Mail,
+        };
     }
     let bytes = text.as_bytes();
     let word = bytes.len() >= ANYWHERE_BYTES_MIN
         && bytes.iter().all(|b| word_byte(*b))
         && bytes.iter().any(u8::is_ascii_digit)
         && bytes.iter().any(u8::is_ascii_alphabetic);
-    Needle { text: bytes.to_vec(), place: if word { Place::Word } else { Place::Field(one.kind) } }
+    Needle {
+        text: bytes.to_vec(),
+        place: if word { Place::Word } else { Place::Field(one.kind) },
+    }
 }
 
 const fn word_byte(b: u8) -> bool {
@@ -106,7 +137,11 @@ impl Finder {
         let mut text = plain(line);
         for round in 0..=ROUNDS_MAX {
             let lower = text.to_lowercase_bytes();
-            if self.needles.iter().any(|needle| self.finds_one(needle, &text, &lower, round == 0)) {
+            if self
+                .needles
+                .iter()
+                .any(|needle| self.finds_one(needle, &text, &lower, round == 0))
+            {
                 return true;
             }
             match unpercent(&text) {
@@ -119,18 +154,23 @@ impl Finder {
 
     fn finds_one(&self, needle: &Needle, text: &[u8], lower: &[u8], raw: bool) -> bool {
         match needle.place {
-            Place::Mail => hits(lower, &needle.text).any(|at| self.is_mail(lower, at, needle.text.len(), raw)),
+            Place::Mail => {
+                hits(lower, &needle.text).any(|at| self.is_mail(lower, at, needle.text.len(), raw))
+            }
             Place::Word => hits(text, &needle.text).any(|at| {
                 let before = at.checked_sub(1).is_none_or(|n| !word_byte(text[n]));
                 before && text.get(at + needle.text.len()).is_none_or(|b| !word_byte(*b))
             }),
-            Place::Field(kind) => hits(text, &needle.text).any(|at| self.is_field(kind, text, lower, at, needle.text.len())),
+            Place::Field(kind) => {
+                hits(text, &needle.text).any(|at| self.is_field(kind, text, lower, at, needle.text.len()))
+            }
         }
     }
 
     /// Whether nothing before or behind makes it another address. A bare plus before it is a space, but in a mail parameter.
     fn is_mail(&self, text: &[u8], at: usize, len: usize, raw: bool) -> bool {
-        let part_of_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'\'') || b >= 0x80;
+        let part_of_name =
+            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'\'') || b >= 0x80;
         let before = match at.checked_sub(1).map(|n| text[n]) {
             None => true,
             Some(b'+') => raw && self.parameter(text, at) != Some(IdentifierKind::Email),
@@ -148,14 +188,22 @@ impl Finder {
 
     fn is_field(&self, kind: IdentifierKind, text: &[u8], lower: &[u8], at: usize, len: usize) -> bool {
         let rest = &text[at + len..];
-        let user = kind == self.user_kind && rest.starts_with(b" [") && text[..at].ends_with(b" ") && !text[..at].contains(&b'"');
-        let ended = rest.first().is_none_or(|b| matches!(b, b'&' | b';' | b'#' | b'"' | b' ' | b'?'));
+        let user = kind == self.user_kind
+            && rest.starts_with(b" [")
+            && text[..at].ends_with(b" ")
+            && !text[..at].contains(&b'"');
+        let ended = rest
+            .first()
+            .is_none_or(|b| matches!(b, b'&' | b';' | b'#' | b'"' | b' ' | b'?'));
         user || (ended && text[..at].ends_with(b"=") && self.parameter(lower, at) == Some(kind))
     }
 
     /// Kind of the parameter whose value a byte stands in.
     fn parameter(&self, lower: &[u8], at: usize) -> Option<IdentifierKind> {
-        let begin = lower[..at].iter().rposition(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b' ' | b'"')).map_or(0, |n| n + 1);
+        let begin = lower[..at]
+            .iter()
+            .rposition(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b' ' | b'"'))
+            .map_or(0, |n| n + 1);
         let part = &lower[begin..at];
         let name = &part[..part.iter().position(|b| *b == b'=')?];
         self.parameters.get(std::str::from_utf8(name).ok()?).copied()
@@ -196,8 +244,14 @@ fn unpercent(text: &[u8]) -> Option<Vec<u8>> {
 fn replace(text: &[u8], mark: &[u8]) -> Option<Vec<u8>> {
     let (mut out, mut at, mut changed) = (Vec::with_capacity(text.len()), 0, false);
     while at < text.len() {
-        let digits = text[at..].strip_prefix(mark).and_then(|rest| rest.get(..2)).and_then(|d| std::str::from_utf8(d).ok());
-        match digits.filter(|d| !d.starts_with('+')).and_then(|d| u8::from_str_radix(d, 16).ok()) {
+        let digits = text[at..]
+            .strip_prefix(mark)
+            .and_then(|rest| rest.get(..2))
+            .and_then(|d| std::str::from_utf8(d).ok());
+        match digits
+            .filter(|d| !d.starts_with('+'))
+            .and_then(|d| u8::from_str_radix(d, 16).ok())
+        {
             Some(byte) => {
                 out.push(byte);
                 at += mark.len() + 2;

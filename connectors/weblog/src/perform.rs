@@ -28,8 +28,27 @@ enum Progress {
 }
 
 impl Log {
+    /// Carries an instruction on. Once something of it may have happened, a failure is no failure of the whole: whoever asks again learns how it ended.
+    pub(crate) fn perform(&mut self, ask: &Ask) -> Result<Performed, lethe_kit::Error> {
+        self.advance(ask).map_err(|error| {
+            let id = ask.id.to_string();
+            let begun = |active: &Active| !active.touched.is_empty();
+            let under_way = self.state.rewrite.as_ref().is_some_and(|r| r.instruction == id)
+                || self.state.active.get(&id).is_some_and(begun)
+                || self.history.done(&id).is_some();
+            if under_way {
+                lethe_kit::Error::Unknown {
+                    code: error.code(),
+                    reason: error.to_string(),
+                }
+            } else {
+                error.into()
+            }
+        })
+    }
+
     /// Carries an instruction on: the same id twice has the effect of once and gets the same receipt.
-    pub(crate) fn advance(&mut self, ask: &Ask) -> Result<Performed, Error> {
+    fn advance(&mut self, ask: &Ask) -> Result<Performed, Error> {
         let id = ask.id.to_string();
         if let Some(told) = self.history.done(&id).cloned() {
             if self.state.active.remove(&id).is_some() {
@@ -38,7 +57,10 @@ impl Log {
             return Ok(receipt(&told));
         }
         if !matches!(ask.verb, Verb::Erase | Verb::Restrict | Verb::Lift) {
-            return Ok(refused("weblog-verb", "the verb is none of erase, restrict, lift"));
+            return Ok(refused(
+                "weblog-verb",
+                "the verb is none of erase, restrict, lift",
+            ));
         }
         if !self.state.active.contains_key(&id)
             && let Some(refusal) = self.begin(ask, &id)?
@@ -55,18 +77,38 @@ impl Log {
 
     /// Takes an instruction on; `Some` where it is refused.
     fn begin(&mut self, ask: &Ask, id: &str) -> Result<Option<Performed>, Error> {
-        let Some(matcher) = Matcher::new(&ask.selector, &self.config.name) else {
-            return Ok(Some(refused("weblog-handle", "a handle is none that this connector gave")));
-        };
+        let matcher = Matcher::new(&ask.selector, &self.config.name);
         let records = matcher.records().iter().map(|r| self.digest_of(r));
-        let needles = matcher.needles().iter().map(|i| self.dir.digest(&[i.kind.code().as_bytes(), i.value.as_bytes()]));
+        let needles = matcher
+            .needles()
+            .iter()
+            .map(|i| self.dir.digest(&[i.kind.code().as_bytes(), i.value.as_bytes()]));
         let digests: BTreeSet<String> = records.chain(needles).collect();
-        if self.history.generation(&digests).is_some_and(|seen| seen > ask.generation) {
-            return Ok(Some(refused("weblog-stale-generation", "a newer instruction about one of its records was seen")));
+        if self
+            .history
+            .generation(&digests)
+            .is_some_and(|seen| seen > ask.generation)
+        {
+            return Ok(Some(refused(
+                "weblog-stale-generation",
+                "a newer instruction about one of its records was seen",
+            )));
         }
-        self.history.tell(&self.dir, Told::Seen { digests, generation: ask.generation })?;
-        let active =
-            Active { verb: ask.verb, matcher, waiting: None, touched: BTreeSet::new(), lines: 0, cleared: 0 };
+        self.history.tell(
+            &self.dir,
+            Told::Seen {
+                digests,
+                generation: ask.generation,
+            },
+        )?;
+        let active = Active {
+            verb: ask.verb,
+            matcher,
+            waiting: None,
+            touched: BTreeSet::new(),
+            lines: 0,
+            cleared: 0,
+        };
         self.state.active.insert(id.to_owned(), active);
         self.save()?;
         Ok(None)
@@ -74,12 +116,22 @@ impl Log {
 
     /// What an instruction does to lines that are restricted already: an erasure takes them, a restriction finds them done.
     fn look_through_side(&mut self, id: &str) -> Result<(), Error> {
-        let Some(active) = self.state.active.get(id).cloned().filter(|a| a.verb != Verb::Lift) else { return Ok(()) };
+        let Some(active) = self
+            .state
+            .active
+            .get(id)
+            .cloned()
+            .filter(|a| a.verb != Verb::Lift)
+        else {
+            return Ok(());
+        };
         let mut side = self.side()?;
         let look = active.matcher.look(&self.rules, &self.config.name);
         let (mut touched, mut lines) = (BTreeSet::new(), 0);
         side.lines.retain(|line| {
-            let Some(record) = look.at(line.text()) else { return true };
+            let Some(record) = look.at(line.text()) else {
+                return true;
+            };
             touched.insert(self.digest_of(&record));
             lines += 1;
             active.verb == Verb::Restrict
@@ -87,7 +139,11 @@ impl Log {
         if touched.is_empty() {
             return Ok(());
         }
-        let version = if active.verb == Verb::Erase { Some(self.save_side(&side)?) } else { None };
+        let version = if active.verb == Verb::Erase {
+            Some(self.save_side(&side)?)
+        } else {
+            None
+        };
         if let Some(active) = self.state.active.get_mut(id) {
             active.touched.extend(touched);
             // A restriction that was interrupted finds its own lines here, which it has counted.
@@ -96,38 +152,55 @@ impl Log {
         self.use_side(version)
     }
 
+    /// Works on each file that was there when the instruction came. One that is done is not looked at again, whatever comes later: a repeat has no second effect.
     fn look_through_files(&mut self, id: &str) -> Result<Performed, Error> {
-        let mut held = BTreeSet::new();
         let files = self.files()?;
         self.check_places(id, &files)?;
+        let there: BTreeSet<u64> = files.iter().map(|f| f.id).collect();
+        let waiting = &mut self.active(id)?.waiting;
+        *waiting = Some(waiting.take().map_or(there.clone(), |waiting| &waiting & &there));
         for file in files {
-            let Some(active) = self.state.active.get(id) else { return Err(Error::Ended) };
-            if active.waiting.as_ref().is_some_and(|waiting| !waiting.contains(&file.id)) {
+            if !self
+                .active(id)?
+                .waiting
+                .as_ref()
+                .is_some_and(|waiting| waiting.contains(&file.id))
+            {
                 continue;
             }
             match self.work_on(id, &file)? {
-                Progress::Clean => {}
-                Progress::Held => {
-                    held.insert(file.id);
+                Progress::Clean => {
+                    if let Some(waiting) = &mut self.active(id)?.waiting {
+                        waiting.remove(&file.id);
+                    }
                 }
-                Progress::Draining => return Ok(accepted(id, ASK_SOON_MS)),
+                Progress::Held => {}
+                Progress::Draining => {
+                    self.save()?;
+                    return Ok(accepted(id, ASK_SOON_MS));
+                }
             }
         }
-        if held.is_empty() {
+        if self.active(id)?.waiting.as_ref().is_some_and(BTreeSet::is_empty) {
             return self.finish(id);
-        }
-        if let Some(active) = self.state.active.get_mut(id) {
-            active.waiting = Some(held);
         }
         self.save()?;
         Ok(accepted(id, ASK_AFTER_ROTATION_MS))
     }
 
+    fn active(&mut self, id: &str) -> Result<&mut Active, Error> {
+        self.state.active.get_mut(id).ok_or(Error::Ended)
+    }
+
     /// Refuses a lift of lines whose file is gone: they stay where they are, and a person decides.
     fn check_places(&self, id: &str, files: &[Found]) -> Result<(), Error> {
-        let Some(active) = self.state.active.get(id).filter(|a| a.verb == Verb::Lift) else { return Ok(()) };
+        let Some(active) = self.state.active.get(id).filter(|a| a.verb == Verb::Lift) else {
+            return Ok(());
+        };
         let look = active.matcher.look(&self.rules, &self.config.name);
-        let lost = |line: &&crate::side::SideLine| files.iter().all(|f| f.id != line.file) && look.at(line.text()).is_some();
+        let lost = |line: &&crate::side::SideLine| {
+            files.iter().all(|f| f.id != line.file) && look.at(line.text()).is_some()
+        };
         match self.side()?.lines.iter().find(lost) {
             Some(_) => Err(Error::PlaceGone),
             None => Ok(()),
@@ -135,7 +208,9 @@ impl Log {
     }
 
     fn work_on(&mut self, id: &str, file: &Found) -> Result<Progress, Error> {
-        let Some(active) = self.state.active.get(id) else { return Err(Error::Ended) };
+        let Some(active) = self.state.active.get(id) else {
+            return Err(Error::Ended);
+        };
         let now = writers(file.dev, file.ino);
         let idle = now == Writers::None;
         let mut side = self.side()?;
@@ -163,11 +238,17 @@ impl Log {
             // Rotation came in between: the file is looked at again under its new name.
             return Ok(Progress::Draining);
         }
-        Ok(if self.drain(true)? { Progress::Clean } else { Progress::Draining })
+        Ok(if self.drain(true)? {
+            Progress::Clean
+        } else {
+            Progress::Draining
+        })
     }
 
     fn finish(&mut self, id: &str) -> Result<Performed, Error> {
-        let Some(active) = self.state.active.get(id) else { return Err(Error::Ended) };
+        let Some(active) = self.state.active.get(id) else {
+            return Err(Error::Ended);
+        };
         let outcome = match active.verb {
             _ if active.touched.is_empty() => Outcome::NotFound,
             Verb::Restrict => Outcome::Restricted,
@@ -184,6 +265,7 @@ impl Log {
         };
         self.stops.stage()?;
         self.history.tell(&self.dir, told.clone())?;
+        self.stops.answer()?;
         self.state.active.remove(id);
         self.feed.forget();
         self.save()?;
@@ -192,20 +274,37 @@ impl Log {
 }
 
 fn accepted(id: &str, ask_after_ms: u64) -> Performed {
-    Performed::Accepted { ticket: id.to_owned(), ask_after_ms }
+    Performed::Accepted {
+        ticket: id.to_owned(),
+        ask_after_ms,
+    }
 }
 
 fn refused(code: &'static str, reason: &str) -> Performed {
-    Performed::Refused { code, reason: reason.to_owned() }
+    Performed::Refused {
+        code,
+        reason: reason.to_owned(),
+    }
 }
 
 fn receipt(told: &Told) -> Performed {
-    let Told::Done { outcome, records, lines, cleared, .. } = told else {
+    let Told::Done {
+        outcome,
+        records,
+        lines,
+        cleared,
+        ..
+    } = told
+    else {
         return refused("weblog-stopped", "the history holds no receipt of it");
     };
     let mut details = BTreeMap::from([("lines".to_owned(), *lines)]);
     if *cleared > 0 {
         details.insert("lines_kept_without_fields".to_owned(), *cleared);
     }
-    Performed::Done(Receipt { outcome: *outcome, records: *records, details })
+    Performed::Done(Receipt {
+        outcome: *outcome,
+        records: *records,
+        details,
+    })
 }

@@ -67,13 +67,24 @@ impl Changes {
             Fate::Stays => return,
             Fate::Goes => {
                 if aside {
-                    self.aside.push(SideLine { file, at, line: line.to_vec() });
+                    self.aside.push(SideLine {
+                        file,
+                        at,
+                        line: line.to_vec(),
+                    });
                 }
                 self.edits.push((Edit { at, old: len, new: 0 }, Vec::new()));
             }
             Fate::Cleared(new) => {
                 self.cleared += 1;
-                self.edits.push((Edit { at, old: len, new: new.len() as u64 }, new));
+                self.edits.push((
+                    Edit {
+                        at,
+                        old: len,
+                        new: new.len() as u64,
+                    },
+                    new,
+                ));
             }
         }
         self.lines += 1;
@@ -82,8 +93,16 @@ impl Changes {
 
 impl Log {
     /// What becomes of a line (without its end) under an erasure or restriction.
-    pub(crate) fn fate(&self, look: &Look<'_>, verb: Verb, line: &[u8], touched: &mut BTreeSet<String>) -> Fate {
-        let Some(record) = look.at(line) else { return Fate::Stays };
+    pub(crate) fn fate(
+        &self,
+        look: &Look<'_>,
+        verb: Verb,
+        line: &[u8],
+        touched: &mut BTreeSet<String>,
+    ) -> Fate {
+        let Some(record) = look.at(line) else {
+            return Fate::Stays;
+        };
         touched.insert(self.digest_of(&record));
         if verb == Verb::Erase && self.erase == EraseMode::Fields {
             look.without_fields(line).map_or(Fate::Goes, Fate::Cleared)
@@ -127,7 +146,13 @@ impl Log {
     }
 
     /// What a lift puts back into a file.
-    pub(crate) fn changes_of_lift(&self, file: &Found, active: &Active, idle: bool, side: &mut Side) -> Result<Changes, Error> {
+    pub(crate) fn changes_of_lift(
+        &self,
+        file: &Found,
+        active: &Active,
+        idle: bool,
+        side: &mut Side,
+    ) -> Result<Changes, Error> {
         let look = active.matcher.look(&self.rules, &self.config.name);
         let mut changes = Changes::default();
         let touched = &mut changes.touched;
@@ -135,7 +160,14 @@ impl Log {
         for line in back {
             touched.extend(look.at(line.text()).map(|record| self.digest_of(&record)));
             changes.lines += 1;
-            changes.edits.push((Edit { at: line.at, old: 0, new: line.line.len() as u64 }, line.line));
+            changes.edits.push((
+                Edit {
+                    at: line.at,
+                    old: 0,
+                    new: line.line.len() as u64,
+                },
+                line.line,
+            ));
         }
         if !changes.edits.is_empty() {
             changes.upto = self.whole_lines(file, idle)?;
@@ -158,7 +190,14 @@ impl Log {
     }
 
     /// Stage 1: the copy and its journal entry.
-    pub(crate) fn prepare(&mut self, file: &Found, instruction: &str, changes: Changes, mut side: Side, idle: bool) -> Result<(), Error> {
+    pub(crate) fn prepare(
+        &mut self,
+        file: &Found,
+        instruction: &str,
+        changes: Changes,
+        mut side: Side,
+        idle: bool,
+    ) -> Result<(), Error> {
         let folder = file.path.parent().unwrap_or(Path::new("/"));
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         let aside = folder.join(format!(".{name}.lethe-{}", self.state.rewrites + 1));
@@ -177,9 +216,16 @@ impl Log {
         if edits.iter().any(|e| e.old > 0) {
             side.shift(file.id, &edits);
         }
-        let side_version = if had_side || !side.lines.is_empty() { Some(self.save_side(&side)?) } else { None };
+        let side_version = if had_side || !side.lines.is_empty() {
+            Some(self.save_side(&side)?)
+        } else {
+            None
+        };
         self.stops.stage()?;
-        self.dir.save(&self.shift_name(self.state.rewrites + 1), &Shift { file: file.id, edits })?;
+        self.dir.save(
+            &self.shift_name(self.state.rewrites + 1),
+            &Shift { file: file.id, edits },
+        )?;
         let new_print = files::print_of(&self.dir, &aside, file.gz).map_err(failed)?;
         self.state.rewrite = Some(Rewrite {
             instruction: instruction.to_owned(),
@@ -209,7 +255,9 @@ impl Log {
 
     /// Stage 2, also after a crash: brings a prepared rewrite to its end or gives it up, so that every name stands for what the state says.
     pub(crate) fn settle_names(&mut self) -> Result<(), Error> {
-        let Some(rewrite) = self.state.rewrite.clone().filter(|r| r.stage == Stage::Prepared) else { return Ok(()) };
+        let Some(rewrite) = self.state.rewrite.clone().filter(|r| r.stage == Stage::Prepared) else {
+            return Ok(());
+        };
         let failed = |e| Error::file(&rewrite.path, "exchanging it for its replacement", e);
         if exchange(&rewrite, &self.stops)? {
             sync_dir(rewrite.path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
@@ -233,6 +281,9 @@ impl Log {
             active.touched.append(&mut rewrite.touched);
             active.lines += rewrite.lines;
             active.cleared += rewrite.cleared;
+            if let Some(waiting) = &mut active.waiting {
+                waiting.remove(&rewrite.file);
+            }
         }
         let side = rewrite.side_version.take();
         rewrite.stage = Stage::Draining;
@@ -248,7 +299,9 @@ impl Log {
 /// Bytes of a file, unpacked.
 fn range(file: &Found, at: u64, len: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    files::content(&file.path, file.gz, at)?.take(len).read_to_end(&mut bytes)?;
+    files::content(&file.path, file.gz, at)?
+        .take(len)
+        .read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -266,7 +319,11 @@ fn write_copy(file: &Found, to: &Path, changes: &Changes, idle: bool) -> io::Res
     if meta.ino() != file.ino {
         return Err(io::Error::other("it was rotated meanwhile"));
     }
-    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    let mut copy = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)?;
     if file.gz {
         let header = flate2::read::GzDecoder::new(&original).header().cloned();
         let mut builder = GzBuilder::new();
@@ -290,7 +347,11 @@ fn write_copy(file: &Found, to: &Path, changes: &Changes, idle: bool) -> io::Res
     copy_attributes(&original, &copy);
     if idle {
         // Retention goes by a rotated file's age.
-        copy.set_times(fs::FileTimes::new().set_accessed(meta.accessed()?).set_modified(meta.modified()?))?;
+        copy.set_times(
+            fs::FileTimes::new()
+                .set_accessed(meta.accessed()?)
+                .set_modified(meta.modified()?),
+        )?;
     }
     copy.sync_all()
 }
@@ -309,7 +370,11 @@ fn copy_changed(file: &Found, changes: &Changes, out: &mut impl Write) -> io::Re
     let mut reader = files::content(&file.path, file.gz, 0)?;
     let mut at = 0;
     let mut pass = |len: u64, out: &mut dyn Write| {
-        if io::copy(&mut (&mut reader).take(len), out)? == len { Ok(()) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) }
+        if io::copy(&mut (&mut reader).take(len), out)? == len {
+            Ok(())
+        } else {
+            Err(io::Error::from(io::ErrorKind::UnexpectedEof))
+        }
     };
     for (edit, new) in &changes.edits {
         pass(edit.at - at, out)?;
@@ -383,4 +448,3 @@ fn spare_of(aside: &Path) -> PathBuf {
     name.push("-old");
     name.into()
 }
-

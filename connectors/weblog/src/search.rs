@@ -53,13 +53,15 @@ impl Log {
                 *records.entry(record).or_default() += 1;
             }
         })?;
-        found.observations.extend(records.iter().map(|(record, count)| observation(record, *count)));
+        found
+            .observations
+            .extend(records.iter().map(|(record, count)| observation(record, *count)));
         Ok(())
     }
 
     /// Lines of a person from number `skip` on, as JSON, and whether there are more.
     pub(crate) fn hand_out(&mut self, selector: &Selector, skip: usize) -> Result<(Vec<Value>, bool), Error> {
-        let matcher = Matcher::new(selector, &self.config.name).ok_or(Error::Mark)?;
+        let matcher = Matcher::new(selector, &self.config.name);
         let (rules, name) = (self.rules.clone(), self.config.name.clone());
         let look = matcher.look(&rules, &name);
         let (mut seen, mut values) = (0, Vec::new());
@@ -78,7 +80,8 @@ impl Log {
 }
 
 fn value(log: &str, text: &[u8], restricted: bool) -> Value {
-    let shown = |range: std::ops::Range<usize>| String::from_utf8_lossy(&line::unescape(&text[range])).into_owned();
+    let shown =
+        |range: std::ops::Range<usize>| String::from_utf8_lossy(&line::unescape(&text[range])).into_owned();
     let mut value = json!({ "log": log, "restricted": restricted, "line": String::from_utf8_lossy(text) });
     if let (Some(parsed), Some(fields)) = (line::parse(text), value.as_object_mut()) {
         let named = [
@@ -103,5 +106,8 @@ fn value(log: &str, text: &[u8], restricted: bool) -> Value {
 pub(crate) fn lines_of(page: &Page) -> Result<(usize, usize), Error> {
     let Some(mark) = &page.0 else { return Ok((0, 0)) };
     let (log, lines) = mark.split_once(':').ok_or(Error::Mark)?;
-    Ok((log.parse().map_err(|_| Error::Mark)?, lines.parse().map_err(|_| Error::Mark)?))
+    Ok((
+        log.parse().map_err(|_| Error::Mark)?,
+        lines.parse().map_err(|_| Error::Mark)?,
+    ))
 }

@@ -73,7 +73,11 @@ impl Side {
     /// Takes in a line that stands at this byte now, before the edits of the same rewrite are applied.
     pub(crate) fn take_in(&mut self, line: SideLine) {
         // Lines whose place is the beginning of this one stood before it.
-        let place = self.lines.iter().position(|l| l.file == line.file && l.at > line.at).unwrap_or(self.lines.len());
+        let place = self
+            .lines
+            .iter()
+            .position(|l| l.file == line.file && l.at > line.at)
+            .unwrap_or(self.lines.len());
         self.lines.insert(place, line);
     }
 
@@ -111,9 +115,13 @@ impl Log {
 
     /// The side file that is valid now.
     pub(crate) fn side(&self) -> Result<Side, Error> {
-        let Some(version) = self.state.side_version else { return Ok(Side::default()) };
+        let Some(version) = self.state.side_version else {
+            return Ok(Side::default());
+        };
         let name = self.side_name(version);
-        self.dir.load(&name)?.ok_or_else(|| Error::StateDamaged { reason: format!("{name} is gone") })
+        self.dir.load(&name)?.ok_or_else(|| Error::StateDamaged {
+            reason: format!("{name} is gone"),
+        })
     }
 
     /// Writes a new version of the side file and returns its number: it is valid once the state names it.
@@ -129,7 +137,9 @@ impl Log {
         self.state.side_version = version.or(before);
         self.save()?;
         match before {
-            Some(before) if version.is_some_and(|v| v != before) => self.dir.drop_file(&self.side_name(before)),
+            Some(before) if version.is_some_and(|v| v != before) => {
+                self.dir.drop_file(&self.side_name(before))
+            }
             _ => Ok(()),
         }
     }
@@ -141,8 +151,34 @@ mod tests {
 
     #[test]
     fn marks_move_with_the_bytes_around_them() {
-        let edits = [Edit { at: 10, old: 5, new: 0 }, Edit { at: 20, old: 0, new: 7 }, Edit { at: 30, old: 4, new: 2 }];
-        for (before, after) in [(0, 0), (10, 10), (12, 10), (15, 10), (20, 15), (21, 23), (30, 32), (34, 34), (40, 40)] {
+        let edits = [
+            Edit {
+                at: 10,
+                old: 5,
+                new: 0,
+            },
+            Edit {
+                at: 20,
+                old: 0,
+                new: 7,
+            },
+            Edit {
+                at: 30,
+                old: 4,
+                new: 2,
+            },
+        ];
+        for (before, after) in [
+            (0, 0),
+            (10, 10),
+            (12, 10),
+            (15, 10),
+            (20, 15),
+            (21, 23),
+            (30, 32),
+            (34, 34),
+            (40, 40),
+        ] {
             assert_eq!(moved(&edits, before), after, "{before}");
         }
     }

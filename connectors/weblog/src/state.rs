@@ -142,9 +142,18 @@ pub(crate) struct Appending {
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Told {
     /// These records and identifiers have seen an instruction of this generation.
-    Seen { digests: BTreeSet<String>, generation: (u64, u32) },
+    Seen {
+        digests: BTreeSet<String>,
+        generation: (u64, u32),
+    },
     /// This instruction is done.
-    Done { instruction: String, outcome: Outcome, records: u64, lines: u64, cleared: u64 },
+    Done {
+        instruction: String,
+        outcome: Outcome,
+        records: u64,
+        lines: u64,
+        cleared: u64,
+    },
 }
 
 impl StateDir {
@@ -193,22 +202,40 @@ impl StateDir {
 
     /// Seals bytes; `name` must be given again to open them.
     pub(crate) fn seal(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, Error> {
-        let damaged = |what: &str| Error::StateDamaged { reason: format!("{name}: {what}") };
+        let damaged = |what: &str| Error::StateDamaged {
+            reason: format!("{name}: {what}"),
+        };
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(|_| damaged("no randomness to seal it with"))?;
         let sealed = self
             .seal
-            .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: name.as_bytes() })
+            .encrypt(
+                &XNonce::from(nonce),
+                Payload {
+                    msg: plain,
+                    aad: name.as_bytes(),
+                },
+            )
             .map_err(|_| damaged("sealing failed"))?;
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
     /// Opens what was sealed.
     pub(crate) fn unseal(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, Error> {
-        let damaged = || Error::StateDamaged { reason: format!("{name} does not open with the key of the folder") };
+        let damaged = || Error::StateDamaged {
+            reason: format!("{name} does not open with the key of the folder"),
+        };
         let (nonce, text) = sealed.split_at_checked(NONCE_BYTES).ok_or_else(damaged)?;
         let nonce: [u8; NONCE_BYTES] = nonce.try_into().map_err(|_| damaged())?;
-        self.seal.decrypt(&XNonce::from(nonce), Payload { msg: text, aad: name.as_bytes() }).map_err(|_| damaged())
+        self.seal
+            .decrypt(
+                &XNonce::from(nonce),
+                Payload {
+                    msg: text,
+                    aad: name.as_bytes(),
+                },
+            )
+            .map_err(|_| damaged())
     }
 
     /// Writes a value whole: after a crash the old or the new one is there.
@@ -225,7 +252,9 @@ impl StateDir {
             .mode(0o600)
             .open(&fresh)
             .map_err(failed)?;
-        file.write_all(&sealed).and_then(|()| file.sync_all()).map_err(failed)?;
+        file.write_all(&sealed)
+            .and_then(|()| file.sync_all())
+            .map_err(failed)?;
         fs::rename(&fresh, &path).map_err(failed)?;
         sync_dir(&self.path).map_err(failed)
     }
@@ -241,7 +270,9 @@ impl StateDir {
         let plain = self.unseal(name, &sealed)?;
         serde_json::from_slice(&plain)
             .map(Some)
-            .map_err(|_| Error::StateDamaged { reason: format!("{name} is not of this version") })
+            .map_err(|_| Error::StateDamaged {
+                reason: format!("{name} is not of this version"),
+            })
     }
 
     /// Takes a value away.
@@ -291,17 +322,24 @@ fn load_key(dir: &Path) -> Result<[u8; KEY_BYTES], Error> {
         Ok(mut file) => {
             let mode = file.metadata().map_err(failed("reading"))?.permissions().mode();
             if mode & 0o077 != 0 {
-                return Err(Error::StateDamaged { reason: "key can be read by others: expected mode 0600".to_owned() });
+                return Err(Error::StateDamaged {
+                    reason: "key can be read by others: expected mode 0600".to_owned(),
+                });
             }
             let mut key = [0; KEY_BYTES];
             file.read_exact(&mut key).map_err(failed("reading"))?;
             Ok(key)
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let others = fs::read_dir(dir).map_err(failed("reading"))?.flatten().any(|e| e.file_name() != LOCK_FILE);
+            let others = fs::read_dir(dir)
+                .map_err(failed("reading"))?
+                .flatten()
+                .any(|e| e.file_name() != LOCK_FILE);
             if others {
                 // A fresh key would make everything that is sealed unreadable without a word.
-                return Err(Error::StateDamaged { reason: "key is gone, but sealed files are there".to_owned() });
+                return Err(Error::StateDamaged {
+                    reason: "key is gone, but sealed files are there".to_owned(),
+                });
             }
             make_key(dir, &path)
         }
@@ -312,9 +350,18 @@ fn load_key(dir: &Path) -> Result<[u8; KEY_BYTES], Error> {
 fn make_key(dir: &Path, path: &Path) -> Result<[u8; KEY_BYTES], Error> {
     let failed = |e| Error::state(Path::new(KEY_FILE), "writing", e);
     let mut key = [0; KEY_BYTES];
-    getrandom::fill(&mut key).map_err(|_| Error::StateDamaged { reason: "no randomness for a key".to_owned() })?;
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(&key).and_then(|()| file.sync_all()).map_err(failed)?;
+    getrandom::fill(&mut key).map_err(|_| Error::StateDamaged {
+        reason: "no randomness for a key".to_owned(),
+    })?;
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    file.write_all(&key)
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
     sync_dir(dir).map_err(failed)?;
     Ok(key)
 }
@@ -334,7 +381,10 @@ impl History {
     pub(crate) fn open(dir: &StateDir, log: &DatasetName) -> Result<Self, Error> {
         let name = format!("{log}.history");
         let path = dir.path().join(&name);
-        let failed = |action| { let path = path.clone(); move |e| Error::state(&path, action, e) };
+        let failed = |action| {
+            let path = path.clone();
+            move |e| Error::state(&path, action, e)
+        };
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -350,16 +400,25 @@ impl History {
             let len = u32::from_be_bytes(len.try_into().ok()?) as usize;
             bytes.get(at + 4..at + 4 + len)
         }) {
-            let told: Told = serde_json::from_slice(&dir.unseal(&name, entry)?)
-                .map_err(|_| Error::StateDamaged { reason: format!("{name} is not of this version") })?;
+            let told: Told =
+                serde_json::from_slice(&dir.unseal(&name, entry)?).map_err(|_| Error::StateDamaged {
+                    reason: format!("{name} is not of this version"),
+                })?;
             fold(told, &mut seen, &mut done);
             at += 4 + entry.len();
         }
         if at < bytes.len() {
-            file.set_len(at as u64).and_then(|()| file.sync_all()).map_err(failed("mending"))?;
+            file.set_len(at as u64)
+                .and_then(|()| file.sync_all())
+                .map_err(failed("mending"))?;
         }
         sync_dir(dir.path()).map_err(failed("opening"))?;
-        Ok(Self { name, file, seen, done })
+        Ok(Self {
+            name,
+            file,
+            seen,
+            done,
+        })
     }
 
     /// The highest generation that one of these has seen.

@@ -1,5 +1,6 @@
 //! The connector on files in a folder of its own: what an operator, a server and a person would notice.
 
+mod contract;
 mod crash;
 mod erasing;
 mod following;
@@ -21,13 +22,20 @@ pub(super) struct Bench {
 }
 
 pub(super) fn line(n: usize, user: &str, target: &str) -> String {
-    format!("203.0.113.{} - {user} [{:02}/Nov/2026:11:40:00 +0000] \"GET {target}{}n={n} HTTP/1.1\" 200 5 \"-\" \"Mozilla/5.0\"\n",
-        n % 200 + 1, 10 + n % 3, if target.contains('?') { '&' } else { '?' })
+    format!(
+        "203.0.113.{} - {user} [{:02}/Nov/2026:11:40:00 +0000] \"GET {target}{}n={n} HTTP/1.1\" 200 5 \"-\" \"Mozilla/5.0\"\n",
+        n % 200 + 1,
+        10 + n % 3,
+        if target.contains('?') { '&' } else { '?' }
+    )
 }
 
 impl Bench {
     pub(super) fn new(extra: &str) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), extra: extra.to_owned() }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            extra: extra.to_owned(),
+        }
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -47,13 +55,19 @@ impl Bench {
 
     pub(super) fn content(&self, name: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
-        std::io::copy(&mut crate::files::content(&self.path(name), name.ends_with(".gz"), 0).unwrap(), &mut bytes).unwrap();
+        std::io::copy(
+            &mut crate::files::content(&self.path(name), name.ends_with(".gz"), 0).unwrap(),
+            &mut bytes,
+        )
+        .unwrap();
         bytes
     }
 
     pub(super) fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(self.folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = fs::read_dir(self.folder.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.retain(|n| n != "state");
         names.sort();
         names
@@ -62,7 +76,9 @@ impl Bench {
     pub(super) fn open(&self) -> WeblogConnector {
         let text = format!(
             r#"{{"logs":[{{"name":"access","path":{:?}}}],"state_dir":{:?}{}}}"#,
-            self.path("access.log"), self.path("state"), self.extra
+            self.path("access.log"),
+            self.path("state"),
+            self.extra
         );
         open("web".parse().unwrap(), serde_json::from_str(&text).unwrap()).unwrap()
     }
@@ -71,7 +87,10 @@ impl Bench {
 pub(super) fn person(user: &str, email: &str) -> Selector {
     Selector {
         records: Vec::new(),
-        identifiers: vec![Identifier::new(IdentifierKind::UserId, user), Identifier::new(IdentifierKind::Email, email)],
+        identifiers: vec![
+            Identifier::new(IdentifierKind::UserId, user),
+            Identifier::new(IdentifierKind::Email, email),
+        ],
     }
 }
 
@@ -97,7 +116,10 @@ pub(super) async fn done(connector: &WeblogConnector, ask: &Ask) -> Receipt {
 }
 
 pub(super) async fn observed(connector: &WeblogConnector, selector: &Selector) -> Observed {
-    connector.observe(&"access".parse().unwrap(), selector).await.unwrap()
+    connector
+        .observe(&"access".parse().unwrap(), selector)
+        .await
+        .unwrap()
 }
 
 pub(super) async fn located(connector: &WeblogConnector, selector: &Selector) -> Vec<Observation> {
@@ -105,13 +127,29 @@ pub(super) async fn located(connector: &WeblogConnector, selector: &Selector) ->
 }
 
 pub(super) fn by_handle(observations: &[Observation]) -> Selector {
-    let records = observations.iter().map(|o| Selected { handle: o.handle.clone() }).collect();
-    Selector { records, identifiers: Vec::new() }
+    let records = observations
+        .iter()
+        .map(|o| Selected {
+            handle: o.handle.clone(),
+        })
+        .collect();
+    Selector {
+        records,
+        identifiers: Vec::new(),
+    }
 }
 
 pub(super) fn lines_without(content: &[u8], words: &[&str]) -> Vec<u8> {
-    let holds = |line: &[u8], word: &str| line.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word.as_bytes()));
-    content.split_inclusive(|b| *b == b'\n').filter(|l| !words.iter().any(|w| holds(l, w))).flatten().copied().collect()
+    let holds = |line: &[u8], word: &str| {
+        line.windows(word.len())
+            .any(|w| w.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    content
+        .split_inclusive(|b| *b == b'\n')
+        .filter(|l| !words.iter().any(|w| holds(l, w)))
+        .flatten()
+        .copied()
+        .collect()
 }
 
 /// A log of many people, with odd lines in between, in three files.

@@ -5,7 +5,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Programs that write web logs: one of them that may not be looked into counts as a writer.
-const SERVERS: [&str; 8] = ["nginx", "apache2", "httpd", "rotatelogs", "cronolog", "lighttpd", "openresty", "angie"];
+const SERVERS: [&str; 8] = [
+    "nginx",
+    "apache2",
+    "httpd",
+    "rotatelogs",
+    "cronolog",
+    "lighttpd",
+    "openresty",
+    "angie",
+];
 
 /// Who writes to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +29,17 @@ pub(crate) enum Writers {
 
 /// Looks through every running program for one that writes to this file. Readers, such as `tail -f`, do not matter.
 pub(crate) fn writers(dev: u64, ino: u64) -> Writers {
-    let Ok(programs) = fs::read_dir("/proc") else { return Writers::Unknown };
+    let Ok(programs) = fs::read_dir("/proc") else {
+        return Writers::Unknown;
+    };
     let mut answer = Writers::None;
     for program in programs.flatten() {
-        if !program.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()) {
+        if !program
+            .file_name()
+            .to_string_lossy()
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+        {
             continue;
         }
         match fs::read_dir(program.path().join("fd")) {
@@ -52,11 +68,15 @@ fn writes(program: &Path, fd: &str) -> bool {
         return program.join("fd").join(fd).symlink_metadata().is_ok();
     };
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-    flags.and_then(|f| u32::from_str_radix(f.trim(), 8).ok()).is_none_or(|flags| flags & 3 != 0)
+    flags
+        .and_then(|f| u32::from_str_radix(f.trim(), 8).ok())
+        .is_none_or(|flags| flags & 3 != 0)
 }
 
 fn is_server(program: &Path) -> bool {
-    let Ok(name) = fs::read_to_string(program.join("comm")) else { return false };
+    let Ok(name) = fs::read_to_string(program.join("comm")) else {
+        return false;
+    };
     SERVERS.contains(&name.trim())
 }
 

@@ -1,5 +1,7 @@
 //! A real nginx serves traffic while a person is erased from its log. Skipped, visibly, where there is no nginx.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
@@ -28,10 +30,19 @@ impl Nginx {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let at = folder.path().display().to_string();
         // Started as root, the workers must be able to reopen a log below a private folder.
-        let owner = if fs::metadata(folder.path()).is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0) { "user root;" } else { "" };
+        let owner = if fs::metadata(folder.path()).is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)
+        {
+            "user root;"
+        } else {
+            ""
+        };
         let config = format!(
             r#"{owner} daemon off; worker_processes 3; pid {at}/pid; error_log {at}/error.log warn; events {{ worker_connections 256; }}
 http {{ client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;
@@ -39,7 +50,11 @@ log_format site '$remote_addr - $http_x_user [$time_local] "$request" $status $b
 server {{ listen 127.0.0.1:{port} reuseport; access_log {at}/access.log site; location / {{ return 200 "ok\n"; }} }} }}"#
         );
         fs::write(folder.path().join("nginx.conf"), config).unwrap();
-        let child = Command::new(NGINX).args(arguments(folder.path())).stderr(Stdio::null()).spawn().unwrap();
+        let child = Command::new(NGINX)
+            .args(arguments(folder.path()))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let nginx = Self { folder, child, port };
         while TcpStream::connect(("127.0.0.1", port)).is_err() || !nginx.path("pid").exists() {
             std::thread::yield_now();
@@ -52,7 +67,11 @@ server {{ listen 127.0.0.1:{port} reuseport; access_log {at}/access.log site; lo
     }
 
     fn signal(&self, signal: &str) {
-        let told = Command::new(NGINX).args(arguments(self.folder.path())).args(["-s", signal]).stderr(Stdio::null()).status();
+        let told = Command::new(NGINX)
+            .args(arguments(self.folder.path()))
+            .args(["-s", signal])
+            .stderr(Stdio::null())
+            .status();
         assert!(told.unwrap().success());
     }
 
@@ -75,11 +94,26 @@ server {{ listen 127.0.0.1:{port} reuseport; access_log {at}/access.log site; lo
 
 fn arguments(folder: &Path) -> Vec<String> {
     let at = folder.display();
-    ["-p", &format!("{at}"), "-c", &format!("{at}/nginx.conf"), "-e", &format!("{at}/error.log")].map(str::to_owned).to_vec()
+    [
+        "-p",
+        &format!("{at}"),
+        "-c",
+        &format!("{at}/nginx.conf"),
+        "-e",
+        &format!("{at}/error.log"),
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 /// Sends requests, each with a number, one in four by Ada until she has left.
-fn client(port: u16, number: usize, ends: &AtomicBool, left: &AtomicBool, sent: &AtomicUsize) -> Vec<(usize, bool)> {
+fn client(
+    port: u16,
+    number: usize,
+    ends: &AtomicBool,
+    left: &AtomicBool,
+    sent: &AtomicUsize,
+) -> Vec<(usize, bool)> {
     let mut answered = Vec::new();
     let mut n = number * 1_000_000;
     while !ends.load(Ordering::SeqCst) {
@@ -92,10 +126,17 @@ fn client(port: u16, number: usize, ends: &AtomicBool, left: &AtomicBool, sent: 
             (true, _) => ("usr_ada0001", format!("/app?n={n}")),
             (false, _) => ("usr_bob0002", format!("/app?q=ada&n={n}")),
         };
-        let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-User: {user}\r\nUser-Agent: t \"q\" \\\r\n\r\n");
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-User: {user}\r\nUser-Agent: t \"q\" \\\r\n\r\n"
+        );
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
+            continue;
+        };
         let mut answer = Vec::new();
-        if stream.write_all(request.as_bytes()).is_ok() && stream.read_to_end(&mut answer).is_ok() && answer.starts_with(b"HTTP/1.1 200") {
+        if stream.write_all(request.as_bytes()).is_ok()
+            && stream.read_to_end(&mut answer).is_ok()
+            && answer.starts_with(b"HTTP/1.1 200")
+        {
             answered.push((n, ada));
             sent.fetch_add(1, Ordering::SeqCst);
         }
@@ -127,9 +168,14 @@ async fn until_done(connector: &lethe_weblog::WeblogConnector, id: u8, verb: Ver
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_request_of_the_others_stands_in_the_log_exactly_once_after_restricting_and_erasing_under_traffic() {
+async fn every_request_of_the_others_stands_in_the_log_exactly_once_after_restricting_and_erasing_under_traffic()
+ {
     let Some(nginx) = Nginx::start() else { return };
-    let (ends, left, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (ends, left, sent) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let clients: Vec<_> = (1..=CLIENTS)
         .map(|n| {
             let (ends, left, sent, port) = (ends.clone(), left.clone(), sent.clone(), nginx.port);
@@ -160,7 +206,14 @@ async fn every_request_of_the_others_stands_in_the_log_exactly_once_after_restri
     more(100);
     until_done(&connector, 4, Verb::Erase, &ada).await;
     more(100);
-    assert_eq!(connector.observe(&"access".parse().unwrap(), &ada).await.unwrap().observed, Observed::Absent);
+    assert_eq!(
+        connector
+            .observe(&"access".parse().unwrap(), &ada)
+            .await
+            .unwrap()
+            .observed,
+        Observed::Absent
+    );
     ends.store(true, Ordering::SeqCst);
     let answered: Vec<(usize, bool)> = clients.into_iter().flat_map(|c| c.join().unwrap()).collect();
     let folder = nginx.quit();
@@ -168,14 +221,24 @@ async fn every_request_of_the_others_stands_in_the_log_exactly_once_after_restri
     let log = fs::read_to_string(folder.path().join("access.log")).unwrap();
     let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     for line in log.lines() {
-        assert!(line.contains("usr_bob0002") && line.ends_with(r#""-" "t \x22q\x22 \x5C""#), "{line}");
+        assert!(
+            line.contains("usr_bob0002") && line.ends_with(r#""-" "t \x22q\x22 \x5C""#),
+            "{line}"
+        );
         *counts.entry(number(line)).or_default() += 1;
     }
     for (n, _) in answered.iter().filter(|(_, ada)| !ada) {
         assert_eq!(counts.get(n), Some(&1), "request {n}");
     }
-    assert!(answered.iter().filter(|(_, ada)| *ada).count() > 50, "she was there");
+    assert!(
+        answered.iter().filter(|(_, ada)| *ada).count() > 50,
+        "she was there"
+    );
     assert!(counts.values().all(|times| *times == 1));
-    let left_over: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).filter(|n| n.to_string_lossy().contains("lethe")).collect();
+    let left_over: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .filter(|n| n.to_string_lossy().contains("lethe"))
+        .collect();
     assert!(left_over.is_empty(), "{left_over:?}");
 }

@@ -32,7 +32,7 @@ impl Server {
                 };
                 file.write_all(text.as_bytes()).unwrap();
                 count.fetch_add(1, Ordering::SeqCst);
-                if n % 3 != 0 {
+                if !n.is_multiple_of(3) {
                     others.push(text);
                 }
                 if fs::remove_file(&sign).is_ok() {
@@ -43,7 +43,11 @@ impl Server {
             }
             others
         });
-        Self { ends, thread, written }
+        Self {
+            ends,
+            thread,
+            written,
+        }
     }
 
     fn end(self) -> Vec<String> {
@@ -73,7 +77,10 @@ fn audit(bench: &Bench, old: &[u8], others: &[String], names: &[&str]) {
 async fn stopped_at(stage: usize, verb: Verb) -> bool {
     let bench = Bench::new("");
     let sign = |n: usize| bench.path(&format!("reopen-{n}")).display().to_string();
-    let bench = Bench { extra: format!(r#","reopen":["/usr/bin/touch",{:?},{:?}]"#, sign(1), sign(2)), ..bench };
+    let bench = Bench {
+        extra: format!(r#","reopen":["/usr/bin/touch",{:?},{:?}]"#, sign(1), sign(2)),
+        ..bench
+    };
     let old = history(0, 200);
     bench.write("access.log", &old);
     let servers = [Server::start(&bench, 1), Server::start(&bench, 2)];
@@ -100,15 +107,26 @@ async fn stopped_at(stage: usize, verb: Verb) -> bool {
     drop(connector);
     let connector = bench.open();
     // A feed and a search in between must be able to live with what they find.
-    connector.feed(&"access".parse().unwrap(), None, 10_000).await.unwrap();
-    assert!(!stopped || verb == Verb::Restrict || observed(&connector, &ada).await.observed == lethe_terms::Observed::Present);
+    connector
+        .feed(&"access".parse().unwrap(), None, 10_000)
+        .await
+        .unwrap();
+    assert!(
+        !stopped
+            || verb == Verb::Restrict
+            || observed(&connector, &ada).await.observed == lethe_terms::Observed::Present
+    );
     done(&connector, &order).await;
     let [first, second] = servers.map(Server::end);
     // What the person sent after the work ended is their new lines; a second erasure takes those.
     done(&connector, &ask(2, verb, &ada)).await;
     let others: Vec<String> = first.into_iter().chain(second).collect();
     audit(&bench, &lines_without(&old, &ADA), &others, &["access.log"]);
-    let names: Vec<String> = bench.names().into_iter().filter(|n| !n.starts_with("reopen")).collect();
+    let names: Vec<String> = bench
+        .names()
+        .into_iter()
+        .filter(|n| !n.starts_with("reopen"))
+        .collect();
     assert_eq!(names, ["access.log"]);
     stopped
 }
@@ -134,7 +152,12 @@ async fn a_stop_at_any_stage_of_a_restriction_under_traffic_loses_and_doubles_no
 #[tokio::test]
 async fn a_stop_at_any_stage_of_restricting_lifting_and_erasing_resumes_with_the_same_result_and_counts() {
     let old = history(0, 60);
-    for (verb, first) in [(Verb::Erase, false), (Verb::Restrict, false), (Verb::Lift, true), (Verb::Erase, true)] {
+    for (verb, first) in [
+        (Verb::Erase, false),
+        (Verb::Restrict, false),
+        (Verb::Lift, true),
+        (Verb::Erase, true),
+    ] {
         for stage in 0.. {
             let bench = Bench::new("");
             bench.pack("access.log.1.gz", &old);
@@ -150,9 +173,16 @@ async fn a_stop_at_any_stage_of_restricting_lifting_and_erasing_resumes_with_the
             let left = connector.stages_left();
             drop(connector);
             let receipt = done(&bench.open(), &order).await;
-            let expected = if verb == Verb::Lift { old.clone() } else { lines_without(&old, &ADA) };
+            let expected = if verb == Verb::Lift {
+                old.clone()
+            } else {
+                lines_without(&old, &ADA)
+            };
             for name in ["access.log.1.gz", "access.log"] {
-                assert!(bench.content(name) == expected, "{verb} stopped at {stage}: {name}");
+                assert!(
+                    bench.content(name) == expected,
+                    "{verb} stopped at {stage}: {name}"
+                );
             }
             assert_eq!(receipt.details["lines"], 48, "{verb} stopped at {stage}");
             assert_eq!(bench.names(), ["access.log", "access.log.1.gz"]);

@@ -13,9 +13,14 @@ async fn an_erasure_takes_the_persons_lines_out_of_every_file_and_leaves_every_o
     bench.write("access.log.1", &middle);
     bench.write("access.log", &new);
     let age = SystemTime::now() - Duration::from_secs(86_400);
-    let rotated = fs::File::options().append(true).open(bench.path("access.log.1")).unwrap();
+    let rotated = fs::File::options()
+        .append(true)
+        .open(bench.path("access.log.1"))
+        .unwrap();
     rotated.set_modified(age).unwrap();
-    rotated.set_permissions(fs::Permissions::from_mode(0o640)).unwrap();
+    rotated
+        .set_permissions(fs::Permissions::from_mode(0o640))
+        .unwrap();
     drop(rotated);
     let connector = bench.open();
     let ada = person("usr_ada001", "ada@example.org");
@@ -26,8 +31,15 @@ async fn an_erasure_takes_the_persons_lines_out_of_every_file_and_leaves_every_o
     let mut selector = by_handle(&found);
     selector.identifiers = ada.identifiers.clone();
     let receipt = done(&connector, &ask(1, Verb::Erase, &selector)).await;
-    assert_eq!((receipt.outcome, receipt.records, receipt.details["lines"]), (Outcome::Erased, found.len() as u64, 120));
-    for (name, before) in [("access.log.2.gz", &old), ("access.log.1", &middle), ("access.log", &new)] {
+    assert_eq!(
+        (receipt.outcome, receipt.records, receipt.details["lines"]),
+        (Outcome::Erased, found.len() as u64, 120)
+    );
+    for (name, before) in [
+        ("access.log.2.gz", &old),
+        ("access.log.1", &middle),
+        ("access.log", &new),
+    ] {
         assert!(bench.content(name) == lines_without(before, &ADA), "{name}");
     }
     let meta = fs::metadata(bench.path("access.log.1")).unwrap();
@@ -35,9 +47,19 @@ async fn an_erasure_takes_the_persons_lines_out_of_every_file_and_leaves_every_o
     assert_eq!(meta.modified().unwrap(), age);
     assert_eq!(bench.names(), ["access.log", "access.log.1", "access.log.2.gz"]);
     let seen = observed(&connector, &selector).await;
-    assert_eq!((seen.observed, seen.records, seen.gone.len()), (Observed::Absent, 0, found.len()));
+    assert_eq!(
+        (seen.observed, seen.records, seen.gone.len()),
+        (Observed::Absent, 0, found.len())
+    );
     assert!(located(&connector, &ada).await.is_empty());
-    assert_eq!(located(&connector, &person("usr_bob002", "bada@example.org")).await.iter().map(|o| o.count).sum::<u64>(), 30);
+    assert_eq!(
+        located(&connector, &person("usr_bob002", "bada@example.org"))
+            .await
+            .iter()
+            .map(|o| o.count)
+            .sum::<u64>(),
+        30
+    );
 }
 
 #[tokio::test]
@@ -47,34 +69,74 @@ async fn the_same_instruction_twice_has_one_effect_and_one_receipt_and_a_stale_o
     let ada = person("usr_ada001", "ada@example.org");
     let erase = ask(5, Verb::Erase, &ada);
     let receipt = done(&bench.open(), &erase).await;
-    let after = [bench.content("access.log"), line(1, "usr_ada001", "/again").into_bytes()].concat();
+    let after = [
+        bench.content("access.log"),
+        line(1, "usr_ada001", "/again").into_bytes(),
+    ]
+    .concat();
     bench.write("access.log", &after);
     assert_eq!(done(&bench.open(), &erase).await, receipt, "after a restart, too");
     assert!(bench.content("access.log") == after, "a repeat touches nothing");
     let stale = bench.open().perform(&ask(4, Verb::Restrict, &ada)).await.unwrap();
-    assert!(matches!(stale, Performed::Refused { code: "weblog-stale-generation", .. }), "{stale:?}");
-    let nobody = done(&bench.open(), &ask(6, Verb::Erase, &person("usr_nobody9", "nobody@example.org"))).await;
+    assert!(
+        matches!(
+            stale,
+            Performed::Refused {
+                code: "weblog-stale-generation",
+                ..
+            }
+        ),
+        "{stale:?}"
+    );
+    let nobody = done(
+        &bench.open(),
+        &ask(6, Verb::Erase, &person("usr_nobody9", "nobody@example.org")),
+    )
+    .await;
     assert_eq!((nobody.outcome, nobody.records), (Outcome::NotFound, 0));
 }
 
 #[tokio::test]
 async fn a_shared_address_selects_nothing_by_itself_and_short_ids_count_only_in_their_fields() {
     let bench = Bench::new("");
-    let log = [line(0, "42", "/42/items?size=42"), line(1, "-", "/x?uid=42"), line(0, "-", "/42"), line(2, "-", "/42?q=42")].concat();
+    let log = [
+        line(0, "42", "/42/items?size=42"),
+        line(1, "-", "/x?uid=42"),
+        line(0, "-", "/42"),
+        line(2, "-", "/42?q=42"),
+    ]
+    .concat();
     bench.write("access.log", log.as_bytes());
     let connector = bench.open();
     let ip = Identifier::new(IdentifierKind::Ip, "203.0.113.1");
-    let mut selector = Selector { records: Vec::new(), identifiers: vec![Identifier::new(IdentifierKind::UserId, "42"), ip.clone()] };
+    let mut selector = Selector {
+        records: Vec::new(),
+        identifiers: vec![Identifier::new(IdentifierKind::UserId, "42"), ip.clone()],
+    };
     assert_eq!(located(&connector, &selector).await.len(), 2);
     done(&connector, &ask(1, Verb::Erase, &selector)).await;
-    assert_eq!(bench.content("access.log"), [line(0, "-", "/42"), line(2, "-", "/42?q=42")].concat().as_bytes());
+    assert_eq!(
+        bench.content("access.log"),
+        [line(0, "-", "/42"), line(2, "-", "/42?q=42")]
+            .concat()
+            .as_bytes()
+    );
     assert_eq!(observed(&connector, &selector).await.observed, Observed::Absent);
 
     selector.identifiers = vec![ip];
     let candidates = located(&connector, &selector).await;
     assert_eq!(candidates.len(), 1, "candidates where nothing else is known");
-    assert_eq!(done(&connector, &ask(2, Verb::Erase, &selector)).await.outcome, Outcome::NotFound);
-    assert_eq!(done(&connector, &ask(3, Verb::Erase, &by_handle(&candidates))).await.records, 1, "a selected record counts");
+    assert_eq!(
+        done(&connector, &ask(2, Verb::Erase, &selector)).await.outcome,
+        Outcome::NotFound
+    );
+    assert_eq!(
+        done(&connector, &ask(3, Verb::Erase, &by_handle(&candidates)))
+            .await
+            .records,
+        1,
+        "a selected record counts"
+    );
     assert_eq!(bench.content("access.log"), line(2, "-", "/42?q=42").as_bytes());
 }
 
@@ -85,14 +147,23 @@ async fn fields_can_be_cleared_instead_and_the_line_stays() {
         line(0, "usr_ada001", "/a?email=ada@example.org&x=1"),
         line(1, "usr_bob002", "/b"),
         "garbage ada@example.org\n".to_owned(),
-        line(2, "-", "/people/usr_ada001/items").replace("\"-\"", "\"https://h.example/?next=%2Fq%3Femail%3Dada%2540example.org&k=v\""),
+        line(2, "-", "/people/usr_ada001/items").replace(
+            "\"-\"",
+            "\"https://h.example/?next=%2Fq%3Femail%3Dada%2540example.org&k=v\"",
+        ),
     ];
     bench.write("access.log", log.concat().as_bytes());
     let connector = bench.open();
     let ada = person("usr_ada001", "ada@example.org");
     let receipt = done(&connector, &ask(1, Verb::Erase, &ada)).await;
     assert_eq!(receipt.outcome, Outcome::Anonymised);
-    assert_eq!((receipt.details["lines"], receipt.details["lines_kept_without_fields"]), (3, 2));
+    assert_eq!(
+        (
+            receipt.details["lines"],
+            receipt.details["lines_kept_without_fields"]
+        ),
+        (3, 2)
+    );
     let text = String::from_utf8(bench.content("access.log")).unwrap();
     let expected = [
         "- - - [10/Nov/2026:11:40:00 +0000] \"GET /a?email=-&x=1&n=0 HTTP/1.1\" 200 5 \"-\" \"Mozilla/5.0\"\n".to_owned(),
@@ -108,18 +179,34 @@ async fn a_live_file_without_a_reopen_command_waits_for_rotation() {
     let bench = Bench::new("");
     let log = history(0, 20);
     bench.write("access.log", &log);
-    let mut server = fs::File::options().append(true).open(bench.path("access.log")).unwrap();
+    let mut server = fs::File::options()
+        .append(true)
+        .open(bench.path("access.log"))
+        .unwrap();
     let connector = bench.open();
     let ada = person("usr_ada001", "ada@example.org");
     let erase = ask(1, Verb::Erase, &ada);
-    let Performed::Accepted { ticket, .. } = connector.perform(&erase).await.unwrap() else { panic!("not accepted") };
-    assert!(bench.content("access.log") == log, "not a byte is touched under its writer");
+    let Performed::Accepted { ticket, .. } = connector.perform(&erase).await.unwrap() else {
+        panic!("not accepted")
+    };
+    assert!(
+        bench.content("access.log") == log,
+        "not a byte is touched under its writer"
+    );
     fs::rename(bench.path("access.log"), bench.path("access.log.1")).unwrap();
-    server.write_all(line(77, "usr_ada001", "/late").as_bytes()).unwrap();
-    assert!(matches!(connector.poll(&erase, &ticket).await.unwrap(), Performed::Accepted { .. }));
+    server
+        .write_all(line(77, "usr_ada001", "/late").as_bytes())
+        .unwrap();
+    assert!(matches!(
+        connector.poll(&erase, &ticket).await.unwrap(),
+        Performed::Accepted { .. }
+    ));
     drop(server);
     bench.write("access.log", b"");
-    assert!(matches!(connector.poll(&erase, &ticket).await.unwrap(), Performed::Done(_)));
+    assert!(matches!(
+        connector.poll(&erase, &ticket).await.unwrap(),
+        Performed::Done(_)
+    ));
     assert!(bench.content("access.log.1") == lines_without(&log, &ADA));
     assert_eq!(observed(&connector, &ada).await.observed, Observed::Absent);
 }
@@ -129,8 +216,15 @@ async fn nothing_of_a_person_stands_in_the_state_folder_in_the_clear() {
     let bench = Bench::new("");
     bench.write("access.log", &history(0, 40));
     let connector = bench.open();
-    let page = connector.feed(&"access".parse().unwrap(), None, 1000).await.unwrap();
-    done(&connector, &ask(1, Verb::Restrict, &person("usr_ada001", "ada@example.org"))).await;
+    let page = connector
+        .feed(&"access".parse().unwrap(), None, 1000)
+        .await
+        .unwrap();
+    done(
+        &connector,
+        &ask(1, Verb::Restrict, &person("usr_ada001", "ada@example.org")),
+    )
+    .await;
     let mut all = page.cursor.into_bytes();
     for entry in fs::read_dir(bench.path("state")).unwrap() {
         let path = entry.unwrap().path();
@@ -146,7 +240,13 @@ async fn nothing_of_a_person_stands_in_the_state_folder_in_the_clear() {
 async fn a_check_names_what_does_not_work() {
     let bench = Bench::new(r#","reopen":["/nowhere/nginx"]"#);
     let connector = bench.open();
-    let wrong = |findings: Vec<lethe_kit::Finding>| findings.into_iter().filter(|f| !f.ok).map(|f| f.what).collect::<Vec<_>>();
+    let wrong = |findings: Vec<lethe_kit::Finding>| {
+        findings
+            .into_iter()
+            .filter(|f| !f.ok)
+            .map(|f| f.what)
+            .collect::<Vec<_>>()
+    };
     assert!(wrong(connector.check().await.unwrap()).contains(&"log access, live file".to_owned()));
     bench.write("access.log", b"");
     assert_eq!(wrong(connector.check().await.unwrap()), ["reopen command"]);

@@ -2,10 +2,17 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-async fn follow(connector: &WeblogConnector, cursor: &mut Option<String>, limit: usize) -> (BTreeMap<String, u64>, Vec<Vec<u8>>) {
+async fn follow(
+    connector: &WeblogConnector,
+    cursor: &mut Option<String>,
+    limit: usize,
+) -> (BTreeMap<String, u64>, Vec<Vec<u8>>) {
     let (mut counts, mut rejected) = (BTreeMap::new(), Vec::new());
     loop {
-        let page = connector.feed(&"access".parse().unwrap(), cursor.as_deref(), limit).await.unwrap();
+        let page = connector
+            .feed(&"access".parse().unwrap(), cursor.as_deref(), limit)
+            .await
+            .unwrap();
         assert!(page.observations.len() + page.rejected.len() <= 2 * limit && page.cursor.len() <= 1024);
         counts.extend(page.observations.into_iter().map(|o| (o.key, o.count)));
         rejected.extend(page.rejected.into_iter().map(|r| r.input));
@@ -31,7 +38,11 @@ async fn every_line_is_counted_once_and_every_odd_line_goes_out_once_whatever_th
         bench.write("access.log", &history(200, 300));
         let connector = bench.open();
         let (counts, rejected) = follow(&connector, &mut None, limit).await;
-        assert_eq!(rejected.len(), 90, "torn, foreign and error lines; empty ones say nothing");
+        assert_eq!(
+            rejected.len(),
+            90,
+            "torn, foreign and error lines; empty ones say nothing"
+        );
         seen.push((counts, rejected));
     }
     assert!(seen[0] == seen[1] && seen[1] == seen[2]);
@@ -45,7 +56,10 @@ async fn rotation_compression_and_a_copy_lose_and_double_nothing() {
     let mut cursor = None;
     let (mut counts, mut rejected) = follow(&connector, &mut cursor, 10).await;
     // The server writes on into the renamed file before it reopens.
-    let mut server = fs::File::options().append(true).open(bench.path("access.log")).unwrap();
+    let mut server = fs::File::options()
+        .append(true)
+        .open(bench.path("access.log"))
+        .unwrap();
     fs::rename(bench.path("access.log"), bench.path("access.log.1")).unwrap();
     bench.write("access.log", &history(60, 80));
     let step = follow(&connector, &mut cursor, 10).await;
@@ -61,18 +75,35 @@ async fn rotation_compression_and_a_copy_lose_and_double_nothing() {
     bench.pack("access.log.2.gz", &packed);
     let copied = bench.content("access.log");
     bench.write("access.log.1", &copied);
-    fs::File::options().write(true).open(bench.path("access.log")).unwrap().set_len(0).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(bench.path("access.log"))
+        .unwrap()
+        .set_len(0)
+        .unwrap();
     let step = follow(&connector, &mut cursor, 10).await;
     assert!(step.0.is_empty() && step.1.is_empty(), "nothing new came");
-    fs::File::options().append(true).open(bench.path("access.log")).unwrap().write_all(&history(100, 120)).unwrap();
+    fs::File::options()
+        .append(true)
+        .open(bench.path("access.log"))
+        .unwrap()
+        .write_all(&history(100, 120))
+        .unwrap();
     drop(connector);
     let connector = bench.open();
     let step = follow(&connector, &mut cursor, 10).await;
     counts.extend(step.0);
     rejected.extend(step.1);
     assert_eq!(rejected.len(), 36, "each odd line once");
-    let bob: u64 = counts.iter().filter(|(key, _)| key.contains("usr_bob002")).map(|(_, n)| n).sum();
-    assert_eq!(bob, expected(&connector, &["usr_bob002", "bada@example.org"]).await);
+    let bob: u64 = counts
+        .iter()
+        .filter(|(key, _)| key.contains("usr_bob002"))
+        .map(|(_, n)| n)
+        .sum();
+    assert_eq!(
+        bob,
+        expected(&connector, &["usr_bob002", "bada@example.org"]).await
+    );
     assert_eq!(bob, 12);
 }
 
@@ -80,12 +111,18 @@ async fn rotation_compression_and_a_copy_lose_and_double_nothing() {
 async fn a_line_without_its_end_waits() {
     let bench = Bench::new("");
     let (whole, half) = (line(1, "usr_bob002", "/a"), line(2, "usr_eve003", "/b"));
-    bench.write("access.log", [whole.as_bytes(), &half.as_bytes()[..40]].concat().as_slice());
+    bench.write(
+        "access.log",
+        [whole.as_bytes(), &half.as_bytes()[..40]].concat().as_slice(),
+    );
     let connector = bench.open();
     let mut cursor = None;
     let (counts, rejected) = follow(&connector, &mut cursor, 10).await;
     assert_eq!((counts.len(), rejected.len()), (1, 0));
-    bench.write("access.log", [whole.as_bytes(), half.as_bytes()].concat().as_slice());
+    bench.write(
+        "access.log",
+        [whole.as_bytes(), half.as_bytes()].concat().as_slice(),
+    );
     let (counts, rejected) = follow(&connector, &mut cursor, 10).await;
     assert_eq!((counts.len(), rejected.len()), (1, 0));
     assert!(counts.keys().all(|k| k.contains("usr_eve003")));
@@ -97,13 +134,24 @@ async fn a_cursor_from_before_an_erasure_and_a_restriction_goes_on_where_it_stoo
     bench.write("access.log.1", &history(0, 100));
     bench.write("access.log", &history(100, 200));
     let connector = bench.open();
-    let page = connector.feed(&"access".parse().unwrap(), None, 55).await.unwrap();
+    let page = connector
+        .feed(&"access".parse().unwrap(), None, 55)
+        .await
+        .unwrap();
     let mut first: Vec<Vec<u8>> = page.rejected.into_iter().map(|r| r.input).collect();
     let mut cursor = Some(page.cursor);
     let ada = person("usr_ada001", "ada@example.org");
     done(&connector, &ask(1, Verb::Erase, &ada)).await;
-    done(&connector, &ask(2, Verb::Restrict, &person("usr_bob002", "bada@example.org"))).await;
-    done(&connector, &ask(3, Verb::Lift, &person("usr_bob002", "bada@example.org"))).await;
+    done(
+        &connector,
+        &ask(2, Verb::Restrict, &person("usr_bob002", "bada@example.org")),
+    )
+    .await;
+    done(
+        &connector,
+        &ask(3, Verb::Lift, &person("usr_bob002", "bada@example.org")),
+    )
+    .await;
     drop(connector);
     let (_, rejected) = follow(&bench.open(), &mut cursor, 10).await;
     first.extend(rejected);
@@ -123,16 +171,36 @@ async fn a_damaged_archive_is_said_once_and_stops_nothing() {
     let mut cursor = None;
     let mut codes = Vec::new();
     loop {
-        let page = connector.feed(&"access".parse().unwrap(), cursor.as_deref(), 100).await.unwrap();
-        codes.extend(page.rejected.iter().map(|r| r.code).filter(|c| *c == "weblog-archive"));
+        let page = connector
+            .feed(&"access".parse().unwrap(), cursor.as_deref(), 100)
+            .await
+            .unwrap();
+        codes.extend(
+            page.rejected
+                .iter()
+                .map(|r| r.code)
+                .filter(|c| *c == "weblog-archive"),
+        );
         cursor = Some(page.cursor);
         if !page.more {
             break;
         }
     }
-    let again = connector.feed(&"access".parse().unwrap(), cursor.as_deref(), 100).await.unwrap();
+    let again = connector
+        .feed(&"access".parse().unwrap(), cursor.as_deref(), 100)
+        .await
+        .unwrap();
     assert!(codes.len() == 1 && again.rejected.is_empty() && again.observations.is_empty());
     let seen = observed(&connector, &person("usr_ada001", "ada@example.org")).await;
-    assert_eq!(seen.observed, lethe_terms::Observed::CannotTell, "what cannot be read is no success");
-    assert!(connector.feed(&"access".parse().unwrap(), Some("nonsense"), 1).await.is_err());
+    assert_eq!(
+        seen.observed,
+        lethe_terms::Observed::CannotTell,
+        "what cannot be read is no success"
+    );
+    assert!(
+        connector
+            .feed(&"access".parse().unwrap(), Some("nonsense"), 1)
+            .await
+            .is_err()
+    );
 }

@@ -11,11 +11,25 @@ async fn a_restriction_moves_lines_out_and_a_lift_puts_them_back_where_they_stoo
     let ada = person("usr_ada001", "ada@example.org");
     let connector = bench.open();
     let restricted = done(&connector, &ask(1, Verb::Restrict, &ada)).await;
-    assert_eq!((restricted.outcome, restricted.details["lines"]), (Outcome::Restricted, 80));
+    assert_eq!(
+        (restricted.outcome, restricted.details["lines"]),
+        (Outcome::Restricted, 80)
+    );
     assert!(bench.content("access.log.1.gz") == lines_without(&old, &ADA));
     let seen = observed(&connector, &ada).await;
-    assert_eq!((seen.observed, seen.records), (Observed::Restricted, restricted.records));
-    assert_eq!(located(&connector, &ada).await.iter().map(|o| o.count).sum::<u64>(), 80, "still found");
+    assert_eq!(
+        (seen.observed, seen.records),
+        (Observed::Restricted, restricted.records)
+    );
+    assert_eq!(
+        located(&connector, &ada)
+            .await
+            .iter()
+            .map(|o| o.count)
+            .sum::<u64>(),
+        80,
+        "still found"
+    );
     drop(connector);
 
     // Rotation and other cases come in between.
@@ -38,14 +52,20 @@ async fn an_erasure_takes_restricted_lines_too_and_leaves_those_of_others() {
     let bench = Bench::new("");
     let log = history(0, 100);
     bench.write("access.log", &log);
-    let (ada, bob) = (person("usr_ada001", "ada@example.org"), person("usr_bob002", "bada@example.org"));
+    let (ada, bob) = (
+        person("usr_ada001", "ada@example.org"),
+        person("usr_bob002", "bada@example.org"),
+    );
     let connector = bench.open();
     done(&connector, &ask(1, Verb::Restrict, &ada)).await;
     done(&connector, &ask(2, Verb::Restrict, &bob)).await;
     let erased = done(&connector, &ask(3, Verb::Erase, &ada)).await;
     assert_eq!((erased.outcome, erased.details["lines"]), (Outcome::Erased, 40));
     assert_eq!(observed(&connector, &ada).await.observed, Observed::Absent);
-    assert_eq!(done(&connector, &ask(4, Verb::Lift, &ada)).await.outcome, Outcome::NotFound);
+    assert_eq!(
+        done(&connector, &ask(4, Verb::Lift, &ada)).await.outcome,
+        Outcome::NotFound
+    );
     done(&connector, &ask(5, Verb::Lift, &bob)).await;
     assert!(bench.content("access.log") == lines_without(&log, &ADA));
 }
@@ -59,9 +79,17 @@ async fn a_log_of_one_person_alone_empties_and_fills_again() {
     done(&bench.open(), &ask(1, Verb::Restrict, &ada)).await;
     assert!(bench.content("access.log").is_empty());
     let other = line(2, "usr_bob002", "/c");
-    fs::File::options().append(true).open(bench.path("access.log")).unwrap().write_all(other.as_bytes()).unwrap();
+    fs::File::options()
+        .append(true)
+        .open(bench.path("access.log"))
+        .unwrap()
+        .write_all(other.as_bytes())
+        .unwrap();
     done(&bench.open(), &ask(2, Verb::Lift, &ada)).await;
-    assert_eq!(String::from_utf8(bench.content("access.log")).unwrap(), log + &other);
+    assert_eq!(
+        String::from_utf8(bench.content("access.log")).unwrap(),
+        log + &other
+    );
 }
 
 #[tokio::test]
