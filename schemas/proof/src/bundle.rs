@@ -28,7 +28,10 @@ pub struct Proof {
 impl Proof {
     /// A proof from its hashes.
     pub fn new(index: u64, hashes: &[Hash]) -> Self {
-        Self { index, hashes: hashes.iter().map(|hash| STANDARD.encode(hash)).collect() }
+        Self {
+            index,
+            hashes: hashes.iter().map(|hash| STANDARD.encode(hash)).collect(),
+        }
     }
 
     pub(crate) fn path(&self) -> Result<Vec<Hash>, Error> {
@@ -38,7 +41,13 @@ impl Proof {
         }
         self.hashes
             .iter()
-            .map(|hash| STANDARD.decode(hash).ok().and_then(|hash| hash.try_into().ok()).ok_or_else(wrong))
+            .map(|hash| {
+                STANDARD
+                    .decode(hash)
+                    .ok()
+                    .and_then(|hash| hash.try_into().ok())
+                    .ok_or_else(wrong)
+            })
             .collect()
     }
 }
@@ -56,7 +65,10 @@ pub struct Logged {
 impl Logged {
     /// An envelope whose leaf stands at `index`, with the inclusion path.
     pub fn new(envelope: Envelope, index: u64, path: &[Hash]) -> Self {
-        Self { envelope, proof: Proof::new(index, path) }
+        Self {
+            envelope,
+            proof: Proof::new(index, path),
+        }
     }
 }
 
@@ -87,7 +99,14 @@ impl Bundle {
         observations: Vec<Logged>,
         checkpoint: String,
     ) -> Self {
-        Self { schema: SCHEMA.to_owned(), statement, plan, receipts, observations, checkpoint }
+        Self {
+            schema: SCHEMA.to_owned(),
+            statement,
+            plan,
+            receipts,
+            observations,
+            checkpoint,
+        }
     }
 
     /// The bytes of the file.
@@ -104,14 +123,23 @@ impl Bundle {
     /// Where it is too large or not a bundle in its one form.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() > BUNDLE_BYTES_MAX {
-            return Err(Error::malformed("certificate file", format!("above {BUNDLE_BYTES_MAX} bytes")));
+            return Err(Error::malformed(
+                "certificate file",
+                format!("above {BUNDLE_BYTES_MAX} bytes"),
+            ));
         }
         let this: Self = parse_canonical("certificate file", bytes)?;
         if this.schema != SCHEMA {
-            return Err(Error::malformed("certificate file", format!("expected schema {SCHEMA}")));
+            return Err(Error::malformed(
+                "certificate file",
+                format!("expected schema {SCHEMA}"),
+            ));
         }
         if this.receipts.len() > STEPS_MAX || this.observations.len() > STEPS_MAX {
-            return Err(Error::malformed("certificate file", format!("above {STEPS_MAX} receipts or observations")));
+            return Err(Error::malformed(
+                "certificate file",
+                format!("above {STEPS_MAX} receipts or observations"),
+            ));
         }
         Ok(this)
     }

@@ -18,14 +18,20 @@ pub fn to_canonical<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u
 ///
 /// # Errors
 /// Where the bytes are not JSON, not of this type, or not canonical.
-pub fn parse_canonical<T: DeserializeOwned + Serialize>(what: &'static str, bytes: &[u8]) -> Result<T, Error> {
+pub fn parse_canonical<T: DeserializeOwned + Serialize>(
+    what: &'static str,
+    bytes: &[u8],
+) -> Result<T, Error> {
     let value: T = serde_json::from_slice(bytes).map_err(|error| {
         let kind = match error.classify() {
             serde_json::error::Category::Data => "a field is missing, unknown or of another type",
             serde_json::error::Category::Eof => "cut off",
             _ => "not JSON",
         };
-        Error::malformed(what, format!("{kind} at line {} column {}", error.line(), error.column()))
+        Error::malformed(
+            what,
+            format!("{kind} at line {} column {}", error.line(), error.column()),
+        )
     })?;
     if to_canonical(what, &value)? == bytes {
         Ok(value)

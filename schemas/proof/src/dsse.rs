@@ -53,7 +53,11 @@ impl Envelope {
     /// # Errors
     /// Where the value has no JSON form.
     pub fn sign<T: Serialize>(payload_type: &str, value: &T, key: &SigningKey) -> Result<Self, Error> {
-        Ok(Self::sign_bytes(payload_type, &to_canonical("statement", value)?, key))
+        Ok(Self::sign_bytes(
+            payload_type,
+            &to_canonical("statement", value)?,
+            key,
+        ))
     }
 
     /// Signs a statement that somebody else wrote as canonical JSON, after reading it: nothing is signed that the verifier would not read.
@@ -74,8 +78,8 @@ impl Envelope {
         Self::sign(T::PAYLOAD_TYPE, statement, key)
     }
 
-    /// Signs bytes that are canonical JSON already.
-    fn sign_bytes(payload_type: &str, payload: &[u8], key: &SigningKey) -> Self {
+    /// Signs bytes that are canonical JSON already. Nobody looks at them: see [`Envelope::sign_text`].
+    pub fn sign_bytes(payload_type: &str, payload: &[u8], key: &SigningKey) -> Self {
         let signature = key.sign(&pae(payload_type, payload));
         Self {
             payload_type: payload_type.to_owned(),
@@ -92,7 +96,8 @@ impl Envelope {
     /// # Errors
     /// Never for an envelope that was built here.
     pub fn to_text(&self) -> Result<String, Error> {
-        String::from_utf8(to_canonical("envelope", self)?).map_err(|_| Error::malformed("envelope", "not UTF-8"))
+        String::from_utf8(to_canonical("envelope", self)?)
+            .map_err(|_| Error::malformed("envelope", "not UTF-8"))
     }
 
     /// Reads an envelope from its canonical JSON text.
@@ -109,14 +114,22 @@ impl Envelope {
     /// Where the payload is not base64.
     pub fn digest(&self) -> Result<String, Error> {
         let payload = self.payload_bytes("envelope")?;
-        Ok(format!("sha256:{}", hex::encode(Sha256::digest(pae(&self.payload_type, &payload)))))
+        Ok(format!(
+            "sha256:{}",
+            hex::encode(Sha256::digest(pae(&self.payload_type, &payload)))
+        ))
     }
 
     fn payload_bytes(&self, what: &'static str) -> Result<Vec<u8>, Error> {
         if self.payload.len() > PAYLOAD_BYTES_MAX {
-            return Err(Error::malformed(what, format!("payload above {PAYLOAD_BYTES_MAX} bytes")));
+            return Err(Error::malformed(
+                what,
+                format!("payload above {PAYLOAD_BYTES_MAX} bytes"),
+            ));
         }
-        STANDARD.decode(&self.payload).map_err(|_| Error::malformed(what, "payload is not base64"))
+        STANDARD
+            .decode(&self.payload)
+            .map_err(|_| Error::malformed(what, "payload is not base64"))
     }
 
     /// Checks type, signature and form of a statement.
@@ -140,7 +153,10 @@ impl Envelope {
         key: &VerifyingKey,
     ) -> Result<T, Error> {
         if self.payload_type != payload_type {
-            return Err(Error::malformed(what, format!("expected payload type {payload_type}")));
+            return Err(Error::malformed(
+                what,
+                format!("expected payload type {payload_type}"),
+            ));
         }
         let [signature] = self.signatures.as_slice() else {
             return Err(Error::malformed(what, "expected exactly one signature"));
@@ -149,10 +165,14 @@ impl Envelope {
             return Err(Error::Signature { what });
         }
         let payload = self.payload_bytes(what)?;
-        let bytes = STANDARD.decode(&signature.sig).map_err(|_| Error::malformed(what, "signature is not base64"))?;
-        let bytes = Ed25519::from_slice(&bytes).map_err(|_| Error::malformed(what, "signature is not 64 bytes"))?;
+        let bytes = STANDARD
+            .decode(&signature.sig)
+            .map_err(|_| Error::malformed(what, "signature is not base64"))?;
+        let bytes =
+            Ed25519::from_slice(&bytes).map_err(|_| Error::malformed(what, "signature is not 64 bytes"))?;
         // Strict: a key of small order or a second form of a signature would let one signature stand for several statements.
-        key.verify_strict(&pae(payload_type, &payload), &bytes).map_err(|_| Error::Signature { what })?;
+        key.verify_strict(&pae(payload_type, &payload), &bytes)
+            .map_err(|_| Error::Signature { what })?;
         parse_canonical(what, &payload)
     }
 }
@@ -163,7 +183,10 @@ mod tests {
 
     #[test]
     fn the_pre_authentication_encoding_is_that_of_the_specification() {
-        assert_eq!(pae("http://example.com/HelloWorld", b"hello world"), b"DSSEv1 29 http://example.com/HelloWorld 11 hello world");
+        assert_eq!(
+            pae("http://example.com/HelloWorld", b"hello world"),
+            b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+        );
     }
 
     #[test]
@@ -171,9 +194,15 @@ mod tests {
         let key = SigningKey::from_bytes(&[1; 32]);
         let other = SigningKey::from_bytes(&[2; 32]);
         let envelope = Envelope::sign("a/b", &"x", &key).unwrap();
-        assert_eq!(envelope.open::<String>("test", "a/b", &key.verifying_key()), Ok("x".into()));
+        assert_eq!(
+            envelope.open::<String>("test", "a/b", &key.verifying_key()),
+            Ok("x".into())
+        );
         let wrong_key = envelope.open::<String>("test", "a/b", &other.verifying_key());
         assert_eq!(wrong_key, Err(Error::Signature { what: "test" }));
-        assert!(matches!(envelope.open::<String>("test", "a/c", &key.verifying_key()), Err(Error::Malformed { .. })));
+        assert!(matches!(
+            envelope.open::<String>("test", "a/c", &key.verifying_key()),
+            Err(Error::Malformed { .. })
+        ));
     }
 }

@@ -28,14 +28,17 @@ pub(crate) fn is_commitment(text: &str) -> bool {
 
 /// `sha256:<hex>`.
 pub(crate) fn is_digest(text: &str) -> bool {
-    text.strip_prefix("sha256:").is_some_and(|digits| is_hex(digits, 64))
+    text.strip_prefix("sha256:")
+        .is_some_and(|digits| is_hex(digits, 64))
 }
 
 /// A code such as `17-1-b` or `casework-contradicted`.
 pub(crate) fn is_code(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= CODE_BYTES_MAX
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 /// A name on one line, such as a legal name or a norm.

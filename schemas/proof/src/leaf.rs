@@ -58,7 +58,11 @@ impl Leaf {
         let (kind, digest) = rest.split_once(' ').ok_or_else(wrong)?;
         let known = ["01", "02", "03", "04"].contains(&kind);
         let hex = digest.len() == 64 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if known && hex { Ok(Self(text.to_owned())) } else { Err(wrong()) }
+        if known && hex {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(wrong())
+        }
     }
 
     /// The bytes that the tree hashes.

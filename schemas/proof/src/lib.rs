@@ -26,8 +26,9 @@ pub use note::{Checkpoint, NoteKey, open_checkpoint, sign_checkpoint};
 pub use policy::{POLICY_BYTES_MAX, Policy, SystemKeys};
 pub use report::{Check, Report, Status, SystemRow, limit_text};
 pub use statements::{
-    Completion, Conclusion, Connector, Copy, ExceptionRow, Generation, Kind, ObservationStatement, Party, PlanReference,
-    PlanStatement, PlanStep, ReceiptStatement, RequestReference, Row, Software, Statement, Subject, bucket, digest_of,
+    Completion, Conclusion, Connector, Copy, ExceptionRow, Generation, Kind, ObservationStatement, Party,
+    PlanReference, PlanStatement, PlanStep, ReceiptStatement, RequestReference, Row, Software, Statement,
+    Subject, bucket, digest_of,
 };
 pub use subject::{SUBJECT_SCHEME, check_commitment, commit};
 pub use verify::verify;
@@ -61,7 +62,10 @@ impl Error {
     }
 
     pub(crate) fn malformed(what: &'static str, reason: impl Into<String>) -> Self {
-        Self::Malformed { what, reason: reason.into() }
+        Self::Malformed {
+            what,
+            reason: reason.into(),
+        }
     }
 }
 

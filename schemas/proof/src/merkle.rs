@@ -10,12 +10,21 @@ pub const PROOF_HASHES_MAX: usize = 63;
 
 /// Hash of a leaf: SHA-256(0x00 || entry).
 pub fn leaf_hash(entry: &[u8]) -> Hash {
-    Sha256::new().chain_update([0]).chain_update(entry).finalize().into()
+    Sha256::new()
+        .chain_update([0])
+        .chain_update(entry)
+        .finalize()
+        .into()
 }
 
 /// Hash of an inner node: SHA-256(0x01 || left || right).
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
+    Sha256::new()
+        .chain_update([1])
+        .chain_update(left)
+        .chain_update(right)
+        .finalize()
+        .into()
 }
 
 /// Hash of the tree without leaves: SHA-256 of nothing.
@@ -47,7 +56,7 @@ fn range<N: Nodes + ?Sized>(nodes: &N, from: u64, to: u64) -> Option<Hash> {
     if count == 0 {
         return None;
     }
-    if count.is_power_of_two() && from % count == 0 {
+    if count.is_power_of_two() && from.is_multiple_of(count) {
         return nodes.node(count.trailing_zeros(), from / count);
     }
     let split = from + split_of(count);
@@ -61,7 +70,11 @@ const fn split_of(count: u64) -> u64 {
 
 /// Root of the first `size` leaves; `None` where a node cannot be read.
 pub fn root<N: Nodes + ?Sized>(nodes: &N, size: u64) -> Option<Hash> {
-    if size == 0 { Some(empty_root()) } else { range(nodes, 0, size) }
+    if size == 0 {
+        Some(empty_root())
+    } else {
+        range(nodes, 0, size)
+    }
 }
 
 /// Inclusion path of a leaf in the tree of the first `size` leaves, leaf to root.
@@ -150,7 +163,11 @@ pub fn verify_consistency(old: u64, new: u64, path: &[Hash], old_root: &Hash, ne
         position >>= 1;
         last >>= 1;
     }
-    let first = if old.is_power_of_two() { Some(old_root) } else { rest.next() };
+    let first = if old.is_power_of_two() {
+        Some(old_root)
+    } else {
+        rest.next()
+    };
     let Some(first) = first else { return false };
     let (mut from_old, mut from_new) = (*first, *first);
     for sibling in rest {
@@ -178,7 +195,9 @@ mod tests {
     use super::*;
 
     fn leaves(count: u64) -> Vec<Hash> {
-        (0..count).map(|number| leaf_hash(&number.to_be_bytes())).collect()
+        (0..count)
+            .map(|number| leaf_hash(&number.to_be_bytes()))
+            .collect()
     }
 
     #[test]
@@ -206,8 +225,14 @@ mod tests {
                 let path = consistency(leaves.as_slice(), old, new).unwrap();
                 let old_root = root(leaves.as_slice(), old).unwrap();
                 let new_root = root(leaves.as_slice(), new).unwrap();
-                assert!(verify_consistency(old, new, &path, &old_root, &new_root), "{old} {new}");
-                assert!(old == new || !verify_consistency(old, new, &path, &new_root, &old_root), "{old} {new}");
+                assert!(
+                    verify_consistency(old, new, &path, &old_root, &new_root),
+                    "{old} {new}"
+                );
+                assert!(
+                    old == new || !verify_consistency(old, new, &path, &new_root, &old_root),
+                    "{old} {new}"
+                );
             }
         }
     }

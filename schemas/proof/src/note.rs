@@ -45,7 +45,12 @@ impl NoteKey {
     pub fn to_text(&self) -> String {
         let mut typed = vec![ED25519];
         typed.extend_from_slice(self.key.as_bytes());
-        format!("{}+{}+{}", self.name, hex::encode(self.id()), STANDARD.encode(typed))
+        format!(
+            "{}+{}+{}",
+            self.name,
+            hex::encode(self.id()),
+            STANDARD.encode(typed)
+        )
     }
 
     /// Reads a key from its text.
@@ -67,8 +72,15 @@ impl NoteKey {
         };
         let key: [u8; 32] = key.try_into().map_err(|_| wrong("expected 32 bytes of key"))?;
         let key = VerifyingKey::from_bytes(&key).map_err(|_| wrong("not a point of the curve"))?;
-        let this = Self { name: name.to_owned(), key };
-        if hex::encode(this.id()) == id { Ok(this) } else { Err(wrong("id is not that of the key")) }
+        let this = Self {
+            name: name.to_owned(),
+            key,
+        };
+        if hex::encode(this.id()) == id {
+            Ok(this)
+        } else {
+            Err(wrong("id is not that of the key"))
+        }
     }
 }
 
@@ -95,20 +107,37 @@ impl Checkpoint {
     fn from_note_text(text: &str) -> Result<Self, Error> {
         let wrong = || Error::malformed("checkpoint", "expected origin, size and root, a line each");
         let mut lines = text.strip_suffix('\n').ok_or_else(wrong)?.split('\n');
-        let (Some(origin), Some(size), Some(root), None) = (lines.next(), lines.next(), lines.next(), lines.next()) else {
+        let (Some(origin), Some(size), Some(root), None) =
+            (lines.next(), lines.next(), lines.next(), lines.next())
+        else {
             return Err(wrong());
         };
         let number: u64 = size.parse().map_err(|_| wrong())?;
-        let root: Hash = STANDARD.decode(root).ok().and_then(|root| root.try_into().ok()).ok_or_else(wrong)?;
-        let this = Self { origin: origin.to_owned(), size: number, root };
+        let root: Hash = STANDARD
+            .decode(root)
+            .ok()
+            .and_then(|root| root.try_into().ok())
+            .ok_or_else(wrong)?;
+        let this = Self {
+            origin: origin.to_owned(),
+            size: number,
+            root,
+        };
         // One spelling: no leading zero, no plus sign.
-        if this.text() == text { Ok(this) } else { Err(wrong()) }
+        if this.text() == text {
+            Ok(this)
+        } else {
+            Err(wrong())
+        }
     }
 }
 
 /// Signs a tree head as a note.
 pub fn sign_checkpoint(checkpoint: &Checkpoint, key: &SigningKey) -> String {
-    let signer = NoteKey { name: checkpoint.origin.clone(), key: key.verifying_key() };
+    let signer = NoteKey {
+        name: checkpoint.origin.clone(),
+        key: key.verifying_key(),
+    };
     let text = checkpoint.text();
     let mut blob = signer.id().to_vec();
     blob.extend_from_slice(&key.sign(text.as_bytes()).to_bytes());
@@ -134,21 +163,32 @@ fn open_note<'a>(note: &'a str, signer: &NoteKey) -> Result<&'a str, Error> {
     if note.len() > NOTE_BYTES_MAX {
         return Err(wrong("too long"));
     }
-    let at = note.rfind("\n\n").ok_or_else(|| wrong("expected an empty line before the signature"))?;
+    let at = note
+        .rfind("\n\n")
+        .ok_or_else(|| wrong("expected an empty line before the signature"))?;
     let (text, rest) = (&note[..=at], &note[at + 2..]);
-    let line =
-        rest.strip_suffix('\n').filter(|line| !line.contains('\n')).ok_or_else(|| wrong("expected one signature"))?;
+    let line = rest
+        .strip_suffix('\n')
+        .filter(|line| !line.contains('\n'))
+        .ok_or_else(|| wrong("expected one signature"))?;
     let (name, blob) = line
         .strip_prefix("\u{2014} ")
         .and_then(|line| line.split_once(' '))
         .ok_or_else(|| wrong("expected a dash, a name and a signature"))?;
-    let blob = STANDARD.decode(blob).map_err(|_| wrong("signature is not base64"))?;
-    let Some((id, signature)) = blob.split_first_chunk::<4>() else { return Err(wrong("signature is too short")) };
+    let blob = STANDARD
+        .decode(blob)
+        .map_err(|_| wrong("signature is not base64"))?;
+    let Some((id, signature)) = blob.split_first_chunk::<4>() else {
+        return Err(wrong("signature is too short"));
+    };
     if name != signer.name || *id != signer.id() {
         return Err(Error::Signature { what: "checkpoint" });
     }
     let signature = Signature::from_slice(signature).map_err(|_| wrong("signature is not 64 bytes"))?;
-    signer.key.verify_strict(text.as_bytes(), &signature).map_err(|_| Error::Signature { what: "checkpoint" })?;
+    signer
+        .key
+        .verify_strict(text.as_bytes(), &signature)
+        .map_err(|_| Error::Signature { what: "checkpoint" })?;
     Ok(text)
 }
 
@@ -159,13 +199,26 @@ mod tests {
     #[test]
     fn a_checkpoint_reads_back_with_its_key_and_with_no_other() {
         let key = SigningKey::from_bytes(&[7; 32]);
-        let checkpoint = Checkpoint { origin: "acme.example/lethe".into(), size: 42, root: [9; 32] };
+        let checkpoint = Checkpoint {
+            origin: "acme.example/lethe".into(),
+            size: 42,
+            root: [9; 32],
+        };
         let note = sign_checkpoint(&checkpoint, &key);
-        let log = NoteKey { name: checkpoint.origin.clone(), key: key.verifying_key() };
+        let log = NoteKey {
+            name: checkpoint.origin.clone(),
+            key: key.verifying_key(),
+        };
         assert_eq!(NoteKey::from_text(&log.to_text()), Ok(log.clone()));
         assert_eq!(open_checkpoint(&note, &log), Ok(checkpoint));
-        let other = NoteKey { key: SigningKey::from_bytes(&[8; 32]).verifying_key(), ..log.clone() };
-        assert_eq!(open_checkpoint(&note, &other), Err(Error::Signature { what: "checkpoint" }));
+        let other = NoteKey {
+            key: SigningKey::from_bytes(&[8; 32]).verifying_key(),
+            ..log.clone()
+        };
+        assert_eq!(
+            open_checkpoint(&note, &other),
+            Err(Error::Signature { what: "checkpoint" })
+        );
         let twice = format!("{note}{}", note.lines().last().unwrap());
         assert!(open_checkpoint(&twice, &log).is_err());
         assert!(open_checkpoint(&note.replace("42", "042"), &log).is_err());
@@ -175,12 +228,19 @@ mod tests {
     #[test]
     fn the_note_of_the_specification_verifies_and_a_changed_byte_does_not() {
         let signer =
-            NoteKey::from_text("example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k").unwrap();
+            NoteKey::from_text("example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k")
+                .unwrap();
         let note = "This is an example message.\n\n\u{2014} example.com/foo \
             Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n";
         assert_eq!(open_note(note, &signer), Ok("This is an example message.\n"));
         let changed = note.replace("an example", "no example");
-        assert_eq!(open_note(&changed, &signer), Err(Error::Signature { what: "checkpoint" }));
-        assert!(NoteKey::from_text("example.com/foo+530d903b+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k").is_err());
+        assert_eq!(
+            open_note(&changed, &signer),
+            Err(Error::Signature { what: "checkpoint" })
+        );
+        assert!(
+            NoteKey::from_text("example.com/foo+530d903b+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k")
+                .is_err()
+        );
     }
 }

@@ -79,10 +79,27 @@ impl Policy {
             systems: systems
                 .into_iter()
                 .map(|(name, (performs, observes))| {
-                    (name, SystemKeys { performs: text(&performs), observes: text(&observes) })
+                    (
+                        name,
+                        SystemKeys {
+                            performs: text(&performs),
+                            observes: text(&observes),
+                        },
+                    )
                 })
                 .collect(),
         }
+    }
+
+    /// The policy as a file that people can read.
+    ///
+    /// # Errors
+    /// Never for a policy that was built here.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        let mut text =
+            serde_json::to_vec_pretty(self).map_err(|_| Error::malformed("policy", "has no JSON form"))?;
+        text.push(b'\n');
+        Ok(text)
     }
 
     /// Reads a policy file.
@@ -91,12 +108,22 @@ impl Policy {
     /// Where it is too large or not a policy. People may write it by hand, so any JSON layout will do.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() > POLICY_BYTES_MAX {
-            return Err(Error::malformed("policy", format!("above {POLICY_BYTES_MAX} bytes")));
+            return Err(Error::malformed(
+                "policy",
+                format!("above {POLICY_BYTES_MAX} bytes"),
+            ));
         }
         let this: Self = serde_json::from_slice(bytes).map_err(|error| {
-            Error::malformed("policy", format!("not a policy at line {} column {}", error.line(), error.column()))
+            Error::malformed(
+                "policy",
+                format!("not a policy at line {} column {}", error.line(), error.column()),
+            )
         })?;
-        if this.schema == SCHEMA { Ok(this) } else { Err(Error::malformed("policy", format!("expected schema {SCHEMA}"))) }
+        if this.schema == SCHEMA {
+            Ok(this)
+        } else {
+            Err(Error::malformed("policy", format!("expected schema {SCHEMA}")))
+        }
     }
 
     pub(crate) fn keys(&self) -> Result<Keys, Error> {
@@ -114,7 +141,10 @@ impl Policy {
         if keys.roles_are_apart() {
             Ok(keys)
         } else {
-            Err(Error::malformed("policy", "a key has two roles: each role needs a key of its own"))
+            Err(Error::malformed(
+                "policy",
+                "a key has two roles: each role needs a key of its own",
+            ))
         }
     }
 }
@@ -126,15 +156,22 @@ impl Keys {
             self.systems.values().map(|pair| pick(pair).to_bytes()).collect()
         };
         let one = |key: &VerifyingKey| BTreeSet::from([key.to_bytes()]);
-        let roles =
-            [one(&self.log.key), one(&self.plan), one(&self.statement), role(|pair| pair.0), role(|pair| pair.1)];
+        let roles = [
+            one(&self.log.key),
+            one(&self.plan),
+            one(&self.statement),
+            role(|pair| pair.0),
+            role(|pair| pair.1),
+        ];
         let all: BTreeSet<_> = roles.iter().flatten().collect();
         all.len() == roles.iter().map(BTreeSet::len).sum::<usize>()
     }
 }
 
 /// Reads the systems; a name that stands twice is refused, where JSON's usual reading would let the last one win.
-fn without_repeats<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<SystemName, SystemKeys>, D::Error> {
+fn without_repeats<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<SystemName, SystemKeys>, D::Error> {
     struct Systems;
     impl<'de> Visitor<'de> for Systems {
         type Value = BTreeMap<SystemName, SystemKeys>;
@@ -156,6 +193,10 @@ fn without_repeats<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMa
 
 fn key(text: &str) -> Result<VerifyingKey, Error> {
     let wrong = || Error::malformed("policy", "expected keys of 32 bytes in base64");
-    let bytes: [u8; 32] = STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(wrong)?;
+    let bytes: [u8; 32] = STANDARD
+        .decode(text)
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(wrong)?;
     VerifyingKey::from_bytes(&bytes).map_err(|_| wrong())
 }

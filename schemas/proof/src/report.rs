@@ -23,6 +23,18 @@ pub enum Status {
 }
 
 impl Status {
+    /// The status as it stands in the report.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::CompleteWithExceptions => "complete_with_exceptions",
+            Self::Pending => "pending",
+            Self::Invalid => "invalid",
+            Self::Malformed => "malformed",
+            Self::NotCompleted => "not_completed",
+        }
+    }
+
     /// Exit code of the programs.
     pub const fn exit_code(self) -> u8 {
         match self {
@@ -97,12 +109,25 @@ impl Report {
         }
     }
 
+    /// The report on a file that could not be read.
+    pub fn unreadable(what: &str, reason: &str) -> Self {
+        Self::new().ended(what, Status::Malformed, reason)
+    }
+
     pub(crate) fn passed(&mut self, name: &str) {
-        self.checks.push(Check { name: name.to_owned(), ok: true, detail: None });
+        self.checks.push(Check {
+            name: name.to_owned(),
+            ok: true,
+            detail: None,
+        });
     }
 
     pub(crate) fn ended(mut self, name: &str, status: Status, detail: impl Into<String>) -> Self {
-        self.checks.push(Check { name: name.to_owned(), ok: false, detail: Some(detail.into()) });
+        self.checks.push(Check {
+            name: name.to_owned(),
+            ok: false,
+            detail: Some(detail.into()),
+        });
         self.status = status;
         // Nothing of a document that does not hold is repeated as if it did.
         self.systems.clear();

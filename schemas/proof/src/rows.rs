@@ -6,7 +6,9 @@ use ed25519_dalek::VerifyingKey;
 use lethe_terms::{Independence, Observed, Outcome, StepState, SystemName, Timestamp, Verb};
 
 use crate::policy::{KeyPair, Keys};
-use crate::statements::{Completion, Conclusion, ObservationStatement, PlanStatement, ReceiptStatement, Row, Statement};
+use crate::statements::{
+    Completion, Conclusion, ObservationStatement, PlanStatement, ReceiptStatement, Row, Statement,
+};
 use crate::{Error, Logged, key_id};
 
 /// How far apart clocks of one installation may be, in milliseconds.
@@ -37,8 +39,18 @@ impl Evidence {
     /// Opens every receipt and observation with the keys of the system that it names.
     pub(crate) fn open(receipts: &[Logged], observations: &[Logged], keys: &Keys) -> Result<Self, Error> {
         Ok(Self {
-            receipts: Signed::open(receipts, keys, |pair| &pair.0, |said: &ReceiptStatement| &said.step.system)?,
-            observations: Signed::open(observations, keys, |pair| &pair.1, |seen: &ObservationStatement| &seen.step.system)?,
+            receipts: Signed::open(
+                receipts,
+                keys,
+                |pair| &pair.0,
+                |said: &ReceiptStatement| &said.step.system,
+            )?,
+            observations: Signed::open(
+                observations,
+                keys,
+                |pair| &pair.1,
+                |seen: &ObservationStatement| &seen.step.system,
+            )?,
         })
     }
 }
@@ -50,13 +62,24 @@ impl<T: Statement> Signed<T> {
         role: fn(&KeyPair) -> &VerifyingKey,
         system: fn(&T) -> &SystemName,
     ) -> Result<Self, Error> {
-        let by_id: BTreeMap<String, &VerifyingKey> =
-            keys.systems.values().map(|pair| (key_id(role(pair)), role(pair))).collect();
-        let mut this = Self { order: Vec::new(), by_digest: BTreeMap::new() };
+        let by_id: BTreeMap<String, &VerifyingKey> = keys
+            .systems
+            .values()
+            .map(|pair| (key_id(role(pair)), role(pair)))
+            .collect();
+        let mut this = Self {
+            order: Vec::new(),
+            by_digest: BTreeMap::new(),
+        };
         for logged in all {
             let nobody = || Error::Signature { what: T::WHAT };
             // Nothing inside is read before the signature holds: so the key is found by its id, and then has to be that of the system named inside.
-            let named = logged.envelope.signatures.first().map(|signature| signature.keyid.as_str()).unwrap_or_default();
+            let named = logged
+                .envelope
+                .signatures
+                .first()
+                .map(|signature| signature.keyid.as_str())
+                .unwrap_or_default();
             let key = by_id.get(named).copied().ok_or_else(nobody)?;
             let statement: T = logged.envelope.open_statement(key)?;
             let expected = keys.systems.get(system(&statement)).map(role);
@@ -65,7 +88,11 @@ impl<T: Statement> Signed<T> {
             }
             let digest = logged.envelope.digest()?;
             this.order.push(digest.clone());
-            let opened = Opened { statement, digest: digest.clone(), index: logged.proof.index };
+            let opened = Opened {
+                statement,
+                digest: digest.clone(),
+                index: logged.proof.index,
+            };
             if this.by_digest.insert(digest, opened).is_some() {
                 return Err(Error::malformed(T::WHAT, "stands twice"));
             }
@@ -84,8 +111,14 @@ pub(crate) fn check(
     let planned: BTreeSet<_> = steps.iter().collect();
     let stated: BTreeSet<_> = completion.statement.rows.iter().map(|row| &row.step).collect();
     let numbers: BTreeSet<_> = steps.iter().map(|step| step.step).collect();
-    let places: BTreeSet<_> = steps.iter().map(|step| (&step.system, &step.dataset, step.verb)).collect();
-    if numbers.len() != steps.len() || places.len() != steps.len() || stated.len() != completion.statement.rows.len() {
+    let places: BTreeSet<_> = steps
+        .iter()
+        .map(|step| (&step.system, &step.dataset, step.verb))
+        .collect();
+    if numbers.len() != steps.len()
+        || places.len() != steps.len()
+        || stated.len() != completion.statement.rows.len()
+    {
         return Err("a step stands twice".into());
     }
     if planned != stated {
@@ -112,7 +145,11 @@ fn check_row(
 ) -> Result<(), Objection> {
     let receipt = match &row.receipt {
         Some(digest) => {
-            let receipt = evidence.receipts.by_digest.get(digest).ok_or("its receipt is missing")?;
+            let receipt = evidence
+                .receipts
+                .by_digest
+                .get(digest)
+                .ok_or("its receipt is missing")?;
             check_receipt(row, receipt, completion, plan)?;
             Some(receipt)
         }
@@ -127,7 +164,11 @@ fn check_row(
     }
     let observation = match (&row.observation, receipt) {
         (Some(digest), Some(receipt)) => {
-            let observation = evidence.observations.by_digest.get(digest).ok_or("its observation is missing")?;
+            let observation = evidence
+                .observations
+                .by_digest
+                .get(digest)
+                .ok_or("its observation is missing")?;
             check_observation(row, observation, receipt, completion, plan)?;
             Some(&observation.statement)
         }
@@ -162,8 +203,16 @@ fn check_receipt(
     {
         return Err("its receipt is about something else".into());
     }
-    in_order("plan, receipt and statement", &[plan.index, receipt.index, completion.index])?;
-    in_time(&[plan.statement.frozen_at, said.started_at, said.finished_at, completion.statement.issued_at])
+    in_order(
+        "plan, receipt and statement",
+        &[plan.index, receipt.index, completion.index],
+    )?;
+    in_time(&[
+        plan.statement.frozen_at,
+        said.started_at,
+        said.finished_at,
+        completion.statement.issued_at,
+    ])
 }
 
 fn check_observation(
@@ -181,8 +230,15 @@ fn check_observation(
     {
         return Err("its observation is about something else".into());
     }
-    in_order("receipt, observation and statement", &[receipt.index, observation.index, completion.index])?;
-    in_time(&[receipt.statement.finished_at, seen.at, completion.statement.issued_at])
+    in_order(
+        "receipt, observation and statement",
+        &[receipt.index, observation.index, completion.index],
+    )?;
+    in_time(&[
+        receipt.statement.finished_at,
+        seen.at,
+        completion.statement.issued_at,
+    ])
 }
 
 fn in_order(what: &str, indices: &[u64]) -> Result<(), Objection> {
@@ -225,7 +281,10 @@ fn shows(verb: Verb, reported: Option<Outcome>, observed: Observed) -> bool {
 
 /// Whether every row is done, recomputed.
 pub(crate) fn is_done(completion: &Completion) -> bool {
-    completion.rows.iter().all(|row| row.state == StepState::Verified || is_retained(row))
+    completion
+        .rows
+        .iter()
+        .all(|row| row.state == StepState::Verified || is_retained(row))
 }
 
 /// Whether something stays.
@@ -239,9 +298,12 @@ fn is_retained(row: &Row) -> bool {
 
 /// What the conclusion claims against what the rows show.
 pub(crate) fn check_conclusion(completion: &Completion) -> Result<(), Objection> {
-    let unexplained = |row: &Row| matches!(row.state, StepState::Failed | StepState::Overdue) && row.reason.is_none();
+    let unexplained =
+        |row: &Row| matches!(row.state, StepState::Failed | StepState::Overdue) && row.reason.is_none();
     match completion.conclusion {
-        Conclusion::Completed if !is_done(completion) => Err("it claims completion, and a row is not done".into()),
+        Conclusion::Completed if !is_done(completion) => {
+            Err("it claims completion, and a row is not done".into())
+        }
         Conclusion::Completed
             if !completion.reasons.is_empty() || completion.rows.iter().any(|row| row.reason.is_some()) =>
         {
@@ -267,7 +329,11 @@ fn exceptions_hold(completion: &Completion) -> Result<(), Objection> {
     if !completion.rows.iter().filter(|row| is_retained(row)).all(covered) {
         return Err("something is retained without a norm and an end date".into());
     }
-    if completion.exceptions.iter().any(|exception| exception.until <= completion.issued_at) {
+    if completion
+        .exceptions
+        .iter()
+        .any(|exception| exception.until <= completion.issued_at)
+    {
         return Err("an exception had ended before the statement was issued".into());
     }
     Ok(())

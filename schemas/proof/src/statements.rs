@@ -2,13 +2,16 @@
 //! `sha256:<hex>`, and each carries 128 random bits, so that no leaf can be guessed from known facts.
 
 use lethe_terms::{
-    CaseId, DatasetName, Independence, InstructionId, Observed, Outcome, Right, StepState, SystemName, Timestamp, Verb,
+    CaseId, DatasetName, Independence, InstructionId, Observed, Outcome, Right, StepState, SystemName,
+    Timestamp, Verb,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::form::{LIST_MAX, STEPS_MAX, is_code, is_commitment, is_digest, is_nonce, is_optional_text, is_text};
+use crate::form::{
+    LIST_MAX, STEPS_MAX, is_code, is_commitment, is_digest, is_nonce, is_optional_text, is_text,
+};
 use crate::{Error, SUBJECT_SCHEME, limit_text};
 
 /// A statement that travels in an envelope.
@@ -28,7 +31,12 @@ pub trait Statement: Serialize + serde::de::DeserializeOwned {
     /// # Errors
     /// Names the field, never its content.
     fn check_form(&self) -> Result<(), Error> {
-        self.misformed().map_or(Ok(()), |field| Err(Error::malformed(Self::WHAT, format!("field {field} has another form"))))
+        self.misformed().map_or(Ok(()), |field| {
+            Err(Error::malformed(
+                Self::WHAT,
+                format!("field {field} has another form"),
+            ))
+        })
     }
 }
 
@@ -123,7 +131,10 @@ impl Statement for PlanStatement {
             ("plan_digest", is_digest(&self.plan_digest)),
             ("inventory_digest", is_digest(&self.inventory_digest)),
             ("steps", self.steps.len() <= STEPS_MAX),
-            ("exceptions", self.exceptions.len() <= STEPS_MAX && self.exceptions.iter().all(|row| is_text(&row.norm))),
+            (
+                "exceptions",
+                self.exceptions.len() <= STEPS_MAX && self.exceptions.iter().all(|row| is_text(&row.norm)),
+            ),
         ])
     }
 }
@@ -189,7 +200,10 @@ impl Statement for ReceiptStatement {
             ("nonce", is_nonce(&self.nonce)),
             ("plan_digest", is_digest(&self.plan_digest)),
             ("records", BUCKETS.contains(&self.records.as_str())),
-            ("connector", is_text(&self.connector.name) && is_text(&self.connector.version)),
+            (
+                "connector",
+                is_text(&self.connector.name) && is_text(&self.connector.version),
+            ),
         ])
     }
 }
@@ -306,10 +320,8 @@ pub struct RequestReference {
     pub received_at: Timestamp,
     /// When the answer was due.
     pub due_at: Timestamp,
-    /// The ground, such as `17-1-b`.
+    /// The ground, such as `17-1-b`; empty where none was stated.
     pub ground: String,
-    /// Code of how the requester was identified, such as `operator`; never what they showed.
-    pub identity_method: String,
 }
 
 /// Whom it is about, without saying so: see [`crate::commit`].
@@ -418,16 +430,45 @@ impl Statement for Completion {
             ("schema", self.schema == Self::SCHEMA),
             ("certificate_id", is_nonce(&self.certificate_id)),
             ("nonce", is_nonce(&self.nonce)),
-            ("controller", is_text(&self.controller.id) && is_optional_text(&self.controller.name)),
-            ("software", is_text(&self.software.name) && is_text(&self.software.version)),
-            ("request", is_code(&self.request.ground) && is_code(&self.request.identity_method)),
-            ("subject", self.subject.scheme == SUBJECT_SCHEME && is_commitment(&self.subject.commitment)),
+            (
+                "controller",
+                is_text(&self.controller.id) && is_optional_text(&self.controller.name),
+            ),
+            (
+                "software",
+                is_text(&self.software.name) && is_text(&self.software.version),
+            ),
+            (
+                "request",
+                self.request.ground.is_empty() || is_code(&self.request.ground),
+            ),
+            (
+                "subject",
+                self.subject.scheme == SUBJECT_SCHEME && is_commitment(&self.subject.commitment),
+            ),
             ("plan", is_digest(&self.plan.digest)),
             ("rows", self.rows.len() <= STEPS_MAX && self.rows.iter().all(row)),
-            ("exceptions", self.exceptions.len() <= STEPS_MAX && self.exceptions.iter().all(|row| is_text(&row.norm))),
-            ("copies", self.copies.len() <= LIST_MAX && self.copies.iter().all(|copy| is_text(&copy.place) && is_text(&copy.gone_by))),
-            ("limits", limits.len() == self.limits.len() && self.limits.iter().all(|code| limit_text(code).is_some())),
-            ("reasons", self.reasons.len() <= LIST_MAX && self.reasons.iter().all(|code| is_code(code))),
+            (
+                "exceptions",
+                self.exceptions.len() <= STEPS_MAX && self.exceptions.iter().all(|row| is_text(&row.norm)),
+            ),
+            (
+                "copies",
+                self.copies.len() <= LIST_MAX
+                    && self
+                        .copies
+                        .iter()
+                        .all(|copy| is_text(&copy.place) && is_text(&copy.gone_by)),
+            ),
+            (
+                "limits",
+                limits.len() == self.limits.len()
+                    && self.limits.iter().all(|code| limit_text(code).is_some()),
+            ),
+            (
+                "reasons",
+                self.reasons.len() <= LIST_MAX && self.reasons.iter().all(|code| is_code(code)),
+            ),
         ])
     }
 }

@@ -20,6 +20,12 @@ pub fn commit(random: &[u8; 32], controller: &str, kind: &str, value: &str) -> S
 }
 
 /// Whether an opening and an identifier are those behind a commitment.
-pub fn check_commitment(commitment: &str, random: &[u8; 32], controller: &str, kind: &str, value: &str) -> bool {
+pub fn check_commitment(
+    commitment: &str,
+    random: &[u8; 32],
+    controller: &str,
+    kind: &str,
+    value: &str,
+) -> bool {
     commit(random, controller, kind, value) == commitment
 }

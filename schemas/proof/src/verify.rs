@@ -20,7 +20,11 @@ pub fn verify(file: &[u8], policy: Option<&[u8]>) -> Report {
     };
     report.passed("form of the file");
     let Some(policy) = policy else {
-        return report.ended("policy", Status::Pending, "no policy was given: whose keys count is not known");
+        return report.ended(
+            "policy",
+            Status::Pending,
+            "no policy was given: whose keys count is not known",
+        );
     };
     let keys = match Policy::from_bytes(policy).and_then(|policy| policy.keys()) {
         Ok(keys) => keys,
@@ -61,11 +65,20 @@ fn holds(name: &'static str, result: Result<(), String>) -> Checked<()> {
 fn checked(bundle: &Bundle, keys: &Keys, report: &mut Report) -> Checked<Completion> {
     let head = at("checkpoint", open_checkpoint(&bundle.checkpoint, &keys.log))?;
     report.passed("checkpoint");
-    let completion = at("signature of the statement", open::<Completion>(&bundle.statement, &keys.statement))?;
+    let completion = at(
+        "signature of the statement",
+        open::<Completion>(&bundle.statement, &keys.statement),
+    )?;
     report.passed("signature of the statement");
-    let plan = at("signature of the plan", open::<PlanStatement>(&bundle.plan, &keys.plan))?;
+    let plan = at(
+        "signature of the plan",
+        open::<PlanStatement>(&bundle.plan, &keys.plan),
+    )?;
     report.passed("signature of the plan");
-    let evidence = at("receipts and observations", Evidence::open(&bundle.receipts, &bundle.observations, keys))?;
+    let evidence = at(
+        "receipts and observations",
+        Evidence::open(&bundle.receipts, &bundle.observations, keys),
+    )?;
     report.passed("receipts and observations");
     holds("inclusion in the log", included(bundle, &head))?;
     report.passed("inclusion in the log");
@@ -107,7 +120,11 @@ fn included(bundle: &Bundle, head: &Checkpoint) -> Result<(), String> {
     Ok(())
 }
 
-fn same_case(completion: &Opened<Completion>, plan: &Opened<PlanStatement>, keys: &Keys) -> Result<(), String> {
+fn same_case(
+    completion: &Opened<Completion>,
+    plan: &Opened<PlanStatement>,
+    keys: &Keys,
+) -> Result<(), String> {
     let (said, planned) = (&completion.statement, &plan.statement);
     if said.controller.id != keys.controller || planned.controller != keys.controller {
         return Err("it is about another controller than the policy".into());
@@ -116,7 +133,9 @@ fn same_case(completion: &Opened<Completion>, plan: &Opened<PlanStatement>, keys
         return Err("the statement is about another plan".into());
     }
     if said.plan.index != plan.index || plan.index >= completion.index {
-        return Err("the plan does not stand in the log where the statement says, before the statement".into());
+        return Err(
+            "the plan does not stand in the log where the statement says, before the statement".into(),
+        );
     }
     if said.exceptions != planned.exceptions {
         return Err("the exceptions are not those of the plan".into());
@@ -152,10 +171,14 @@ fn remarks_on(completion: &Completion) -> Vec<String> {
     for row in &completion.rows {
         let place = format!("{} {}", row.step.system, row.step.dataset);
         if rows::is_weak(row) {
-            remarks.push(format!("{place}: the observation went the way of the work and is hardly independent"));
+            remarks.push(format!(
+                "{place}: the observation went the way of the work and is hardly independent"
+            ));
         }
         if row.reported == Some(Outcome::CryptoShredded) {
-            remarks.push(format!("{place}: the key was destroyed; the ciphertext may still be there"));
+            remarks.push(format!(
+                "{place}: the key was destroyed; the ciphertext may still be there"
+            ));
         }
     }
     if completion.rows.is_empty() {

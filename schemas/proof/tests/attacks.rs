@@ -5,7 +5,7 @@ mod common;
 
 use common::{Story, build, keys, policy, story};
 use lethe_proof::*;
-use lethe_terms::{Independence, Observed, Outcome, StepState, Timestamp};
+use lethe_terms::{Independence, Observed, Outcome, Right, StepState, Timestamp, Verb};
 
 fn verdict(bundle: &Bundle) -> Report {
     verify(&bundle.to_bytes().unwrap(), Some(&policy(&keys(1))))
@@ -21,7 +21,10 @@ fn refuses(check: &str, change: impl FnOnce(&mut Story)) {
     let report = after(change);
     assert_eq!(report.status, Status::Invalid, "{report:?}");
     assert_eq!(report.checks.last().unwrap().name, check, "{report:?}");
-    assert!(report.systems.is_empty(), "an invalid certificate's rows are not repeated");
+    assert!(
+        report.systems.is_empty(),
+        "an invalid certificate's rows are not repeated"
+    );
 }
 
 #[test]
@@ -57,7 +60,10 @@ fn no_flipped_bit_survives() {
                 bits.filter(|bit| {
                     let mut flipped = file.clone();
                     flipped[bit / 8] ^= 1 << (bit % 8);
-                    !matches!(verify(&flipped, Some(policy)).status, Status::Invalid | Status::Malformed)
+                    !matches!(
+                        verify(&flipped, Some(policy)).status,
+                        Status::Invalid | Status::Malformed
+                    )
                 })
                 .collect::<Vec<_>>()
             })
@@ -84,7 +90,10 @@ fn a_cut_or_longer_file_is_malformed() {
 fn a_duplicate_key_is_malformed() {
     let text = String::from_utf8(build(story(), &keys(1)).to_bytes().unwrap()).unwrap();
     let twice = text.replacen("\"checkpoint\":", "\"checkpoint\":\"\",\"checkpoint\":", 1);
-    assert_eq!(verify(twice.as_bytes(), Some(&policy(&keys(1)))).status, Status::Malformed);
+    assert_eq!(
+        verify(twice.as_bytes(), Some(&policy(&keys(1)))).status,
+        Status::Malformed
+    );
 }
 
 #[test]
@@ -105,33 +114,47 @@ fn a_row_that_the_plan_does_not_have_is_noticed() {
 
 #[test]
 fn a_plan_logged_after_the_work_is_noticed() {
-    refuses("plan", |story| story.order = vec!["receipts", "observations", "plan", "statement"]);
+    refuses("plan", |story| {
+        story.order = vec!["receipts", "observations", "plan", "statement"]
+    });
 }
 
 #[test]
 fn an_observation_logged_before_its_receipt_is_noticed() {
-    refuses("completeness", |story| story.order = vec!["plan", "observations", "receipts", "statement"]);
+    refuses("completeness", |story| {
+        story.order = vec!["plan", "observations", "receipts", "statement"]
+    });
 }
 
 #[test]
 fn a_receipt_of_another_case_is_noticed() {
-    refuses("completeness", |story| story.receipts[0].request_id = lethe_terms::CaseId::from_bytes([9; 8]));
+    refuses("completeness", |story| {
+        story.receipts[0].request_id = lethe_terms::CaseId::from_bytes([9; 8])
+    });
 }
 
 #[test]
 fn a_receipt_of_another_plan_is_noticed() {
-    refuses("completeness", |story| story.receipts[0].plan_digest = digest_of(b"another plan"));
+    refuses("completeness", |story| {
+        story.receipts[0].plan_digest = digest_of(b"another plan")
+    });
 }
 
 #[test]
 fn an_observation_of_another_receipt_is_noticed() {
-    refuses("completeness", |story| story.observations[0].receipt = digest_of(b"another receipt"));
+    refuses("completeness", |story| {
+        story.observations[0].receipt = digest_of(b"another receipt")
+    });
 }
 
 #[test]
 fn an_observation_that_saw_data_verifies_nothing() {
-    refuses("completeness", |story| story.observations[0].observed = Observed::Present);
-    refuses("completeness", |story| story.observations[0].observed = Observed::CannotTell);
+    refuses("completeness", |story| {
+        story.observations[0].observed = Observed::Present
+    });
+    refuses("completeness", |story| {
+        story.observations[0].observed = Observed::CannotTell
+    });
 }
 
 #[test]
@@ -195,14 +218,22 @@ fn a_self_made_key_signs_nothing() {
             3 => forged.performs = other.performs,
             _ => forged.observes = other.observes,
         }
-        assert_eq!(verdict(&build(story(), &forged)).status, Status::Invalid, "{forge}");
+        assert_eq!(
+            verdict(&build(story(), &forged)).status,
+            Status::Invalid,
+            "{forge}"
+        );
     }
 }
 
 #[test]
 fn backdated_work_is_noticed() {
-    refuses("completeness", |story| story.receipts[0].started_at = common::time(-4_000));
-    refuses("completeness", |story| story.observations[0].at = common::time(-4_000));
+    refuses("completeness", |story| {
+        story.receipts[0].started_at = common::time(-4_000)
+    });
+    refuses("completeness", |story| {
+        story.observations[0].at = common::time(-4_000)
+    });
 }
 
 #[test]
@@ -218,7 +249,14 @@ fn a_receipt_that_no_row_needs_is_refused() {
     let mut bundle = build(story(), &keys(1));
     let again = bundle.receipts[0].clone();
     bundle.receipts.push(again);
-    assert_eq!(verdict(&bundle).status, Status::Invalid);
+    assert_eq!(verdict(&bundle).status, Status::Malformed);
+    let mut bundle = build(story(), &keys(1));
+    bundle.receipts.swap(0, 1);
+    assert_eq!(
+        verdict(&bundle).status,
+        Status::Invalid,
+        "one statement has one file"
+    );
 }
 
 #[test]
@@ -228,8 +266,19 @@ fn weak_independence_shows_in_the_report() {
         story.completion.rows[0].independence = Some(Independence::SamePath);
     });
     assert_eq!(report.status, Status::Complete);
-    assert!(report.systems.iter().any(|row| row.independence == Some(Independence::SamePath)));
-    assert!(report.remarks.iter().any(|remark| remark.contains("hardly independent")), "{report:?}");
+    assert!(
+        report
+            .systems
+            .iter()
+            .any(|row| row.independence == Some(Independence::SamePath))
+    );
+    assert!(
+        report
+            .remarks
+            .iter()
+            .any(|remark| remark.contains("hardly independent")),
+        "{report:?}"
+    );
 }
 
 #[test]
@@ -249,16 +298,228 @@ fn a_case_that_was_not_completed_says_which_system_and_why() {
         story.completion.rows[1].reason = Some("casework-contradicted".into());
     });
     assert_eq!(report.status, Status::NotCompleted, "{report:?}");
-    let website = report.systems.iter().find(|row| row.system.as_str() == "website").unwrap();
+    let website = report
+        .systems
+        .iter()
+        .find(|row| row.system.as_str() == "website")
+        .unwrap();
     assert_eq!(website.reason.as_deref(), Some("casework-contradicted"));
 }
 
 #[test]
 fn the_subject_opens_the_commitment_and_nobody_else_guesses_it() {
     let commitment = commit(&[5; 32], "acme", "email", "a@b.example");
-    assert!(check_commitment(&commitment, &[5; 32], "acme", "email", "a@b.example"));
-    assert!(!check_commitment(&commitment, &[6; 32], "acme", "email", "a@b.example"));
-    assert!(!check_commitment(&commitment, &[5; 32], "acme", "emaila", "@b.example"));
+    assert!(check_commitment(
+        &commitment,
+        &[5; 32],
+        "acme",
+        "email",
+        "a@b.example"
+    ));
+    assert!(!check_commitment(
+        &commitment,
+        &[6; 32],
+        "acme",
+        "email",
+        "a@b.example"
+    ));
+    assert!(!check_commitment(
+        &commitment,
+        &[5; 32],
+        "acme",
+        "emaila",
+        "@b.example"
+    ));
+}
+
+/// The same story about a restriction.
+fn restriction(story: &mut Story) {
+    story.plan.right = Right::Restriction;
+    story.completion.kind = Kind::Restriction;
+    story
+        .plan
+        .steps
+        .iter_mut()
+        .for_each(|step| step.verb = Verb::Restrict);
+    story.receipts.iter_mut().for_each(|receipt| {
+        receipt.step.verb = Verb::Restrict;
+        receipt.outcome = Outcome::Restricted;
+    });
+    story.observations.iter_mut().for_each(|seen| {
+        seen.step.verb = Verb::Restrict;
+        seen.observed = Observed::Restricted;
+    });
+    story.completion.rows.iter_mut().for_each(|row| {
+        row.step.verb = Verb::Restrict;
+        row.reported = Some(Outcome::Restricted);
+    });
+}
+
+#[test]
+fn what_was_to_be_restricted_and_is_gone_was_lost() {
+    assert_eq!(after(restriction).status, Status::Complete);
+    refuses("completeness", |story| {
+        restriction(story);
+        story.observations[0].observed = Observed::Absent;
+    });
+    refuses("completeness", |story| {
+        restriction(story);
+        story.observations[0].observed = Observed::Present;
+    });
+    let report = after(|story| {
+        restriction(story);
+        story.observations[0].observed = Observed::Absent;
+        story.receipts[0].outcome = Outcome::NotFound;
+        story.completion.rows[0].reported = Some(Outcome::NotFound);
+    });
+    assert_eq!(
+        report.status,
+        Status::Complete,
+        "what was never there is not in use"
+    );
+}
+
+#[test]
+fn a_restriction_cannot_pass_for_an_erasure() {
+    refuses("plan", |story| {
+        restriction(story);
+        story.completion.kind = Kind::Erasure;
+    });
+    refuses("plan", |story| story.plan.right = Right::Restriction);
+    refuses("completeness", |story| {
+        story.receipts[0].outcome = Outcome::Restricted;
+        story.completion.rows[0].reported = Some(Outcome::Restricted);
+    });
+}
+
+#[test]
+fn a_destroyed_key_is_never_called_erased() {
+    let report = after(|story| {
+        story.receipts[0].outcome = Outcome::CryptoShredded;
+        story.completion.rows[0].reported = Some(Outcome::CryptoShredded);
+    });
+    assert_eq!(report.systems[0].reported, Some(Outcome::CryptoShredded));
+    assert!(
+        report.remarks.iter().any(|remark| remark.contains("ciphertext")),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn what_a_system_only_says_is_shown_as_reported_and_not_as_erased() {
+    let report = after(|story| {
+        story.completion.conclusion = Conclusion::NotCompleted;
+        story.completion.reasons = vec!["system_unreachable".into()];
+        story.completion.rows[1].state = StepState::Reported;
+        story.completion.rows[1].independence = None;
+        story.observations.pop();
+    });
+    assert_eq!(report.status, Status::NotCompleted, "{report:?}");
+    assert_eq!(report.systems[1].outcome, "reported");
+}
+
+#[test]
+fn a_case_that_was_not_completed_has_to_say_why() {
+    refuses("conclusion", |story| {
+        story.completion.conclusion = Conclusion::NotCompleted
+    });
+    refuses("conclusion", |story| {
+        story.completion.conclusion = Conclusion::NotCompleted;
+        story.completion.reasons = vec!["contradicted".into()];
+        story.observations[1].observed = Observed::Present;
+        story.completion.rows[1].state = StepState::Failed;
+    });
+}
+
+#[test]
+fn free_text_and_guessable_nonces_are_malformed() {
+    let wrong: [fn(&mut Story); 7] = [
+        |story| story.plan.nonce = "00".into(),
+        |story| story.receipts[0].nonce = String::new(),
+        |story| story.receipts[0].records = "4".into(),
+        |story| story.observations[0].schema = "lethe-observation/v2".into(),
+        |story| story.completion.reasons = vec!["ada@example.org asked".into()],
+        |story| story.completion.limits = vec!["L9".into()],
+        |story| story.completion.request.ground = "because Ada asked".into(),
+    ];
+    for (number, change) in wrong.into_iter().enumerate() {
+        assert_eq!(after(change).status, Status::Malformed, "{number}");
+    }
+}
+
+#[test]
+fn an_exception_that_had_ended_keeps_nothing() {
+    refuses("conclusion", |story| {
+        let exception = ExceptionRow {
+            system: "shop".parse().unwrap(),
+            dataset: "orders".parse().unwrap(),
+            norm: "17-3-b".into(),
+            until: common::time(29),
+        };
+        story.plan.exceptions.push(exception.clone());
+        story.completion.exceptions.push(exception);
+    });
+}
+
+#[test]
+fn an_exception_that_the_plan_does_not_have_is_noticed() {
+    refuses("plan", |story| {
+        story.completion.exceptions.push(ExceptionRow {
+            system: "shop".parse().unwrap(),
+            dataset: "orders".parse().unwrap(),
+            norm: "17-3-b".into(),
+            until: Timestamp::MAX,
+        });
+    });
+}
+
+#[test]
+fn a_receipt_of_one_system_cannot_stand_for_another() {
+    refuses("completeness", |story| {
+        story.receipts.swap(0, 1);
+        story.observations.swap(0, 1);
+    });
+}
+
+#[test]
+fn a_stale_generation_is_noticed() {
+    refuses("completeness", |story| {
+        story.receipts[0].generation.plan_index = 2
+    });
+    refuses("plan", |story| story.completion.plan.index = 2);
+}
+
+#[test]
+fn a_policy_with_one_key_in_two_roles_or_one_system_twice_is_malformed() {
+    let file = build(story(), &keys(1)).to_bytes().unwrap();
+    for role in 0..4 {
+        let mut mixed = keys(1);
+        match role {
+            0 => mixed.observes = mixed.performs.clone(),
+            1 => mixed.plan = mixed.statement.clone(),
+            2 => mixed.log = mixed.plan.clone(),
+            _ => mixed.performs = mixed.statement.clone(),
+        }
+        assert_eq!(
+            verify(&file, Some(&policy(&mixed))).status,
+            Status::Malformed,
+            "{role}"
+        );
+    }
+    let text = String::from_utf8(policy(&keys(1))).unwrap();
+    let twice = text.replace("\"website\"", "\"shop\"");
+    assert_eq!(verify(&file, Some(twice.as_bytes())).status, Status::Malformed);
+}
+
+#[test]
+fn a_system_that_the_policy_does_not_know_is_invalid() {
+    let file = build(story(), &keys(1)).to_bytes().unwrap();
+    let mut fewer = Policy::from_bytes(&policy(&keys(1))).unwrap();
+    fewer.systems.retain(|name, _| name.as_str() == "shop");
+    assert_eq!(
+        verify(&file, Some(&serde_json::to_vec(&fewer).unwrap())).status,
+        Status::Invalid
+    );
 }
 
 proptest::proptest! {

@@ -3,7 +3,9 @@
 
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use ct_merkle::{ConsistencyProof, InclusionProof, RootHash};
-use lethe_proof::merkle::{Hash, consistency, inclusion, leaf_hash, root, verify_consistency, verify_inclusion};
+use lethe_proof::merkle::{
+    Hash, consistency, inclusion, leaf_hash, root, verify_consistency, verify_inclusion,
+};
 use proptest::prelude::*;
 use sha2::Sha256;
 
@@ -36,11 +38,26 @@ fn every_pair_of_sizes_to_256_has_the_same_proofs_as_the_other_tree() {
             let path = consistency(ours.as_slice(), old, new).unwrap();
             if old < new {
                 let added = usize::try_from(new - old).unwrap();
-                assert_eq!(theirs.prove_consistency(added).as_bytes(), flat(&path), "{old} {new}");
+                assert_eq!(
+                    theirs.prove_consistency(added).as_bytes(),
+                    flat(&path),
+                    "{old} {new}"
+                );
             }
-            assert!(verify_consistency(old, new, &path, &roots[usize::try_from(old).unwrap()], &ours_root));
+            assert!(verify_consistency(
+                old,
+                new,
+                &path,
+                &roots[usize::try_from(old).unwrap()],
+                &ours_root
+            ));
             let path = inclusion(ours.as_slice(), old - 1, new).unwrap();
-            assert_eq!(theirs.prove_inclusion(usize::try_from(old - 1).unwrap()).as_bytes(), flat(&path));
+            assert_eq!(
+                theirs
+                    .prove_inclusion(usize::try_from(old - 1).unwrap())
+                    .as_bytes(),
+                flat(&path)
+            );
         }
     }
 }

@@ -20,17 +20,27 @@ fn vectors() -> Option<PathBuf> {
 fn files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() { files(&path, found) } else { found.push(path) }
+        if path.is_dir() {
+            files(&path, found)
+        } else {
+            found.push(path)
+        }
     }
 }
 
 fn hash(value: &Value) -> Option<Hash> {
-    STANDARD.decode(value.as_str().unwrap_or_default()).ok()?.try_into().ok()
+    STANDARD
+        .decode(value.as_str().unwrap_or_default())
+        .ok()?
+        .try_into()
+        .ok()
 }
 
 /// A proof with an entry of no bytes at all is one with garbage in it, and is refused while reading too.
 fn path(value: &Value) -> Option<Vec<Hash>> {
-    value.as_array().map_or(Some(Vec::new()), |hashes| hashes.iter().map(hash).collect())
+    value
+        .as_array()
+        .map_or(Some(Vec::new()), |hashes| hashes.iter().map(hash).collect())
 }
 
 /// What became of a folder of vectors.
@@ -53,7 +63,11 @@ fn each(dir: &Path, tally: &mut Tally, check: impl Fn(&Value) -> Option<bool>) {
         match check(&vector) {
             Some(accepted) => {
                 assert_eq!(accepted, wanted, "{}", file.display());
-                if accepted { tally.accepted += 1 } else { tally.refused += 1 }
+                if accepted {
+                    tally.accepted += 1
+                } else {
+                    tally.refused += 1
+                }
             }
             None => {
                 tally.untyped += 1;
@@ -70,14 +84,34 @@ fn the_transparency_dev_vectors_are_judged_as_they_say() {
     let mut tally = Tally::default();
     each(&vectors.join("merkle/inclusion"), &mut tally, |v| {
         let (leaf, root, path) = (hash(&v["leafHash"])?, hash(&v["root"])?, path(&v["proof"])?);
-        Some(verify_inclusion(&leaf, number(&v["leafIdx"]), number(&v["treeSize"]), &path, &root))
+        Some(verify_inclusion(
+            &leaf,
+            number(&v["leafIdx"]),
+            number(&v["treeSize"]),
+            &path,
+            &root,
+        ))
     });
     each(&vectors.join("merkle/consistency"), &mut tally, |v| {
         let (old, new, path) = (hash(&v["root1"])?, hash(&v["root2"])?, path(&v["proof"])?);
-        Some(verify_consistency(number(&v["size1"]), number(&v["size2"]), &path, &old, &new))
+        Some(verify_consistency(
+            number(&v["size1"]),
+            number(&v["size2"]),
+            &path,
+            &old,
+            &new,
+        ))
     });
     // The one that only untyped code can accept has a text of 12 bytes in the place of both roots.
-    assert_eq!(tally, Tally { accepted: 11, refused: 132, untyped: 53, untyped_accepted: 1 });
+    assert_eq!(
+        tally,
+        Tally {
+            accepted: 11,
+            refused: 132,
+            untyped: 53,
+            untyped_accepted: 1
+        }
+    );
 }
 
 #[test]
@@ -88,6 +122,11 @@ fn the_canonical_json_vectors_come_out_to_the_byte() {
     for input in inputs {
         let value: Value = serde_json::from_slice(&std::fs::read(&input).unwrap()).unwrap();
         let expected = std::fs::read(vectors.join("jcs/output").join(input.file_name().unwrap())).unwrap();
-        assert_eq!(lethe_proof::to_canonical("vector", &value).unwrap(), expected, "{}", input.display());
+        assert_eq!(
+            lethe_proof::to_canonical("vector", &value).unwrap(),
+            expected,
+            "{}",
+            input.display()
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lethe_terms::Timestamp;
 
@@ -14,7 +15,7 @@ pub const NAME_BYTES_MAX: usize = 150;
 #[derive(Debug)]
 pub struct EvidenceStore {
     folder: PathBuf,
-    expiry: BTreeMap<String, Timestamp>,
+    expiry: Mutex<BTreeMap<String, Timestamp>>,
 }
 
 fn file_name(name: &str, expires_at: Timestamp) -> String {
@@ -24,7 +25,9 @@ fn file_name(name: &str, expires_at: Timestamp) -> String {
 fn is_name(name: &str) -> bool {
     name.len() <= NAME_BYTES_MAX
         && name.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
-        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b':' | b'.'))
+        && name
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b':' | b'.'))
 }
 
 impl EvidenceStore {
@@ -34,7 +37,7 @@ impl EvidenceStore {
     /// Those of the file system.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         files::make_folder(folder)?;
-        let mut this = Self { folder: folder.to_owned(), expiry: BTreeMap::new() };
+        let mut expiry = BTreeMap::new();
         for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
             let entry = entry.map_err(Error::io("list", folder))?;
             let file = entry.file_name().to_string_lossy().into_owned();
@@ -42,35 +45,35 @@ impl EvidenceStore {
                 files::remove(&entry.path())?;
                 continue;
             }
-            let Some((millis, name)) = file.split_once('@').filter(|(_, name)| is_name(name)) else { continue };
+            let Some((millis, name)) = file.split_once('@').filter(|(_, name)| is_name(name)) else {
+                continue;
+            };
             let Ok(millis) = millis.parse() else { continue };
-            this.found(name, Timestamp::from_millis(millis))?;
+            found(folder, &mut expiry, name, Timestamp::from_millis(millis))?;
         }
         files::sync_folder(folder)?;
-        Ok(this)
+        Ok(Self {
+            folder: folder.to_owned(),
+            expiry: Mutex::new(expiry),
+        })
     }
 
-    /// A crash between writing and removing leaves two of a name: the one that ends sooner goes, as the next `put` would have made it.
-    fn found(&mut self, name: &str, expires_at: Timestamp) -> Result<(), Error> {
-        let other = self.expiry.get(name).copied();
-        let kept = other.map_or(expires_at, |other| other.max(expires_at));
-        if let Some(other) = other {
-            files::remove(&self.folder.join(file_name(name, other.min(expires_at))))?;
-        }
-        self.expiry.insert(name.to_owned(), kept);
-        Ok(())
+    fn expiry(&self) -> MutexGuard<'_, BTreeMap<String, Timestamp>> {
+        // The map changes only after the files did, so it is right even where a holder of the lock panicked.
+        self.expiry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores evidence, durably, until `expires_at`; in the place of what had the name before.
     ///
     /// # Errors
     /// [`Error::Name`], and those of the file system.
-    pub fn put(&mut self, name: &str, bytes: &[u8], expires_at: Timestamp) -> Result<(), Error> {
+    pub fn put(&self, name: &str, bytes: &[u8], expires_at: Timestamp) -> Result<(), Error> {
         if !is_name(name) {
             return Err(Error::Name);
         }
+        let mut expiry = self.expiry();
         files::write(&self.folder, &file_name(name, expires_at), bytes)?;
-        if let Some(before) = self.expiry.insert(name.to_owned(), expires_at)
+        if let Some(before) = expiry.insert(name.to_owned(), expires_at)
             && before != expires_at
         {
             files::remove(&self.folder.join(file_name(name, before)))?;
@@ -79,33 +82,64 @@ impl EvidenceStore {
         Ok(())
     }
 
-    /// The evidence of a name, where it is there.
+    /// The evidence of a name, where it is there and has not expired.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        let Some(expires_at) = self.expiry.get(name) else { return Ok(None) };
-        files::read(&self.folder.join(file_name(name, *expires_at)))
+    pub fn get(&self, name: &str, now: Timestamp) -> Result<Option<Vec<u8>>, Error> {
+        let expiry = self.expiry();
+        match expiry.get(name) {
+            Some(expires_at) if *expires_at > now => {
+                files::read(&self.folder.join(file_name(name, *expires_at)))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Every name with its expiry.
-    pub fn list(&self) -> impl Iterator<Item = (&str, Timestamp)> {
-        self.expiry.iter().map(|(name, expires_at)| (name.as_str(), *expires_at))
+    pub fn list(&self) -> Vec<(String, Timestamp)> {
+        self.expiry()
+            .iter()
+            .map(|(name, expires_at)| (name.clone(), *expires_at))
+            .collect()
     }
 
     /// Removes what has expired, durably, and says how much it was.
     ///
     /// # Errors
     /// Those of the file system: what could not be removed stays listed, and the next sweep tries again.
-    pub fn sweep(&mut self, now: Timestamp) -> Result<usize, Error> {
-        let due: Vec<String> = self.list().filter(|(_, end)| *end <= now).map(|(name, _)| name.to_owned()).collect();
-        for name in &due {
-            if let Some(expires_at) = self.expiry.get(name) {
-                files::remove(&self.folder.join(file_name(name, *expires_at)))?;
-            }
-            self.expiry.remove(name);
+    pub fn sweep(&self, now: Timestamp) -> Result<usize, Error> {
+        let mut expiry = self.expiry();
+        let due: Vec<_> = expiry
+            .iter()
+            .filter(|(_, end)| **end <= now)
+            .map(|(name, end)| (name.clone(), *end))
+            .collect();
+        for (name, expires_at) in &due {
+            files::remove(&self.folder.join(file_name(name, *expires_at)))?;
+            expiry.remove(name);
         }
-        files::sync_folder(&self.folder)?;
+        if !due.is_empty() {
+            files::sync_folder(&self.folder)?;
+        }
         Ok(due.len())
     }
+}
+
+/// A crash between writing and removing leaves two of a name: the one that ends later stays, and whoever was not told that it was stored stores again.
+fn found(
+    folder: &Path,
+    expiry: &mut BTreeMap<String, Timestamp>,
+    name: &str,
+    expires_at: Timestamp,
+) -> Result<(), Error> {
+    let other = expiry.get(name).copied();
+    if let Some(other) = other {
+        files::remove(&folder.join(file_name(name, other.min(expires_at))))?;
+    }
+    expiry.insert(
+        name.to_owned(),
+        other.map_or(expires_at, |other| other.max(expires_at)),
+    );
+    Ok(())
 }

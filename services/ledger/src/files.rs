@@ -14,19 +14,28 @@ pub(crate) const UNFINISHED: &str = ".unfinished-";
 pub(crate) fn make_folder(path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(Error::io("make", path))?;
     sync_folder(path)?;
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_folder)
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .map_or(Ok(()), sync_folder)
 }
 
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", path))
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(Error::io("sync", path))
 }
 
 /// Writes a file for its owner only: after a crash the old content is there or the new one.
 pub(crate) fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let (unfinished, path) = (folder.join(format!("{UNFINISHED}{name}")), folder.join(name));
     let written = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&unfinished)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&unfinished, &path)

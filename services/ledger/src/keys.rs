@@ -5,19 +5,41 @@ use std::fmt;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use ed25519_dalek::{SECRET_KEY_LENGTH, SigningKey};
+use ed25519_dalek::{SECRET_KEY_LENGTH, SigningKey, VerifyingKey};
 use lethe_proof::{NoteKey, Policy};
 use lethe_terms::SystemName;
 use zeroize::Zeroizing;
 
 use crate::{Error, files};
 
-/// Every key of an installation. `Debug` shows none.
+/// The key of one role, as its file holds it. `Debug` does not show it, and its memory is overwritten when it is dropped.
+#[derive(Clone)]
+pub struct KeyFile(SigningKey);
+
+impl KeyFile {
+    /// The key.
+    pub const fn key(&self) -> &SigningKey {
+        &self.0
+    }
+
+    /// What verifies its signatures.
+    pub fn public(&self) -> VerifyingKey {
+        self.0.verifying_key()
+    }
+}
+
+impl fmt::Debug for KeyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyFile(redacted)")
+    }
+}
+
+/// Every key of an installation.
 pub struct Keys {
-    checkpoint: SigningKey,
-    plan: SigningKey,
-    statement: SigningKey,
-    systems: BTreeMap<SystemName, (SigningKey, SigningKey)>,
+    checkpoint: KeyFile,
+    plan: KeyFile,
+    statement: KeyFile,
+    systems: BTreeMap<SystemName, (KeyFile, KeyFile)>,
 }
 
 impl fmt::Debug for Keys {
@@ -41,7 +63,7 @@ impl Keys {
             .map(String::from_utf8_lossy)
             .map(|text| text.lines().map(str::to_owned).collect())
             .unwrap_or_default();
-        let mut take = |role: String| -> Result<SigningKey, Error> {
+        let mut take = |role: String| -> Result<KeyFile, Error> {
             let key = key(folder, &role, !drawn.contains(&role))?;
             drawn.insert(role);
             Ok(key)
@@ -59,77 +81,91 @@ impl Keys {
         if before.as_deref() != Some(after.as_bytes()) {
             files::write(folder, DRAWN, after.as_bytes())?;
         }
-        Ok(Self { checkpoint, plan, statement, systems: pairs })
+        Ok(Self {
+            checkpoint,
+            plan,
+            statement,
+            systems: pairs,
+        })
     }
 
     /// Signs tree heads.
-    pub const fn checkpoint(&self) -> &SigningKey {
+    pub const fn checkpoint(&self) -> &KeyFile {
         &self.checkpoint
     }
 
     /// Signs plans.
-    pub const fn plan(&self) -> &SigningKey {
+    pub const fn plan(&self) -> &KeyFile {
         &self.plan
     }
 
     /// Signs certificates.
-    pub const fn statement(&self) -> &SigningKey {
+    pub const fn statement(&self) -> &KeyFile {
         &self.statement
     }
 
     /// Signs receipts of a system.
-    pub fn performs(&self, system: &SystemName) -> Option<&SigningKey> {
+    pub fn performs(&self, system: &SystemName) -> Option<&KeyFile> {
         self.systems.get(system).map(|pair| &pair.0)
     }
 
     /// Signs observations of a system.
-    pub fn observes(&self, system: &SystemName) -> Option<&SigningKey> {
+    pub fn observes(&self, system: &SystemName) -> Option<&KeyFile> {
         self.systems.get(system).map(|pair| &pair.1)
     }
 
     /// The policy that verifiers are given beforehand.
     pub fn policy(&self, controller: &str, origin: &str) -> Policy {
-        let log = NoteKey { name: origin.to_owned(), key: self.checkpoint.verifying_key() };
+        let log = NoteKey {
+            name: origin.to_owned(),
+            key: self.checkpoint.public(),
+        };
         let systems = self
             .systems
             .iter()
-            .map(|(name, (performs, observes))| (name.clone(), (performs.verifying_key(), observes.verifying_key())))
+            .map(|(name, (performs, observes))| (name.clone(), (performs.public(), observes.public())))
             .collect();
-        Policy::new(controller, &log, &self.plan.verifying_key(), &self.statement.verifying_key(), systems)
-    }
-
-    /// Writes the policy file, durably.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn write_policy(&self, controller: &str, origin: &str, folder: &Path, name: &str) -> Result<(), Error> {
-        let mut text = serde_json::to_vec_pretty(&self.policy(controller, origin))
-            .map_err(|error| Error::io("write", &folder.join(name))(error.into()))?;
-        text.push(b'\n');
-        files::write(folder, name, &text)
+        Policy::new(
+            controller,
+            &log,
+            &self.plan.public(),
+            &self.statement.public(),
+            systems,
+        )
     }
 }
 
 /// Names the roles whose keys were drawn, one a line.
 const DRAWN: &str = "drawn";
 
-fn key(folder: &Path, role: &str, may_draw: bool) -> Result<SigningKey, Error> {
+fn key(folder: &Path, role: &str, may_draw: bool) -> Result<KeyFile, Error> {
     let name = format!("{role}.key");
     let path = folder.join(&name);
     if let Some(bytes) = files::read(&path)?.map(Zeroizing::new) {
-        let mode = std::fs::metadata(&path).map_err(Error::io("read", &path))?.permissions().mode();
+        let mode = std::fs::metadata(&path)
+            .map_err(Error::io("read", &path))?
+            .permissions()
+            .mode();
         if mode & 0o077 != 0 {
-            return Err(Error::KeyExposed { role: role.to_owned() });
+            return Err(Error::KeyExposed {
+                role: role.to_owned(),
+            });
         }
         let seed: Result<&[u8; SECRET_KEY_LENGTH], _> = bytes.as_slice().try_into();
-        return seed.map(SigningKey::from_bytes).map_err(|_| Error::KeyUnreadable { role: role.to_owned() });
+        return seed
+            .map(|seed| KeyFile(SigningKey::from_bytes(seed)))
+            .map_err(|_| Error::KeyUnreadable {
+                role: role.to_owned(),
+            });
     }
     if !may_draw {
-        return Err(Error::KeyUnreadable { role: role.to_owned() });
+        return Err(Error::KeyUnreadable {
+            role: role.to_owned(),
+        });
     }
     let mut seed = Zeroizing::new([0; SECRET_KEY_LENGTH]);
     getrandom::fill(seed.as_mut_slice())
         .map_err(|error| Error::io("draw", &path)(std::io::Error::other(error.to_string())))?;
     files::write(folder, &name, seed.as_slice())?;
-    Ok(SigningKey::from_bytes(&seed))
+    Ok(KeyFile(SigningKey::from_bytes(&seed)))
 }

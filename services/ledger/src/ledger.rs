@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use lethe_proof::merkle::{self, Hash};
-use lethe_proof::{Bundle, Checkpoint, Envelope, Leaf, LeafKind, Logged, NoteKey, open_checkpoint, sign_checkpoint};
+use lethe_proof::{Checkpoint, Leaf, NoteKey, Proof, open_checkpoint, sign_checkpoint};
 
 use crate::tree::{Tree, replace};
 use crate::{Error, files};
@@ -31,7 +31,13 @@ pub struct Ledger {
 
 impl std::fmt::Debug for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Ledger({}, {} leaves, {} signed)", self.origin, self.tree.size(), self.signed.size)
+        write!(
+            f,
+            "Ledger({}, {} leaves, {} signed)",
+            self.origin,
+            self.tree.size(),
+            self.signed.size
+        )
     }
 }
 
@@ -46,7 +52,9 @@ impl Ledger {
         files::make_folder(heads)?;
         let lock_path = heads.join(LOCK);
         let lock = File::create(&lock_path).map_err(Error::io("make", &lock_path))?;
-        lock.try_lock().map_err(|_| Error::InUse { path: folder.to_owned() })?;
+        lock.try_lock().map_err(|_| Error::InUse {
+            path: folder.to_owned(),
+        })?;
         let found = read_head(heads, origin, key)?;
         let tree = Tree::open(folder, found.as_ref().map_or(0, |(_, signed)| signed.size))?;
         let (note, signed) = match found {
@@ -54,7 +62,11 @@ impl Ledger {
             // The head of the empty tree is signed before the first leaf: where leaves are and no head is, it was lost.
             None if tree.size() > 0 => return Err(Error::HeadUnreadable),
             None => {
-                let empty = Checkpoint { origin: origin.to_owned(), size: 0, root: merkle::empty_root() };
+                let empty = Checkpoint {
+                    origin: origin.to_owned(),
+                    size: 0,
+                    root: merkle::empty_root(),
+                };
                 let note = sign_checkpoint(&empty, key);
                 files::write(heads, HEAD, note.as_bytes())?;
                 (note, empty)
@@ -108,15 +120,25 @@ impl Ledger {
         &self.note
     }
 
-    /// Inclusion path of a leaf in the tree of the first `size` leaves.
+    /// The key that verifies heads, with the log's name.
+    pub fn note_key(&self) -> NoteKey {
+        NoteKey {
+            name: self.origin.clone(),
+            key: self.key.verifying_key(),
+        }
+    }
+
+    /// Where a leaf stands and its path in the tree of the first `size` leaves.
     ///
     /// # Errors
     /// Where there is no such leaf.
-    pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, Error> {
+    pub fn inclusion(&self, index: u64, size: u64) -> Result<Proof, Error> {
         if size > self.tree.size() {
             return Err(Error::UnknownLeaf);
         }
-        merkle::inclusion(&self.tree, index, size).ok_or(Error::UnknownLeaf)
+        merkle::inclusion(&self.tree, index, size)
+            .map(|path| Proof::new(index, &path))
+            .ok_or(Error::UnknownLeaf)
     }
 
     /// Consistency proof between the trees of the first `old` and `new` leaves, with `0 < old <= new`.
@@ -134,16 +156,20 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::HeadBehind`] and [`Error::HeadDiffers`] where the tree is not a continuation of what was signed: then nothing is signed.
-    pub fn sign_head(&mut self) -> Result<&str, Error> {
+    pub fn sign_head(&mut self) -> Result<String, Error> {
         continues(&self.tree, &self.signed)?;
         if self.tree.size() > self.signed.size {
-            let head = Checkpoint { origin: self.origin.clone(), size: self.tree.size(), root: self.root()? };
+            let head = Checkpoint {
+                origin: self.origin.clone(),
+                size: self.tree.size(),
+                root: self.root()?,
+            };
             let note = sign_checkpoint(&head, &self.key);
             files::write(&self.heads, HEAD, note.as_bytes())?;
             self.signed = head;
             self.note = note;
         }
-        Ok(&self.note)
+        Ok(self.note.clone())
     }
 
     /// Makes the tree anew from the `leaves` stream. The old one stays where the new one does not continue what was signed.
@@ -171,46 +197,17 @@ impl Ledger {
         self.tree = Tree::open(&self.folder, self.signed.size)?;
         Ok(())
     }
-
-    /// An envelope with its proof under the head that was signed last.
-    ///
-    /// # Errors
-    /// [`Error::UnknownLeaf`] where that head does not cover its leaf.
-    pub fn logged(&self, kind: LeafKind, envelope: Envelope) -> Result<Logged, Error> {
-        let index = self.tree.index_of(&Leaf::of(kind, &envelope)?).ok_or(Error::UnknownLeaf)?;
-        let path = self.inclusion(index, self.signed.size)?;
-        Ok(Logged::new(envelope, index, &path))
-    }
-
-    /// The certificate file of a case: everything under one head, which is signed for it. Receipts and observations stand in the order of the statement's rows.
-    ///
-    /// # Errors
-    /// Where a leaf is missing, or the head cannot be signed.
-    pub fn certificate(
-        &mut self,
-        statement: Envelope,
-        plan: Envelope,
-        receipts: Vec<Envelope>,
-        observations: Vec<Envelope>,
-    ) -> Result<Bundle, Error> {
-        self.sign_head()?;
-        let all = |kind, envelopes: Vec<Envelope>| -> Result<Vec<Logged>, Error> {
-            envelopes.into_iter().map(|envelope| self.logged(kind, envelope)).collect()
-        };
-        Ok(Bundle::new(
-            self.logged(LeafKind::Statement, statement)?,
-            self.logged(LeafKind::Plan, plan)?,
-            all(LeafKind::Receipt, receipts)?,
-            all(LeafKind::Observation, observations)?,
-            self.note.clone(),
-        ))
-    }
 }
 
 fn read_head(heads: &Path, origin: &str, key: &SigningKey) -> Result<Option<(String, Checkpoint)>, Error> {
-    let Some(bytes) = files::read(&heads.join(HEAD))? else { return Ok(None) };
+    let Some(bytes) = files::read(&heads.join(HEAD))? else {
+        return Ok(None);
+    };
     let note = String::from_utf8(bytes).map_err(|_| Error::HeadUnreadable)?;
-    let signer = NoteKey { name: origin.to_owned(), key: key.verifying_key() };
+    let signer = NoteKey {
+        name: origin.to_owned(),
+        key: key.verifying_key(),
+    };
     let signed = open_checkpoint(&note, &signer).map_err(|_| Error::HeadUnreadable)?;
     Ok(Some((note, signed)))
 }
@@ -221,7 +218,14 @@ fn root_of(tree: &Tree, size: u64) -> Result<Hash, Error> {
 
 fn continues(tree: &Tree, signed: &Checkpoint) -> Result<(), Error> {
     if tree.size() < signed.size {
-        return Err(Error::HeadBehind { have: tree.size(), signed: signed.size });
+        return Err(Error::HeadBehind {
+            have: tree.size(),
+            signed: signed.size,
+        });
     }
-    if root_of(tree, signed.size)? == signed.root { Ok(()) } else { Err(Error::HeadDiffers { signed: signed.size }) }
+    if root_of(tree, signed.size)? == signed.root {
+        Ok(())
+    } else {
+        Err(Error::HeadDiffers { signed: signed.size })
+    }
 }

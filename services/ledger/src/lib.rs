@@ -13,7 +13,7 @@ mod tree;
 use std::path::PathBuf;
 
 pub use evidence::{EvidenceStore, NAME_BYTES_MAX};
-pub use keys::Keys;
+pub use keys::{KeyFile, Keys};
 pub use ledger::Ledger;
 
 /// Why the ledger did not do what it was asked.
@@ -77,11 +77,10 @@ pub enum Error {
         role: String,
     },
     /// A name that the evidence store does not take.
-    #[error("malformed evidence name: expected at most {NAME_BYTES_MAX} of a-z, 0-9, '-', '_', ':' and '.', a letter or digit first")]
+    #[error(
+        "malformed evidence name: expected at most {NAME_BYTES_MAX} of a-z, 0-9, '-', '_', ':' and '.', a letter or digit first"
+    )]
     Name,
-    /// A document could not be built.
-    #[error("a document cannot be built")]
-    Proof(#[from] lethe_proof::Error),
 }
 
 impl Error {
@@ -99,7 +98,6 @@ impl Error {
             Self::KeyUnreadable { .. } => "ledger-key-unreadable",
             Self::KeyExposed { .. } => "ledger-key-exposed",
             Self::Name => "ledger-evidence-name",
-            Self::Proof(error) => error.code(),
         }
     }
 

@@ -36,7 +36,11 @@ pub(crate) struct Tree {
 
 /// Place of a subtree's hash in the file, in hashes: the leaf that completes it is its last, and smaller subtrees come first.
 fn place_of(level: u32, index: u64) -> Option<u64> {
-    let last_leaf = index.checked_add(1)?.checked_shl(level).filter(|end| end >> level == index + 1)? - 1;
+    let last_leaf = index
+        .checked_add(1)?
+        .checked_shl(level)
+        .filter(|end| end >> level == index + 1)?
+        - 1;
     let before: u64 = (0..64).map(|shift| last_leaf >> shift).sum();
     before.checked_add(u64::from(level))
 }
@@ -87,13 +91,21 @@ impl Growth {
             peaks.push(tree.node(level, covered >> level)?);
             covered += 1 << level;
         }
-        Some(Self { size: tree.size, peaks })
+        Some(Self {
+            size: tree.size,
+            peaks,
+        })
     }
 }
 
 fn open_file(path: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600);
     options.open(path).map_err(Error::io("open", path))
 }
 
@@ -105,11 +117,20 @@ impl Tree {
         let (leaves_path, hashes_path) = (folder.join(LEAVES), folder.join(HASHES));
         let (leaves, hashes) = (open_file(&leaves_path)?, open_file(&hashes_path)?);
         files::sync_folder(folder)?;
-        let mut this =
-            Self { leaves, leaves_path, hashes, hashes_path, size: 0, index: BTreeMap::new(), failed: false };
+        let mut this = Self {
+            leaves,
+            leaves_path,
+            hashes,
+            hashes_path,
+            size: 0,
+            index: BTreeMap::new(),
+            failed: false,
+        };
         let mut hashes = Vec::new();
         let mut growth = Growth::default();
-        this.read_leaves(signed, |leaf| growth.add(leaf.hash(), |hash| hashes.extend_from_slice(&hash)))?;
+        this.read_leaves(signed, |leaf| {
+            growth.add(leaf.hash(), |hash| hashes.extend_from_slice(&hash))
+        })?;
         this.follow(&hashes)?;
         Ok(this)
     }
@@ -122,9 +143,13 @@ impl Tree {
         let mut readable = 0;
         for index in 0..length / LINE_BYTES {
             reader.read_exact(&mut line).map_err(Error::io("read", &path))?;
-            let leaf = line.strip_suffix(b"\n").and_then(|line| Leaf::from_bytes(line).ok());
+            let leaf = line
+                .strip_suffix(b"\n")
+                .and_then(|line| Leaf::from_bytes(line).ok());
             // A leaf stands once; a second time is damage as much as one that cannot be read.
-            let Some(leaf) = leaf.filter(|leaf| !self.index.contains_key(leaf)) else { break };
+            let Some(leaf) = leaf.filter(|leaf| !self.index.contains_key(leaf)) else {
+                break;
+            };
             each(&leaf);
             self.index.insert(leaf, index);
             readable += 1;
@@ -136,8 +161,14 @@ impl Tree {
         if readable < signed {
             return Err(Error::Corrupt { index: readable });
         }
-        tracing::warn!(leaves = readable, cut = length - readable * LINE_BYTES, "an unfinished append was cut off");
-        self.leaves.set_len(readable * LINE_BYTES).map_err(Error::io("cut", &path))?;
+        tracing::warn!(
+            leaves = readable,
+            cut = length - readable * LINE_BYTES,
+            "an unfinished append was cut off"
+        );
+        self.leaves
+            .set_len(readable * LINE_BYTES)
+            .map_err(Error::io("cut", &path))?;
         self.leaves.sync_all().map_err(Error::io("sync", &path))
     }
 
@@ -150,7 +181,9 @@ impl Tree {
         if stored == expected {
             return Ok(());
         }
-        self.hashes.write_all_at(expected, 0).map_err(Error::io("write", path))?;
+        self.hashes
+            .write_all_at(expected, 0)
+            .map_err(Error::io("write", path))?;
         let length = u64::try_from(expected.len()).unwrap_or(u64::MAX);
         self.hashes.set_len(length).map_err(Error::io("cut", path))?;
         self.hashes.sync_all().map_err(Error::io("sync", path))
@@ -194,7 +227,8 @@ impl Tree {
             self.hashes
                 .write_all_at(&hashes, hashes_of(self.size) * HASH_BYTES)
                 .map_err(Error::io("append to", &self.hashes_path))?;
-            self.index.extend(fresh.into_iter().map(|(leaf, index)| (leaf.clone(), index)));
+            self.index
+                .extend(fresh.into_iter().map(|(leaf, index)| (leaf.clone(), index)));
             self.size = growth.size;
             self.failed = false;
         }

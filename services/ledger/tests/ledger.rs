@@ -4,6 +4,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use lethe_ledger::{Error, EvidenceStore, Keys, Ledger};
 use lethe_proof::merkle::{self, Hash, verify_consistency, verify_inclusion};
 use lethe_proof::{Envelope, Leaf, LeafKind, NoteKey, open_checkpoint};
@@ -32,7 +34,7 @@ impl Place {
     }
 
     fn open(&self) -> Result<Ledger, Error> {
-        Ledger::open(&self.tree(), &self.heads(), ORIGIN, self.keys.checkpoint())
+        Ledger::open(&self.tree(), &self.heads(), ORIGIN, self.keys.checkpoint().key())
     }
 }
 
@@ -50,23 +52,38 @@ fn expected_root(count: u64) -> Hash {
     merkle::root(hashes.as_slice(), count).unwrap()
 }
 
+fn hashes_of(proof: &lethe_proof::Proof) -> Vec<Hash> {
+    let hash = |text: &String| STANDARD.decode(text).unwrap().try_into().unwrap();
+    proof.hashes.iter().map(hash).collect()
+}
+
 fn cut(path: &Path, length: u64) {
-    std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(length).unwrap();
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_len(length)
+        .unwrap();
 }
 
 #[test]
 fn the_tree_on_disk_is_the_tree_in_memory_at_every_size_and_after_reopening() {
     let place = Place::new();
     let mut ledger = place.open().unwrap();
-    let log = NoteKey { name: ORIGIN.into(), key: place.keys.checkpoint().verifying_key() };
+    let log = NoteKey {
+        name: ORIGIN.into(),
+        key: place.keys.checkpoint().public(),
+    };
     let mut before = (0, merkle::empty_root());
     for (number, leaf) in (0..70_u64).zip(leaves(70)) {
         assert_eq!(ledger.append(&[leaf]).unwrap(), [number]);
-        let head = open_checkpoint(ledger.sign_head().unwrap(), &log).unwrap();
+        let head = open_checkpoint(&ledger.sign_head().unwrap(), &log).unwrap();
         assert_eq!((head.size, head.root), (number + 1, expected_root(number + 1)));
         if before.0 > 0 {
             let path = ledger.consistency(before.0, head.size).unwrap();
-            assert!(verify_consistency(before.0, head.size, &path, &before.1, &head.root));
+            assert!(verify_consistency(
+                before.0, head.size, &path, &before.1, &head.root
+            ));
         }
         before = (head.size, head.root);
         if number % 13 == 0 {
@@ -75,8 +92,14 @@ fn the_tree_on_disk_is_the_tree_in_memory_at_every_size_and_after_reopening() {
         }
     }
     for number in 0..70 {
-        let path = ledger.inclusion(number, 70).unwrap();
-        assert!(verify_inclusion(&leaf(number).hash(), number, 70, &path, &ledger.root().unwrap()));
+        let path: Vec<Hash> = hashes_of(&ledger.inclusion(number, 70).unwrap());
+        assert!(verify_inclusion(
+            &leaf(number).hash(),
+            number,
+            70,
+            &path,
+            &ledger.root().unwrap()
+        ));
         assert_eq!(ledger.index_of(&leaf(number)), Some(number));
     }
     assert!(matches!(ledger.inclusion(70, 70), Err(Error::UnknownLeaf)));
@@ -88,7 +111,10 @@ fn appending_again_changes_nothing() {
     let place = Place::new();
     let mut ledger = place.open().unwrap();
     assert_eq!(ledger.append(&leaves(5)).unwrap(), [0, 1, 2, 3, 4]);
-    assert_eq!(ledger.append(&[leaf(3), leaf(5), leaf(5), leaf(0)]).unwrap(), [3, 5, 5, 0]);
+    assert_eq!(
+        ledger.append(&[leaf(3), leaf(5), leaf(5), leaf(0)]).unwrap(),
+        [3, 5, 5, 0]
+    );
     assert_eq!((ledger.size(), ledger.root().unwrap()), (6, expected_root(6)));
 }
 
@@ -105,7 +131,11 @@ fn an_append_torn_at_any_byte_is_cut_off_and_can_be_repeated() {
     let line = whole.len() as u64 / 5;
     for length in 3 * line..=5 * line {
         std::fs::write(place.tree().join("leaves"), &whole).unwrap();
-        std::fs::write(place.tree().join("hashes"), &hashes[..hashes.len() - (length as usize % 100)]).unwrap();
+        std::fs::write(
+            place.tree().join("hashes"),
+            &hashes[..hashes.len() - (length as usize % 100)],
+        )
+        .unwrap();
         cut(&place.tree().join("leaves"), length);
         let mut ledger = place.open().unwrap();
         assert_eq!(ledger.size(), length / line);
@@ -154,7 +184,7 @@ fn nothing_shorter_than_what_was_signed_is_signed() {
     ledger.append(&leaves(4)).unwrap();
     let old = std::fs::read(place.tree().join("leaves")).unwrap();
     ledger.append(&leaves(6)).unwrap();
-    let note = ledger.sign_head().unwrap().to_owned();
+    let note = ledger.sign_head().unwrap();
     drop(ledger);
     // A restored backup of the tree; the head has a folder of its own.
     std::fs::write(place.tree().join("leaves"), old).unwrap();
@@ -176,7 +206,9 @@ fn nothing_different_from_what_was_signed_is_signed() {
     drop(ledger);
     std::fs::remove_dir_all(place.tree()).unwrap();
     let mut ledger = place.open().unwrap();
-    ledger.append(&[leaf(90), leaf(91), leaf(92), leaf(93), leaf(94)]).unwrap();
+    ledger
+        .append(&[leaf(90), leaf(91), leaf(92), leaf(93), leaf(94)])
+        .unwrap();
     let error = ledger.sign_head().unwrap_err();
     assert_eq!(error.code(), "ledger-head-differs");
     assert_eq!(ledger.signed().size, 4);
@@ -197,9 +229,15 @@ fn a_rebuilt_tree_equals_the_old_one_and_a_wrong_one_does_not_replace_it() {
     let place = Place::new();
     let mut ledger = place.open().unwrap();
     ledger.append(&leaves(21)).unwrap();
-    let note = ledger.sign_head().unwrap().to_owned();
-    assert!(matches!(ledger.rebuild(leaves(20)), Err(Error::HeadBehind { .. })));
-    assert!(matches!(ledger.rebuild((1..40).map(leaf)), Err(Error::HeadDiffers { .. })));
+    let note = ledger.sign_head().unwrap();
+    assert!(matches!(
+        ledger.rebuild(leaves(20)),
+        Err(Error::HeadBehind { .. })
+    ));
+    assert!(matches!(
+        ledger.rebuild((1..40).map(leaf)),
+        Err(Error::HeadDiffers { .. })
+    ));
     assert_eq!(ledger.sign_head().unwrap(), note);
     std::fs::write(place.tree().join("leaves"), "").unwrap();
     ledger.rebuild(leaves(21).into_iter().chain(leaves(3))).unwrap();
@@ -222,29 +260,42 @@ fn keys_are_drawn_once_are_their_owners_alone_and_show_nothing() {
     let system: SystemName = "shop".parse().unwrap();
     let first = Keys::open(root.path(), std::slice::from_ref(&system)).unwrap();
     let policy = first.policy("acme", ORIGIN);
-    assert_eq!(Keys::open(root.path(), std::slice::from_ref(&system)).unwrap().policy("acme", ORIGIN), policy);
+    assert_eq!(
+        Keys::open(root.path(), std::slice::from_ref(&system))
+            .unwrap()
+            .policy("acme", ORIGIN),
+        policy
+    );
     let seed = std::fs::read(root.path().join("plan.key")).unwrap();
     assert!(!format!("{first:?}").contains(&format!("{:?}", &seed[..4])));
     for entry in std::fs::read_dir(root.path()).unwrap() {
-        assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            entry.unwrap().metadata().unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
-    first.write_policy("acme", ORIGIN, root.path(), "policy.json").unwrap();
-    let written = std::fs::read(root.path().join("policy.json")).unwrap();
+    let written = policy.to_bytes().unwrap();
     assert_eq!(lethe_proof::Policy::from_bytes(&written).unwrap(), policy);
     assert!(!written.windows(16).any(|part| part == &seed[..16]));
 
     let path = root.path().join("observes.shop.key");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(matches!(Keys::open(root.path(), std::slice::from_ref(&system)), Err(Error::KeyExposed { .. })));
+    assert!(matches!(
+        Keys::open(root.path(), std::slice::from_ref(&system)),
+        Err(Error::KeyExposed { .. })
+    ));
     std::fs::remove_file(&path).unwrap();
-    assert!(matches!(Keys::open(root.path(), &[system]), Err(Error::KeyUnreadable { .. })));
+    assert!(matches!(
+        Keys::open(root.path(), &[system]),
+        Err(Error::KeyUnreadable { .. })
+    ));
 }
 
 #[test]
 fn evidence_ends_when_it_has_to_and_not_before() {
     let root = tempfile::tempdir().unwrap();
     let at = Timestamp::from_millis;
-    let mut store = EvidenceStore::open(root.path()).unwrap();
+    let store = EvidenceStore::open(root.path()).unwrap();
     store.put("case-1.receipt", b"one", at(1_000)).unwrap();
     store.put("case-2.receipt", b"two", at(2_000)).unwrap();
     store.put("case-2.receipt", b"second", at(1_500)).unwrap();
@@ -253,12 +304,24 @@ fn evidence_ends_when_it_has_to_and_not_before() {
     assert!(matches!(store.put(".hidden", b"", at(1)), Err(Error::Name)));
     std::fs::write(root.path().join(".unfinished-5@x"), "left by a crash").unwrap();
 
-    let mut store = EvidenceStore::open(root.path()).unwrap();
-    assert_eq!(store.get("case-2.receipt").unwrap().as_deref(), Some(&b"second"[..]));
+    let store = EvidenceStore::open(root.path()).unwrap();
+    assert_eq!(
+        store.get("case-2.receipt", at(0)).unwrap().as_deref(),
+        Some(&b"second"[..])
+    );
+    assert_eq!(
+        store.get("case-1.receipt", at(1_000)).unwrap(),
+        None,
+        "expired and not yet swept"
+    );
     assert_eq!(store.sweep(at(999)).unwrap(), 0);
     assert_eq!(store.sweep(at(1_500)).unwrap(), 2);
-    assert_eq!(store.get("case-1.receipt").unwrap(), None);
-    assert_eq!(store.list().collect::<Vec<_>>(), [("case-3.receipt", at(9_000))]);
+    assert_eq!(store.get("case-1.receipt", at(0)).unwrap(), None);
+    assert_eq!(store.list(), [("case-3.receipt".to_owned(), at(9_000))]);
     store.sweep(at(9_000)).unwrap();
-    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0, "no file is left, not even an unfinished one");
+    assert_eq!(
+        std::fs::read_dir(root.path()).unwrap().count(),
+        0,
+        "no file is left, not even an unfinished one"
+    );
 }

@@ -1,104 +1,164 @@
-//! The offline verifier: a small program without network code, also behind `lethe verify`.
+//! The offline verifier: reads a certificate file and a policy, prints what holds, and says it in its exit code. No network, no clock.
+//!
+//! `lethe-verify` is this and nothing else; `lethe verify` calls the same [`show`].
 
-use std::fmt::Write as _;
+mod page;
+
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{Read as _, Write};
+use std::path::{Path, PathBuf};
 
-use lethe_proof::{Report, Status, limit_text, verify};
+use lethe_proof::{BUNDLE_BYTES_MAX, POLICY_BYTES_MAX, Report, Status, verify};
 
-/// Largest file that is read, in bytes: no certificate or policy is larger.
-const FILE_BYTES_MAX: u64 = 32 << 20;
-
-/// Exit code for wrong usage.
+/// Exit code of wrong usage (sysexits' EX_USAGE).
 pub const USAGE: u8 = 64;
 
-/// Verifies a certificate file with a policy file. A file that cannot be read is as malformed as one that says nothing.
-pub fn verify_files(file: &Path, policy: Option<&Path>) -> Report {
-    let (bytes, unreadable) = match read(file) {
-        Ok(bytes) => (bytes, None),
-        Err(reason) => (Vec::new(), Some(format!("the certificate {reason}"))),
+const HELP: &str = "\
+Verify a certificate of Lethe: what was erased or restricted, and who says so.
+
+Usage: lethe-verify FILE [--policy F] [--json]
+
+  FILE         the certificate file
+  --policy F   whose keys count: given to you by the controller beforehand, and
+               by another way than the certificate; without it nothing is known
+  --json       print the report as JSON
+  -h, --help   print this
+  --version    print the version
+
+Exit codes:
+  0   complete: everything planned was done and observed
+  1   complete but for stated exceptions
+  2   cannot be told: no policy was given
+  3   invalid: something does not hold
+  4   malformed or unreadable file or policy
+  5   a valid statement that the case was not completed
+  64  wrong usage
+
+It reads the two files and nothing else; it needs no network.
+
+Example: lethe-verify certificate.json --policy policy.json
+";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    Help,
+    Version,
+    Verify {
+        file: PathBuf,
+        policy: Option<PathBuf>,
+        json: bool,
+    },
+}
+
+/// Runs the verifier with the arguments after the program's name and returns the exit code. The report goes to `out`, talk to `talk`.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, talk: &mut dyn Write) -> u8 {
+    let (code, said) = match parse(arguments) {
+        Ok(Asked::Help) => (0, out.write_all(HELP.as_bytes())),
+        Ok(Asked::Version) => (0, writeln!(out, "lethe-verify {}", env!("CARGO_PKG_VERSION"))),
+        Ok(Asked::Verify { file, policy, json }) => {
+            return show(&file, policy.as_deref(), json, out);
+        }
+        Err(wrong) => (
+            USAGE,
+            writeln!(
+                talk,
+                "lethe-verify: {wrong}\n\nUsage: lethe-verify FILE [--policy F] [--json]    (-h explains)"
+            ),
+        ),
     };
-    let policy = match policy.map(read).transpose() {
+    // A reader who closed the pipe has the exit code still.
+    let _ = said.and_then(|()| out.flush());
+    code
+}
+
+/// Verifies a file, prints the report to `out`, and returns the exit code.
+pub fn show(file: &Path, policy: Option<&Path>, json: bool, out: &mut dyn Write) -> u8 {
+    let report = judge(file, policy);
+    let text = if json { as_json(&report) } else { page::of(&report) };
+    // A reader who closed the pipe has the exit code still.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    report.status.exit_code()
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, String> {
+    let (mut file, mut policy, mut json, mut only_files) = (None, None, false, false);
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            Some("--") if !only_files => only_files = true,
+            Some("-h" | "--help") if !only_files => return Ok(Asked::Help),
+            Some("--version") if !only_files => return Ok(Asked::Version),
+            Some("--json") if !only_files => json = true,
+            Some("--policy") if !only_files => {
+                let value = arguments.next().ok_or("--policy needs a file")?;
+                set(&mut policy, value, "--policy is given twice")?;
+            }
+            Some(text) if !only_files && text.starts_with("--policy=") => {
+                set(
+                    &mut policy,
+                    OsString::from(&text["--policy=".len()..]),
+                    "--policy is given twice",
+                )?;
+            }
+            Some(text) if !only_files && text.starts_with('-') => {
+                return Err(format!(
+                    "unknown option {text}: expected --policy, --json, --version or --help"
+                ));
+            }
+            _ => set(&mut file, argument, "expected one certificate file")?,
+        }
+    }
+    let file = file.ok_or("expected a certificate file")?;
+    Ok(Asked::Verify { file, policy, json })
+}
+
+fn set(place: &mut Option<PathBuf>, value: OsString, twice: &str) -> Result<(), String> {
+    if value.is_empty() {
+        return Err("a file name is empty".into());
+    }
+    if place.replace(value.into()).is_some() {
+        Err(twice.into())
+    } else {
+        Ok(())
+    }
+}
+
+/// Reads both files and verifies.
+fn judge(file: &Path, policy: Option<&Path>) -> Report {
+    let file = match read(file, BUNDLE_BYTES_MAX) {
+        Ok(file) => file,
+        Err(reason) => return Report::unreadable("certificate file", &reason),
+    };
+    let policy = match policy.map(|policy| read(policy, POLICY_BYTES_MAX)).transpose() {
         Ok(policy) => policy,
-        Err(reason) => return malformed(format!("the policy {reason}")),
+        Err(reason) => return Report::unreadable("policy", &reason),
     };
-    match unreadable {
-        Some(reason) => malformed(reason),
-        None => verify(&bytes, policy.as_deref()),
-    }
+    verify(&file, policy.as_deref())
 }
 
-fn malformed(reason: String) -> Report {
-    let mut report = verify(&[], None);
-    report.status = Status::Malformed;
-    if let Some(check) = report.checks.last_mut() {
-        check.detail = Some(reason);
-    }
-    report
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+/// Reads a file up to a limit: one byte more is enough to see that it is too large.
+fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| format!("cannot be read: {}", error.kind()))?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {}", error.kind()))?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
-        return Err(format!("is above {FILE_BYTES_MAX} bytes"));
+    File::open(path)
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    if bytes.len() > bytes_max {
+        return Err(format!("{} has more than {bytes_max} bytes", path.display()));
     }
     Ok(bytes)
 }
 
-/// The report for people.
-pub fn report_text(report: &Report) -> String {
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "{}", status_text(report.status));
-    for check in &report.checks {
-        let mark = if check.ok { "ok  " } else { "FAIL" };
-        let detail = check.detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
-        let _ = writeln!(text, "  {mark}  {}{detail}", check.name);
-    }
-    if !report.systems.is_empty() {
-        let _ = writeln!(text, "\nSystems");
-    }
-    for row in &report.systems {
-        let how = row.independence.map_or_else(String::new, |how| format!(" ({})", how.code().replace('_', " ")));
-        let why = row.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-        let _ = writeln!(text, "  {} {}: {} {}{how}{why}", row.system, row.dataset, row.verb, row.outcome);
-    }
-    section(&mut text, "Remarks", report.remarks.iter().cloned());
-    let limits = report.limits.iter().map(|code| match limit_text(code) {
-        Some(meaning) => format!("{code}: {meaning}"),
-        None => code.clone(),
-    });
-    section(&mut text, "What the certificate cannot say", limits);
-    section(&mut text, "What was not checked here", report.not_checked.iter().cloned());
-    text
-}
-
-fn section(text: &mut String, title: &str, lines: impl Iterator<Item = String>) {
-    let lines: Vec<_> = lines.collect();
-    if !lines.is_empty() {
-        let _ = writeln!(text, "\n{title}");
-        for line in lines {
-            let _ = writeln!(text, "  {line}");
-        }
+fn as_json(report: &Report) -> String {
+    match serde_json::to_string_pretty(report) {
+        Ok(text) => text + "\n",
+        Err(_) => format!("{{\"status\":\"{}\"}}\n", report.status.code()),
     }
 }
 
-const fn status_text(status: Status) -> &'static str {
-    match status {
-        Status::Complete => "COMPLETE: everything planned was done and observed.",
-        Status::CompleteWithExceptions => "COMPLETE WITH EXCEPTIONS: everything planned was done and observed, but for what is stated.",
-        Status::Pending => "CANNOT BE TOLD: without a policy nothing says whose keys count.",
-        Status::Invalid => "INVALID: something does not hold.",
-        Status::Malformed => "MALFORMED: this is not a certificate, or it cannot be read.",
-        Status::NotCompleted => "NOT COMPLETED: a valid statement that the case was closed without completion.",
-    }
-}
-
-/// The report as JSON.
-pub fn report_json(report: &Report) -> String {
-    // A report holds only strings, numbers and lists of them.
-    serde_json::to_string_pretty(report).unwrap_or_default()
+/// Whether a status says that everything planned was done, exceptions aside.
+const fn is_complete(status: Status) -> bool {
+    matches!(status, Status::Complete | Status::CompleteWithExceptions)
 }

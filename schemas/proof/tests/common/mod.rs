@@ -21,14 +21,32 @@ pub const ORIGIN: &str = "acme/lethe";
 
 pub fn keys(seed: u8) -> Keys {
     let key = |n: u8| SigningKey::from_bytes(&[seed.wrapping_mul(16).wrapping_add(n); 32]);
-    Keys { log: key(1), plan: key(2), statement: key(3), performs: key(4), observes: key(5) }
+    Keys {
+        log: key(1),
+        plan: key(2),
+        statement: key(3),
+        performs: key(4),
+        observes: key(5),
+    }
 }
 
 pub fn policy(keys: &Keys) -> Vec<u8> {
-    let log = NoteKey { name: ORIGIN.into(), key: keys.log.verifying_key() };
+    let log = NoteKey {
+        name: ORIGIN.into(),
+        key: keys.log.verifying_key(),
+    };
     let pair = || (keys.performs.verifying_key(), keys.observes.verifying_key());
-    let systems = BTreeMap::from([("shop".parse().unwrap(), pair()), ("website".parse().unwrap(), pair())]);
-    let policy = Policy::new("acme", &log, &keys.plan.verifying_key(), &keys.statement.verifying_key(), systems);
+    let systems = BTreeMap::from([
+        ("shop".parse().unwrap(), pair()),
+        ("website".parse().unwrap(), pair()),
+    ]);
+    let policy = Policy::new(
+        "acme",
+        &log,
+        &keys.plan.verifying_key(),
+        &keys.statement.verifying_key(),
+        systems,
+    );
     serde_json::to_vec_pretty(&policy).unwrap()
 }
 
@@ -37,7 +55,12 @@ pub fn time(seconds: i64) -> Timestamp {
 }
 
 fn step(number: u32, system: &str, dataset: &str) -> PlanStep {
-    PlanStep { step: number, system: system.parse().unwrap(), dataset: dataset.parse().unwrap(), verb: Verb::Erase }
+    PlanStep {
+        step: number,
+        system: system.parse().unwrap(),
+        dataset: dataset.parse().unwrap(),
+        verb: Verb::Erase,
+    }
 }
 
 /// Everything that goes into a bundle, before it is signed.
@@ -75,10 +98,16 @@ pub fn story() -> Story {
             plan_digest: plan.plan_digest.clone(),
             step: step.clone(),
             instruction: InstructionId::from_bytes([step.step as u8; 16]),
-            generation: Generation { plan_index: 3, step: step.step },
+            generation: Generation {
+                plan_index: 3,
+                step: step.step,
+            },
             outcome: Outcome::Erased,
             records: bucket(4),
-            connector: Connector { name: "test".into(), version: "1".into() },
+            connector: Connector {
+                name: "test".into(),
+                version: "1".into(),
+            },
             started_at: time(10),
             finished_at: time(11),
             nonce: nonce(10 + step.step as u8),
@@ -116,11 +145,28 @@ pub fn story() -> Story {
         certificate_id: nonce(42),
         kind: Kind::Erasure,
         conclusion: Conclusion::Completed,
-        controller: Party { id: "acme".into(), name: "Acme GmbH".into() },
-        software: Software { name: "lethe".into(), version: "0.1.0".into() },
-        request: RequestReference { request_id: case, received_at: time(-100), due_at: time(9_000), ground: "17-1-a".into(), identity_method: "operator".into() },
-        subject: Subject { scheme: SUBJECT_SCHEME.into(), commitment: commit(&[5; 32], "acme", "email", "a@b.example") },
-        plan: PlanReference { digest: plan.plan_digest.clone(), index: 3 },
+        controller: Party {
+            id: "acme".into(),
+            name: "Acme GmbH".into(),
+        },
+        software: Software {
+            name: "lethe".into(),
+            version: "0.1.0".into(),
+        },
+        request: RequestReference {
+            request_id: case,
+            received_at: time(-100),
+            due_at: time(9_000),
+            ground: "17-1-a".into(),
+        },
+        subject: Subject {
+            scheme: SUBJECT_SCHEME.into(),
+            commitment: commit(&[5; 32], "acme", "email", "a@b.example"),
+        },
+        plan: PlanReference {
+            digest: plan.plan_digest.clone(),
+            index: 3,
+        },
         rows,
         exceptions: vec![],
         copies: vec![],
@@ -129,7 +175,14 @@ pub fn story() -> Story {
         issued_at: time(30),
         nonce: nonce(43),
     };
-    Story { plan, receipts, observations, completion, order: vec!["plan", "receipts", "observations", "statement"], filler: 3 }
+    Story {
+        plan,
+        receipts,
+        observations,
+        completion,
+        order: vec!["plan", "receipts", "observations", "statement"],
+        filler: 3,
+    }
 }
 
 fn filler(number: u64, key: &SigningKey) -> Leaf {
@@ -174,7 +227,9 @@ fn log(
     observations: Vec<Envelope>,
     statement: Envelope,
 ) -> Bundle {
-    let mut leaves: Vec<Leaf> = (0..story.filler).map(|number| filler(number, &keys.plan)).collect();
+    let mut leaves: Vec<Leaf> = (0..story.filler)
+        .map(|number| filler(number, &keys.plan))
+        .collect();
     let mut index = BTreeMap::new();
     for what in &story.order {
         let (kind, envelopes): (_, Vec<&Envelope>) = match *what {
@@ -190,13 +245,19 @@ fn log(
     }
     let hashes: Vec<Hash> = leaves.iter().map(Leaf::hash).collect();
     let size = hashes.len() as u64;
-    let checkpoint =
-        Checkpoint { origin: ORIGIN.into(), size, root: merkle::root(hashes.as_slice(), size).unwrap() };
+    let checkpoint = Checkpoint {
+        origin: ORIGIN.into(),
+        size,
+        root: merkle::root(hashes.as_slice(), size).unwrap(),
+    };
     let note = sign_checkpoint(&checkpoint, &keys.log);
     let logged = |envelope: Envelope| {
         let at = index[&envelope.digest().unwrap()];
         let path = merkle::inclusion(hashes.as_slice(), at, size).unwrap();
-        Logged { envelope, proof: Proof::new(at, &path) }
+        Logged {
+            envelope,
+            proof: Proof::new(at, &path),
+        }
     };
     Bundle::new(
         logged(statement),

@@ -1,0 +1,96 @@
+//! The report as a page for people.
+
+use std::fmt::Write as _;
+
+use lethe_proof::{Report, Status, SystemRow, limit_text};
+
+use crate::is_complete;
+
+/// The report in plain words, without control characters of whoever wrote the file.
+pub(crate) fn of(report: &Report) -> String {
+    let mut page = String::new();
+    let _ = writeln!(page, "{}", verdict(report.status));
+    for check in report.checks.iter().filter(|check| !check.ok) {
+        let _ = writeln!(
+            page,
+            "  {}: {}",
+            check.name,
+            check.detail.as_deref().unwrap_or("does not hold")
+        );
+    }
+    let passed: Vec<&str> = report
+        .checks
+        .iter()
+        .filter(|check| check.ok)
+        .map(|check| check.name.as_str())
+        .collect();
+    if !passed.is_empty() {
+        let _ = writeln!(page, "Checked: {}.", passed.join(", "));
+    }
+    if !report.systems.is_empty() {
+        page.push_str("\nSystems\n");
+        report.systems.iter().for_each(|row| page.push_str(&system(row)));
+    }
+    list(
+        &mut page,
+        "Worth a look",
+        report.remarks.iter().map(String::as_str),
+    );
+    if is_complete(report.status) || report.status == Status::NotCompleted {
+        list(
+            &mut page,
+            "Not checked",
+            report.not_checked.iter().map(String::as_str),
+        );
+        list(
+            &mut page,
+            "What it cannot say",
+            report.limits.iter().map(|code| limit_text(code).unwrap_or(code)),
+        );
+    }
+    page.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
+}
+
+const fn verdict(status: Status) -> &'static str {
+    match status {
+        Status::Complete => "COMPLETE: everything that was planned was done and observed.",
+        Status::CompleteWithExceptions => {
+            "COMPLETE WITH EXCEPTIONS: done and observed, but for what the law lets stay."
+        }
+        Status::Pending => "CANNOT BE TOLD: without a policy nobody knows whose keys count (--policy F).",
+        Status::Invalid => "INVALID: do not rely on this file.",
+        Status::Malformed => "MALFORMED OR UNREADABLE: this cannot be verified.",
+        Status::NotCompleted => {
+            "NOT COMPLETED: a valid statement that the case was closed without completion."
+        }
+    }
+}
+
+fn system(row: &SystemRow) -> String {
+    let place = format!("{} {}", row.system, row.dataset);
+    let mut line = format!("  {place:<32} {:<8} {}", row.verb, row.outcome);
+    if let Some(reported) = row.reported.filter(|reported| reported.code() != row.outcome) {
+        let _ = write!(line, ", reported {reported}");
+    }
+    match row.independence {
+        Some(independence) => {
+            let _ = write!(line, ", observed by {}", independence.code().replace('_', " "));
+        }
+        None => line.push_str(", not observed"),
+    }
+    if let Some(reason) = &row.reason {
+        let _ = write!(line, " ({reason})");
+    }
+    line.push('\n');
+    line
+}
+
+fn list<'a>(page: &mut String, title: &str, lines: impl Iterator<Item = &'a str>) {
+    let mut lines = lines.peekable();
+    if lines.peek().is_some() {
+        let _ = writeln!(page, "\n{title}");
+        lines.for_each(|line| {
+            let _ = writeln!(page, "  - {line}");
+        });
+    }
+}

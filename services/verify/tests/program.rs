@@ -1,0 +1,142 @@
+//! The real program on real files.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "../../../schemas/proof/tests/common/mod.rs"]
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::{build, keys, policy, story};
+use lethe_proof::Conclusion;
+use lethe_terms::{Independence, Observed, StepState};
+
+fn run(arguments: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lethe-verify"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+fn code(arguments: &[&str], folder: &Path) -> i32 {
+    run(arguments, folder).status.code().unwrap()
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    let certificate = build(story(), &keys(1)).to_bytes().unwrap();
+    write("certificate", &certificate);
+    write("policy", &policy(&keys(1)));
+    write("other-policy", &policy(&keys(2)));
+    write("cut", &certificate[..certificate.len() - 1]);
+    let mut short = story();
+    short.completion.conclusion = Conclusion::NotCompleted;
+    short.completion.reasons = vec!["contradicted".into()];
+    short.observations[1].observed = Observed::Present;
+    short.observations[1].independence = Independence::SamePath;
+    short.completion.rows[1].independence = Some(Independence::SamePath);
+    short.completion.rows[1].state = StepState::Failed;
+    short.completion.rows[1].reason = Some("casework-contradicted".into());
+    write("short", &build(short, &keys(1)).to_bytes().unwrap());
+    folder
+}
+
+#[test]
+fn each_exit_code_says_what_it_should() {
+    let folder = folder();
+    let at = folder.path();
+    assert_eq!(code(&["certificate", "--policy", "policy"], at), 0);
+    assert_eq!(code(&["--policy=policy", "--", "certificate"], at), 0);
+    assert_eq!(code(&["certificate"], at), 2);
+    assert_eq!(code(&["certificate", "--policy", "other-policy"], at), 3);
+    assert_eq!(code(&["cut", "--policy", "policy"], at), 4);
+    assert_eq!(code(&["certificate", "--policy", "cut"], at), 4);
+    assert_eq!(code(&["missing", "--policy", "policy"], at), 4);
+    assert_eq!(code(&["certificate", "--policy", "missing"], at), 4);
+    assert_eq!(code(&[".", "--policy", "policy"], at), 4);
+    assert_eq!(code(&["short", "--policy", "policy"], at), 5);
+}
+
+#[test]
+fn wrong_usage_is_64_and_talks_to_stderr_only() {
+    let folder = folder();
+    for wrong in [
+        &[][..],
+        &["certificate", "policy"],
+        &["certificate", "--polcy", "policy"],
+        &["certificate", "--policy"],
+        &["certificate", "--policy", "policy", "--policy", "policy"],
+        &["certificate", "--policy="],
+    ] {
+        let out = run(wrong, folder.path());
+        assert_eq!(out.status.code(), Some(64), "{wrong:?}");
+        assert!(out.stdout.is_empty() && !out.stderr.is_empty(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn the_help_fits_a_screen() {
+    let folder = folder();
+    let out = run(&["-h"], folder.path());
+    let help = String::from_utf8(out.stdout).unwrap();
+    assert_eq!(out.status.code(), Some(0));
+    assert!(
+        help.lines().count() <= 30 && help.lines().all(|line| line.len() <= 80),
+        "{help}"
+    );
+}
+
+#[test]
+fn the_json_report_has_its_shape_with_and_without_a_policy() {
+    let folder = folder();
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_slice(&run(arguments, folder.path()).stdout).unwrap()
+    };
+    let report = json(&["certificate", "--policy", "policy", "--json"]);
+    assert_eq!(report["status"], "complete");
+    assert!(
+        report["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|check| check["ok"] == true && check["name"].is_string())
+    );
+    assert_eq!(report["systems"][0]["system"], "shop");
+    assert_eq!(report["systems"][0]["dataset"], "account");
+    assert_eq!(report["systems"][0]["outcome"], "verified");
+    assert_eq!(report["systems"][0]["independence"], "separate_connection");
+    assert!(!report["not_checked"].as_array().unwrap().is_empty());
+
+    let report = json(&["certificate", "--json"]);
+    assert_eq!(report["status"], "pending");
+    assert_eq!(report["systems"], serde_json::json!([]));
+    assert_eq!(json(&["missing", "--json"])["status"], "malformed");
+}
+
+#[test]
+fn the_page_names_the_system_that_fell_short_and_how_weak_the_look_was() {
+    let folder = folder();
+    let page = String::from_utf8(run(&["short", "--policy", "policy"], folder.path()).stdout).unwrap();
+    assert!(page.starts_with("NOT COMPLETED"), "{page}");
+    let line = page.lines().find(|line| line.contains("website")).unwrap();
+    assert!(
+        line.contains("failed") && line.contains("same path") && line.contains("casework-contradicted"),
+        "{line}"
+    );
+    assert!(
+        page.contains("hardly independent") && page.contains("Not checked"),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_file_above_the_limit_is_not_read_whole() {
+    let folder = folder();
+    let large = std::fs::File::create(folder.path().join("large")).unwrap();
+    large.set_len(1 << 40).unwrap();
+    assert_eq!(code(&["large", "--policy", "policy"], folder.path()), 4);
+    assert_eq!(code(&["certificate", "--policy", "large"], folder.path()), 4);
+    assert_eq!(code(&["/dev/zero", "--policy", "policy"], folder.path()), 4);
+}
