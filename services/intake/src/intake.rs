@@ -13,9 +13,9 @@ use lethe_log::{APPEND_ENTRIES_MAX, Appended, EventLog, PAGE_ENTRIES_MAX};
 use lethe_terms::{
     CaseId, EntryId, Identifier, RecordToken, ShardName, Strength, SuppressionToken, SystemName, Timestamp,
 };
-use lethe_vault::{KeyVault, Tokens, open_json};
+use lethe_vault::{KeyVault, Normaliser, TokenKeys, open_json, record_context};
 
-use crate::page::{Maker, Outgoing, Read, read, record_context};
+use crate::page::{Maker, Naming, Outgoing, Read, oversize, read};
 use crate::suppression::{Finding, Suppressed};
 use crate::Error;
 
@@ -89,25 +89,35 @@ struct Counts {
     findings: AtomicU64,
 }
 
-/// A record that was appended and may not be folded yet; nothing where it is gone.
-type Recent = Option<(String, KeyWrapped)>;
+/// A record as it was last appended: its digest and its key, where that is known; nothing where it is gone.
+type Last = Option<(String, Option<KeyWrapped>)>;
+
+/// What was appended and may not be folded yet.
+#[derive(Default)]
+struct Recent {
+    records: BTreeMap<RecordToken, Last>,
+    /// Whether an append ended without saying what is stored: the fold has to catch up before anything is known again.
+    unsure: bool,
+}
 
 #[derive(Default)]
 struct State {
     cursors: BTreeMap<String, String>,
     suppressed: Suppressed,
     positions: BTreeMap<Stream, Position>,
+    /// How often records of a system were ended.
+    ended: BTreeMap<SystemName, u64>,
 }
 
 /// Takes observations in. One page at a time, so that what is known is never older than what was appended.
 pub struct Intake {
     log: Arc<dyn EventLog>,
     vault: Arc<dyn KeyVault>,
-    tokens: Tokens,
+    naming: Naming,
     known: Arc<dyn Known>,
     shell: Shell,
     state: Mutex<State>,
-    recent: tokio::sync::Mutex<BTreeMap<RecordToken, Recent>>,
+    recent: tokio::sync::Mutex<Recent>,
     counts: Counts,
 }
 
@@ -116,14 +126,14 @@ impl Intake {
     pub fn new(
         log: Arc<dyn EventLog>,
         vault: Arc<dyn KeyVault>,
-        tokens: Tokens,
+        normaliser: Normaliser,
         known: Arc<dyn Known>,
         shell: Shell,
     ) -> Self {
         Self {
+            naming: Naming { keys: vault.tokens(), normaliser },
             log,
             vault,
-            tokens,
             known,
             shell,
             state: Mutex::default(),
@@ -132,11 +142,12 @@ impl Intake {
         }
     }
 
-    /// Folds `cursors` and `erased`.
+    /// Folds `cursors` and `erased`. What is known of records is asked for once their fold has caught up.
     ///
     /// # Errors
     /// Of the log, and where an entry cannot be read.
     pub async fn recover(&self) -> Result<(), Error> {
+        self.recent.lock().await.unsure = true;
         for (key, value) in self.table::<CursorAdvanced>(&Stream::Cursors).await? {
             let name = String::from_utf8_lossy(&key).into_owned();
             if let Some(advanced) = value {
@@ -173,8 +184,16 @@ impl Intake {
     }
 
     /// Computes tokens as this intake does.
-    pub const fn tokens(&self) -> &Tokens {
-        &self.tokens
+    pub fn tokens(&self) -> &TokenKeys {
+        &self.naming.keys
+    }
+
+    /// The identifier in its one spelling.
+    ///
+    /// # Errors
+    /// Where the value is not of its kind.
+    pub fn normalised(&self, identifier: &Identifier) -> Result<Identifier, Error> {
+        self.naming.normaliser.normalise(identifier).map_err(Error::Vault)
     }
 
     /// How far a shard was read.
@@ -211,23 +230,38 @@ impl Intake {
         open_json(&key, &record_context(record), secret).map_err(Error::Vault)
     }
 
-    /// Takes a page of a shard in, with the cursor that it reaches.
+    /// Marks the moment before a page of a system is read: [`Intake::publish`] refuses a page that was read before a record of the system was
+    /// ended, since it may show what is not there any more.
+    pub fn mark(&self, system: &SystemName) -> u64 {
+        self.state().ended.get(system).copied().unwrap_or(0)
+    }
+
+    /// Takes the records of a page in. What it finds is handed on before [`Intake::advance`] moves the cursor.
     ///
     /// # Errors
-    /// Where it could not be taken, or where that is unknown: the same page again changes nothing.
-    pub async fn publish(&self, system: &SystemName, shard: &ShardName, page: FeedPage) -> Result<Published, Error> {
-        let (published, _) = self.take(system, page.observations, &page.rejected).await?;
-        let name = cursor_key(system, shard);
-        if self.state().cursors.get(&name) != Some(&page.cursor) {
-            let advanced =
-                CursorAdvanced { system: system.clone(), shard: shard.clone(), cursor: page.cursor.clone() };
-            let entry = self.entry(name.clone().into_bytes(), advanced)?;
-            let next = self.append(&Stream::Cursors, 0, vec![entry]).await?;
-            let mut state = self.state();
-            state.positions.insert(Stream::Cursors, next);
-            state.cursors.insert(name, page.cursor);
-        }
+    /// [`Error::Stale`] where the page is to be read again; otherwise where it could not be taken, or where that is unknown: the same page
+    /// again changes nothing.
+    pub async fn publish(&self, system: &SystemName, mark: u64, page: &FeedPage) -> Result<Published, Error> {
+        let (published, _) = self.take(system, Some(mark), page.observations.clone(), &page.rejected).await?;
         Ok(published)
+    }
+
+    /// Moves the cursor of a shard to where a page ended.
+    ///
+    /// # Errors
+    /// As [`Intake::publish`].
+    pub async fn advance(&self, system: &SystemName, shard: &ShardName, cursor: &str) -> Result<(), Error> {
+        let name = cursor_key(system, shard);
+        if self.state().cursors.get(&name).is_some_and(|known| known == cursor) {
+            return Ok(());
+        }
+        let advanced = CursorAdvanced { system: system.clone(), shard: shard.clone(), cursor: cursor.to_owned() };
+        let entry = self.entry(name.clone().into_bytes(), advanced)?;
+        let next = self.append(&Stream::Cursors, 0, vec![entry]).await?;
+        let mut state = self.state();
+        state.positions.insert(Stream::Cursors, next);
+        state.cursors.insert(name, cursor.to_owned());
+        Ok(())
     }
 
     /// Takes in what locating found; whether each record was known before.
@@ -239,27 +273,27 @@ impl Intake {
         system: &SystemName,
         observations: Vec<Observation>,
     ) -> Result<Vec<(RecordToken, bool)>, Error> {
-        self.take(system, observations, &[]).await.map(|(_, records)| records)
+        self.take(system, None, observations, &[]).await.map(|(_, records)| records)
     }
 
     /// Ends records that were observed absent.
     ///
     /// # Errors
     /// As [`Intake::publish`].
-    pub async fn gone_records(&self, _system: &SystemName, records: &[RecordToken]) -> Result<(), Error> {
+    pub async fn gone_records(&self, system: &SystemName, records: &[RecordToken]) -> Result<(), Error> {
         let mut recent = self.recent.lock().await;
+        self.be_sure(&mut recent, 0).await?;
+        *self.state().ended.entry(system.clone()).or_default() += 1;
         let maker = self.maker();
-        let mut out = Outgoing::default();
-        let mut ended = 0;
+        let (mut out, mut staged, mut ended) = (Outgoing::default(), BTreeMap::new(), 0);
         for record in records {
-            if self.last_of(&recent, *record)?.is_some() {
-                maker.gone(*record, &mut out);
-                recent.insert(*record, None);
+            if let Some((_, key)) = self.last_of(&recent, &staged, *record)? {
+                maker.gone(*record, key.as_ref(), &mut out)?;
+                staged.insert(*record, None);
                 ended += 1;
             }
         }
-        let touched: Vec<_> = records.to_vec();
-        self.send(out, &mut recent, &touched).await?;
+        self.send(out, &mut recent, staged).await?;
         self.counts.gone.fetch_add(ended, Ordering::Relaxed);
         Ok(())
     }
@@ -270,7 +304,7 @@ impl Intake {
     /// As [`Intake::publish`].
     pub async fn mark_erased(&self, case: CaseId, identifiers: &[Identifier], until: Timestamp) -> Result<(), Error> {
         let strong = identifiers.iter().filter(|identifier| identifier.kind.strength() == Strength::Strong);
-        let marks: Vec<_> = strong.map(|identifier| self.tokens.suppression(identifier)).collect();
+        let marks: Vec<_> = strong.map(|identifier| self.naming.keys.suppression(identifier)).collect();
         if marks.is_empty() {
             return Ok(());
         }
@@ -287,7 +321,7 @@ impl Intake {
     }
 
     fn maker(&self) -> Maker<'_> {
-        Maker { vault: &*self.vault, tokens: &self.tokens, now: (self.shell.now)(), id: self.shell.id }
+        Maker { vault: &*self.vault, keys: &self.naming.keys, now: (self.shell.now)(), id: self.shell.id }
     }
 
     fn entry<T: Kind>(&self, key: Vec<u8>, data: T) -> Result<Entry, Error> {
@@ -296,108 +330,125 @@ impl Intake {
         Ok(Entry { id, key, value: Some(event.encode().map_err(Error::Journal)?) })
     }
 
-    /// The state in which a record was last seen, here or in the fold.
-    fn last_of(&self, recent: &BTreeMap<RecordToken, Recent>, record: RecordToken) -> Result<Recent, Error> {
-        if let Some(recent) = recent.get(&record) {
-            return Ok(recent.clone());
+    /// The state in which a record was last seen: on this page, in what was appended, or in the fold.
+    fn last_of(&self, recent: &Recent, staged: &BTreeMap<RecordToken, Last>, record: RecordToken) -> Result<Last, Error> {
+        if let Some(last) = staged.get(&record).or_else(|| recent.records.get(&record)) {
+            return Ok(last.clone());
         }
         let Some(digest) = self.known.digest(record).map_err(Error::Known)? else { return Ok(None) };
-        let wrapped = self.known.wrapped_key(record).map_err(Error::Known)?;
-        Ok(wrapped.map(|wrapped| (digest, wrapped)))
+        Ok(Some((digest, self.known.wrapped_key(record).map_err(Error::Known)?)))
+    }
+
+    /// Waits for the fold where what was appended is unsure, or is too much to remember.
+    async fn be_sure(&self, recent: &mut Recent, more: usize) -> Result<(), Error> {
+        let full = recent.records.len() + more > RECENT_MAX && !recent.records.is_empty();
+        if recent.unsure || full {
+            if !self.known.settled().await {
+                return Err(Error::Lagging);
+            }
+            *recent = Recent::default();
+        }
+        Ok(())
     }
 
     async fn take(
         &self,
         system: &SystemName,
+        mark: Option<u64>,
         observations: Vec<Observation>,
         rejected: &[Rejected],
     ) -> Result<(Published, Vec<(RecordToken, bool)>), Error> {
         let mut recent = self.recent.lock().await;
-        if recent.len() + observations.len() > RECENT_MAX && !recent.is_empty() {
-            if !self.known.settled().await {
-                return Err(Error::Lagging);
-            }
-            recent.clear();
+        if mark.is_some_and(|mark| mark != self.mark(system)) {
+            return Err(Error::Stale);
         }
+        self.be_sure(&mut recent, observations.len()).await?;
         let maker = self.maker();
         let (mut out, mut published, mut records) = (Outgoing::default(), Published::default(), Vec::new());
+        let mut staged = BTreeMap::new();
         for observation in observations {
-            let (read, unreadable) = read(observation, system, &self.tokens);
-            for rejected in &unreadable {
-                maker.quarantined(rejected, system, &mut out)?;
+            if let Some(refused) = oversize(&observation) {
+                maker.quarantined(&refused, system, &mut out)?;
+                published.quarantined += 1;
+                continue;
             }
-            published.quarantined += unreadable.len();
-            let was_known = self.take_one(&maker, system, &read, &mut recent, &mut out, &mut published)?;
-            records.push((read.record, was_known));
+            let (read, unreadable) = read(observation, system, &self.naming);
+            let last = self.last_of(&recent, &staged, read.record)?;
+            records.push((read.record, last.is_some()));
+            let appended = published.appended;
+            self.take_one(&maker, system, &read, last, &mut staged, &mut out, &mut published)?;
+            if published.appended > appended {
+                for rejected in &unreadable {
+                    maker.quarantined(rejected, system, &mut out)?;
+                }
+                published.quarantined += unreadable.len();
+            }
         }
         for rejected in rejected {
             maker.quarantined(rejected, system, &mut out)?;
         }
         published.quarantined += rejected.len();
-        let touched: Vec<_> = records.iter().map(|(record, _)| *record).collect();
-        self.send(out, &mut recent, &touched).await?;
+        self.send(out, &mut recent, staged).await?;
         self.count(&published);
         Ok((published, records))
     }
 
+    #[allow(clippy::too_many_arguments, reason = "one page's working state, passed through")]
     fn take_one(
         &self,
         maker: &Maker<'_>,
         system: &SystemName,
         read: &Read,
-        recent: &mut BTreeMap<RecordToken, Recent>,
+        last: Last,
+        staged: &mut BTreeMap<RecordToken, Last>,
         out: &mut Outgoing,
         published: &mut Published,
-    ) -> Result<bool, Error> {
-        let last = self.last_of(recent, read.record)?;
-        if read.observation.gone {
-            if last.is_some() {
-                maker.gone(read.record, out);
-                recent.insert(read.record, None);
+    ) -> Result<(), Error> {
+        if read.observation.gone || read.observation.identifiers.is_empty() {
+            if let Some((_, key)) = last {
+                maker.gone(read.record, key.as_ref(), out)?;
+                staged.insert(read.record, None);
                 published.gone += 1;
             }
-            return Ok(last.is_some());
+            return Ok(());
         }
-        let was_known = last.is_some();
-        if last.as_ref().is_some_and(|(digest, _)| *digest == read.digest) {
-            published.known += 1;
-            return Ok(was_known);
-        }
-        let wrapped = maker.observed(read, system, last.map(|(_, wrapped)| wrapped), out)?;
-        recent.insert(read.record, Some((read.digest.clone(), wrapped)));
-        published.appended += 1;
-        let erased = self.state().suppressed.case_of(&read.identifiers, &self.tokens, maker.now);
+        // Looked up for known records, too: a crash may have come between the record and the finding.
+        let erased = self.state().suppressed.case_of(&read.identifiers, &self.naming.keys, maker.now);
         if let Some(of) = erased {
             published.findings.push(Finding {
                 system: system.clone(),
                 dataset: read.observation.dataset.clone(),
                 of,
+                record: read.record,
                 identifiers: read.identifiers.clone(),
             });
         }
-        Ok(was_known)
+        if last.as_ref().is_some_and(|(digest, _)| *digest == read.digest) {
+            published.known += 1;
+            return Ok(());
+        }
+        let wrapped = maker.observed(read, system, last.and_then(|(_, key)| key), out)?;
+        staged.insert(read.record, Some((read.digest.clone(), Some(wrapped))));
+        published.appended += 1;
+        Ok(())
     }
 
-    /// Appends in the order in which a reader may need it. Where anything fails, what was noted as appended is forgotten.
+    /// Appends in the order in which a reader may need it, and notes what was appended. Until that is certain it counts as unsure, also
+    /// where this call is dropped half-way.
     async fn send(
         &self,
         out: Outgoing,
-        recent: &mut BTreeMap<RecordToken, Recent>,
-        touched: &[RecordToken],
+        recent: &mut Recent,
+        staged: BTreeMap<RecordToken, Last>,
     ) -> Result<(), Error> {
-        let sent = async {
-            self.append_all(&Stream::Keys, out.new_keys).await?;
-            self.append_all(&Stream::Records, out.records).await?;
-            self.append_all(&Stream::Keys, out.gone_keys).await?;
-            self.append_all(&Stream::Quarantine, BTreeMap::from([(0, out.quarantine)])).await
-        };
-        let sent = sent.await;
-        if sent.is_err() {
-            for record in touched {
-                recent.remove(record);
-            }
-        }
-        sent
+        recent.unsure = true;
+        self.append_all(&Stream::Keys, out.new_keys).await?;
+        self.append_all(&Stream::Records, out.records).await?;
+        self.append_all(&Stream::Keys, out.gone_keys).await?;
+        self.append_all(&Stream::Quarantine, BTreeMap::from([(0, out.quarantine)])).await?;
+        recent.unsure = false;
+        recent.records.extend(staged);
+        Ok(())
     }
 
     async fn append_all(&self, stream: &Stream, partitions: BTreeMap<u16, Vec<Entry>>) -> Result<(), Error> {

@@ -32,6 +32,9 @@ pub enum Error {
     /// An entry cannot be written or read.
     #[error("an entry cannot be written or read")]
     Journal(#[source] lethe_journal::Error),
+    /// A record of the system was ended after the page was read: read it again.
+    #[error("the page was read before a record of the system was ended")]
+    Stale,
     /// The fold of records did not follow in time; the page was not taken.
     #[error("the fold of records lags behind")]
     Lagging,
@@ -46,6 +49,7 @@ impl Error {
             Self::Vault(error) => error.code(),
             Self::Known(error) => error.code(),
             Self::Journal(error) => error.code(),
+            Self::Stale => "intake-stale",
             Self::Lagging => "intake-lagging",
         }
     }

@@ -1,13 +1,14 @@
 //! A page on its way: what each observation becomes, before anything is appended.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lethe_journal::{
     Entry, Event, KeyWrapped, Kind, Quarantined, RecordObserved, RecordSecret, Stream, Token, partition_of,
 };
 use lethe_kit::{Observation, Rejected};
 use lethe_terms::{EntryId, Identifier, RecordToken, SystemName, Timestamp};
-use lethe_vault::{DataKey, KeyVault, Tokens, seal, seal_json};
+use lethe_vault::{DataKey, KeyVault, Normaliser, TokenKeys, record_context, related, seal_json};
 
 use crate::Error;
 
@@ -25,29 +26,46 @@ pub(crate) struct Read {
     pub(crate) digest: String,
 }
 
+/// Bytes of a record's key and of its handle: both are names, not contents.
+const NAME_BYTES_MAX: usize = 64 << 10;
+
+/// An observation that is too large to be one record's, as quarantine takes it.
+pub(crate) fn oversize(observation: &Observation) -> Option<Rejected> {
+    (observation.key.len() > NAME_BYTES_MAX || observation.handle.len() > NAME_BYTES_MAX).then(|| Rejected {
+        position: format!("{} record", observation.dataset),
+        code: "intake-oversize",
+        expected: "a key and a handle of at most 64 KiB".into(),
+        input: observation.key.as_bytes().to_vec(),
+    })
+}
+
+/// How identifiers become tokens.
+pub(crate) struct Naming {
+    pub(crate) keys: Arc<TokenKeys>,
+    pub(crate) normaliser: Normaliser,
+}
+
 /// Reads an observation. Identifiers that are not of their kind go to quarantine; the record stands with the others, so that neither is lost.
-pub(crate) fn read(observation: Observation, system: &SystemName, tokens: &Tokens) -> (Read, Vec<Rejected>) {
-    let mut rejected = Vec::new();
+pub(crate) fn read(observation: Observation, system: &SystemName, naming: &Naming) -> (Read, Vec<Rejected>) {
+    let (mut rejected, mut unreadable) = (Vec::new(), Vec::new());
     let mut identifiers = Vec::new();
     for (number, identifier) in observation.identifiers.iter().enumerate() {
-        match tokens.normalised(identifier) {
+        match naming.normaliser.normalise(identifier) {
             Ok(normalised) if identifiers.len() < IDENTIFIERS_MAX => {
-                identifiers.extend(tokens.related(&normalised));
+                identifiers.extend(related(&normalised));
                 identifiers.push(normalised);
             }
             Ok(_) => rejected.push(refused(&observation, number, "intake-too-many-identifiers", "at most 256 identifiers")),
-            Err(error) => rejected.push(refused(&observation, number, error.code(), &error.to_string())),
+            Err(error) => {
+                unreadable.push((identifier.kind, identifier.value.as_str()));
+                rejected.push(refused(&observation, number, error.code(), &error.to_string()));
+            }
         }
     }
     identifiers.sort();
     identifiers.dedup();
-    let record = tokens.record(system, &observation.dataset, &observation.key);
-    let mut parts: Vec<&[u8]> = vec![observation.handle.as_bytes()];
-    for identifier in &identifiers {
-        parts.push(identifier.kind.code().as_bytes());
-        parts.push(identifier.value.as_bytes());
-    }
-    let digest = tokens.digest(&parts);
+    let record = naming.keys.record(system, &observation.dataset, &observation.key);
+    let digest = naming.keys.state(record, &observation.handle, &identifiers, &unreadable).to_hex();
     (Read { record, identifiers, digest, observation }, rejected)
 }
 
@@ -72,7 +90,7 @@ pub(crate) struct Outgoing {
 /// Makes entries; the shell's clock and randomness behind it.
 pub(crate) struct Maker<'a> {
     pub(crate) vault: &'a dyn KeyVault,
-    pub(crate) tokens: &'a Tokens,
+    pub(crate) keys: &'a TokenKeys,
     pub(crate) now: Timestamp,
     pub(crate) id: fn() -> EntryId,
 }
@@ -116,7 +134,7 @@ impl Maker<'_> {
         let mut tokens: Vec<Token> = read
             .identifiers
             .iter()
-            .map(|identifier| Token { kind: identifier.kind, token: self.tokens.identifier(identifier) })
+            .map(|identifier| Token { kind: identifier.kind, token: self.keys.identifier(identifier) })
             .collect();
         tokens.sort();
         Ok(RecordObserved {
@@ -131,11 +149,15 @@ impl Maker<'_> {
     }
 
     /// The entries that end a record: the record first, then the key that opens it.
-    pub(crate) fn gone(&self, record: RecordToken, out: &mut Outgoing) {
+    pub(crate) fn gone(&self, record: RecordToken, key: Option<&KeyWrapped>, out: &mut Outgoing) -> Result<(), Error> {
+        if let Some(key) = key {
+            self.vault.destroy(key).map_err(Error::Vault)?;
+        }
         let partition = partition_of(record.as_bytes(), Stream::Records.partitions());
         let name = record.as_bytes().to_vec();
         out.records.entry(partition).or_default().push(self.ended(name.clone()));
         out.gone_keys.entry(partition).or_default().push(self.ended(name));
+        Ok(())
     }
 
     /// The entry of an input that could not be read.
@@ -147,15 +169,10 @@ impl Maker<'_> {
             position: rejected.position.clone(),
             code: rejected.code.to_owned(),
             expected: rejected.expected.clone(),
-            input: seal(&key, "quarantine", head).map_err(Error::Vault)?,
+            input: key.seal("quarantine", head).map_err(Error::Vault)?,
             key: wrapped,
         };
         out.quarantine.push(self.entry(system.as_str().as_bytes().to_vec(), quarantined)?);
         Ok(())
     }
-}
-
-/// What a record's secret is bound to.
-pub(crate) fn record_context(record: RecordToken) -> String {
-    format!("records/{}", record.to_hex())
 }

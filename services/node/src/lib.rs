@@ -1,3 +1,30 @@
 //! Roles, wiring and the lethe program.
 
 pub mod cli;
+
+mod backend;
+mod case_keys;
+mod conductor_shell;
+mod conformance;
+mod connect;
+mod connector_shell;
+mod error;
+mod evidence;
+mod follow_ups;
+mod janitor;
+mod ledger_shell;
+mod metrics;
+mod offline;
+mod owners;
+mod receipts;
+mod server;
+mod settings;
+mod shell;
+mod systems;
+mod views;
+mod walker;
+
+pub use error::Error;
+pub use offline::{Diagnosis, doctor, replay};
+pub use server::serve;
+pub use settings::Settings;

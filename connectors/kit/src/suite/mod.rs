@@ -38,7 +38,7 @@ pub struct PlantedRecord {
 
 /// The suite's hands and eyes in a system. Everything here goes past the connector.
 #[async_trait]
-pub trait Fixture: Send {
+pub trait Fixture: Send + Sync {
     /// The connector, as it runs now.
     fn connector(&self) -> Arc<dyn Connector>;
 

@@ -1,0 +1,360 @@
+//! What the gateway asks of the node: views of its state, and commands onto the log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lethe_conductor::Refused;
+use lethe_gateway::asks::{CaseQuery, Ground, OpenCase};
+use lethe_gateway::backend::{Backend, BackendError, Document};
+use lethe_gateway::views::{
+    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, DatasetView, FindingView, HealthView, LineageView,
+    PlanView, ScanState, ScanView, SystemState, SystemView,
+};
+use lethe_journal::{CaseOrigin, CloseReason, Command, Entry, Event, Opening, Place, Selectors, Stream};
+use lethe_log::{Appended, EventLog};
+use lethe_terms::{CaseId, CommandId, Identifier, SystemName, Timestamp};
+
+use crate::case_keys::CaseKeys;
+use crate::conductor_shell::Cases;
+use crate::evidence::Evidence;
+use crate::metrics::Metrics;
+use crate::systems::System;
+use crate::walker::Walker;
+use crate::{Error, shell, views};
+
+/// How long an answer to a command may take until the request is told that the outcome is unknown.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Cases on a page where nothing is said.
+const PAGE_CASES: usize = 100;
+
+/// Most cases on a page.
+const PAGE_CASES_MAX: usize = 500;
+
+/// The node as the gateway sees it.
+pub(crate) struct NodeBackend {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) keys: CaseKeys,
+    pub(crate) cases: Cases,
+    pub(crate) walker: Arc<Walker>,
+    pub(crate) systems: BTreeMap<SystemName, Arc<System>>,
+    pub(crate) evidence: Arc<Evidence>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+fn unavailable(error: &Error) -> BackendError {
+    tracing::warn!(code = error.code(), error = error as &dyn std::error::Error, "a request could not be answered");
+    BackendError::Unavailable { code: error.code().to_owned(), message: error.to_string() }
+}
+
+fn refused(refused: &Refused) -> BackendError {
+    match refused {
+        Refused::NoSuchCase => BackendError::NotFound { what: "case" },
+        other => BackendError::Conflict { code: other.code().to_owned(), message: other.to_string() },
+    }
+}
+
+impl NodeBackend {
+    /// Puts a command on the log and waits until the conductor carried it out or refused it.
+    async fn submit(&self, command: Command) -> Result<AcceptedView, BackendError> {
+        let (case, id) = (command.case(), command.id());
+        let mut changes = self.cases.changes();
+        if self.cases.settled(id).is_none() {
+            self.append(command).await.map_err(|error| unavailable(&error))?;
+        }
+        let settled = tokio::time::timeout(SETTLE_PATIENCE, async {
+            loop {
+                if let Some(settled) = self.cases.settled(id) {
+                    return settled;
+                }
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        });
+        match settled.await {
+            Ok(None) => Ok(AcceptedView { case, command: id }),
+            Ok(Some(refusal)) => Err(refused(&refusal)),
+            Err(_) => Err(BackendError::Unknown {
+                code: "node-command-unsettled".into(),
+                message: "the command is on the log, and what came of it is not known yet: look at the case".into(),
+            }),
+        }
+    }
+
+    async fn append(&self, command: Command) -> Result<(), Error> {
+        let id = shell::entry_id();
+        let key = command.case().as_bytes().to_vec();
+        let event = Event { id, source: "/lethe/gateway", time: shell::now(), data: command };
+        let entry = Entry { id, key, value: Some(event.encode()?) };
+        match self.log.append(&Place::new(Stream::Commands, 0), None, vec![entry]).await? {
+            Appended::At { .. } => Ok(()),
+            Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "commands" }),
+        }
+    }
+
+    fn known(&self, id: CaseId) -> Result<(), BackendError> {
+        self.cases.look().case(id).map(drop).ok_or(BackendError::NotFound { what: "case" })
+    }
+
+    fn view(&self, id: CaseId) -> Result<CaseView, BackendError> {
+        let conductor = self.cases.look();
+        let case = conductor.case(id).ok_or(BackendError::NotFound { what: "case" })?;
+        Ok(views::case_view(&conductor, case))
+    }
+
+    fn system(&self, name: &str) -> Result<&Arc<System>, BackendError> {
+        let name: SystemName = name.parse().map_err(|_| BackendError::NotFound { what: "system" })?;
+        self.systems.get(&name).ok_or(BackendError::NotFound { what: "system" })
+    }
+
+    async fn opening(&self, case: CaseId, ask: &OpenCase) -> Result<Opening, BackendError> {
+        let ground = ask.checked_ground().map_err(|expected| BackendError::Invalid {
+            code: "node-ground".into(),
+            message: "unknown ground".into(),
+            expected,
+        })?;
+        let identifiers: Vec<Identifier> = ask.identifiers.iter().cloned().map(Identifier::from).collect();
+        let identifiers = self.walker.normalised(&identifiers).map_err(|error| BackendError::Invalid {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+            expected: "identifiers of the kinds that their words name".into(),
+        })?;
+        let commitment = self.evidence.commit(case, &identifiers).map_err(|error| unavailable(&error))?;
+        let selectors = Selectors { records: Vec::new(), identifiers };
+        let given = self.keys.seal_selectors(case, selectors).await.map_err(|error| unavailable(&error))?;
+        let (erasure_ground, restriction_ground) = match ground {
+            Ground::Erasure(ground) => (Some(ground), None),
+            Ground::Restriction(ground) => (None, Some(ground)),
+        };
+        Ok(Opening {
+            right: ask.right,
+            erasure_ground,
+            restriction_ground,
+            received_at: ask.received_at.unwrap_or_else(shell::now),
+            origin: CaseOrigin::Requested,
+            supersedes: ask.supersedes,
+            given,
+            commitment,
+        })
+    }
+}
+
+/// The case that a command opens: derived from the command, so that repeating it opens one case.
+fn case_of(command: CommandId) -> CaseId {
+    let mut id = [0; 8];
+    id.copy_from_slice(&command.as_bytes()[..8]);
+    CaseId::from_bytes(id)
+}
+
+#[async_trait]
+impl Backend for NodeBackend {
+    async fn cases(&self, query: &CaseQuery) -> Result<CasePage, BackendError> {
+        let conductor = self.cases.look();
+        let mut all: Vec<_> = conductor.cases().collect();
+        all.sort_by_key(|case| (std::cmp::Reverse(case.opening.received_at), case.id));
+        let total = u64::try_from(all.len()).unwrap_or(u64::MAX);
+        let limit = query.limit.map_or(PAGE_CASES, |limit| usize::try_from(limit).unwrap_or(PAGE_CASES_MAX));
+        let limit = limit.clamp(1, PAGE_CASES_MAX);
+        let skip = query.page.as_deref().map_or(Ok(0), str::parse::<usize>).map_err(|_| BackendError::Invalid {
+            code: "node-page".into(),
+            message: "unknown page".into(),
+            expected: "the page that the page before named".into(),
+        })?;
+        let fitting = all.into_iter().filter(|case| {
+            query.right.is_none_or(|right| right == case.opening.right)
+                && query.state.is_none_or(|state| state == case.state())
+        });
+        let mut cases: Vec<_> =
+            fitting.skip(skip).take(limit + 1).map(|case| views::case_view(&conductor, case)).collect();
+        let next = (cases.len() > limit).then(|| (skip + limit).to_string());
+        cases.truncate(limit);
+        Ok(CasePage { cases, next, total })
+    }
+
+    async fn case(&self, id: CaseId) -> Result<CaseView, BackendError> {
+        self.view(id)
+    }
+
+    async fn wait_case(&self, id: CaseId, after: Option<u64>, wait: Duration) -> Result<CaseView, BackendError> {
+        let mut changes = self.cases.changes();
+        let resting = tokio::time::timeout(wait, async {
+            loop {
+                let view = self.view(id)?;
+                let news = after.is_none_or(|after| view.revision > after);
+                if news && (view.state.is_ended() || view.state.waits_for_person()) {
+                    return Ok(view);
+                }
+                if changes.changed().await.is_err() {
+                    return self.view(id);
+                }
+            }
+        });
+        resting.await.unwrap_or_else(|_| self.view(id))
+    }
+
+    async fn plan(&self, id: CaseId) -> Result<PlanView, BackendError> {
+        let conductor = self.cases.look();
+        let case = conductor.case(id).ok_or(BackendError::NotFound { what: "case" })?;
+        views::plan_view(case).ok_or(BackendError::NotFound { what: "plan" })
+    }
+
+    async fn open_case(&self, command: CommandId, ask: OpenCase) -> Result<AcceptedView, BackendError> {
+        let case = case_of(command);
+        if self.known(case).is_ok() {
+            return Ok(AcceptedView { case, command });
+        }
+        self.keys.create(case).await.map_err(|error| unavailable(&error))?;
+        let opening = self.opening(case, &ask).await?;
+        self.submit(Command::Open { command, case, opening }).await
+    }
+
+    async fn approve(&self, command: CommandId, id: CaseId, plan_digest: &str) -> Result<AcceptedView, BackendError> {
+        self.known(id)?;
+        self.submit(Command::Approve { command, case: id, plan_digest: plan_digest.to_owned() }).await
+    }
+
+    async fn withdraw(&self, command: CommandId, id: CaseId) -> Result<AcceptedView, BackendError> {
+        self.known(id)?;
+        self.submit(Command::Withdraw { command, case: id }).await
+    }
+
+    async fn lift(&self, command: CommandId, id: CaseId, notified_at: Timestamp) -> Result<AcceptedView, BackendError> {
+        self.known(id)?;
+        self.submit(Command::Lift { command, case: id, notified_at }).await
+    }
+
+    async fn replan(&self, command: CommandId, id: CaseId) -> Result<AcceptedView, BackendError> {
+        self.known(id)?;
+        self.submit(Command::Replan { command, case: id }).await
+    }
+
+    async fn close(&self, command: CommandId, id: CaseId, reason: CloseReason) -> Result<AcceptedView, BackendError> {
+        self.known(id)?;
+        self.submit(Command::Close { command, case: id, reason }).await
+    }
+
+    async fn lineage(&self, identifiers: Vec<Identifier>) -> Result<LineageView, BackendError> {
+        let identifiers = self.walker.normalised(&identifiers).map_err(|error| BackendError::Invalid {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+            expected: "identifiers of the kinds that their words name".into(),
+        })?;
+        self.walker.lineage_view(&identifiers).await.map_err(|error| unavailable(&error))
+    }
+
+    async fn systems(&self) -> Result<Vec<SystemView>, BackendError> {
+        Ok(self.systems.values().map(|system| system_view(system)).collect())
+    }
+
+    async fn system_check(&self, name: &str) -> Result<CheckView, BackendError> {
+        let system = self.system(name)?;
+        let findings = system.check().await;
+        Ok(CheckView { system: name.to_owned(), ok: findings.iter().all(|finding| finding.ok), findings })
+    }
+
+    async fn start_scan(&self, name: &str) -> Result<ScanView, BackendError> {
+        let system = self.system(name)?;
+        system.feed_now();
+        Ok(scan_view(system))
+    }
+
+    async fn scan(&self, name: &str) -> Result<ScanView, BackendError> {
+        self.system(name).map(|system| scan_view(system))
+    }
+
+    async fn connector_check(&self, name: &str) -> Result<ConformanceView, BackendError> {
+        let system = self.system(name)?;
+        Ok(system.conformance().await)
+    }
+
+    async fn certificate(&self, id: CaseId) -> Result<Document, BackendError> {
+        let name = self.view(id)?.certificate.ok_or(BackendError::NotFound { what: "certificate" })?;
+        let bytes = self.evidence.certificate(&name).map_err(|error| unavailable(&error))?;
+        let bytes = bytes.ok_or(BackendError::NotFound { what: "certificate" })?;
+        Ok(Document { media_type: "application/vnd.lethe.bundle+json", bytes })
+    }
+
+    async fn policy(&self) -> Result<Document, BackendError> {
+        Ok(Document { media_type: "application/vnd.lethe.policy+json", bytes: self.evidence.policy() })
+    }
+
+    async fn health(&self) -> HealthView {
+        HealthView { ok: true, parts: Vec::new() }
+    }
+
+    async fn ready(&self) -> HealthView {
+        let log = self.log.head(&Place::new(Stream::Commands, 0)).await;
+        let damaged = self.cases.look().damaged().count();
+        let parts = vec![
+            FindingView { what: "log".into(), ok: log.is_ok(), detail: log.err().map_or_else(String::new, |e| e.to_string()) },
+            FindingView {
+                what: "case histories".into(),
+                ok: damaged == 0,
+                detail: if damaged == 0 { String::new() } else { format!("{damaged} cannot be folded") },
+            },
+        ];
+        HealthView { ok: parts.iter().all(|part| part.ok), parts }
+    }
+
+    async fn metrics(&self) -> String {
+        self.metrics.text(&self.cases, &self.systems)
+    }
+}
+
+fn system_view(system: &System) -> SystemView {
+    let manifest = system.host.manifest();
+    let caught_up = system.feed.caught_up_at.load(Ordering::Relaxed);
+    let last_feed_at = (caught_up > 0).then(|| Timestamp::from_millis(caught_up));
+    let state = match (system.feed.failed(), last_feed_at) {
+        (Some(_), _) => SystemState::Unreachable,
+        (None, Some(_)) => SystemState::Up,
+        (None, None) => SystemState::Scanning,
+    };
+    SystemView {
+        name: manifest.system.to_string(),
+        kind: manifest.kind.to_owned(),
+        state,
+        datasets: manifest
+            .datasets
+            .iter()
+            .map(|dataset| DatasetView {
+                name: dataset.name.to_string(),
+                unit: dataset.unit.clone(),
+                verbs: dataset.verbs.clone(),
+                categories: dataset.categories.clone(),
+                records: None,
+            })
+            .collect(),
+        last_feed_at,
+        lag_ms: last_feed_at.map(|at| u64::try_from(shell::now().since(at)).unwrap_or(0)),
+        quarantined: system.feed.quarantined.load(Ordering::Relaxed),
+        findings: system.feed.failed().map_or_else(Vec::new, |code| {
+            vec![FindingView { what: "feed".into(), ok: false, detail: code.to_owned() }]
+        }),
+    }
+}
+
+fn scan_view(system: &System) -> ScanView {
+    let feed = &system.feed;
+    let caught_up = feed.caught_up_at.load(Ordering::Relaxed) >= system.asked_at.load(Ordering::Relaxed).max(1);
+    let state = match (feed.failed(), caught_up) {
+        (Some(_), _) => ScanState::Failed,
+        (None, true) => ScanState::Finished,
+        (None, false) => ScanState::Running,
+    };
+    let total = feed.total.load(Ordering::Relaxed);
+    ScanView {
+        system: system.host.manifest().system.to_string(),
+        state,
+        done: feed.done.load(Ordering::Relaxed),
+        total: (total > 0).then_some(total),
+        unit: if system.host.manifest().kind == "weblog" { "bytes".into() } else { "rows".into() },
+        records: feed.records.load(Ordering::Relaxed),
+        quarantined: feed.quarantined.load(Ordering::Relaxed),
+        code: feed.failed().map(str::to_owned),
+    }
+}

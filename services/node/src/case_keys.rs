@@ -1,0 +1,117 @@
+//! The data keys of cases: made when a case opens, read back from the `keys` stream afterwards.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lethe_journal::{CaseEntry, CaseEvent, Entry, Event, KeyWrapped, Place, Sealed, Selectors, SelectorsWire, Stream, partition_of};
+use lethe_log::{Appended, EventLog};
+use lethe_terms::CaseId;
+use lethe_vault::{DataKey, KeyVault, open_json, seal_json};
+
+use crate::owners::Owners;
+use crate::{Error, shell};
+
+/// How long a key that another part of the process has just put on the log may take to be folded.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Keys of open cases that are kept unwrapped. One is 32 bytes; unwrapping one costs a look-up in a store.
+const CACHED_MAX: usize = 10_000;
+
+/// Makes, finds and uses the keys of cases.
+#[derive(Clone)]
+pub(crate) struct CaseKeys {
+    vault: Arc<dyn KeyVault>,
+    log: Arc<dyn EventLog>,
+    owners: Arc<Owners>,
+    cache: Arc<Mutex<BTreeMap<CaseId, Arc<DataKey>>>>,
+}
+
+impl CaseKeys {
+    pub(crate) fn new(vault: Arc<dyn KeyVault>, log: Arc<dyn EventLog>, owners: Arc<Owners>) -> Self {
+        Self { vault, log, owners, cache: Arc::default() }
+    }
+
+    /// Makes the key of a new case; it is durable when this returns, before anything that it opens.
+    pub(crate) async fn create(&self, case: CaseId) -> Result<Arc<DataKey>, Error> {
+        let (key, wrapped) = self.vault.create()?;
+        let id = shell::entry_id();
+        let event = Event::<KeyWrapped> { id, source: "/lethe/gateway", time: shell::now(), data: wrapped };
+        let entry = Entry { id, key: case.as_bytes().to_vec(), value: Some(event.encode()?) };
+        match self.log.append(&place_of(case), None, vec![entry]).await? {
+            Appended::At { .. } => {}
+            Appended::StaleEpoch { .. } => return Err(Error::Fenced { what: "keys" }),
+        }
+        let key = Arc::new(key);
+        self.remember(case, &key);
+        Ok(key)
+    }
+
+    /// The key of a case, as soon as it is known here.
+    pub(crate) async fn get(&self, case: CaseId) -> Result<Arc<DataKey>, Error> {
+        if let Some(key) = self.cached(case) {
+            return Ok(key);
+        }
+        let wrapped = match self.owners.wrapped_key(case.as_bytes()).await? {
+            Some(wrapped) => wrapped,
+            None => {
+                self.owners.caught_up(&Stream::Keys, PATIENCE).await?;
+                self.owners.wrapped_key(case.as_bytes()).await?.ok_or(Error::NoCaseKey { case })?
+            }
+        };
+        let key = Arc::new(self.vault.unwrap(&wrapped)?);
+        self.remember(case, &key);
+        Ok(key)
+    }
+
+    fn cached(&self, case: CaseId) -> Option<Arc<DataKey>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&case).cloned()
+    }
+
+    fn remember(&self, case: CaseId, key: &Arc<DataKey>) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= CACHED_MAX {
+            cache.pop_first();
+        }
+        cache.insert(case, Arc::clone(key));
+    }
+
+    /// Seals an event as an entry of its case's history.
+    pub(crate) async fn seal_event(&self, case: CaseId, number: u64, event: &CaseEvent) -> Result<CaseEntry, Error> {
+        let key = self.get(case).await?;
+        let sealed = seal_json(&key, &history_context(case, number), event)?;
+        Ok(CaseEntry { case, number, leaf: event.leaf(), event: sealed })
+    }
+
+    /// Opens an entry of a case's history.
+    pub(crate) async fn open_event(&self, entry: &CaseEntry) -> Result<CaseEvent, Error> {
+        let key = self.get(entry.case).await?;
+        Ok(open_json(&key, &history_context(entry.case, entry.number), &entry.event)?)
+    }
+
+    /// Seals selectors for a case.
+    pub(crate) async fn seal_selectors(&self, case: CaseId, selectors: Selectors) -> Result<Sealed, Error> {
+        let key = self.get(case).await?;
+        Ok(seal_json(&key, &selectors_context(case), &SelectorsWire::from(selectors))?)
+    }
+
+    /// Opens selectors of a case.
+    pub(crate) async fn open_selectors(&self, case: CaseId, sealed: &Sealed) -> Result<Selectors, Error> {
+        let key = self.get(case).await?;
+        let wire: SelectorsWire = open_json(&key, &selectors_context(case), sealed)?;
+        Ok(wire.into())
+    }
+}
+
+/// The partition of the `keys` stream that holds a case's key.
+fn place_of(case: CaseId) -> Place {
+    Place::new(Stream::Keys, partition_of(case.as_bytes(), Stream::Keys.partitions()))
+}
+
+fn history_context(case: CaseId, number: u64) -> String {
+    format!("cases/{case}/{number}")
+}
+
+fn selectors_context(case: CaseId) -> String {
+    format!("selectors/{case}")
+}

@@ -1,0 +1,354 @@
+//! The shell of the conductor: reads commands and answers, carries effects out.
+//!
+//! A round takes everything that waits, hands it to the conductor, and carries the effects out in three waves: histories first,
+//! one append a partition; then instructions, one append a system; then walks and marks. So cases run side by side and share
+//! their fsyncs, and nothing happens before it is journaled.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lethe_conductor::{Conductor, Effect, Input, Refused, WalkOutcome, WalkPurpose};
+use lethe_intake::Intake;
+use lethe_journal::{
+    Answer, AnswerEvent, CaseEntry, CaseEvent, Command, CommandEvent, Entry, Epoch, Event, Instruction, Inventory, Kind,
+    Place, Position, Sealed, Stream, Token, partition_of,
+};
+use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX};
+use lethe_store::{Batch, Store};
+use lethe_terms::{CaseId, CommandId, Timestamp};
+use tokio::sync::{mpsc, watch};
+
+use crate::case_keys::CaseKeys;
+use crate::walker::Walker;
+use crate::{Error, shell};
+
+/// Longest wait before the conductor looks around without having been woken.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// How often the positions of commands and answers are written down: repeats are harmless, so rarely.
+const POSITIONS_EVERY: Duration = Duration::from_millis(500);
+
+/// Settled commands that are remembered for those who wait for them.
+const SETTLED_MAX: usize = 10_000;
+
+/// Results of walks that may wait for the conductor; each belongs to one case.
+const WALKS_MAX: usize = 1_024;
+
+/// What others may see of the conductor.
+#[derive(Clone)]
+pub(crate) struct Cases {
+    conductor: Arc<Mutex<Conductor>>,
+    settled: Arc<Mutex<BTreeMap<CommandId, Option<Refused>>>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Cases {
+    pub(crate) fn new(conductor: Conductor) -> Self {
+        Self {
+            conductor: Arc::new(Mutex::new(conductor)),
+            settled: Arc::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// Looks at all cases; short, since the conductor waits meanwhile.
+    pub(crate) fn look(&self) -> MutexGuard<'_, Conductor> {
+        self.conductor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hears of every round that changed something.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// What became of a command, once it was carried out or refused.
+    pub(crate) fn settled(&self, command: CommandId) -> Option<Option<Refused>> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).get(&command).cloned()
+    }
+
+    fn settle(&self, command: CommandId, refused: Option<Refused>) {
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        if settled.len() >= SETTLED_MAX {
+            settled.pop_first();
+        }
+        settled.insert(command, refused);
+    }
+}
+
+type Walked = (CaseId, WalkPurpose, WalkOutcome);
+
+/// The running shell.
+pub(crate) struct ConductorShell {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) keys: CaseKeys,
+    pub(crate) walker: Arc<Walker>,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) cases: Cases,
+    pub(crate) inventory: watch::Receiver<Inventory>,
+}
+
+/// Where the shell reads and writes.
+struct Standing {
+    epochs: Vec<Epoch>,
+    commands: Position,
+    answers: Position,
+    written: (Position, Position),
+    written_at: Instant,
+}
+
+impl ConductorShell {
+    /// Replays all histories, goes on with every case, and runs until `stop`.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let mut standing = self.take_over().await?;
+        let (send, mut walks) = mpsc::channel(WALKS_MAX);
+        let effects = self.with_conductor(|conductor| conductor.recover(shell::moment()));
+        self.carry_out(effects, &standing, &send).await?;
+        while !*stop.borrow() {
+            let inputs = self.gather(&mut standing, &mut walks).await?;
+            let idle = inputs.is_empty() && !self.is_due();
+            if idle {
+                self.write_positions(&mut standing)?;
+                self.wait(&standing, &mut walks, &send, &mut stop).await?;
+                continue;
+            }
+            let effects = self.with_conductor(|conductor| {
+                for input in inputs {
+                    conductor.handle(input, shell::moment());
+                }
+                conductor.handle(Input::Tick, shell::moment());
+            });
+            self.carry_out(effects, &standing, &send).await?;
+            self.cases.changed.send_modify(|round| *round += 1);
+            if standing.written_at.elapsed() > POSITIONS_EVERY {
+                self.write_positions(&mut standing)?;
+            }
+        }
+        self.write_positions(&mut standing)
+    }
+
+    fn with_conductor(&self, act: impl FnOnce(&mut Conductor)) -> Vec<Effect> {
+        let mut conductor = self.cases.look();
+        act(&mut conductor);
+        std::iter::from_fn(|| conductor.next_effect()).collect()
+    }
+
+    fn is_due(&self) -> bool {
+        self.cases.look().next_wakeup().is_some_and(|at| at <= shell::now())
+    }
+
+    /// Becomes the writer of all histories, then reads them: nobody else can add to them any more.
+    async fn take_over(&self) -> Result<Standing, Error> {
+        let mut epochs = Vec::new();
+        for at in Place::all(&Stream::Cases) {
+            epochs.push(self.log.acquire(&at).await?);
+        }
+        for at in Place::all(&Stream::Cases) {
+            self.replay(&at).await?;
+        }
+        let commands = self.store.position(&Stream::Commands)?;
+        let answers = self.store.position(&Stream::Answers)?;
+        let written = (commands, answers);
+        Ok(Standing { epochs, commands, answers, written, written_at: Instant::now() })
+    }
+
+    async fn replay(&self, at: &Place) -> Result<(), Error> {
+        let mut from = 0;
+        loop {
+            let page = self.log.read(at, from, PAGE_ENTRIES_MAX).await?;
+            for stored in &page.entries {
+                let Some(value) = &stored.entry.value else { continue };
+                let event = Event::<CaseEntry>::decode(value)?;
+                let opened = match self.keys.open_event(&event.data).await {
+                    Ok(opened) => opened,
+                    Err(error) => {
+                        tracing::error!(code = error.code(), case = %event.data.case, "a case history cannot be opened");
+                        continue;
+                    }
+                };
+                let folded = self.cases.look().replay(event.data.case, event.data.number, &opened, event.time);
+                if let Err(error) = folded {
+                    tracing::error!(code = error.code(), case = %event.data.case, "a case history does not fit together");
+                }
+            }
+            if page.entries.is_empty() && page.next >= page.head {
+                return Ok(());
+            }
+            from = page.next;
+        }
+    }
+
+    async fn gather(&mut self, standing: &mut Standing, walks: &mut mpsc::Receiver<Walked>) -> Result<Vec<Input>, Error> {
+        let mut inputs = Vec::new();
+        if self.inventory.has_changed().unwrap_or(false) {
+            inputs.push(Input::InventoryChanged(self.inventory.borrow_and_update().clone()));
+        }
+        while let Ok((case, purpose, outcome)) = walks.try_recv() {
+            inputs.push(Input::Walked { case, purpose, outcome });
+        }
+        let (events, next) = self.read::<Command>(&Stream::Commands, standing.commands).await?;
+        standing.commands = next;
+        for event in events {
+            inputs.extend(self.command(event).await);
+        }
+        let (events, next) = self.read::<Answer>(&Stream::Answers, standing.answers).await?;
+        standing.answers = next;
+        inputs.extend(events.into_iter().map(|event: AnswerEvent| Input::Answer(event.data)));
+        Ok(inputs)
+    }
+
+    async fn read<T: Kind>(&self, stream: &Stream, from: Position) -> Result<(Vec<Event<T>>, Position), Error> {
+        let page = self.log.read(&Place::new(stream.clone(), 0), from, PAGE_ENTRIES_MAX).await?;
+        if page.fell_behind {
+            return Err(Error::Stopped { what: "the conductor, whose position fell off the start of a queue," });
+        }
+        let mut events = Vec::with_capacity(page.entries.len());
+        for stored in &page.entries {
+            if let Some(value) = &stored.entry.value {
+                events.push(Event::<T>::decode(value)?);
+            }
+        }
+        Ok((events, page.next))
+    }
+
+    async fn command(&self, event: CommandEvent) -> Option<Input> {
+        let tokens = match &event.data {
+            Command::Open { case, opening, .. } => match self.given_tokens(*case, &opening.given).await {
+                Ok(tokens) => tokens,
+                Err(error) => {
+                    tracing::error!(code = error.code(), %case, "a command cannot be opened");
+                    return None;
+                }
+            },
+            _ => Vec::new(),
+        };
+        Some(Input::Command { command: event.data, tokens })
+    }
+
+    async fn given_tokens(&self, case: CaseId, given: &Sealed) -> Result<Vec<Token>, Error> {
+        let selectors = self.keys.open_selectors(case, given).await?;
+        self.walker.tokens(&selectors.identifiers)
+    }
+
+    async fn wait(
+        &mut self,
+        standing: &Standing,
+        walks: &mut mpsc::Receiver<Walked>,
+        send: &mpsc::Sender<Walked>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        let now = shell::now();
+        let due = self.cases.look().next_wakeup();
+        let until = due.map_or(IDLE, |at| Duration::from_millis(u64::try_from(at.since(now)).unwrap_or(0)).min(IDLE));
+        let commands = Place::new(Stream::Commands, 0);
+        let answers = Place::new(Stream::Answers, 0);
+        tokio::select! {
+            woken = self.log.wait(&commands, standing.commands, until) => woken?,
+            woken = self.log.wait(&answers, standing.answers, until) => woken?,
+            walked = walks.recv() => {
+                // Handed back to the queue that `gather` drains; it has just made room for one.
+                if let Some(walked) = walked {
+                    let _ = send.try_send(walked);
+                }
+            }
+            _ = self.inventory.changed() => self.inventory.mark_changed(),
+            _ = stop.changed() => {}
+        }
+        Ok(())
+    }
+
+    fn write_positions(&self, standing: &mut Standing) -> Result<(), Error> {
+        let nothing = Batch::default();
+        if standing.commands != standing.written.0 {
+            self.store.commit(&Stream::Commands, standing.written.0, standing.commands, &nothing)?;
+        }
+        if standing.answers != standing.written.1 {
+            self.store.commit(&Stream::Answers, standing.written.1, standing.answers, &nothing)?;
+        }
+        standing.written = (standing.commands, standing.answers);
+        standing.written_at = Instant::now();
+        Ok(())
+    }
+
+    async fn carry_out(&self, effects: Vec<Effect>, standing: &Standing, send: &mpsc::Sender<Walked>) -> Result<(), Error> {
+        let mut histories: BTreeMap<u16, Vec<Entry>> = BTreeMap::new();
+        let mut instructions: BTreeMap<Stream, Vec<Entry>> = BTreeMap::new();
+        let mut later = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Journal { case, number, at, event } => {
+                    let partition = partition_of(case.as_bytes(), Stream::Cases.partitions());
+                    histories.entry(partition).or_default().push(self.history_entry(case, number, at, &event).await?);
+                }
+                Effect::Send(instruction) => {
+                    let stream = Stream::Instructions(instruction.system.clone());
+                    instructions.entry(stream).or_default().push(order(instruction)?);
+                }
+                other => later.push(other),
+            }
+        }
+        self.append_histories(histories, &standing.epochs).await?;
+        futures::future::try_join_all(instructions.into_iter().map(|(stream, entries)| self.append(stream, entries))).await?;
+        for effect in later {
+            self.carry_out_one(effect, send).await?;
+        }
+        Ok(())
+    }
+
+    async fn history_entry(&self, case: CaseId, number: u64, at: Timestamp, event: &CaseEvent) -> Result<Entry, Error> {
+        let sealed = self.keys.seal_event(case, number, event).await?;
+        let id = shell::entry_id();
+        let event = Event { id, source: "/lethe/conductor", time: at, data: sealed };
+        Ok(Entry { id, key: case.as_bytes().to_vec(), value: Some(event.encode()?) })
+    }
+
+    async fn append_histories(&self, histories: BTreeMap<u16, Vec<Entry>>, epochs: &[Epoch]) -> Result<(), Error> {
+        let appends = histories.into_iter().map(|(partition, entries)| async move {
+            let at = Place::new(Stream::Cases, partition);
+            let epoch = epochs.get(usize::from(partition)).copied();
+            match self.log.append(&at, epoch, entries).await? {
+                Appended::At { .. } => Ok(()),
+                Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "case histories" }),
+            }
+        });
+        futures::future::try_join_all(appends).await.map(drop)
+    }
+
+    async fn append(&self, stream: Stream, entries: Vec<Entry>) -> Result<(), Error> {
+        match self.log.append(&Place::new(stream, 0), None, entries).await? {
+            Appended::At { .. } => Ok(()),
+            Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "instructions" }),
+        }
+    }
+
+    async fn carry_out_one(&self, effect: Effect, send: &mpsc::Sender<Walked>) -> Result<(), Error> {
+        match effect {
+            Effect::Walk { case, tokens, known, purpose } => {
+                let (walker, keys, send) = (Arc::clone(&self.walker), self.keys.clone(), send.clone());
+                tokio::spawn(async move {
+                    let outcome = walker.walk_for_case(&keys, case, tokens, known).await.unwrap_or_else(|error| {
+                        tracing::warn!(code = error.code(), %case, "a walk could not be finished");
+                        WalkOutcome::Unknown
+                    });
+                    // The conductor has stopped: the walk is taken again when it starts.
+                    let _ = send.send((case, purpose, outcome)).await;
+                });
+            }
+            Effect::MarkErased { case, identifiers, until } => {
+                let selectors = self.keys.open_selectors(case, &identifiers).await?;
+                self.intake.mark_erased(case, &selectors.identifiers, until).await?;
+            }
+            Effect::Settled { command, refused } => self.cases.settle(command, refused),
+            Effect::Journal { .. } | Effect::Send(_) => {}
+        }
+        Ok(())
+    }
+}
+
+fn order(instruction: Instruction) -> Result<Entry, Error> {
+    let id = shell::entry_id();
+    let key = instruction.id.as_bytes().to_vec();
+    let event = Event { id, source: "/lethe/conductor", time: shell::now(), data: instruction };
+    Ok(Entry { id, key, value: Some(event.encode()?) })
+}

@@ -1,0 +1,281 @@
+//! The shell of one system's connector: follows its feed, carries its instructions out, answers.
+//!
+//! Instructions of a system run side by side up to the host's bound. The position in the instruction stream that is written
+//! down is the lowest unanswered one, so that a crash repeats some instructions, under ids that make repeats harmless.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lethe_intake::Intake;
+use lethe_journal::{
+    Answer, Entry, Event, FailureCode, Found, Instruction, Order, Place, Planned, Position, Selectors, Stream,
+};
+use lethe_kit::{Ask, Error as CallError, Host, Page, Performed, Selected, Selector};
+use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX};
+use lethe_store::{Batch, Store};
+use lethe_terms::{FailureClass, Observed, SystemName, Verb};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::case_keys::CaseKeys;
+use crate::receipts::Signers;
+use crate::{Error, shell};
+
+/// Instructions of one system that are carried out at the same time; the host has its own, lower, bound on calls.
+const AT_ONCE_MAX: usize = 64;
+
+/// Longest wait for an instruction before looking around.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// The code of an instruction that would act without a logged plan.
+const NOT_PLANNED: &str = "node-not-planned";
+
+/// What is carried out for one system.
+pub(crate) struct ConnectorShell {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) keys: CaseKeys,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) host: Arc<Host>,
+    pub(crate) signers: Arc<Signers>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) system: SystemName,
+}
+
+/// Positions that are being worked on, and the one that is written down.
+struct Frontier {
+    open: BTreeSet<Position>,
+    next: Position,
+    written: Position,
+}
+
+impl ConnectorShell {
+    /// Takes instructions until `stop`.
+    pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let stream = Stream::Instructions(self.system.clone());
+        let at = Place::new(stream.clone(), 0);
+        let start = self.store.position(&stream)?;
+        let frontier = Arc::new(Mutex::new(Frontier { open: BTreeSet::new(), next: start, written: start }));
+        let slots = Arc::new(Semaphore::new(AT_ONCE_MAX));
+        let mut running = JoinSet::new();
+        let mut from = start;
+        while !*stop.borrow() {
+            let page = self.log.read(&at, from, PAGE_ENTRIES_MAX.min(AT_ONCE_MAX)).await?;
+            if page.fell_behind {
+                return Err(Error::Stopped { what: "a connector host, whose position fell off the start of its queue," });
+            }
+            if page.entries.is_empty() && page.next >= page.head {
+                tokio::select! {
+                    woken = self.log.wait(&at, from, IDLE) => woken?,
+                    Some(ended) = running.join_next() => ended.map_err(|_| Error::Stopped { what: "an instruction" })??,
+                    _ = stop.changed() => {}
+                }
+                continue;
+            }
+            for stored in page.entries {
+                let Some(value) = &stored.entry.value else { continue };
+                let order = Order::decode(value)?;
+                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+                frontier.lock().unwrap_or_else(PoisonError::into_inner).open.insert(stored.position);
+                let (shell, frontier) = (Arc::clone(&self), Arc::clone(&frontier));
+                running.spawn(async move {
+                    let answered = shell.carry_out(order.data).await;
+                    drop(slot);
+                    answered?;
+                    shell.done(&frontier, stored.position)
+                });
+            }
+            from = page.next;
+            frontier.lock().unwrap_or_else(PoisonError::into_inner).next = from;
+            while let Some(ended) = running.try_join_next() {
+                ended.map_err(|_| Error::Stopped { what: "an instruction" })??;
+            }
+        }
+        Ok(())
+    }
+
+    fn done(&self, frontier: &Mutex<Frontier>, position: Position) -> Result<(), Error> {
+        let mut frontier = frontier.lock().unwrap_or_else(PoisonError::into_inner);
+        frontier.open.remove(&position);
+        let safe = frontier.open.first().copied().unwrap_or(frontier.next);
+        // Every so often, and whenever nothing is open: a repeat is harmless.
+        if safe > frontier.written && (frontier.open.is_empty() || safe - frontier.written >= 64) {
+            let stream = Stream::Instructions(self.system.clone());
+            self.store.commit(&stream, frontier.written, safe, &Batch::default())?;
+            frontier.written = safe;
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&self, instruction: Instruction) -> Result<(), Error> {
+        let selectors = match self.keys.open_selectors(instruction.case, &instruction.selectors).await {
+            Ok(selectors) => selectors,
+            Err(error) => {
+                tracing::error!(code = error.code(), case = %instruction.case, "an instruction cannot be opened");
+                return self.answer(failed(&instruction, FailureClass::Final, error.code())).await;
+            }
+        };
+        let answer = match (&instruction.planned, instruction.verb) {
+            (_, Verb::Locate) => self.locate(&instruction, &selectors).await?,
+            // Design invariant I5: nothing acts, or observes for a statement, without a plan in the ledger.
+            (None, _) => failed(&instruction, FailureClass::Final, NOT_PLANNED),
+            (Some(planned), Verb::Observe) => self.observe(&instruction, planned, &selectors).await?,
+            (Some(planned), _) => self.perform(&instruction, planned, &selectors).await?,
+        };
+        self.answer(answer).await
+    }
+
+    async fn locate(&self, instruction: &Instruction, selectors: &Selectors) -> Result<Answer, Error> {
+        let selector = selector_of(selectors);
+        let mut found = Found::default();
+        let mut page = Page(None);
+        loop {
+            let located = match self.host.locate(&selector, page).await {
+                Ok(located) => located,
+                Err(error) => return Ok(call_failed(instruction, &error)),
+            };
+            let known = self.intake.publish_located(&self.system, located.observations).await?;
+            found.records += known.len() as u64;
+            found.unknown_before += known.iter().filter(|(_, was_known)| !was_known).count() as u64;
+            match located.next {
+                Some(next) => page = Page(Some(next)),
+                None => break,
+            }
+        }
+        let (case, id, system) = (instruction.case, instruction.id, self.system.clone());
+        Ok(Answer::Located { case, instruction: id, system, found })
+    }
+
+    async fn perform(&self, instruction: &Instruction, planned: &Planned, selectors: &Selectors) -> Result<Answer, Error> {
+        let ask = ask_of(instruction, planned, selectors);
+        let started = shell::now();
+        let performed = match &instruction.ticket {
+            Some(ticket) => self.host.poll(&ask, ticket).await,
+            None => self.host.perform(&ask).await,
+        };
+        Ok(match performed {
+            Ok(Performed::Done(receipt)) => {
+                let signed = self.signers.receipt(&self.host, instruction, planned, &receipt, started, shell::now())?;
+                Answer::Reported {
+                    case: instruction.case,
+                    instruction: instruction.id,
+                    outcome: receipt.outcome,
+                    records: receipt.records,
+                    receipt: signed,
+                }
+            }
+            Ok(Performed::Accepted { ticket, ask_after_ms }) => {
+                Answer::InProgress { case: instruction.case, instruction: instruction.id, ticket, ask_after_ms }
+            }
+            Ok(Performed::Refused { code, .. }) => failed(instruction, FailureClass::Final, code),
+            Err(error) => call_failed(instruction, &error),
+        })
+    }
+
+    async fn observe(&self, instruction: &Instruction, planned: &Planned, selectors: &Selectors) -> Result<Answer, Error> {
+        let seen = match self.host.observe(&planned.dataset, &selector_of(selectors)).await {
+            Ok(seen) => seen,
+            Err(error) => return Ok(call_failed(instruction, &error)),
+        };
+        if seen.observed == Observed::Absent {
+            // The connector's own feed says so, through intake, before anybody concludes anything from it.
+            let records: Vec<_> = selectors.records.iter().map(|(record, _)| *record).collect();
+            self.intake.gone_records(&self.system, &records).await?;
+        }
+        let signed = self.signers.observation(instruction, planned, &seen, shell::now())?;
+        Ok(Answer::Observed {
+            case: instruction.case,
+            instruction: instruction.id,
+            observed: seen.observed,
+            records: seen.records,
+            independence: seen.independence,
+            observation: signed,
+        })
+    }
+
+    async fn answer(&self, answer: Answer) -> Result<(), Error> {
+        let id = shell::entry_id();
+        let key = answer.case().as_bytes().to_vec();
+        let event = Event { id, source: "/lethe/connectors", time: shell::now(), data: answer };
+        let entry = Entry { id, key, value: Some(event.encode()?) };
+        match self.log.append(&Place::new(Stream::Answers, 0), None, vec![entry]).await? {
+            Appended::At { .. } => Ok(()),
+            Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "answers" }),
+        }
+    }
+}
+
+fn selector_of(selectors: &Selectors) -> Selector {
+    Selector {
+        records: selectors.records.iter().map(|(_, handle)| Selected { handle: handle.clone() }).collect(),
+        identifiers: selectors.identifiers.clone(),
+    }
+}
+
+fn ask_of(instruction: &Instruction, planned: &Planned, selectors: &Selectors) -> Ask {
+    Ask {
+        id: instruction.id,
+        generation: (planned.generation.plan_index, planned.generation.step),
+        dataset: planned.dataset.clone(),
+        verb: planned.step_verb,
+        selector: selector_of(selectors),
+    }
+}
+
+fn failed(instruction: &Instruction, class: FailureClass, code: &str) -> Answer {
+    Answer::Failed { case: instruction.case, instruction: instruction.id, class, code: FailureCode(code.to_owned()) }
+}
+
+fn call_failed(instruction: &Instruction, error: &CallError) -> Answer {
+    let class = match error {
+        CallError::Transient { .. } => FailureClass::Retryable,
+        CallError::Permanent { .. } => FailureClass::Final,
+        CallError::Unknown { .. } => FailureClass::Unknown,
+    };
+    failed(instruction, class, error.code())
+}
+
+/// How far the feed of a system is, for people and metrics.
+#[derive(Default)]
+pub(crate) struct FeedState {
+    /// Units read and in total, over all shards.
+    pub(crate) done: AtomicU64,
+    pub(crate) total: AtomicU64,
+    /// Records that were new or changed.
+    pub(crate) records: AtomicU64,
+    /// Input that went into quarantine.
+    pub(crate) quarantined: AtomicU64,
+    /// When every shard was last read to its end, in milliseconds; 0 before.
+    pub(crate) caught_up_at: AtomicI64,
+    /// Code of the last failure; nothing where the last read went well.
+    pub(crate) failure: Mutex<Option<&'static str>>,
+}
+
+impl FeedState {
+    pub(crate) fn failed(&self) -> Option<&'static str> {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_failure(&self, code: Option<&'static str>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = code;
+    }
+
+    fn add(&self, counter: &AtomicU64, amount: usize) {
+        counter.fetch_add(u64::try_from(amount).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn took(&self, records: usize, quarantined: usize) {
+        self.add(&self.records, records);
+        self.add(&self.quarantined, quarantined);
+    }
+
+    pub(crate) fn caught_up(&self) {
+        self.caught_up_at.store(shell::now().millis(), Ordering::Relaxed);
+        self.set_failure(None);
+    }
+
+    pub(crate) fn fell_short(&self, code: &'static str) {
+        self.set_failure(Some(code));
+    }
+}

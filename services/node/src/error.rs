@@ -1,0 +1,99 @@
+//! What can go wrong in the node.
+
+use lethe_terms::CaseId;
+
+/// Why the node cannot go on with something.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration is refused; nothing was started.
+    #[error("{file}: {message}")]
+    Settings {
+        /// Name of the file.
+        file: String,
+        /// What is wrong and what was expected.
+        message: String,
+    },
+    /// A newer writer took over; this one stops.
+    #[error("another writer took over {what}")]
+    Fenced {
+        /// What it writes.
+        what: &'static str,
+    },
+    /// The key of a case is not on the log, and the case has not ended: an alarm.
+    #[error("the key of {case} is missing")]
+    NoCaseKey {
+        /// The case.
+        case: CaseId,
+    },
+    /// A lineage partition did not catch up in time: what it holds is unknown.
+    #[error("a lineage partition lags behind")]
+    Lagging,
+    /// A part of the node has stopped.
+    #[error("{what} has stopped")]
+    Stopped {
+        /// Which part.
+        what: &'static str,
+    },
+    /// The log.
+    #[error("the log failed")]
+    Log(#[from] lethe_log::Error),
+    /// A store.
+    #[error("a store failed")]
+    Store(#[from] lethe_store::Error),
+    /// The vault.
+    #[error("the vault failed")]
+    Vault(#[from] lethe_vault::Error),
+    /// Intake.
+    #[error("intake failed")]
+    Intake(#[from] lethe_intake::Error),
+    /// The ledger.
+    #[error("the ledger failed")]
+    Ledger(#[from] lethe_ledger::Error),
+    /// An entry of the log cannot be read.
+    #[error("an entry cannot be read")]
+    Journal(#[from] lethe_journal::Error),
+    /// The fold of records.
+    #[error("lineage failed")]
+    Lineage(#[from] lethe_lineage::Error),
+    /// A case history.
+    #[error("a case history cannot be folded")]
+    Conductor(#[from] lethe_conductor::Error),
+    /// A statement or envelope.
+    #[error("a statement cannot be handled")]
+    Proof(#[from] lethe_proof::Error),
+    /// A connector.
+    #[error("system {system} cannot be opened: {message}")]
+    Connector {
+        /// The system.
+        system: String,
+        /// What is wrong and what was expected.
+        message: String,
+    },
+    /// The API.
+    #[error("the API cannot be served")]
+    Gateway(#[from] lethe_gateway::Error),
+}
+
+impl Error {
+    /// Stable code, with a page in ops/errors.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Settings { .. } => "node-settings",
+            Self::Fenced { .. } => "node-fenced",
+            Self::NoCaseKey { .. } => "node-no-case-key",
+            Self::Lagging => "node-lagging",
+            Self::Stopped { .. } => "node-stopped",
+            Self::Log(error) => error.code(),
+            Self::Store(error) => error.code(),
+            Self::Vault(error) => error.code(),
+            Self::Intake(error) => error.code(),
+            Self::Ledger(error) => error.code(),
+            Self::Journal(error) => error.code(),
+            Self::Lineage(error) => error.code(),
+            Self::Conductor(error) => error.code(),
+            Self::Proof(error) => error.code(),
+            Self::Connector { .. } => "node-connector",
+            Self::Gateway(error) => error.code(),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Evidence of this node: signed payloads, certificates, openings of commitments, and the verifier's policy.
+
+use lethe_ledger::EvidenceStore;
+use lethe_proof::{Bundle, Envelope, commit};
+use lethe_terms::{CaseId, Identifier, Timestamp};
+
+use crate::{Error, shell};
+
+/// A day, in milliseconds.
+const DAY_MS: i64 = 86_400_000;
+
+/// Keeps evidence until it expires.
+pub(crate) struct Evidence {
+    pub(crate) store: EvidenceStore,
+    pub(crate) controller: String,
+    pub(crate) days: u32,
+    pub(crate) policy: Vec<u8>,
+}
+
+impl Evidence {
+    fn expires(&self) -> Timestamp {
+        shell::now().plus_millis(i64::from(self.days) * DAY_MS)
+    }
+
+    /// The policy that verifiers need.
+    pub(crate) fn policy(&self) -> Vec<u8> {
+        self.policy.clone()
+    }
+
+    /// Commits to the first identifier of a person, and keeps what opens the commitment apart.
+    pub(crate) fn commit(&self, case: CaseId, identifiers: &[Identifier]) -> Result<String, Error> {
+        let random: [u8; 32] = shell::random();
+        let Some(first) = identifiers.first() else { return Ok(String::new()) };
+        let commitment = commit(&random, &self.controller, first.kind.code(), &first.value);
+        let opening = serde_json::json!({ "scheme": lethe_proof::SUBJECT_SCHEME, "kind": first.kind.code(), "random": hex::encode(random) });
+        self.store.put(&format!("opening-{case}"), opening.to_string().as_bytes(), self.expires())?;
+        Ok(commitment)
+    }
+
+    /// Keeps an envelope under its digest.
+    pub(crate) fn keep(&self, envelope: &Envelope) -> Result<(), Error> {
+        let name = name_of(&envelope.digest()?);
+        Ok(self.store.put(&name, envelope.to_text()?.as_bytes(), self.expires())?)
+    }
+
+    /// Remembers under which digest the envelope of a plan is kept.
+    pub(crate) fn keep_plan(&self, plan_digest: &str, envelope: &Envelope) -> Result<(), Error> {
+        let name = format!("plan-{}", name_of(plan_digest));
+        Ok(self.store.put(&name, envelope.digest()?.as_bytes(), self.expires())?)
+    }
+
+    /// The digest of a plan's envelope.
+    pub(crate) fn plan_name(&self, plan_digest: &str) -> Result<Option<String>, Error> {
+        let bytes = self.store.get(&format!("plan-{}", name_of(plan_digest)), shell::now())?;
+        Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
+    }
+
+    /// The envelope with a digest.
+    pub(crate) fn envelope(&self, digest: &str) -> Result<Option<Envelope>, Error> {
+        let Some(bytes) = self.store.get(&name_of(digest), shell::now())? else { return Ok(None) };
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        Ok(Some(Envelope::from_text(&text)?))
+    }
+
+    /// Keeps a certificate file.
+    pub(crate) fn keep_certificate(&self, id: &str, bundle: &Bundle) -> Result<(), Error> {
+        Ok(self.store.put(&certificate_name(id), &bundle.to_bytes()?, self.expires())?)
+    }
+
+    /// A certificate file.
+    pub(crate) fn certificate(&self, id: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.store.get(&certificate_name(id), shell::now())?)
+    }
+
+    /// Removes what has expired.
+    pub(crate) fn sweep(&self) -> Result<usize, Error> {
+        Ok(self.store.sweep(shell::now())?)
+    }
+}
+
+fn name_of(digest: &str) -> String {
+    digest.replace(':', "-")
+}
+
+fn certificate_name(id: &str) -> String {
+    format!("certificate-{id}")
+}

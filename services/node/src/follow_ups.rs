@@ -1,0 +1,66 @@
+//! What comes back of an erased person opens a case (design invariant I10): recorded, told, and followed up.
+
+use std::sync::Arc;
+
+use lethe_intake::Finding;
+use lethe_journal::{CaseOrigin, Command, Entry, Event, Opening, Place, Selectors, Stream};
+use lethe_log::{Appended, EventLog};
+use lethe_terms::{CaseId, CommandId, ErasureGround, Right};
+
+use crate::case_keys::CaseKeys;
+use crate::conductor_shell::Cases;
+use crate::evidence::Evidence;
+use crate::{Error, shell};
+
+/// Opens cases for findings.
+pub(crate) struct FollowUps {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) keys: CaseKeys,
+    pub(crate) evidence: Arc<Evidence>,
+    pub(crate) cases: Cases,
+}
+
+impl FollowUps {
+    /// Opens the case of a finding. Its id follows from the record and the case that had erased it, so that finding it again opens nothing.
+    pub(crate) async fn open(&self, finding: Finding) -> Result<(), Error> {
+        let (case, command) = ids(&finding);
+        if self.cases.look().case(case).is_some() {
+            return Ok(());
+        }
+        tracing::warn!(system = %finding.system, of = %finding.of, %case, "data of an erased person came back");
+        self.keys.create(case).await?;
+        let commitment = self.evidence.commit(case, &finding.identifiers)?;
+        let selectors = Selectors { records: Vec::new(), identifiers: finding.identifiers };
+        let opening = Opening {
+            right: Right::Erasure,
+            erasure_ground: Some(ErasureGround::NotNecessary),
+            restriction_ground: None,
+            received_at: shell::now(),
+            origin: CaseOrigin::Resurrection { of: finding.of, system: finding.system },
+            supersedes: None,
+            given: self.keys.seal_selectors(case, selectors).await?,
+            commitment,
+        };
+        let id = shell::entry_id();
+        let data = Command::Open { command, case, opening };
+        let event = Event { id, source: "/lethe/intake", time: shell::now(), data };
+        let entry = Entry { id, key: case.as_bytes().to_vec(), value: Some(event.encode()?) };
+        match self.log.append(&Place::new(Stream::Commands, 0), None, vec![entry]).await? {
+            Appended::At { .. } => Ok(()),
+            Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "commands" }),
+        }
+    }
+}
+
+/// Ids that follow from the finding: the record's token is keyed, so folding it with the case's id gives away nothing.
+fn ids(finding: &Finding) -> (CaseId, CommandId) {
+    let mut command = *finding.record.as_bytes();
+    for (byte, of) in command.iter_mut().zip(finding.of.as_bytes().iter().cycle()) {
+        *byte ^= of.rotate_left(3);
+    }
+    let mut case = [0; 8];
+    for (byte, pair) in case.iter_mut().zip(command.chunks_exact(2)) {
+        *byte = pair[0] ^ pair[1].rotate_left(1);
+    }
+    (CaseId::from_bytes(case), CommandId::from_bytes(command))
+}

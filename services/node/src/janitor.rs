@@ -1,0 +1,74 @@
+//! The eraser erases itself: compacts log and stores once something was ended, and drops what queues have handed over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lethe_intake::Intake;
+use lethe_journal::{Position, Stream};
+use lethe_log::EmbeddedLog;
+use lethe_store::Store;
+use tokio::sync::watch;
+
+use crate::evidence::Evidence;
+use crate::owners::Owners;
+use crate::{Error, shell};
+
+/// How often the janitor looks whether something is due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Everything that compaction touches.
+pub(crate) struct Janitor {
+    pub(crate) log: Arc<EmbeddedLog>,
+    pub(crate) owners: Arc<Owners>,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) evidence: Arc<Evidence>,
+    /// Readers of queues: where each stands.
+    pub(crate) queues: Vec<(Stream, Arc<dyn Store>)>,
+    /// How long after the last ended record compaction follows.
+    pub(crate) after: Duration,
+}
+
+impl Janitor {
+    /// Looks around until `stop`.
+    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let mut done = self.intake.counters().gone;
+        let mut seen = (done, shell::now());
+        while !*stop.borrow() {
+            let gone = self.intake.counters().gone;
+            if gone != seen.0 {
+                seen = (gone, shell::now());
+            }
+            let quiet = Duration::from_millis(u64::try_from(shell::now().since(seen.1)).unwrap_or(0));
+            if gone != done && quiet >= self.after {
+                self.compact().await?;
+                done = gone;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                _ = stop.changed() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Compacts the tables and their folds, and drops from the queues what their readers have behind them: an instruction holds
+    /// sealed selectors, which must not outlive the case's own history.
+    pub(crate) async fn compact(&self) -> Result<(), Error> {
+        for stream in [Stream::Records, Stream::Keys] {
+            let seen = self.owners.positions(&stream)?;
+            self.log.compact(&stream, &seen).await?;
+        }
+        for stream in [Stream::Cursors, Stream::Erased] {
+            self.log.compact(&stream, &self.intake.positions(&stream)).await?;
+        }
+        self.owners.compact().await?;
+        for (stream, store) in &self.queues {
+            let passed: Position = store.position(stream)?;
+            self.log.expire(stream, &BTreeMap::from([(0, passed)])).await?;
+        }
+        let expired = self.evidence.sweep()?;
+        tracing::info!(expired, "log and stores are compacted");
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+//! The shell of the ledger: reads case histories, signs and sequences what they ask for, and answers.
+//!
+//! A leaf is appended to the `leaves` stream, read back, put into the tree, and only then covered by a signed head. Repeating an entry finds its leaf
+//! in the tree and answers again, which changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lethe_journal::{Answer, CaseEntry, CaseEvent, Entry, Epoch, Event, LeafKind as Asked, Place, Position, Stream};
+use lethe_ledger::{Keys, Ledger};
+use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX};
+use lethe_proof::{
+    Bundle, Completion, Envelope, Leaf, LeafKind, Logged, PlanStatement, Statement, open_checkpoint, parse_canonical,
+};
+use lethe_store::{Batch, Store};
+use lethe_terms::CaseId;
+use tokio::sync::watch;
+
+use crate::case_keys::CaseKeys;
+use crate::evidence::Evidence;
+use crate::{Error, shell};
+
+/// Longest wait before the ledger looks around without having been woken.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// The ledger of this process.
+pub(crate) struct LedgerShell {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) keys: CaseKeys,
+    pub(crate) evidence: Arc<Evidence>,
+    pub(crate) ledger: Ledger,
+    pub(crate) signing: Arc<Keys>,
+    pub(crate) store: Arc<dyn Store>,
+}
+
+/// Something of a case to be sequenced.
+struct Pending {
+    case: CaseId,
+    envelope: Envelope,
+    leaf: Leaf,
+    what: What,
+}
+
+enum What {
+    Plan { digest: String },
+    Evidence,
+    Statement(Box<Completion>),
+}
+
+impl LedgerShell {
+    /// Runs until `stop`.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let epoch = self.log.acquire(&leaves()).await?;
+        self.follow_leaves().await?;
+        while !*stop.borrow() {
+            if !self.step(epoch).await? {
+                self.wait(&mut stop).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait(&self, stop: &mut watch::Receiver<bool>) -> Result<(), Error> {
+        let places: Vec<_> = Place::all(&Stream::Cases).collect();
+        let mut waits = Vec::new();
+        for (number, at) in places.iter().enumerate() {
+            let position = self.store.position(&position_of(number))?;
+            waits.push(Box::pin(self.log.wait(at, position, IDLE)));
+        }
+        tokio::select! {
+            (woken, _, _) = futures::future::select_all(waits) => woken?,
+            _ = stop.changed() => {}
+        }
+        Ok(())
+    }
+
+    /// Reads the `leaves` stream into the tree, from where the tree ends.
+    async fn follow_leaves(&mut self) -> Result<(), Error> {
+        let (mut from, mut seen) = (0, 0);
+        loop {
+            let page = self.log.read(&leaves(), from, PAGE_ENTRIES_MAX).await?;
+            let mut new = Vec::new();
+            for stored in &page.entries {
+                let Some(value) = &stored.entry.value else { continue };
+                if value.is_empty() {
+                    continue;
+                }
+                if seen >= self.ledger.size() + u64::try_from(new.len()).unwrap_or(0) {
+                    new.push(Leaf::from_bytes(value)?);
+                }
+                seen += 1;
+            }
+            if !new.is_empty() {
+                self.ledger.append(&new)?;
+            }
+            from = page.next;
+            if from >= page.head {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what waits in all histories; whether there was anything.
+    async fn step(&mut self, epoch: Epoch) -> Result<bool, Error> {
+        let mut pending = Vec::new();
+        let mut reached: Vec<(usize, Position, Position)> = Vec::new();
+        for (number, at) in Place::all(&Stream::Cases).enumerate() {
+            let from = self.store.position(&position_of(number))?;
+            let page = self.log.read(&at, from, PAGE_ENTRIES_MAX).await?;
+            for stored in &page.entries {
+                if let Some(value) = &stored.entry.value {
+                    pending.extend(self.pending(value).await?);
+                }
+            }
+            if page.next != from {
+                reached.push((number, from, page.next));
+            }
+        }
+        if reached.is_empty() {
+            return Ok(false);
+        }
+        if !pending.is_empty() {
+            let answers = self.sequence(pending, epoch).await?;
+            self.answer(answers).await?;
+        }
+        for (number, from, to) in reached {
+            self.store.commit(&position_of(number), from, to, &Batch::default())?;
+        }
+        Ok(true)
+    }
+
+    async fn pending(&self, value: &[u8]) -> Result<Option<Pending>, Error> {
+        let entry = Event::<CaseEntry>::decode(value)?.data;
+        let Some(asked) = entry.leaf else { return Ok(None) };
+        let event = self.keys.open_event(&entry).await?;
+        let (envelope, what) = match event {
+            CaseEvent::PlanFrozen { statement, digest, .. } => {
+                let envelope =
+                    Envelope::sign_bytes(PlanStatement::PAYLOAD_TYPE, statement.as_bytes(), self.signing.plan().key());
+                (envelope, What::Plan { digest })
+            }
+            CaseEvent::Reported { receipt, .. } => (Envelope::from_text(&receipt.0)?, What::Evidence),
+            CaseEvent::Observed { observation, .. } => (Envelope::from_text(&observation.0)?, What::Evidence),
+            CaseEvent::StatementAsked { statement } => {
+                let completion = parse_canonical(Completion::WHAT, statement.as_bytes())?;
+                let envelope =
+                    Envelope::sign_bytes(Completion::PAYLOAD_TYPE, statement.as_bytes(), self.signing.statement().key());
+                (envelope, What::Statement(Box::new(completion)))
+            }
+            _ => return Ok(None),
+        };
+        let leaf = Leaf::of(kind_of(asked), &envelope)?;
+        Ok(Some(Pending { case: entry.case, envelope, leaf, what }))
+    }
+
+    async fn sequence(&mut self, pending: Vec<Pending>, epoch: Epoch) -> Result<Vec<Answer>, Error> {
+        let mut new = BTreeMap::new();
+        let mut entries = Vec::new();
+        for one in &pending {
+            self.evidence.keep(&one.envelope)?;
+            if let What::Plan { digest } = &one.what {
+                self.evidence.keep_plan(digest, &one.envelope)?;
+            }
+            let leaf = one.leaf.as_bytes().to_vec();
+            if self.ledger.index_of(&one.leaf).is_none() && new.insert(leaf.clone(), ()).is_none() {
+                entries.push(Entry { id: shell::entry_id(), key: Vec::new(), value: Some(leaf) });
+            }
+        }
+        if !entries.is_empty() {
+            match self.log.append(&leaves(), Some(epoch), entries).await? {
+                Appended::At { .. } => {}
+                Appended::StaleEpoch { .. } => return Err(Error::Fenced { what: "the leaves" }),
+            }
+            self.follow_leaves().await?;
+        }
+        let head = self.ledger.sign_head()?;
+        let mut answers = Vec::new();
+        for one in pending {
+            answers.extend(self.answer_of(one, &head)?);
+        }
+        Ok(answers)
+    }
+
+    fn answer_of(&self, one: Pending, head: &str) -> Result<Option<Answer>, Error> {
+        let index = self.ledger.index_of(&one.leaf).ok_or(Error::Stopped { what: "the ledger, whose leaf is missing," })?;
+        match one.what {
+            What::Plan { digest } => {
+                Ok(Some(Answer::PlanSequenced { case: one.case, digest, index, head: head.to_owned() }))
+            }
+            What::Evidence => Ok(None),
+            What::Statement(completion) => {
+                let bundle = self.bundle(&one.envelope, &completion, head)?;
+                self.evidence.keep_certificate(&completion.certificate_id, &bundle)?;
+                Ok(Some(Answer::StatementIssued { case: one.case, certificate: completion.certificate_id, index }))
+            }
+        }
+    }
+
+    fn bundle(&self, statement: &Envelope, completion: &Completion, head: &str) -> Result<Bundle, Error> {
+        let plan = self.plan_envelope(completion)?;
+        let mut receipts = Vec::new();
+        let mut observations = Vec::new();
+        for row in &completion.rows {
+            if let Some(digest) = &row.receipt {
+                receipts.push(self.logged(LeafKind::Receipt, self.kept(digest)?, head)?);
+            }
+            if let Some(digest) = &row.observation {
+                observations.push(self.logged(LeafKind::Observation, self.kept(digest)?, head)?);
+            }
+        }
+        let plan = self.logged(LeafKind::Plan, plan, head)?;
+        let statement = self.logged(LeafKind::Statement, statement.clone(), head)?;
+        Ok(Bundle::new(statement, plan, receipts, observations, head.to_owned()))
+    }
+
+    fn kept(&self, digest: &str) -> Result<Envelope, Error> {
+        self.evidence.envelope(digest)?.ok_or(Error::Stopped { what: "the ledger, whose evidence is missing," })
+    }
+
+    /// The plan that a statement is about: kept under its leaf's digest, found by the plan's digest.
+    fn plan_envelope(&self, completion: &Completion) -> Result<Envelope, Error> {
+        let name = self.evidence.plan_name(&completion.plan.digest)?;
+        self.kept(&name.ok_or(Error::Stopped { what: "the ledger, whose plan is missing," })?)
+    }
+
+    fn logged(&self, kind: LeafKind, envelope: Envelope, head: &str) -> Result<Logged, Error> {
+        let size = open_checkpoint(head, &self.ledger.note_key())?.size;
+        let leaf = Leaf::of(kind, &envelope)?;
+        let index = self.ledger.index_of(&leaf).ok_or(Error::Stopped { what: "the ledger, whose leaf is missing," })?;
+        Ok(Logged { envelope, proof: self.ledger.inclusion(index, size)? })
+    }
+
+    async fn answer(&self, answers: Vec<Answer>) -> Result<(), Error> {
+        let mut entries = Vec::new();
+        for answer in answers {
+            let id = shell::entry_id();
+            let key = answer.case().as_bytes().to_vec();
+            let event = Event { id, source: "/lethe/ledger", time: shell::now(), data: answer };
+            entries.push(Entry { id, key, value: Some(event.encode()?) });
+        }
+        if entries.is_empty() {
+            return Ok(());
+        }
+        match self.log.append(&Place::new(Stream::Answers, 0), None, entries).await? {
+            Appended::At { .. } => Ok(()),
+            Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "answers" }),
+        }
+    }
+}
+
+fn leaves() -> Place {
+    Place::new(Stream::Leaves, 0)
+}
+
+/// The store keeps one position a stream, and the ledger reads several partitions of one: each has a name of its own here.
+fn position_of(partition: usize) -> Stream {
+    let name = format!("cases-{partition}");
+    name.parse().map_or(Stream::Cases, Stream::Instructions)
+}
+
+const fn kind_of(asked: Asked) -> LeafKind {
+    match asked {
+        Asked::Plan => LeafKind::Plan,
+        Asked::Receipt => LeafKind::Receipt,
+        Asked::Observation => LeafKind::Observation,
+        Asked::Statement => LeafKind::Statement,
+    }
+}

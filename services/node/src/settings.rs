@@ -1,0 +1,263 @@
+//! The configuration: one TOML file, overridden by `LETHE_` environment variables. Unknown keys are refused with the
+//! nearest known one.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use lethe_casework::Land;
+use lethe_journal::{DatasetRef, Stream};
+use lethe_terms::SystemName;
+use serde::Deserialize;
+
+use crate::Error;
+
+/// Where the API listens unless told otherwise: loopback.
+const LISTEN: &str = "127.0.0.1:7380";
+
+/// How often a system's feed is read when nothing is known to wait, in milliseconds.
+const FEED_EVERY_MS: u64 = 1_000;
+
+/// How long after the last tombstone the log and the stores are compacted, in seconds.
+const COMPACT_AFTER_S: u64 = 600;
+
+/// How long an erased person's suppression lasts, in days: a year of backups and a month to restore one.
+const SUPPRESSION_DAYS: u32 = 400;
+
+/// How long evidence payloads are kept, in days: three years, the regular limitation period (BGB § 195), and the rest of a year.
+const EVIDENCE_DAYS: u32 = 1_461;
+
+/// Environment variables of the command line and of the tests, which are no settings.
+const NOT_SETTINGS: [&str; 4] = ["LETHE_SERVER", "LETHE_KEY_FILE", "LETHE_LOG", "LETHE_SHARED"];
+
+/// Everything that the server is told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Folder of all state.
+    pub data_dir: PathBuf,
+    /// Address of the API.
+    #[serde(default = "listen")]
+    pub listen: SocketAddr,
+    /// File with API keys.
+    pub api_keys_file: Option<PathBuf>,
+    /// TLS of the API.
+    pub tls: Option<Tls>,
+    /// Who is responsible.
+    pub controller: Controller,
+    /// Where national telephone numbers are from, ISO 3166.
+    #[serde(default = "region")]
+    pub region: String,
+    /// Whose public holidays count.
+    #[serde(default)]
+    pub land: LandSetting,
+    /// How often feeds are read, in milliseconds.
+    #[serde(default = "feed_every_ms")]
+    pub feed_every_ms: u64,
+    /// How long after the last tombstone compaction follows, in seconds.
+    #[serde(default = "compact_after_s")]
+    pub compact_after_s: u64,
+    /// How long suppression lasts, in days.
+    #[serde(default = "suppression_days")]
+    pub suppression_days: u32,
+    /// How long evidence is kept, in days.
+    #[serde(default = "evidence_days")]
+    pub evidence_days: u32,
+    /// The systems.
+    #[serde(default)]
+    pub systems: Vec<SystemSettings>,
+    /// Flows between datasets, as `system.dataset`.
+    #[serde(default)]
+    pub flows: Vec<Flow>,
+}
+
+/// Certificate and key of the API.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file with the certificate chain.
+    pub certificate_file: PathBuf,
+    /// PEM file with the private key.
+    pub key_file: PathBuf,
+}
+
+/// The controller (GDPR Art. 4(7)).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Controller {
+    /// Short id, used in names of logs and keys.
+    pub id: String,
+    /// Legal name.
+    pub name: String,
+}
+
+/// The Land whose holidays count.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LandSetting {
+    /// Only the holidays of all of Germany.
+    #[default]
+    Nationwide,
+    /// Saxony.
+    Saxony,
+}
+
+impl From<LandSetting> for Land {
+    fn from(land: LandSetting) -> Self {
+        match land {
+            LandSetting::Nationwide => Self::Nationwide,
+            LandSetting::Saxony => Self::Saxony,
+        }
+    }
+}
+
+/// One system: its name, its kind, and what its connector is told.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SystemSettings {
+    /// Its name.
+    pub name: SystemName,
+    /// Kind of its connector.
+    pub kind: String,
+    /// The connector's own settings.
+    #[serde(flatten)]
+    pub connector: BTreeMap<String, serde_json::Value>,
+}
+
+/// A flow: the first dataset is copied to the second.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flow {
+    /// Where the data comes from, `system.dataset`.
+    pub from: String,
+    /// Where it goes to, `system.dataset`.
+    pub to: String,
+}
+
+fn listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], LISTEN.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0)))
+}
+
+fn region() -> String {
+    "DE".into()
+}
+
+const fn feed_every_ms() -> u64 {
+    FEED_EVERY_MS
+}
+
+const fn compact_after_s() -> u64 {
+    COMPACT_AFTER_S
+}
+
+const fn suppression_days() -> u32 {
+    SUPPRESSION_DAYS
+}
+
+const fn evidence_days() -> u32 {
+    EVIDENCE_DAYS
+}
+
+impl Settings {
+    /// Reads the file and the environment.
+    pub fn load(file: &Path) -> Result<Self, Error> {
+        let environment = config::Environment::with_prefix("LETHE")
+            .prefix_separator("_")
+            .separator("__")
+            .source(Some(settings_of_environment()));
+        let settings: Self = config::Config::builder()
+            .add_source(config::File::from(file).format(config::FileFormat::Toml))
+            .add_source(environment)
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .map_err(|error| refused(file, &error.to_string()))?;
+        settings.checked(file)
+    }
+
+    fn checked(self, file: &Path) -> Result<Self, Error> {
+        let mut names: Vec<_> = self.systems.iter().map(|system| &system.name).collect();
+        names.sort();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(refused(file, &format!("system {} stands twice: expected each name once", twice[0])));
+        }
+        if self.controller.id.parse::<SystemName>().is_err() {
+            return Err(refused(file, "controller.id: expected a short name of a-z, 0-9, '-', '_' and '.'"));
+        }
+        self.flow_refs(file)?;
+        Ok(self)
+    }
+
+    /// The flows as references to datasets.
+    pub fn flow_refs(&self, file: &Path) -> Result<Vec<(DatasetRef, DatasetRef)>, Error> {
+        self.flows.iter().map(|flow| Ok((dataset_ref(file, &flow.from)?, dataset_ref(file, &flow.to)?))).collect()
+    }
+
+    /// Every stream that these settings need.
+    pub fn streams(&self) -> Vec<Stream> {
+        let instructions = self.systems.iter().map(|system| Stream::Instructions(system.name.clone()));
+        Stream::FIXED.into_iter().chain(instructions).collect()
+    }
+}
+
+fn dataset_ref(file: &Path, text: &str) -> Result<DatasetRef, Error> {
+    text.split_once('.')
+        .and_then(|(system, dataset)| Some(DatasetRef { system: system.parse().ok()?, dataset: dataset.parse().ok()? }))
+        .ok_or_else(|| refused(file, &format!("flow end {text}: expected system.dataset")))
+}
+
+fn settings_of_environment() -> std::collections::HashMap<String, String> {
+    std::env::vars()
+        .filter(|(name, _)| {
+            name.starts_with("LETHE_") && !NOT_SETTINGS.contains(&name.as_str()) && !name.starts_with("LETHE_TEST_")
+        })
+        .collect()
+}
+
+/// An error that names the file, and the nearest known key where a key is unknown.
+pub(crate) fn refused(file: &Path, message: &str) -> Error {
+    let file = file.file_name().map_or_else(|| "configuration".into(), |name| name.to_string_lossy().into_owned());
+    Error::Settings { file, message: with_nearest(message) }
+}
+
+/// Adds the nearest known key to serde's message on an unknown field.
+pub(crate) fn with_nearest(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let Some(unknown) = quoted.next().filter(|_| message.contains("unknown field")) else { return message.to_owned() };
+    let nearest = quoted.max_by(|a, b| {
+        strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b))
+    });
+    nearest.map_or_else(|| message.to_owned(), |known| format!("unknown key {unknown}: did you mean {known}?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Settings, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("lethe.toml");
+        std::fs::write(&file, text).unwrap();
+        Settings::load(&file)
+    }
+
+    const LEAST: &str = "data_dir = \"d\"\n[controller]\nid = \"acme\"\nname = \"Acme GmbH\"\n";
+
+    #[test]
+    fn the_least_configuration_listens_on_loopback() {
+        let settings = load(LEAST).unwrap();
+        assert!(settings.listen.ip().is_loopback());
+        assert_eq!(settings.listen.port(), 7380);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+        let error = load(&format!("data_dri = \"x\"\n{LEAST}")).unwrap_err().to_string();
+        assert!(error.contains("data_dri") && error.contains("data_dir"), "{error}");
+        assert!(error.contains("lethe.toml"), "{error}");
+    }
+
+    #[test]
+    fn a_flow_names_system_and_dataset() {
+        let error = load(&format!("{LEAST}[[flows]]\nfrom = \"shop\"\nto = \"a.b\"\n")).unwrap_err().to_string();
+        assert!(error.contains("expected system.dataset"), "{error}");
+    }
+}

@@ -1,0 +1,138 @@
+//! From the core's state to what people see.
+
+use std::collections::BTreeMap;
+
+use lethe_casework::{Case, PlanProgress, StepProgress};
+use lethe_conductor::Conductor;
+use lethe_gateway::views::{
+    AttentionView, BlockedBy, CaseFlag, CaseView, ExceptionView, PathView, PlanStepView, PlanView, RemarkView, StepView,
+};
+use lethe_journal::{Remark, Step};
+use lethe_terms::{IdentifierKind, StepState};
+
+/// A case as people see it.
+pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
+    let opening = &case.opening;
+    let ground = opening
+        .erasure_ground
+        .map(|ground| ground.code())
+        .or_else(|| opening.restriction_ground.map(|ground| ground.code()));
+    let present = case.plan();
+    CaseView {
+        id: case.id,
+        right: opening.right,
+        state: case.state(),
+        due: case.due,
+        plan_digest: present.map(|present| present.digest.clone()),
+        steps: present.map_or_else(Vec::new, |present| step_views(conductor, case, present)),
+        certificate: case.issued.last().cloned(),
+        received_at: opening.received_at,
+        ground: ground.map(str::to_owned),
+        supersedes: opening.supersedes,
+        flags: if conductor.is_restricted(case) { vec![CaseFlag::Restricted] } else { Vec::new() },
+        attention: case
+            .attention()
+            .into_iter()
+            .map(|attention| AttentionView {
+                system: attention.system.to_string(),
+                dataset: attention.dataset.map(|dataset| dataset.to_string()),
+                code: attention.code,
+            })
+            .collect(),
+        remarks: present.map_or_else(Vec::new, |present| present.plan.remarks.iter().map(remark_view).collect()),
+        gap: present.map(|_| case.locating.gap),
+        revision: case.next_number,
+    }
+}
+
+fn step_views(conductor: &Conductor, case: &Case, present: &PlanProgress) -> Vec<StepView> {
+    present
+        .plan
+        .steps
+        .iter()
+        .zip(&present.steps)
+        .enumerate()
+        .map(|(index, (step, progress))| step_view(conductor, case, index, step, progress))
+        .collect()
+}
+
+fn step_view(conductor: &Conductor, case: &Case, index: usize, step: &Step, progress: &StepProgress) -> StepView {
+    let blocked_by = if progress.sent.is_some() {
+        None
+    } else if conductor.is_claimed(case, index) {
+        Some(BlockedBy::Hold)
+    } else {
+        (!case.is_ready(index)).then_some(BlockedBy::Dependency)
+    };
+    let state = progress.state(step, blocked_by.is_some());
+    let planned = u64::try_from(step.records.len()).unwrap_or(u64::MAX);
+    StepView {
+        step: step.step,
+        system: step.system.to_string(),
+        dataset: step.dataset.to_string(),
+        verb: step.verb,
+        state,
+        outcome: progress.report.as_ref().map(|report| report.outcome),
+        records: progress.report.as_ref().map_or(planned, |report| report.records),
+        observed: progress.sighting.as_ref().map(|seen| seen.observed),
+        independence: progress.sighting.as_ref().map(|seen| seen.independence),
+        failure: progress.failure.as_ref().filter(|_| state == StepState::Failed).map(|failure| failure.class),
+        code: progress.attention(step).map(|attention| attention.code),
+        blocked_by,
+    }
+}
+
+fn remark_view(remark: &Remark) -> RemarkView {
+    RemarkView {
+        code: remark.code.code().to_owned(),
+        fatal: remark.code.is_fatal(),
+        system: remark.system.to_string(),
+        dataset: remark.dataset.as_ref().map(ToString::to_string),
+        detail: remark.detail.clone(),
+    }
+}
+
+/// The newest plan of a case as people see it.
+pub(crate) fn plan_view(case: &Case) -> Option<PlanView> {
+    let present = case.plan()?;
+    let plan = &present.plan;
+    Some(PlanView {
+        case: case.id,
+        right: plan.right,
+        number: plan.number,
+        digest: present.digest.clone(),
+        frozen_at: plan.frozen_at,
+        ledger_index: present.logged.as_ref().map(|(index, _)| *index),
+        steps: plan.steps.iter().map(plan_step_view).collect(),
+        exceptions: plan
+            .exceptions
+            .iter()
+            .map(|exception| ExceptionView {
+                system: exception.system.to_string(),
+                dataset: exception.dataset.to_string(),
+                norm: exception.norm.clone(),
+                until: exception.until,
+            })
+            .collect(),
+        remarks: plan.remarks.iter().map(remark_view).collect(),
+    })
+}
+
+fn plan_step_view(step: &Step) -> PlanStepView {
+    let mut reached: BTreeMap<&[IdentifierKind], u64> = BTreeMap::new();
+    for holding in &step.records {
+        *reached.entry(&holding.via).or_default() += 1;
+    }
+    PlanStepView {
+        step: step.step,
+        system: step.system.to_string(),
+        dataset: step.dataset.to_string(),
+        verb: step.verb,
+        records: u64::try_from(step.records.len()).unwrap_or(u64::MAX),
+        after: step.after.clone(),
+        categories: step.categories.clone(),
+        reached: reached.into_iter().map(|(path, records)| PathView { path: path.to_vec(), records }).collect(),
+        lead_ms: step.lead_ms,
+        settle_ms: step.settle_ms,
+    }
+}

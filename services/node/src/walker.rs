@@ -1,0 +1,195 @@
+//! Walks: from identifiers to the records of a person, over all partitions, and what is made of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lethe_conductor::WalkOutcome;
+use lethe_gateway::views::{LineageEdge, LineageHow, LineageNode, LineageRecord, LineageView, LineageWhat};
+use lethe_intake::Intake;
+use lethe_journal::{DatasetRef, Person, Position, Sealed, Selectors, Stream, Token, partition_of};
+use lethe_lineage::{Limits, Next, PartAnswer, Reached, Walk, answer, record, wrapped_key};
+use lethe_planner::{Basis, Holding};
+use lethe_terms::{CaseId, Identifier, RecordToken, Strength};
+
+use crate::case_keys::CaseKeys;
+use crate::owners::{Owners, StoreRows};
+use crate::Error;
+
+/// How long a walk waits for partitions that lag behind the heads that it began with.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Takes walks.
+pub(crate) struct Walker {
+    pub(crate) owners: Arc<Owners>,
+    pub(crate) intake: Arc<Intake>,
+}
+
+/// Records of one dataset with what finds them, and the identifiers that they hold.
+type Opened = (BTreeMap<DatasetRef, Vec<(RecordToken, String)>>, BTreeSet<Identifier>);
+
+impl Walker {
+    /// Identifiers in their one spelling.
+    pub(crate) fn normalised(&self, identifiers: &[Identifier]) -> Result<Vec<Identifier>, Error> {
+        let normalised: Result<BTreeSet<_>, _> =
+            identifiers.iter().map(|identifier| self.intake.normalised(identifier)).collect();
+        Ok(normalised?.into_iter().collect())
+    }
+
+    /// Tokens of normalised identifiers.
+    pub(crate) fn tokens(&self, identifiers: &[Identifier]) -> Result<Vec<Token>, Error> {
+        let keys = self.intake.tokens();
+        let tokens: BTreeSet<_> = identifiers
+            .iter()
+            .map(|identifier| Token { kind: identifier.kind, token: keys.identifier(identifier) })
+            .collect();
+        Ok(tokens.into_iter().collect())
+    }
+
+    /// Walks once every partition has read what the log held at the start; nothing less can be decided on.
+    async fn walk(&self, start: Vec<Token>) -> Result<(Reached, Vec<Position>), Error> {
+        self.owners.caught_up(&Stream::Keys, PATIENCE).await?;
+        let read_up_to = self.owners.caught_up(&Stream::Records, PATIENCE).await?;
+        let owners = Arc::clone(&self.owners);
+        let reached = tokio::task::spawn_blocking(move || walked(&owners, start))
+            .await
+            .map_err(|_| Error::Stopped { what: "a walk" })??;
+        Ok((reached, read_up_to))
+    }
+
+    /// A walk for a case, with everything that its plan needs sealed under its key.
+    pub(crate) async fn walk_for_case(
+        &self,
+        keys: &CaseKeys,
+        case: CaseId,
+        start: Vec<Token>,
+        known: Vec<Sealed>,
+    ) -> Result<WalkOutcome, Error> {
+        let (reached, read_up_to) = self.walk(start).await?;
+        if reached.bound.is_some() {
+            // What lies beyond the bound is unknown, and nothing may be decided on it.
+            return Ok(WalkOutcome::Unknown);
+        }
+        let (places, held) = self.opened(&reached)?;
+        let mut identifiers = BTreeSet::new();
+        for sealed in &known {
+            identifiers.extend(keys.open_selectors(case, sealed).await?.identifiers);
+        }
+        identifiers.extend(held.into_iter().filter(|identifier| self.is_persons(&reached, identifier)));
+        let identifiers: Vec<_> = identifiers.into_iter().collect();
+        let mut selectors = BTreeMap::new();
+        for (place, records) in places {
+            let chosen = Selectors { records, identifiers: identifiers.clone() };
+            selectors.insert(place, keys.seal_selectors(case, chosen).await?);
+        }
+        let tokens = self.tokens(&identifiers)?;
+        let sealed = keys.seal_selectors(case, Selectors { records: Vec::new(), identifiers }).await?;
+        let basis = Basis { holdings: holdings(&reached), selectors, read_up_to };
+        Ok(WalkOutcome::Reached { basis, person: Person { tokens, identifiers: sealed } })
+    }
+
+    /// Whether an identifier of a reached record is the person's: the walk went along it.
+    fn is_persons(&self, reached: &Reached, identifier: &Identifier) -> bool {
+        let token = Token { kind: identifier.kind, token: self.intake.tokens().identifier(identifier) };
+        identifier.kind.strength() != Strength::Shared && reached.is_followed(token)
+    }
+
+    fn opened(&self, reached: &Reached) -> Result<Opened, Error> {
+        let mut places: BTreeMap<DatasetRef, Vec<_>> = BTreeMap::new();
+        let mut identifiers = BTreeSet::new();
+        for found in &reached.records {
+            let owner = &self.owners.all()[usize::from(partition_of(found.record.as_bytes(), Stream::Records.partitions()))];
+            let rows = StoreRows(owner.store());
+            let (Some(row), Some(wrapped)) = (record(&rows, found.record)?, wrapped_key(&rows, found.record.as_bytes())?)
+            else {
+                // It went between the walk and now: the walk is taken again.
+                return Err(Error::Lagging);
+            };
+            let secret = self.intake.open_record(found.record, &wrapped, &row.secret)?;
+            identifiers.extend(secret.identifiers);
+            places.entry(found.dataset.clone()).or_default().push((found.record, secret.handle));
+        }
+        Ok((places, identifiers))
+    }
+
+    /// A person's lineage for people to look at.
+    pub(crate) async fn lineage_view(&self, identifiers: &[Identifier]) -> Result<LineageView, Error> {
+        let given = self.tokens(identifiers)?;
+        let (reached, _) = self.walk(given).await?;
+        Ok(view(&reached))
+    }
+}
+
+fn walked(owners: &Owners, start: Vec<Token>) -> Result<Reached, Error> {
+    let mut walk = Walk::new(start, Limits::default());
+    loop {
+        match walk.next() {
+            Next::Done(reached) => return Ok(reached),
+            Next::Ask(ask) => {
+                let parts: Result<Vec<PartAnswer>, _> =
+                    owners.all().iter().map(|owner| answer(&StoreRows(owner.store()), &ask)).collect();
+                walk.answer(parts?)?;
+            }
+        }
+    }
+}
+
+fn holdings(reached: &Reached) -> Vec<Holding> {
+    reached
+        .records
+        .iter()
+        .map(|found| Holding {
+            record: found.record,
+            system: found.dataset.system.clone(),
+            dataset: found.dataset.dataset.clone(),
+            via: found.via(),
+        })
+        .collect()
+}
+
+fn view(reached: &Reached) -> LineageView {
+    let mut nodes = Vec::new();
+    let mut names = BTreeMap::new();
+    for identifier in &reached.identifiers {
+        let id = format!("i{}", names.len());
+        names.insert(identifier.token, id.clone());
+        let kind = identifier.token.kind;
+        nodes.push(LineageNode {
+            id,
+            what: LineageWhat::Identifier { kind, strength: kind.strength(), given: identifier.given },
+        });
+    }
+    let mut edges = Vec::new();
+    for (number, found) in reached.records.iter().enumerate() {
+        let id = format!("r{number}");
+        for token in &found.tokens {
+            if let Some(from) = names.get(token) {
+                edges.push(LineageEdge { from: from.clone(), to: id.clone(), how: LineageHow::Identifies });
+            }
+        }
+        let (system, dataset) = (found.dataset.system.to_string(), found.dataset.dataset.to_string());
+        nodes.push(LineageNode { id, what: LineageWhat::Record { system, dataset, count: found.count } });
+    }
+    let records = reached
+        .records
+        .iter()
+        .enumerate()
+        .map(|(number, found)| LineageRecord {
+            system: found.dataset.system.to_string(),
+            dataset: found.dataset.dataset.to_string(),
+            count: found.count,
+            path: found.via(),
+            link: found.cut.map(|link| {
+                let from = names.iter().find(|(token, _)| token.token == link.token).map(|(_, id)| id.as_str());
+                format!("{}-r{number}", from.unwrap_or("?"))
+            }),
+        })
+        .collect();
+    LineageView {
+        records,
+        nodes,
+        edges,
+        candidates_behind_shared: reached.candidates.iter().map(|candidate| candidate.records).sum(),
+        complete: reached.bound.is_none(),
+    }
+}
