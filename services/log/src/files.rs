@@ -51,13 +51,18 @@ impl Folder {
     /// The folder at this path, made where it is missing. Only its owner may look into it.
     pub fn new(path: &Path) -> io::Result<Self> {
         if !path.is_dir() {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)?;
             // The folder's own name has to last as well.
             if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 File::open(parent)?.sync_all()?;
             }
         }
-        Ok(Self { path: path.to_path_buf() })
+        Ok(Self {
+            path: path.to_path_buf(),
+        })
     }
 
     fn options() -> OpenOptions {
@@ -78,12 +83,17 @@ impl FileLayer for Folder {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
-        let file = Self::options().create(true).truncate(true).open(self.path.join(name))?;
+        let file = Self::options()
+            .create(true)
+            .truncate(true)
+            .open(self.path.join(name))?;
         Ok(Box::new(PlainFile { file }))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
-        Ok(Box::new(PlainFile { file: Self::options().open(self.path.join(name))? }))
+        Ok(Box::new(PlainFile {
+            file: Self::options().open(self.path.join(name))?,
+        }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -99,7 +109,10 @@ impl FileLayer for Folder {
     }
 
     fn lock(&self) -> io::Result<Lock> {
-        let file = Self::options().create(true).truncate(false).open(self.path.join(LOCK_FILE))?;
+        let file = Self::options()
+            .create(true)
+            .truncate(false)
+            .open(self.path.join(LOCK_FILE))?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(file)),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),

@@ -42,7 +42,12 @@ fn checksum(partition: u16, position: Position, body: &[u8]) -> u32 {
 impl<'a> Frame<'a> {
     /// The frame of an entry.
     pub(crate) fn new(previous: Position, entry: &'a Entry) -> Self {
-        Self { previous, id: *entry.id.as_bytes(), key: &entry.key, value: entry.value.as_deref() }
+        Self {
+            previous,
+            id: *entry.id.as_bytes(),
+            key: &entry.key,
+            value: entry.value.as_deref(),
+        }
     }
 
     /// Writes the frame into `bytes`, whose capacity is used again.
@@ -79,7 +84,12 @@ impl<'a> Frame<'a> {
             (TOMBSTONE, []) => None,
             _ => return None,
         };
-        Some(Self { previous: u64::from_le_bytes(*previous), id: *id, key, value })
+        Some(Self {
+            previous: u64::from_le_bytes(*previous),
+            id: *id,
+            key,
+            value,
+        })
     }
 
     /// The entry, copied.
@@ -110,10 +120,18 @@ pub(crate) fn decode_state(partition: u16, bytes: &[u8]) -> Option<State> {
     if bytes.len() != STATE_BYTES || u32::from_le_bytes(*sum) != checksum(partition, 0, body) {
         return None;
     }
-    let mut words = body.chunks_exact(8).filter_map(|word| word.try_into().ok()).map(u64::from_le_bytes);
+    let mut words = body
+        .chunks_exact(8)
+        .filter_map(|word| word.try_into().ok())
+        .map(u64::from_le_bytes);
     let (head, last) = (words.next()?, words.next()?);
     let (epoch, removed_below) = (words.next()?, words.next()?);
-    (last <= head && removed_below <= head).then_some(State { head, last, epoch, removed_below })
+    (last <= head && removed_below <= head).then_some(State {
+        head,
+        last,
+        epoch,
+        removed_below,
+    })
 }
 
 #[cfg(test)]
@@ -121,7 +139,11 @@ mod tests {
     use super::*;
 
     fn entry(value: Option<&[u8]>) -> Entry {
-        Entry { id: EntryId::from_bytes([7; 16]), key: b"key".to_vec(), value: value.map(<[u8]>::to_vec) }
+        Entry {
+            id: EntryId::from_bytes([7; 16]),
+            key: b"key".to_vec(),
+            value: value.map(<[u8]>::to_vec),
+        }
     }
 
     #[test]
@@ -137,14 +159,25 @@ mod tests {
                 flipped[bit / 8] ^= 1 << (bit % 8);
                 assert!(Frame::decode(3, 9, &flipped).is_none(), "bit {bit}");
             }
-            assert!(Frame::decode(3, 10, &bytes).is_none(), "an entry that stands at another position");
-            assert!(Frame::decode(2, 9, &bytes).is_none(), "an entry that stands in another partition");
+            assert!(
+                Frame::decode(3, 10, &bytes).is_none(),
+                "an entry that stands at another position"
+            );
+            assert!(
+                Frame::decode(2, 9, &bytes).is_none(),
+                "an entry that stands in another partition"
+            );
         }
     }
 
     #[test]
     fn a_state_reads_back_and_no_flipped_bit_does() {
-        let state = State { head: 9, last: 8, epoch: 3, removed_below: 2 };
+        let state = State {
+            head: 9,
+            last: 8,
+            epoch: 3,
+            removed_below: 2,
+        };
         let bytes = encode_state(5, &state);
         assert_eq!(decode_state(5, &bytes), Some(state));
         for bit in 0..bytes.len() * 8 {

@@ -112,7 +112,11 @@ impl Generation {
             _ => Error::NotStored(format!("{name} cannot be opened: {error}")),
         })?;
         // redb would make a new database of an empty file.
-        if file.len().map_err(|error| Error::NotStored(format!("{name} cannot be opened: {error}")))? == 0 {
+        if file
+            .len()
+            .map_err(|error| Error::NotStored(format!("{name} cannot be opened: {error}")))?
+            == 0
+        {
             return Err(damaged(&format!("{name} is empty")));
         }
         let open = || {
@@ -152,7 +156,9 @@ impl Generation {
     }
 
     fn database(&self) -> Result<&Database, Error> {
-        self.database.as_ref().ok_or_else(|| Error::NotStored(format!("{} is closed", self.name())))
+        self.database
+            .as_ref()
+            .ok_or_else(|| Error::NotStored(format!("{} is closed", self.name())))
     }
 
     fn unreadable(&self, error: impl Into<redb::Error>) -> Error {
@@ -163,26 +169,47 @@ impl Generation {
         &self,
         fill: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), Error> {
-        let not_written = |error: redb::Error| Error::NotStored(format!("{} cannot be written: {error}", self.name()));
-        let transaction = self.database()?.begin_write().map_err(|error| not_written(error.into()))?;
+        let not_written =
+            |error: redb::Error| Error::NotStored(format!("{} cannot be written: {error}", self.name()));
+        let transaction = self
+            .database()?
+            .begin_write()
+            .map_err(|error| not_written(error.into()))?;
         fill(&transaction).map_err(not_written)?;
         transaction.commit().map_err(|error| not_written(error.into()))
     }
 
     /// What the file holds now, unmoved by later commits.
     pub(crate) fn snapshot(&self) -> Result<Snapshot<'_>, Error> {
-        let transaction = self.database()?.begin_read().map_err(|error| self.unreadable(error))?;
-        let partitions = transaction.open_table(PARTITIONS).map_err(|error| self.unreadable(error))?;
+        let transaction = self
+            .database()?
+            .begin_read()
+            .map_err(|error| self.unreadable(error))?;
+        let partitions = transaction
+            .open_table(PARTITIONS)
+            .map_err(|error| self.unreadable(error))?;
         let mut states = Vec::new();
         for partition in 0..self.stream.partitions() {
-            let row = partitions.get(partition).map_err(|error| self.unreadable(error))?;
+            let row = partitions
+                .get(partition)
+                .map_err(|error| self.unreadable(error))?;
             let state = row.and_then(|row| frame::decode_state(partition, row.value()));
             states.push(state.ok_or_else(|| {
-                damaged(&format!("{}: the state of partition {partition} is damaged", self.name()))
+                damaged(&format!(
+                    "{}: the state of partition {partition} is damaged",
+                    self.name()
+                ))
             })?);
         }
-        let entries = transaction.open_table(ENTRIES).map_err(|error| self.unreadable(error))?;
-        Ok(Snapshot { generation: self, entries, states, _transaction: transaction })
+        let entries = transaction
+            .open_table(ENTRIES)
+            .map_err(|error| self.unreadable(error))?;
+        Ok(Snapshot {
+            generation: self,
+            entries,
+            states,
+            _transaction: transaction,
+        })
     }
 
     /// Reads a page.
@@ -198,11 +225,19 @@ impl Generation {
                 next = position;
                 return Ok(ControlFlow::Break(()));
             }
-            room.push(Stored { position, entry: frame.to_entry() });
+            room.push(Stored {
+                position,
+                entry: frame.to_entry(),
+            });
             Ok(ControlFlow::Continue(()))
         })?;
         let fell_behind = rules::fell_behind(self.stream.kind(), from, state.removed_below);
-        Ok(Page { entries: room.entries, next, head: state.head, fell_behind })
+        Ok(Page {
+            entries: room.entries,
+            next,
+            head: state.head,
+            fell_behind,
+        })
     }
 
     /// Writes in one durable transaction. `states` are the states of the partitions before it, and after it where it succeeds.
@@ -212,30 +247,50 @@ impl Generation {
         fill: impl FnOnce(&mut Writing<'_, '_>) -> Result<T, redb::Error>,
     ) -> Result<T, Failure> {
         let before = |error: redb::Error| {
-            Failure::Before(Error::NotStored(format!("{} cannot be written: {error}", self.name())))
+            Failure::Before(Error::NotStored(format!(
+                "{} cannot be written: {error}",
+                self.name()
+            )))
         };
-        let transaction =
-            self.database().map_err(Failure::Before)?.begin_write().map_err(|error| before(error.into()))?;
+        let transaction = self
+            .database()
+            .map_err(Failure::Before)?
+            .begin_write()
+            .map_err(|error| before(error.into()))?;
         let mut next = states.clone();
         let filled = {
-            let entries = transaction.open_table(ENTRIES).map_err(|error| before(error.into()))?;
-            fill(&mut Writing { entries, states: &mut next, bytes: Vec::new() }).map_err(before)?
+            let entries = transaction
+                .open_table(ENTRIES)
+                .map_err(|error| before(error.into()))?;
+            fill(&mut Writing {
+                entries,
+                states: &mut next,
+                bytes: Vec::new(),
+            })
+            .map_err(before)?
         };
         if next == *states {
             transaction.abort().map_err(|error| before(error.into()))?;
             return Ok(filled);
         }
         {
-            let mut partitions = transaction.open_table(PARTITIONS).map_err(|error| before(error.into()))?;
+            let mut partitions = transaction
+                .open_table(PARTITIONS)
+                .map_err(|error| before(error.into()))?;
             for (partition, (state, old)) in (0..).zip(next.iter().zip(states.iter())) {
                 if state != old {
                     let row = frame::encode_state(partition, state);
-                    partitions.insert(partition, row.as_slice()).map_err(|error| before(error.into()))?;
+                    partitions
+                        .insert(partition, row.as_slice())
+                        .map_err(|error| before(error.into()))?;
                 }
             }
         }
         transaction.commit().map_err(|error| {
-            Failure::During(Error::Unknown(format!("the commit of {} failed: {error}", self.name())))
+            Failure::During(Error::Unknown(format!(
+                "the commit of {} failed: {error}",
+                self.name()
+            )))
         })?;
         *states = next;
         Ok(filled)
@@ -258,10 +313,16 @@ impl Writing<'_, '_> {
     }
 
     /// Adds an entry at a position that is not below the head's past: the next one, or in a copy the one it had.
-    pub(crate) fn put(&mut self, partition: u16, position: Position, entry: &Entry) -> Result<(), redb::Error> {
+    pub(crate) fn put(
+        &mut self,
+        partition: u16,
+        position: Position,
+        entry: &Entry,
+    ) -> Result<(), redb::Error> {
         let previous = self.state(partition).last;
         Frame::new(previous, entry).encode(partition, position, &mut self.bytes);
-        self.entries.insert((partition, position), self.bytes.as_slice())?;
+        self.entries
+            .insert((partition, position), self.bytes.as_slice())?;
         let state = self.state(partition);
         state.last = position + 1;
         state.head = state.head.max(position + 1);
@@ -293,10 +354,17 @@ impl Snapshot<'_> {
     ) -> Result<(), Error> {
         let unreadable = |error: redb::StorageError| self.generation.unreadable(error);
         let broken = |position: Position, what: &str| {
-            damaged(&format!("{}: partition {partition} {what} at {position}", self.generation.name()))
+            damaged(&format!(
+                "{}: partition {partition} {what} at {position}",
+                self.generation.name()
+            ))
         };
         let mut expected = None;
-        for row in self.entries.range((partition, from)..=(partition, u64::MAX)).map_err(unreadable)? {
+        for row in self
+            .entries
+            .range((partition, from)..=(partition, u64::MAX))
+            .map_err(unreadable)?
+        {
             let (key, value) = row.map_err(unreadable)?;
             let (_, position) = key.value();
             let frame = Frame::decode(partition, position, value.value())
@@ -312,6 +380,10 @@ impl Snapshot<'_> {
         }
         let last = self.state(partition).last;
         let is_whole = expected.map_or(last <= from, |expected| last == expected);
-        if is_whole { Ok(()) } else { Err(broken(last, "misses entries before its end")) }
+        if is_whole {
+            Ok(())
+        } else {
+            Err(broken(last, "misses entries before its end"))
+        }
     }
 }

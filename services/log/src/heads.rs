@@ -27,9 +27,15 @@ impl Heads {
     /// Whether the states reach everything that the heads file of the stream has seen acknowledged. A missing or torn file has
     /// seen nothing.
     pub(crate) fn reached_by(files: &dyn FileLayer, stream: &str, states: &[State]) -> bool {
-        let Ok(bytes) = crate::files::read_all(files, &Self::name(stream)) else { return true };
-        let Some(seen) = decode(&bytes, states.len()) else { return true };
-        seen.into_iter().zip(states).all(|((head, epoch), state)| head <= state.head && epoch <= state.epoch)
+        let Ok(bytes) = crate::files::read_all(files, &Self::name(stream)) else {
+            return true;
+        };
+        let Some(seen) = decode(&bytes, states.len()) else {
+            return true;
+        };
+        seen.into_iter()
+            .zip(states)
+            .all(|((head, epoch), state)| head <= state.head && epoch <= state.epoch)
     }
 
     /// Opens the heads file for writing, made where it is missing.
@@ -70,7 +76,10 @@ fn decode(bytes: &[u8], partitions: usize) -> Option<Vec<(u64, u64)>> {
     body.chunks_exact(PARTITION_BYTES)
         .map(|row| {
             let (head, epoch) = row.split_first_chunk::<8>()?;
-            Some((u64::from_le_bytes(*head), u64::from_le_bytes(epoch.try_into().ok()?)))
+            Some((
+                u64::from_le_bytes(*head),
+                u64::from_le_bytes(epoch.try_into().ok()?),
+            ))
         })
         .collect()
 }

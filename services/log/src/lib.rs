@@ -116,7 +116,8 @@ pub trait EventLog: Send + Sync {
     /// needs no single writer. Returns when the entries are durable.
     ///
     /// Errors: [`Error::NotStored`] also where the batch is empty, too long, or the place does not exist.
-    async fn append(&self, at: &Place, writer: Option<Epoch>, entries: Vec<Entry>) -> Result<Appended, Error>;
+    async fn append(&self, at: &Place, writer: Option<Epoch>, entries: Vec<Entry>)
+    -> Result<Appended, Error>;
 
     /// Reads entries from `from` on, at most `limit` of them and at most [`PAGE_BYTES_MAX`]. In a compacted table older entries of
     /// a key may be missing, the newest never.

@@ -51,12 +51,19 @@ impl Manifest {
     }
 
     fn first(files: Arc<dyn FileLayer>) -> Result<Self, Error> {
-        let names = files.list().map_err(|error| Error::NotStored(format!("the log's folder cannot be read: {error}")))?;
+        let names = files
+            .list()
+            .map_err(|error| Error::NotStored(format!("the log's folder cannot be read: {error}")))?;
         // The first manifest lasts before the first stream file is made.
         if names.iter().any(|name| name.ends_with(STREAM_FILE_SUFFIX)) {
-            return Err(damaged(&format!("{NAME} is missing although there are files of streams")));
+            return Err(damaged(&format!(
+                "{NAME} is missing although there are files of streams"
+            )));
         }
-        let manifest = Self { files, generations: BTreeMap::new() };
+        let manifest = Self {
+            files,
+            generations: BTreeMap::new(),
+        };
         match manifest.store(&manifest.generations) {
             Ok(()) => Ok(manifest),
             Err(Failure::Unchanged(error) | Failure::Unknown(error)) => {
@@ -92,11 +99,15 @@ impl Manifest {
 
     /// Removes what a crash left behind. Only after every current file was opened: a damaged manifest must not cost a file.
     pub(crate) fn sweep(&self) -> io::Result<()> {
-        let current: Vec<String> =
-            self.generations.iter().map(|(stream, generation)| file_name(stream, *generation)).collect();
+        let current: Vec<String> = self
+            .generations
+            .iter()
+            .map(|(stream, generation)| file_name(stream, *generation))
+            .collect();
         let mut removed = false;
         for name in self.files.list()? {
-            let is_remnant = name == NEXT_NAME || (name.ends_with(STREAM_FILE_SUFFIX) && !current.contains(&name));
+            let is_remnant =
+                name == NEXT_NAME || (name.ends_with(STREAM_FILE_SUFFIX) && !current.contains(&name));
             if is_remnant {
                 self.files.remove(&name)?;
                 removed = true;
@@ -108,7 +119,9 @@ impl Manifest {
 
 /// The error of files that are not what was written, with what to do.
 pub(crate) fn damaged(what: &str) -> Error {
-    Error::Corrupt(format!("{what}; keep a copy of the log's folder and restore it from a backup"))
+    Error::Corrupt(format!(
+        "{what}; keep a copy of the log's folder and restore it from a backup"
+    ))
 }
 
 fn encode(generations: &BTreeMap<Stream, u64>) -> Vec<u8> {
@@ -146,7 +159,10 @@ mod tests {
 
     #[test]
     fn a_manifest_reads_back_and_no_flipped_bit_does() {
-        let generations = BTreeMap::from([(Stream::Records, 3), (Stream::Instructions("shop".parse().unwrap()), 1)]);
+        let generations = BTreeMap::from([
+            (Stream::Records, 3),
+            (Stream::Instructions("shop".parse().unwrap()), 1),
+        ]);
         let bytes = encode(&generations);
         assert_eq!(decode(&bytes), Some(generations));
         for bit in 0..bytes.len() * 8 {

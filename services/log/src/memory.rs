@@ -44,22 +44,37 @@ impl MemoryLog {
     ///
     /// `seen` says per partition up to where the slowest reader has read; without it no tombstone of the partition goes.
     /// Errors: [`Error::NotStored`] where the stream is not a table.
-    pub async fn compact(&self, stream: &Stream, seen: &BTreeMap<u16, Position>) -> Result<Compaction, Error> {
+    pub async fn compact(
+        &self,
+        stream: &Stream,
+        seen: &BTreeMap<u16, Position>,
+    ) -> Result<Compaction, Error> {
         self.rewrite(stream, &Rule::Newest { seen: seen.clone() })
     }
 
     /// Drops the start of a queue, per partition, up to but without the given position.
     ///
     /// Errors: [`Error::NotStored`] where the stream is not a queue.
-    pub async fn expire(&self, stream: &Stream, before: &BTreeMap<u16, Position>) -> Result<Compaction, Error> {
-        self.rewrite(stream, &Rule::From { before: before.clone() })
+    pub async fn expire(
+        &self,
+        stream: &Stream,
+        before: &BTreeMap<u16, Position>,
+    ) -> Result<Compaction, Error> {
+        self.rewrite(
+            stream,
+            &Rule::From {
+                before: before.clone(),
+            },
+        )
     }
 
     fn rewrite(&self, stream: &Stream, rule: &Rule) -> Result<Compaction, Error> {
         rule.check(stream)?;
         let mut report = Compaction::default();
         for at in Place::all(stream) {
-            self.with(&at, |partition| partition.rewrite(rule, at.partition, &mut report))?;
+            self.with(&at, |partition| {
+                partition.rewrite(rule, at.partition, &mut report)
+            })?;
         }
         Ok(report)
     }
@@ -74,7 +89,10 @@ impl Partition {
             self.state.advance(position);
         }
         self.head.send_replace(self.state.head);
-        Appended::At { first, next: self.state.head }
+        Appended::At {
+            first,
+            next: self.state.head,
+        }
     }
 
     fn page(&self, at: &Place, from: Position, limit: usize) -> Result<Page, Error> {
@@ -86,10 +104,18 @@ impl Partition {
                 next = *position;
                 break;
             }
-            room.push(Stored { position: *position, entry: entry.clone() });
+            room.push(Stored {
+                position: *position,
+                entry: entry.clone(),
+            });
         }
         let fell_behind = rules::fell_behind(at.stream.kind(), from, self.state.removed_below);
-        Ok(Page { entries: room.entries, next, head: self.state.head, fell_behind })
+        Ok(Page {
+            entries: room.entries,
+            next,
+            head: self.state.head,
+            fell_behind,
+        })
     }
 
     fn rewrite(&mut self, rule: &Rule, number: u16, report: &mut Compaction) {
@@ -117,7 +143,12 @@ impl EventLog for MemoryLog {
         })
     }
 
-    async fn append(&self, at: &Place, writer: Option<Epoch>, entries: Vec<Entry>) -> Result<Appended, Error> {
+    async fn append(
+        &self,
+        at: &Place,
+        writer: Option<Epoch>,
+        entries: Vec<Entry>,
+    ) -> Result<Appended, Error> {
         rules::check_batch(at, &entries)?;
         self.with(at, |partition| {
             let current = partition.state.epoch;

@@ -64,10 +64,18 @@ pub(crate) fn build(
         return Ok(None);
     }
     // The new file starts where the old one stands, without an entry.
-    let states: Vec<State> = snapshot.states.iter().map(|state| State { last: 0, ..*state }).collect();
+    let states: Vec<State> = snapshot
+        .states
+        .iter()
+        .map(|state| State { last: 0, ..*state })
+        .collect();
     let number = old.number + 1;
     let generation = Generation::create(files, lock, stream, number, &states, settings)?;
-    let mut built = Built { generation, states, report: Compaction::default() };
+    let mut built = Built {
+        generation,
+        states,
+        report: Compaction::default(),
+    };
     let copied = copy_all(&snapshot, rule, &mut built).and_then(|()| {
         drop(snapshot);
         (0..CATCH_UP_ROUNDS).try_for_each(|_| catch_up(old, &mut built))
@@ -87,7 +95,11 @@ fn removes_anything(snapshot: &Snapshot<'_>, rule: &Rule) -> Result<bool, Error>
         let mut removes = false;
         snapshot.scan(partition, 0, |position, frame| {
             removes = sieve.judge(position, frame.key, frame.value.is_none()) != Verdict::Kept;
-            Ok(if removes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            Ok(if removes {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
         })?;
         if removes {
             return Ok(true);
@@ -154,7 +166,13 @@ struct Batch {
 
 impl Batch {
     const fn new(partition: u16) -> Self {
-        Self { partition, entries: Vec::new(), bytes: 0, removed_below: 0, epoch: 0 }
+        Self {
+            partition,
+            entries: Vec::new(),
+            bytes: 0,
+            removed_below: 0,
+            epoch: 0,
+        }
     }
 
     fn add(

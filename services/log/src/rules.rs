@@ -62,7 +62,10 @@ pub(crate) fn check_place(at: &Place) -> Result<(), Error> {
     if at.partition < at.stream.partitions() {
         return Ok(());
     }
-    Err(Error::NotStored(format!("{at} does not exist: the stream has {} partitions", at.stream.partitions())))
+    Err(Error::NotStored(format!(
+        "{at} does not exist: the stream has {} partitions",
+        at.stream.partitions()
+    )))
 }
 
 /// Refuses a batch that is empty or too large.
@@ -102,7 +105,9 @@ pub(crate) fn check_from(at: &Place, from: Position, head: Position) -> Result<(
 
 /// The error of an epoch that nobody was given.
 pub(crate) fn unheard(at: &Place, current: Epoch) -> Error {
-    Error::NotStored(format!("the writer's epoch in {at} was never given: the newest is {current}"))
+    Error::NotStored(format!(
+        "the writer's epoch in {at} was never given: the newest is {current}"
+    ))
 }
 
 /// Fills a page and says when it is full.
@@ -117,7 +122,11 @@ pub(crate) struct PageRoom {
 impl PageRoom {
     /// An empty page of at most `limit` entries.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { entries_left: limit.min(PAGE_ENTRIES_MAX), value_bytes: 0, entries: Vec::new() }
+        Self {
+            entries_left: limit.min(PAGE_ENTRIES_MAX),
+            value_bytes: 0,
+            entries: Vec::new(),
+        }
     }
 
     /// Whether nothing may be added any more.
@@ -158,12 +167,14 @@ impl Rule {
     pub(crate) fn check(&self, stream: &Stream) -> Result<(), Error> {
         match (self, stream.kind()) {
             (Self::Newest { .. }, StreamKind::Table) | (Self::From { .. }, StreamKind::Queue) => Ok(()),
-            (Self::Newest { .. }, kind) => {
-                Err(Error::NotStored(format!("{stream} is a {}: only tables are compacted", kind_name(kind))))
-            }
-            (Self::From { .. }, kind) => {
-                Err(Error::NotStored(format!("{stream} is a {}: only queues expire", kind_name(kind))))
-            }
+            (Self::Newest { .. }, kind) => Err(Error::NotStored(format!(
+                "{stream} is a {}: only tables are compacted",
+                kind_name(kind)
+            ))),
+            (Self::From { .. }, kind) => Err(Error::NotStored(format!(
+                "{stream} is a {}: only queues expire",
+                kind_name(kind)
+            ))),
         }
     }
 }
@@ -217,7 +228,11 @@ impl Sieve {
     /// Judges an entry.
     pub(crate) fn judge(&self, position: Position, key: &[u8], is_tombstone: bool) -> Verdict {
         let Some(newest) = &self.newest else {
-            return if position < self.before { Verdict::Expired } else { Verdict::Kept };
+            return if position < self.before {
+                Verdict::Expired
+            } else {
+                Verdict::Kept
+            };
         };
         if newest.get(key) != Some(&position) {
             return Verdict::Replaced;

@@ -75,8 +75,15 @@ pub(crate) struct Shared {
 impl Shared {
     /// What readers of a file need.
     pub(crate) fn new(stream: Stream, current: Arc<Generation>, states: &[State]) -> Self {
-        let heads = states.iter().map(|state| watch::Sender::new(state.head)).collect();
-        Self { stream, current: RwLock::new(current), heads }
+        let heads = states
+            .iter()
+            .map(|state| watch::Sender::new(state.head))
+            .collect();
+        Self {
+            stream,
+            current: RwLock::new(current),
+            heads,
+        }
     }
 
     /// The file to read.
@@ -140,7 +147,10 @@ impl Writer {
 
     fn stopped(&self) -> Option<Error> {
         let reason = self.stopped.as_ref()?;
-        Some(Error::NotStored(format!("{} takes no more entries until a new start: {reason}", self.shared.stream)))
+        Some(Error::NotStored(format!(
+            "{} takes no more entries until a new start: {reason}",
+            self.shared.stream
+        )))
     }
 
     fn commit(&mut self, group: Vec<Request>) {
@@ -154,12 +164,21 @@ impl Writer {
         let stream = &self.shared.stream;
         let states = &mut self.states;
         let attempt = || {
-            generation.commit(states, |writing| group.iter().map(|request| request.apply(stream, writing)).collect())
+            generation.commit(states, |writing| {
+                group
+                    .iter()
+                    .map(|request| request.apply(stream, writing))
+                    .collect()
+            })
         };
-        let outcome: Result<Vec<Done>, Failure> = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| {
-            // Where it panicked is unknown, so what is stored is, too.
-            Err(Failure::During(Error::Unknown(format!("{} is damaged", generation.name()))))
-        });
+        let outcome: Result<Vec<Done>, Failure> =
+            catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| {
+                // Where it panicked is unknown, so what is stored is, too.
+                Err(Failure::During(Error::Unknown(format!(
+                    "{} is damaged",
+                    generation.name()
+                ))))
+            });
         match outcome {
             Ok(done) => {
                 self.heads.note(&self.states);
@@ -199,7 +218,9 @@ impl Writer {
             Ok(()) => {}
             Err(manifest::Failure::Unchanged(error)) => {
                 rewrite::discard(&*self.files, built);
-                return Err(Error::NotStored(format!("the manifest cannot be written: {error}")));
+                return Err(Error::NotStored(format!(
+                    "the manifest cannot be written: {error}"
+                )));
             }
             Err(manifest::Failure::Unknown(error)) => {
                 // After a power loss either file may be the current one: an entry in one of them could be lost.
@@ -212,14 +233,21 @@ impl Writer {
         let mut report = built.report;
         let name = built.generation.name();
         report.bytes_after = file_bytes(&*self.files, &name);
-        *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(built.generation);
+        *self
+            .shared
+            .current
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(built.generation);
         let old_closed = old.closed();
-        self.files.remove(&old.name()).and_then(|()| self.files.sync_names()).map_err(|error| {
-            Error::Unknown(format!(
-                "{} was rewritten, but the old file is still there and goes at the next start: {error}",
-                self.shared.stream
-            ))
-        })?;
+        self.files
+            .remove(&old.name())
+            .and_then(|()| self.files.sync_names())
+            .map_err(|error| {
+                Error::Unknown(format!(
+                    "{} was rewritten, but the old file is still there and goes at the next start: {error}",
+                    self.shared.stream
+                ))
+            })?;
         Ok(Switched { report, old_closed })
     }
 }
@@ -259,11 +287,18 @@ impl Request {
     /// Does to the open transaction what is asked for.
     fn apply(&self, stream: &Stream, writing: &mut Writing<'_, '_>) -> Result<Done, redb::Error> {
         match self {
-            Self::Append { partition, writer, entries, .. } => {
+            Self::Append {
+                partition,
+                writer,
+                entries,
+                ..
+            } => {
                 let state = *writing.state(*partition);
                 match rules::standing(*writer, state.epoch) {
                     Standing::Current => {}
-                    Standing::Stale => return Ok(Done::Appended(Appended::StaleEpoch { current: state.epoch })),
+                    Standing::Stale => {
+                        return Ok(Done::Appended(Appended::StaleEpoch { current: state.epoch }));
+                    }
                     Standing::Unheard => {
                         let at = Place::new(stream.clone(), *partition);
                         return Ok(Done::Refused(rules::unheard(&at, state.epoch)));
@@ -273,7 +308,10 @@ impl Request {
                     writing.put(*partition, position, entry)?;
                 }
                 let next = writing.state(*partition).head;
-                Ok(Done::Appended(Appended::At { first: state.head, next }))
+                Ok(Done::Appended(Appended::At {
+                    first: state.head,
+                    next,
+                }))
             }
             Self::Acquire { partition, .. } => {
                 let state = writing.state(*partition);

@@ -1,7 +1,12 @@
 //! The suite of the EventLog port: named checks, stamped on every implementation by [`event_log_suite!`](crate::event_log_suite) and
 //! on deliberately wrong ones ([`mutants`]), each of which a named check must catch.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a check fails by a panic, as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a check fails by a panic, as tests do"
+)]
 
 pub mod checks;
 pub mod mutants;
@@ -138,10 +143,19 @@ pub async fn read_from(log: &dyn Subject, at: &Place, from: Position) -> Vec<Sto
     let mut entries: Vec<Stored> = Vec::new();
     let mut from = from;
     loop {
-        let page = log.read(at, from, SMALL_PAGE_ENTRIES).await.expect("a page is read");
-        assert!(page.entries.len() <= SMALL_PAGE_ENTRIES, "a page is longer than its limit");
+        let page = log
+            .read(at, from, SMALL_PAGE_ENTRIES)
+            .await
+            .expect("a page is read");
+        assert!(
+            page.entries.len() <= SMALL_PAGE_ENTRIES,
+            "a page is longer than its limit"
+        );
         for stored in page.entries {
-            assert!(stored.position >= from && stored.position < page.head, "an entry stands where none was asked for");
+            assert!(
+                stored.position >= from && stored.position < page.head,
+                "an entry stands where none was asked for"
+            );
             assert!(
                 entries.last().is_none_or(|last| last.position < stored.position),
                 "entries of a page are not ordered by position"

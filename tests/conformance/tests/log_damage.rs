@@ -1,6 +1,13 @@
 //! Damaged files: a flipped bit, a cut end, a missing file. Never a panic, and never fewer entries than were acknowledged without
 //! an error.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by a panic"
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +23,14 @@ const DAMAGES_VARIABLE: &str = "LETHE_LOG_DAMAGES";
 type Contents = BTreeMap<Place, Vec<Stored>>;
 
 fn open(folder: &Path, verify: bool) -> Result<EmbeddedLog, Error> {
-    EmbeddedLog::open(folder, &streams(), OpenOptions { verify, ..OpenOptions::default() })
+    EmbeddedLog::open(
+        folder,
+        &streams(),
+        OpenOptions {
+            verify,
+            ..OpenOptions::default()
+        },
+    )
 }
 
 fn places() -> [Place; 4] {
@@ -33,7 +47,13 @@ async fn fill(log: &EmbeddedLog) -> Contents {
     for round in 0..6 {
         for at in places() {
             let batch = (0..25)
-                .map(|n| entry(round * 100 + n, &format!("key {}", n % 9), Some(&format!("value {round} {n}").repeat(9))))
+                .map(|n| {
+                    entry(
+                        round * 100 + n,
+                        &format!("key {}", n % 9),
+                        Some(&format!("value {round} {n}").repeat(9)),
+                    )
+                })
                 .collect();
             stored(log, &at, batch).await;
         }
@@ -60,7 +80,10 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn damage(folder: &Path, random: &mut Random) -> String {
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
     files.retain(|path| path.metadata().unwrap().len() > 0);
     files.sort();
     let path = &files[random.below(files.len() as u64) as usize];
@@ -107,9 +130,19 @@ async fn use_it(folder: &Path, verify: bool, expected: &Contents) -> Result<(), 
                     break;
                 }
             }
-            assert!(found.len() >= expected.len(), "{at} lost entries in silence: {} of {}", found.len(), expected.len());
-            assert_eq!(found[..expected.len()], expected[..], "{at} came back with other entries");
-            log.append(at, None, vec![entry(10_000 + pass, "new", Some("value"))]).await?;
+            assert!(
+                found.len() >= expected.len(),
+                "{at} lost entries in silence: {} of {}",
+                found.len(),
+                expected.len()
+            );
+            assert_eq!(
+                found[..expected.len()],
+                expected[..],
+                "{at} came back with other entries"
+            );
+            log.append(at, None, vec![entry(10_000 + pass, "new", Some("value"))])
+                .await?;
         }
     }
     log.check().await
@@ -128,7 +161,10 @@ async fn survives_damage(is_killed: bool, verify: bool) {
         drop(log);
         copy(source.path(), image.path());
     }
-    let damages = std::env::var(DAMAGES_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(DAMAGES);
+    let damages = std::env::var(DAMAGES_VARIABLE)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(DAMAGES);
     let (mut noticed, expected) = (0, Arc::new(expected));
     for seed in 0..damages {
         let folder = tempfile::tempdir().unwrap();
@@ -141,14 +177,20 @@ async fn survives_damage(is_killed: bool, verify: bool) {
             Ok(Ok(())) => {}
             Ok(Err(Error::Corrupt(why))) => {
                 noticed += 1;
-                assert!(why.contains("restore"), "seed {seed}, {what}: does not say what to do: {why}");
+                assert!(
+                    why.contains("restore"),
+                    "seed {seed}, {what}: does not say what to do: {why}"
+                );
             }
             // A stream may also stop when it first writes.
             Ok(Err(Error::NotStored(_) | Error::Unknown(_))) => noticed += 1,
             Err(panicked) => panic!("seed {seed}, {what}: {panicked}"),
         }
     }
-    assert!(noticed > damages / 5, "only {noticed} of {damages} damages were noticed: do they hit anything?");
+    assert!(
+        noticed > damages / 5,
+        "only {noticed} of {damages} damages were noticed: do they hit anything?"
+    );
 }
 
 #[tokio::test]
@@ -172,7 +214,12 @@ async fn a_missing_empty_or_foreign_file_is_named() {
         for content in [None, Some(&b""[..]), Some(b"something else")] {
             let folder = tempfile::tempdir().unwrap();
             let log = open(folder.path(), false).unwrap();
-            stored(&log, &Place::new(Stream::Records, 0), vec![entry(1, "a", Some("x"))]).await;
+            stored(
+                &log,
+                &Place::new(Stream::Records, 0),
+                vec![entry(1, "a", Some("x"))],
+            )
+            .await;
             drop(log);
             let path = folder.path().join(name);
             match content {
@@ -183,8 +230,15 @@ async fn a_missing_empty_or_foreign_file_is_named() {
             let text = refused.to_string();
             assert!(matches!(refused, Error::Corrupt(_)), "{name}: {text}");
             assert!(text.contains(name) && text.contains("restore"), "{name}: {text}");
-            assert_eq!(path.exists(), content.is_some(), "nothing is made in place of what is missing");
-            assert!(name == "records.1.redb" || folder.path().join("records.1.redb").exists(), "no file is removed");
+            assert_eq!(
+                path.exists(),
+                content.is_some(),
+                "nothing is made in place of what is missing"
+            );
+            assert!(
+                name == "records.1.redb" || folder.path().join("records.1.redb").exists(),
+                "no file is removed"
+            );
         }
     }
 }
@@ -202,6 +256,11 @@ async fn a_log_that_ends_before_what_was_acknowledged_does_not_open() {
     stored(&log, &at, vec![entry(2, "b", Some("y"))]).await;
     drop(log);
     std::fs::write(folder.path().join("records.1.redb"), older).unwrap();
-    let refused = open(folder.path(), false).expect_err("an older file does not open").to_string();
-    assert!(refused.contains("records.1.redb ends before what was acknowledged"), "{refused}");
+    let refused = open(folder.path(), false)
+        .expect_err("an older file does not open")
+        .to_string();
+    assert!(
+        refused.contains("records.1.redb ends before what was acknowledged"),
+        "{refused}"
+    );
 }

@@ -1,5 +1,12 @@
 //! What only the embedded log promises: nothing of what went stays in a file, appends share an fsync, and a folder has one owner.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by a panic"
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,7 +37,10 @@ fn files_that_hold(folder: &Path, marker: &str) -> Vec<String> {
     for file in std::fs::read_dir(folder).unwrap() {
         let file = file.unwrap();
         let bytes = std::fs::read(file.path()).unwrap();
-        if bytes.windows(marker.len()).any(|window| window == marker.as_bytes()) {
+        if bytes
+            .windows(marker.len())
+            .any(|window| window == marker.as_bytes())
+        {
             names.push(file.file_name().into_string().unwrap());
         }
     }
@@ -52,16 +62,36 @@ async fn no_file_holds_a_byte_of_what_a_compaction_removed() {
         batch.push(entry(number, &format!("KEPT-KEY-{round}."), Some("KEPT-VALUE.")));
         stored(&log, &records(), batch).await;
     }
-    stored(&log, &records(), vec![entry(0, "MARKER-KEY-1.", Some("KEPT-NEWEST."))]).await;
-    let ends = (0..20).filter(|key| *key != 1).map(|key| entry(0, &format!("MARKER-KEY-{key}."), None)).collect();
+    stored(
+        &log,
+        &records(),
+        vec![entry(0, "MARKER-KEY-1.", Some("KEPT-NEWEST."))],
+    )
+    .await;
+    let ends = (0..20)
+        .filter(|key| *key != 1)
+        .map(|key| entry(0, &format!("MARKER-KEY-{key}."), None))
+        .collect();
     stored(&log, &records(), ends).await;
-    for marker in ["MARKER-KEY-0.", "MARKER-KEY-19.", "MARKER-OLD-0-0.", "MARKER-OLD-39-19."] {
-        assert_eq!(files_that_hold(folder.path(), marker), ["records.1.redb"], "{marker} was planted");
+    for marker in [
+        "MARKER-KEY-0.",
+        "MARKER-KEY-19.",
+        "MARKER-OLD-0-0.",
+        "MARKER-OLD-39-19.",
+    ] {
+        assert_eq!(
+            files_that_hold(folder.path(), marker),
+            ["records.1.redb"],
+            "{marker} was planted"
+        );
     }
     let before = log.disk_bytes(&Stream::Records).unwrap();
 
     let head = log.head(&records()).await.unwrap();
-    let report = log.compact(&Stream::Records, &BTreeMap::from([(6, head)])).await.unwrap();
+    let report = log
+        .compact(&Stream::Records, &BTreeMap::from([(6, head)]))
+        .await
+        .unwrap();
 
     assert_eq!(report.kept_entries, 41);
     assert_eq!(report.removed_tombstones, 19);
@@ -71,20 +101,31 @@ async fn no_file_holds_a_byte_of_what_a_compaction_removed() {
     assert_eq!(files_that_hold(folder.path(), "KEPT-KEY-0."), ["records.2.redb"]);
     assert_eq!(files_that_hold(folder.path(), "KEPT-NEWEST."), ["records.2.redb"]);
     assert_eq!(report.bytes_before, before);
-    assert!(log.disk_bytes(&Stream::Records).unwrap() < before, "bytes were given back");
+    assert!(
+        log.disk_bytes(&Stream::Records).unwrap() < before,
+        "bytes were given back"
+    );
     drop(log);
-    assert_eq!(files_that_hold(folder.path(), "MARKER-OLD"), [""; 0], "closing brings nothing back");
+    assert_eq!(
+        files_that_hold(folder.path(), "MARKER-OLD"),
+        [""; 0],
+        "closing brings nothing back"
+    );
 }
 
 #[tokio::test]
 async fn no_file_holds_a_byte_of_what_expired() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path()).unwrap();
-    let batch = (0..100).map(|n| entry(n, &format!("STEP-{n}."), Some(&format!("SEALED-{n}.")))).collect();
+    let batch = (0..100)
+        .map(|n| entry(n, &format!("STEP-{n}."), Some(&format!("SEALED-{n}."))))
+        .collect();
     stored(&log, &commands(), batch).await;
     let start = read_from(&log, &commands(), 0).await[60].position;
     assert_eq!(files_that_hold(folder.path(), "SEALED-59."), ["commands.1.redb"]);
-    log.expire(&Stream::Commands, &BTreeMap::from([(0, start)])).await.unwrap();
+    log.expire(&Stream::Commands, &BTreeMap::from([(0, start)]))
+        .await
+        .unwrap();
     for gone in ["STEP-0.", "SEALED-0.", "STEP-59.", "SEALED-59."] {
         assert_eq!(files_that_hold(folder.path(), gone), [""; 0], "{gone}");
     }
@@ -98,7 +139,10 @@ async fn a_file_of_an_earlier_run_is_rewritten_once() {
     let log = open(folder.path()).unwrap();
     stored(&log, &records(), vec![entry(1, "a", Some("x"))]).await;
     log.compact(&Stream::Records, &BTreeMap::new()).await.unwrap();
-    assert!(folder.path().join("records.1.redb").exists(), "nothing to remove, nothing rewritten");
+    assert!(
+        folder.path().join("records.1.redb").exists(),
+        "nothing to remove, nothing rewritten"
+    );
     drop(log);
     let log = open(folder.path()).unwrap();
     log.compact(&Stream::Records, &BTreeMap::new()).await.unwrap();
@@ -133,7 +177,11 @@ async fn concurrent_appends_share_an_fsync() {
     let mut positions: Vec<_> = appends.join_all().await;
     positions.sort_unstable();
     positions.dedup();
-    assert_eq!(positions.len() as u64, APPENDS, "each append has a position of its own");
+    assert_eq!(
+        positions.len() as u64,
+        APPENDS,
+        "each append has a position of its own"
+    );
     let syncs = files.syncs() - before;
     assert!(syncs <= 3, "{APPENDS} waiting appends cost {syncs} fsyncs");
 }
@@ -164,18 +212,30 @@ async fn a_second_process_is_refused() {
     if let Ok(folder) = std::env::var(FOLDER_VARIABLE) {
         let refused = open(Path::new(&folder)).expect_err("the folder is in use");
         assert!(matches!(refused, Error::NotStored(_)));
-        assert!(refused.to_string().contains("another process has the log's folder open"), "{refused}");
+        assert!(
+            refused
+                .to_string()
+                .contains("another process has the log's folder open"),
+            "{refused}"
+        );
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path()).unwrap();
-    assert!(open(folder.path()).is_err(), "nor may the same process open it twice");
+    assert!(
+        open(folder.path()).is_err(),
+        "nor may the same process open it twice"
+    );
     let second = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_second_process_is_refused"])
         .env(FOLDER_VARIABLE, folder.path())
         .output()
         .unwrap();
-    assert!(second.status.success(), "{}", String::from_utf8_lossy(&second.stdout));
+    assert!(
+        second.status.success(),
+        "{}",
+        String::from_utf8_lossy(&second.stdout)
+    );
     drop(log);
     open(folder.path()).unwrap();
 }
@@ -185,8 +245,13 @@ async fn streams_are_added_and_never_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let shop = Stream::Instructions("shop".parse().unwrap());
     let log = EmbeddedLog::open(folder.path(), &[Stream::Records], OpenOptions::default()).unwrap();
-    let refused = log.append(&Place::new(shop.clone(), 0), None, vec![entry(1, "a", None)]).await;
-    assert!(matches!(refused, Err(Error::NotStored(_))), "a stream that was not opened: {refused:?}");
+    let refused = log
+        .append(&Place::new(shop.clone(), 0), None, vec![entry(1, "a", None)])
+        .await;
+    assert!(
+        matches!(refused, Err(Error::NotStored(_))),
+        "a stream that was not opened: {refused:?}"
+    );
     drop(log);
     let log = EmbeddedLog::open(folder.path(), std::slice::from_ref(&shop), OpenOptions::default()).unwrap();
     assert_eq!(log.streams().collect::<Vec<_>>(), [&Stream::Records, &shop]);
@@ -201,10 +266,18 @@ async fn nobody_else_may_look_into_the_folder() {
     let outer = tempfile::tempdir().unwrap();
     let folder = outer.path().join("log");
     drop(open(&folder).unwrap());
-    assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(
+        std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
     for file in std::fs::read_dir(&folder).unwrap() {
         let file = file.unwrap();
-        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
+        assert_eq!(
+            file.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{:?}",
+            file.file_name()
+        );
     }
 }
 
@@ -218,9 +291,34 @@ async fn a_failed_write_stops_the_stream_and_loses_nothing() {
     let failed = log.append(&records(), None, vec![entry(2, "b", Some("y"))]).await;
     assert!(failed.is_err(), "{failed:?}");
     let later = log.append(&records(), None, vec![entry(3, "c", Some("z"))]).await;
-    assert!(matches!(later, Err(Error::NotStored(_))), "a stopped stream takes nothing: {later:?}");
+    assert!(
+        matches!(later, Err(Error::NotStored(_))),
+        "a stopped stream takes nothing: {later:?}"
+    );
     drop(log);
     files.power_loss(1);
     let log = EmbeddedLog::open_on(Arc::new(files.clone()), &streams(), OpenOptions::default()).unwrap();
-    assert_eq!(read_from(&log, &records(), 0).await[0].entry, entry(1, "a", Some("x")));
+    assert_eq!(
+        read_from(&log, &records(), 0).await[0].entry,
+        entry(1, "a", Some("x"))
+    );
+}
+
+/// Whatever a cut leaves of the very first opening, the next one succeeds.
+#[tokio::test]
+async fn a_log_whose_making_was_cut_is_made_again() {
+    for seed in 0..300 {
+        let files = PowerLossFiles::default();
+        files.cut_after(seed / 2);
+        drop(EmbeddedLog::open_on(
+            Arc::new(files.clone()),
+            &streams(),
+            OpenOptions::default(),
+        ));
+        files.cut_after(0);
+        files.power_loss(seed);
+        let log = EmbeddedLog::open_on(Arc::new(files.clone()), &streams(), OpenOptions::default());
+        let log = log.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        stored(&log, &records(), vec![entry(1, "a", Some("x"))]).await;
+    }
 }

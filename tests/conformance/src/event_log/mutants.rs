@@ -51,9 +51,21 @@ pub fn all() -> Vec<(&'static str, Arc<dyn Factory>, &'static str)> {
             faulty(Fault::ForgetsNewest),
             "compaction_keeps_the_newest_entry_of_each_key",
         ),
-        ("uses positions again", faulty(Fault::ReusesPositions), "positions_are_never_used_again"),
-        ("ignores a stale epoch", faulty(Fault::IgnoresEpoch), "a_stale_writer_stores_nothing"),
-        ("reorders a batch", faulty(Fault::ReordersBatch), "a_batch_is_stored_whole_and_in_order"),
+        (
+            "uses positions again",
+            faulty(Fault::ReusesPositions),
+            "positions_are_never_used_again",
+        ),
+        (
+            "ignores a stale epoch",
+            faulty(Fault::IgnoresEpoch),
+            "a_stale_writer_stores_nothing",
+        ),
+        (
+            "reorders a batch",
+            faulty(Fault::ReordersBatch),
+            "a_batch_is_stored_whole_and_in_order",
+        ),
         (
             "hides missed tombstones",
             faulty(Fault::HidesMissedTombstones),
@@ -71,7 +83,11 @@ pub struct FaultyLogs {
 #[async_trait]
 impl Factory for FaultyLogs {
     async fn open(&self) -> Log {
-        Arc::new(Faulty { fault: self.fault, inner: Mutex::new(MemoryLog::new()), hidden: Mutex::default() })
+        Arc::new(Faulty {
+            fault: self.fault,
+            inner: Mutex::new(MemoryLog::new()),
+            hidden: Mutex::default(),
+        })
     }
 
     async fn reopen(&self, log: Log) -> Log {
@@ -79,14 +95,26 @@ impl Factory for FaultyLogs {
             return log;
         }
         let shorter = MemoryLog::new();
-        for at in streams().iter().flat_map(|stream| Place::all(stream).collect::<Vec<_>>()) {
+        for at in streams()
+            .iter()
+            .flat_map(|stream| Place::all(stream).collect::<Vec<_>>())
+        {
             let mut entries = read_from(&*log, &at, 0).await;
             entries.pop();
             if !entries.is_empty() {
-                stored(&shorter, &at, entries.into_iter().map(|stored| stored.entry).collect()).await;
+                stored(
+                    &shorter,
+                    &at,
+                    entries.into_iter().map(|stored| stored.entry).collect(),
+                )
+                .await;
             }
         }
-        Arc::new(Faulty { fault: self.fault, inner: Mutex::new(shorter), hidden: Mutex::default() })
+        Arc::new(Faulty {
+            fault: self.fault,
+            inner: Mutex::new(shorter),
+            hidden: Mutex::default(),
+        })
     }
 }
 
@@ -110,19 +138,33 @@ impl Faulty {
         for at in Place::all(stream) {
             let entries = read_from(&self.inner(), &at, 0).await;
             let mut keys = BTreeSet::new();
-            let again = entries.iter().rev().find(|stored| !keys.insert(stored.entry.key.clone()));
+            let again = entries
+                .iter()
+                .rev()
+                .find(|stored| !keys.insert(stored.entry.key.clone()));
             let newest = again.and_then(|again| {
-                entries.iter().rfind(|stored| stored.entry.key == again.entry.key).map(|stored| stored.position)
+                entries
+                    .iter()
+                    .rfind(|stored| stored.entry.key == again.entry.key)
+                    .map(|stored| stored.position)
             });
-            self.hidden().extend(newest.map(|position| (at.clone(), position)));
+            self.hidden()
+                .extend(newest.map(|position| (at.clone(), position)));
         }
     }
 
     async fn start_again(&self) {
         let again = MemoryLog::new();
         let old = self.inner();
-        for at in streams().iter().flat_map(|stream| Place::all(stream).collect::<Vec<_>>()) {
-            let entries: Vec<_> = read_from(&old, &at, 0).await.into_iter().map(|stored| stored.entry).collect();
+        for at in streams()
+            .iter()
+            .flat_map(|stream| Place::all(stream).collect::<Vec<_>>())
+        {
+            let entries: Vec<_> = read_from(&old, &at, 0)
+                .await
+                .into_iter()
+                .map(|stored| stored.entry)
+                .collect();
             if !entries.is_empty() {
                 stored(&again, &at, entries).await;
             }
@@ -155,7 +197,12 @@ impl EventLog for Faulty {
         self.inner().acquire(at).await
     }
 
-    async fn append(&self, at: &Place, writer: Option<Epoch>, mut entries: Vec<Entry>) -> Result<Appended, Error> {
+    async fn append(
+        &self,
+        at: &Place,
+        writer: Option<Epoch>,
+        mut entries: Vec<Entry>,
+    ) -> Result<Appended, Error> {
         if self.fault == Fault::ReordersBatch {
             entries.reverse();
         }
@@ -165,7 +212,8 @@ impl EventLog for Faulty {
 
     async fn read(&self, at: &Place, from: Position, limit: usize) -> Result<Page, Error> {
         let mut page = self.inner().read(at, from, limit).await?;
-        page.entries.retain(|stored| !self.hidden().contains(&(at.clone(), stored.position)));
+        page.entries
+            .retain(|stored| !self.hidden().contains(&(at.clone(), stored.position)));
         if self.fault == Fault::HidesMissedTombstones {
             page.fell_behind = false;
         }

@@ -113,7 +113,11 @@ impl Disk {
     }
 
     fn alive(&self, era: u64) -> io::Result<()> {
-        if era == self.era && self.operations_left != Some(0) { Ok(()) } else { Err(no_power()) }
+        if era == self.era && self.operations_left != Some(0) {
+            Ok(())
+        } else {
+            Err(no_power())
+        }
     }
 
     fn change_names(&mut self, changes: Vec<NameChange>) {
@@ -124,24 +128,37 @@ impl Disk {
     }
 
     fn find(&self, name: &str) -> io::Result<usize> {
-        self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.names
+            .get(name)
+            .copied()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
 impl PowerLossFiles {
     /// A folder whose syncs of bytes do nothing: a log on it acknowledges before its bytes last.
     pub fn that_lie_about_bytes() -> Self {
-        Self { lies_about_bytes: true, ..Self::default() }
+        Self {
+            lies_about_bytes: true,
+            ..Self::default()
+        }
     }
 
     /// A folder whose syncs of names do nothing.
     pub fn that_lie_about_names() -> Self {
-        Self { lies_about_names: true, ..Self::default() }
+        Self {
+            lies_about_names: true,
+            ..Self::default()
+        }
     }
 
     /// An empty folder that is as honest as this one.
     pub fn fresh(&self) -> Self {
-        Self { disk: Arc::default(), lies_about_bytes: self.lies_about_bytes, lies_about_names: self.lies_about_names }
+        Self {
+            disk: Arc::default(),
+            lies_about_bytes: self.lies_about_bytes,
+            lies_about_names: self.lies_about_names,
+        }
     }
 
     fn locked(&self) -> MutexGuard<'_, Disk> {
@@ -197,11 +214,20 @@ impl PowerLossFiles {
     /// Whether the bytes stand in any file of the folder, with or without a name still open.
     pub fn hold(&self, marker: &[u8]) -> bool {
         let disk = self.locked();
-        disk.names.values().any(|file| disk.files[*file].now.windows(marker.len()).any(|window| window == marker))
+        disk.names.values().any(|file| {
+            disk.files[*file]
+                .now
+                .windows(marker.len())
+                .any(|window| window == marker)
+        })
     }
 
     fn handle(&self, file: usize, era: u64) -> Box<dyn StorageBackend> {
-        Box::new(OpenFile { folder: self.clone(), file, era })
+        Box::new(OpenFile {
+            folder: self.clone(),
+            file,
+            era,
+        })
     }
 }
 
@@ -230,7 +256,10 @@ impl FileLayer for PowerLossFiles {
         let era = disk.era;
         disk.spend(era)?;
         let file = disk.find(from)?;
-        disk.change_names(vec![NameChange::Is(to.to_owned(), file), NameChange::Gone(from.to_owned())]);
+        disk.change_names(vec![
+            NameChange::Is(to.to_owned(), file),
+            NameChange::Gone(from.to_owned()),
+        ]);
         Ok(())
     }
 
@@ -260,7 +289,10 @@ impl FileLayer for PowerLossFiles {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         disk.is_locked = true;
-        Ok(Box::new(Held { folder: self.clone(), era: disk.era }))
+        Ok(Box::new(Held {
+            folder: self.clone(),
+            era: disk.era,
+        }))
     }
 }
 
@@ -314,7 +346,10 @@ impl StorageBackend for OpenFile {
         let disk = self.folder.locked();
         disk.alive(self.era)?;
         let offset = index(offset);
-        let bytes = disk.files[self.file].now.get(offset..offset + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes = disk.files[self.file]
+            .now
+            .get(offset..offset + out.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(bytes);
         Ok(())
     }
@@ -326,7 +361,12 @@ impl StorageBackend for OpenFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut disk = self.folder.locked();
         while disk.are_syncs_held {
-            disk = self.folder.disk.1.wait(disk).unwrap_or_else(PoisonError::into_inner);
+            disk = self
+                .folder
+                .disk
+                .1
+                .wait(disk)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         disk.spend(self.era)?;
         disk.syncs += 1;

@@ -10,15 +10,26 @@ use lethe_log::{Compaction, EmbeddedLog, Error, MemoryLog, OpenOptions};
 use super::power_loss::PowerLossFiles;
 use super::{Factory, Log, Subject, streams};
 
+/// About so many operations on files open a log after a power loss.
+const OPENING_OPERATIONS: u64 = 60;
+
 macro_rules! subject {
     ($log:ty) => {
         #[async_trait]
         impl Subject for $log {
-            async fn compact(&self, stream: &Stream, seen: &BTreeMap<u16, Position>) -> Result<Compaction, Error> {
+            async fn compact(
+                &self,
+                stream: &Stream,
+                seen: &BTreeMap<u16, Position>,
+            ) -> Result<Compaction, Error> {
                 <$log>::compact(self, stream, seen).await
             }
 
-            async fn expire(&self, stream: &Stream, before: &BTreeMap<u16, Position>) -> Result<Compaction, Error> {
+            async fn expire(
+                &self,
+                stream: &Stream,
+                before: &BTreeMap<u16, Position>,
+            ) -> Result<Compaction, Error> {
                 <$log>::expire(self, stream, before).await
             }
         }
@@ -61,7 +72,10 @@ impl FolderLogs {
 impl Factory for FolderLogs {
     async fn open(&self) -> Log {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        self.folders.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
+        self.folders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(folder);
         self.open_last()
     }
 
@@ -81,12 +95,18 @@ pub struct PowerLossLogs {
 impl PowerLossLogs {
     /// Logs on files of which syncs of bytes do nothing.
     pub fn that_lie_about_bytes() -> Self {
-        Self { kind: PowerLossFiles::that_lie_about_bytes(), ..Self::default() }
+        Self {
+            kind: PowerLossFiles::that_lie_about_bytes(),
+            ..Self::default()
+        }
     }
 
     /// Logs on files of which syncs of names do nothing.
     pub fn that_lie_about_names() -> Self {
-        Self { kind: PowerLossFiles::that_lie_about_names(), ..Self::default() }
+        Self {
+            kind: PowerLossFiles::that_lie_about_names(),
+            ..Self::default()
+        }
     }
 
     fn files(&self) -> PowerLossFiles {
@@ -124,6 +144,17 @@ impl Factory for PowerLossLogs {
         files.cut_after(0);
         drop(log);
         files.power_loss(seed);
+        if seed.is_multiple_of(3) {
+            // The power may also go while the log opens.
+            files.cut_after(seed / 3 % OPENING_OPERATIONS);
+            drop(EmbeddedLog::open_on(
+                Arc::new(files.clone()),
+                &streams(),
+                OpenOptions::default(),
+            ));
+            files.cut_after(0);
+            files.power_loss(seed.rotate_left(32));
+        }
         self.open_last()
     }
 }
