@@ -22,7 +22,9 @@ impl fmt::Debug for EnvelopeBytes {
 }
 
 /// What a leaf of the ledger stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum LeafKind {
     /// A frozen plan.

@@ -1,8 +1,8 @@
 //! The history of a case: sealed entries, numbered without gaps, and the events inside them.
 
 use lethe_terms::{
-    CaseId, CommandId, ErasureGround, FailureClass, Independence, InstructionId, Observed, Outcome, RestrictionGround,
-    Right, SystemName, Timestamp,
+    CaseId, CommandId, ErasureGround, FailureClass, Independence, InstructionId, Observed, Outcome,
+    RestrictionGround, Right, SystemName, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +65,9 @@ pub struct Opening {
 }
 
 /// Why a case was closed without being completed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum CloseReason {
     /// A system did not do what it was told.

@@ -105,7 +105,13 @@ struct ReadFrame<'a> {
 }
 
 /// Sources that write events; a closed list, so that a source is a `'static` name.
-const SOURCES: [&str; 5] = ["/lethe/intake", "/lethe/conductor", "/lethe/connectors", "/lethe/ledger", "/lethe/gateway"];
+const SOURCES: [&str; 5] = [
+    "/lethe/intake",
+    "/lethe/conductor",
+    "/lethe/connectors",
+    "/lethe/ledger",
+    "/lethe/gateway",
+];
 
 impl<T: Kind> Event<T> {
     /// The full type name, such as `org.lethe.record.observed.v1`.
@@ -134,14 +140,25 @@ impl<T: Kind> Event<T> {
         }
         let frame: ReadFrame<'_> = serde_json::from_slice(bytes).map_err(|error| malformed::<T>(&error))?;
         if frame.specversion != "1.0" || frame.datacontenttype != "application/json" {
-            return Err(Error::Malformed { expected: T::NAME, reason: "not CloudEvents 1.0 with JSON data".into() });
+            return Err(Error::Malformed {
+                expected: T::NAME,
+                reason: "not CloudEvents 1.0 with JSON data".into(),
+            });
         }
         let source = SOURCES
             .into_iter()
             .find(|known| *known == frame.source)
-            .ok_or(Error::Malformed { expected: T::NAME, reason: "unknown source".into() })?;
+            .ok_or(Error::Malformed {
+                expected: T::NAME,
+                reason: "unknown source".into(),
+            })?;
         let data = read_data::<T>(&frame.r#type, frame.data.get())?;
-        Ok(Self { id: frame.id, source, time: frame.time, data })
+        Ok(Self {
+            id: frame.id,
+            source,
+            time: frame.time,
+            data,
+        })
     }
 }
 
@@ -156,7 +173,10 @@ fn read_data<T: Kind>(type_name: &str, data: &str) -> Result<T, Error> {
         return serde_json::from_str(data).map_err(|error| malformed::<T>(&error));
     }
     if version > T::VERSION || version == 0 {
-        return Err(Error::NewerVersion { expected: T::NAME, newest: T::VERSION });
+        return Err(Error::NewerVersion {
+            expected: T::NAME,
+            newest: T::VERSION,
+        });
     }
     let old = serde_json::from_str(data).map_err(|error| malformed::<T>(&error))?;
     serde_json::from_value(T::upcast(version, old)).map_err(|error| malformed::<T>(&error))
@@ -170,7 +190,10 @@ fn malformed<T: Kind>(error: &serde_json::Error) -> Error {
         serde_json::error::Category::Data => "a field is missing, unknown or of another type",
         serde_json::error::Category::Eof => "cut off",
     };
-    Error::Malformed { expected: T::NAME, reason: format!("{kind} at line {} column {}", error.line(), error.column()) }
+    Error::Malformed {
+        expected: T::NAME,
+        reason: format!("{kind} at line {} column {}", error.line(), error.column()),
+    }
 }
 
 macro_rules! kinds {

@@ -12,7 +12,9 @@ pub type Order = Event<Instruction>;
 
 /// Orders all instructions of all cases: the index of the plan in the ledger, then the step. A system refuses the
 /// stale one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct Generation {
     /// Index of the plan's leaf in the ledger.
@@ -78,7 +80,12 @@ pub struct Selectors {
 
 impl fmt::Debug for Selectors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Selectors({} records, {} identifiers)", self.records.len(), self.identifiers.len())
+        write!(
+            f,
+            "Selectors({} records, {} identifiers)",
+            self.records.len(),
+            self.identifiers.len()
+        )
     }
 }
 
@@ -98,12 +105,18 @@ impl fmt::Debug for SelectorsWire {
 
 impl From<Selectors> for SelectorsWire {
     fn from(selectors: Selectors) -> Self {
-        Self { records: selectors.records, identifiers: selectors.identifiers }
+        Self {
+            records: selectors.records,
+            identifiers: selectors.identifiers,
+        }
     }
 }
 
 impl From<SelectorsWire> for Selectors {
     fn from(wire: SelectorsWire) -> Self {
-        Self { records: wire.records, identifiers: wire.identifiers }
+        Self {
+            records: wire.records,
+            identifiers: wire.identifiers,
+        }
     }
 }

@@ -58,7 +58,9 @@ pub struct PlannedException {
 }
 
 /// What the plan linter remarks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum RemarkCode {
     /// A system holds data of the person and the plan has no step for it.

@@ -3,14 +3,17 @@
 use std::fmt;
 
 use lethe_terms::{
-    CaseId, DatasetName, Identifier, IdentifierKind, IdentifierToken, RecordToken, ShardName, SystemName, Timestamp,
+    CaseId, DatasetName, Identifier, IdentifierKind, IdentifierToken, RecordToken, ShardName, SystemName,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::Sealed;
 
 /// An identifier of a record, as a token in front of the entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct Token {
     /// Kind of the identifier behind the token: decides how far a walk follows it.

@@ -113,7 +113,10 @@ impl FromStr for Stream {
 
 /// The partition of a key that is already uniformly distributed (a token or a random id).
 pub fn partition_of(key: &[u8], partitions: u16) -> u16 {
-    let head = key.iter().take(8).fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
+    let head = key
+        .iter()
+        .take(8)
+        .fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
     u16::try_from(head % u64::from(partitions.max(1))).unwrap_or(0)
 }
 

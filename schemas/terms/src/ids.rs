@@ -201,7 +201,9 @@ macro_rules! name {
 
 fn is_slug(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
+        && text
+            .bytes()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
 }
 
 name!(
@@ -238,7 +240,13 @@ mod tests {
 
     #[test]
     fn an_id_has_one_spelling() {
-        for wrong in ["case-ABABABABABABABAB", "case-abab", "abababababababab", "ins-abababababababab", ""] {
+        for wrong in [
+            "case-ABABABABABABABAB",
+            "case-abab",
+            "abababababababab",
+            "ins-abababababababab",
+            "",
+        ] {
             assert!(wrong.parse::<CaseId>().is_err(), "{wrong}");
         }
     }

@@ -11,8 +11,8 @@ mod vocabulary;
 mod work;
 
 pub use ids::{
-    CaseId, CommandId, DatasetName, EntryId, IdentifierToken, InstructionId, NameError, RecordToken, ShardName,
-    SuppressionToken, SystemName,
+    CaseId, CommandId, DatasetName, EntryId, IdentifierToken, InstructionId, NameError, RecordToken,
+    ShardName, SuppressionToken, SystemName,
 };
 pub use law::{ErasureGround, LegalBasis, RestrictionGround, Right};
 pub use people::{Identifier, IdentifierKind, Strength};

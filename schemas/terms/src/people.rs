@@ -64,7 +64,10 @@ pub struct Identifier {
 impl Identifier {
     /// An identifier of this kind.
     pub fn new(kind: IdentifierKind, value: impl Into<String>) -> Self {
-        Self { kind, value: value.into() }
+        Self {
+            kind,
+            value: value.into(),
+        }
     }
 }
 

@@ -61,10 +61,17 @@ impl FromStr for Timestamp {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let wrong = NameError { what: "time", expected: "RFC 3339, such as 2026-11-24T12:00:00Z" };
+        let wrong = NameError {
+            what: "time",
+            expected: "RFC 3339, such as 2026-11-24T12:00:00Z",
+        };
         let moment: jiff::Timestamp = text.parse().map_err(|_| wrong.clone())?;
         let millis = moment.as_millisecond();
-        if (0..=Self::MAX.0).contains(&millis) { Ok(Self(millis)) } else { Err(wrong) }
+        if (0..=Self::MAX.0).contains(&millis) {
+            Ok(Self(millis))
+        } else {
+            Err(wrong)
+        }
     }
 }
 
@@ -99,6 +106,9 @@ mod tests {
         let moment = Timestamp::from_millis(1_795_000_000_123);
         assert_eq!(moment.to_string().parse::<Timestamp>(), Ok(moment));
         assert!(moment.to_string().ends_with(".123Z"), "{moment}");
-        assert_eq!(Timestamp::MAX.to_string().parse::<Timestamp>(), Ok(Timestamp::MAX));
+        assert_eq!(
+            Timestamp::MAX.to_string().parse::<Timestamp>(),
+            Ok(Timestamp::MAX)
+        );
     }
 }

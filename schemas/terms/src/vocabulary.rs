@@ -18,7 +18,10 @@ pub struct UnknownWord {
 impl UnknownWord {
     /// An error that names the words that would have been right.
     pub fn new(what: &'static str, known: &[&'static str]) -> Self {
-        Self { what, known: known.join(", ") }
+        Self {
+            what,
+            known: known.join(", "),
+        }
     }
 }
 

@@ -130,13 +130,20 @@ impl CaseState {
     pub const fn is_ended(self) -> bool {
         matches!(
             self,
-            Self::Completed | Self::CompletedWithExceptions | Self::NotCompleted | Self::Refused | Self::Withdrawn
+            Self::Completed
+                | Self::CompletedWithExceptions
+                | Self::NotCompleted
+                | Self::Refused
+                | Self::Withdrawn
         )
     }
 
     /// Whether the next move is a person's.
     pub const fn waits_for_person(self) -> bool {
-        matches!(self, Self::AwaitingApproval | Self::NeedsAttention | Self::IdentityPending)
+        matches!(
+            self,
+            Self::AwaitingApproval | Self::NeedsAttention | Self::IdentityPending
+        )
     }
 }
 

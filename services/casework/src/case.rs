@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_journal::{CaseEvent, CloseReason, FailureCode, Found, LiftRequest, Opening, Person, Plan, Token};
 use lethe_terms::{
-    CaseId, CaseState, CommandId, InstructionId, Outcome, RecordToken, Right, StepState, SystemName, Timestamp, Verb,
+    CaseId, CaseState, CommandId, InstructionId, Outcome, RecordToken, Right, StepState, SystemName,
+    Timestamp, Verb,
 };
 
 use crate::step::{Failure, Report, Sent, Sighting};
@@ -29,7 +30,9 @@ impl Locating {
 
     /// Whether this round found records that lineage did not know.
     pub fn found_new(&self) -> bool {
-        self.asked.values().any(|(_, answer)| matches!(answer, Some(Ok(found)) if found.unknown_before > 0))
+        self.asked
+            .values()
+            .any(|(_, answer)| matches!(answer, Some(Ok(found)) if found.unknown_before > 0))
     }
 }
 
@@ -55,7 +58,11 @@ pub struct PlanProgress {
 impl PlanProgress {
     /// Whether every step is verified.
     pub fn is_verified(&self) -> bool {
-        self.plan.steps.iter().zip(&self.steps).all(|(step, progress)| progress.is_verified(step.verb))
+        self.plan
+            .steps
+            .iter()
+            .zip(&self.steps)
+            .all(|(step, progress)| progress.is_verified(step.verb))
     }
 
     /// Whether every step is at least reported.
@@ -128,7 +135,13 @@ pub struct Case {
 impl Case {
     /// A case from its first event.
     pub fn open(id: CaseId, event: &CaseEvent, at: Timestamp) -> Result<Self, Error> {
-        let CaseEvent::Opened { command, opening, tokens, due } = event else {
+        let CaseEvent::Opened {
+            command,
+            opening,
+            tokens,
+            due,
+        } = event
+        else {
             return Err(Error::NotOpened);
         };
         Ok(Self {
@@ -157,7 +170,10 @@ impl Case {
 
     /// Where a walk for this case starts: the given identifiers and those that the present plan had reached.
     pub fn start(&self) -> Vec<Token> {
-        let reached = self.plan().into_iter().flat_map(|present| present.person.tokens.iter());
+        let reached = self
+            .plan()
+            .into_iter()
+            .flat_map(|present| present.person.tokens.iter());
         let tokens: BTreeSet<Token> = self.tokens.iter().chain(reached).copied().collect();
         tokens.into_iter().collect()
     }
@@ -174,7 +190,10 @@ impl Case {
     /// Folds one event with the number of its entry.
     pub fn apply(&mut self, number: u64, event: &CaseEvent, at: Timestamp) -> Result<(), Error> {
         if number != self.next_number {
-            return Err(Error::Gap { expected: self.next_number, found: number });
+            return Err(Error::Gap {
+                expected: self.next_number,
+                found: number,
+            });
         }
         self.change(event, at)?;
         self.next_number += 1;
@@ -185,14 +204,31 @@ impl Case {
     fn change(&mut self, event: &CaseEvent, at: Timestamp) -> Result<(), Error> {
         match event {
             CaseEvent::Opened { .. } => return Err(Error::NotOpened),
-            CaseEvent::LocateAsked { instruction, system, round } => self.locate_asked(*instruction, system, *round),
-            CaseEvent::Located { instruction, system, found } => {
+            CaseEvent::LocateAsked {
+                instruction,
+                system,
+                round,
+            } => self.locate_asked(*instruction, system, *round),
+            CaseEvent::Located {
+                instruction,
+                system,
+                found,
+            } => {
                 self.locate_answered(*instruction, system, Ok(*found), "located")?;
             }
-            CaseEvent::LocateFailed { instruction, system, code } => {
+            CaseEvent::LocateFailed {
+                instruction,
+                system,
+                code,
+            } => {
                 self.locate_answered(*instruction, system, Err(code.clone()), "locate_failed")?;
             }
-            CaseEvent::PlanFrozen { plan, digest, statement, person } => {
+            CaseEvent::PlanFrozen {
+                plan,
+                digest,
+                statement,
+                person,
+            } => {
                 self.frozen(plan, digest, statement, person)?;
             }
             CaseEvent::PlanLogged { digest, index, head } => {
@@ -221,9 +257,15 @@ impl Case {
                 self.closed = Some(*reason);
             }
             CaseEvent::StatementAsked { .. } => self.statement = Statement::Asked,
-            CaseEvent::StatementIssued { certificate, index, .. } => {
+            CaseEvent::StatementIssued {
+                certificate, index, ..
+            } => {
                 self.issued.push(certificate.clone());
-                self.statement = Statement::Issued { certificate: certificate.clone(), index: *index, at };
+                self.statement = Statement::Issued {
+                    certificate: certificate.clone(),
+                    index: *index,
+                    at,
+                };
             }
             CaseEvent::Dispatched { .. }
             | CaseEvent::InProgress { .. }
@@ -238,7 +280,10 @@ impl Case {
     fn plan_again(&mut self) {
         self.plan_due = true;
         self.statement = Statement::None;
-        self.locating = Locating { gap: self.locating.gap, ..Locating::default() };
+        self.locating = Locating {
+            gap: self.locating.gap,
+            ..Locating::default()
+        };
     }
 
     fn locate_asked(&mut self, instruction: InstructionId, system: &SystemName, round: u32) {
@@ -287,7 +332,10 @@ impl Case {
     }
 
     fn present(&mut self, digest: &str, event: &'static str) -> Result<&mut PlanProgress, Error> {
-        self.plans.last_mut().filter(|plan| plan.digest == digest).ok_or(Error::Impossible { event })
+        self.plans
+            .last_mut()
+            .filter(|plan| plan.digest == digest)
+            .ok_or(Error::Impossible { event })
     }
 
     fn step_event(&mut self, event: &CaseEvent, at: Timestamp) -> Result<(), Error> {
@@ -297,26 +345,56 @@ impl Case {
             .and_then(|index| self.plans.last_mut()?.steps.get_mut(index))
             .ok_or(Error::Impossible { event: name })?;
         match event {
-            CaseEvent::Dispatched { instruction, attempt, .. } => {
-                progress.sent = Some(Sent { instruction: *instruction, attempt: *attempt, at });
+            CaseEvent::Dispatched {
+                instruction, attempt, ..
+            } => {
+                progress.sent = Some(Sent {
+                    instruction: *instruction,
+                    attempt: *attempt,
+                    at,
+                });
                 progress.failure = None;
                 progress.ticket = None;
             }
-            CaseEvent::InProgress { ticket, ask_after_ms, .. } => {
+            CaseEvent::InProgress {
+                ticket, ask_after_ms, ..
+            } => {
                 let wait = i64::try_from(*ask_after_ms).unwrap_or(i64::MAX);
                 progress.ticket = Some((ticket.clone(), at.plus_millis(wait)));
             }
-            CaseEvent::Reported { outcome, records, receipt, .. } => {
-                progress.report = Some(Report { outcome: *outcome, records: *records, receipt: receipt.clone(), at });
+            CaseEvent::Reported {
+                outcome,
+                records,
+                receipt,
+                ..
+            } => {
+                progress.report = Some(Report {
+                    outcome: *outcome,
+                    records: *records,
+                    receipt: receipt.clone(),
+                    at,
+                });
                 progress.ticket = None;
                 progress.failure = None;
             }
-            CaseEvent::ObservationAsked { instruction, attempt, .. } => {
-                progress.observing = Some(Sent { instruction: *instruction, attempt: *attempt, at });
+            CaseEvent::ObservationAsked {
+                instruction, attempt, ..
+            } => {
+                progress.observing = Some(Sent {
+                    instruction: *instruction,
+                    attempt: *attempt,
+                    at,
+                });
                 progress.sighting = None;
                 progress.failure = None;
             }
-            CaseEvent::Observed { observed, records, independence, observation, .. } => {
+            CaseEvent::Observed {
+                observed,
+                records,
+                independence,
+                observation,
+                ..
+            } => {
                 progress.sighting = Some(Sighting {
                     observed: *observed,
                     records: *records,
@@ -325,8 +403,18 @@ impl Case {
                 });
                 progress.failure = None;
             }
-            CaseEvent::StepFailed { observing, class, code, .. } => {
-                progress.failure = Some(Failure { observing: *observing, class: *class, code: code.clone(), at });
+            CaseEvent::StepFailed {
+                observing,
+                class,
+                code,
+                ..
+            } => {
+                progress.failure = Some(Failure {
+                    observing: *observing,
+                    class: *class,
+                    code: code.clone(),
+                    at,
+                });
             }
             _ => return Err(Error::Impossible { event: name }),
         }
@@ -335,14 +423,25 @@ impl Case {
 
     /// Everything that a person has to look at.
     pub fn attention(&self) -> Vec<Attention> {
-        let unsearched = self.locating.asked.iter().filter_map(|(system, (_, answer))| match answer {
-            Some(Err(code)) if self.plan_due => {
-                Some(Attention { system: system.clone(), dataset: None, code: code.0.clone() })
-            }
-            _ => None,
-        });
+        let unsearched = self
+            .locating
+            .asked
+            .iter()
+            .filter_map(|(system, (_, answer))| match answer {
+                Some(Err(code)) if self.plan_due => Some(Attention {
+                    system: system.clone(),
+                    dataset: None,
+                    code: code.0.clone(),
+                }),
+                _ => None,
+            });
         let steps = self.plan().into_iter().flat_map(|present| {
-            present.plan.steps.iter().zip(&present.steps).filter_map(|(step, progress)| progress.attention(step))
+            present
+                .plan
+                .steps
+                .iter()
+                .zip(&present.steps)
+                .filter_map(|(step, progress)| progress.attention(step))
         });
         unsearched.chain(steps).collect()
     }
@@ -359,7 +458,11 @@ impl Case {
             };
         }
         if matches!(self.statement, Statement::Issued { .. }) {
-            return if self.has_exceptions() { CaseState::CompletedWithExceptions } else { CaseState::Completed };
+            return if self.has_exceptions() {
+                CaseState::CompletedWithExceptions
+            } else {
+                CaseState::Completed
+            };
         }
         if !self.attention().is_empty() {
             return CaseState::NeedsAttention;
@@ -382,16 +485,19 @@ impl Case {
     pub fn has_exceptions(&self) -> bool {
         self.plan().is_some_and(|present| {
             !present.plan.exceptions.is_empty()
-                || present
-                    .steps
-                    .iter()
-                    .any(|step| step.report.as_ref().is_some_and(|report| report.outcome == Outcome::Retained))
+                || present.steps.iter().any(|step| {
+                    step.report
+                        .as_ref()
+                        .is_some_and(|report| report.outcome == Outcome::Retained)
+                })
         })
     }
 
     /// Marks beside the state.
     pub fn flags(&self) -> Flags {
-        Flags { restricted: !self.claims().is_empty() }
+        Flags {
+            restricted: !self.claims().is_empty(),
+        }
     }
 
     /// Records on which this case claims a restriction: from the moment in which the instruction to restrict goes out until the lift is
@@ -418,13 +524,20 @@ impl Case {
     /// State of a step of the present plan.
     pub fn step_state(&self, step: usize, blocked: bool) -> Option<StepState> {
         let present = self.plan()?;
-        Some(present.steps.get(step)?.state(present.plan.steps.get(step)?, blocked))
+        Some(
+            present
+                .steps
+                .get(step)?
+                .state(present.plan.steps.get(step)?, blocked),
+        )
     }
 
     /// Whether the steps that a step waits for are verified.
     pub fn is_ready(&self, step: usize) -> bool {
         let Some(present) = self.plan() else { return false };
-        let Some(planned) = present.plan.steps.get(step) else { return false };
+        let Some(planned) = present.plan.steps.get(step) else {
+            return false;
+        };
         planned.after.iter().all(|before| {
             usize::try_from(*before).is_ok_and(|before| {
                 match (present.plan.steps.get(before), present.steps.get(before)) {

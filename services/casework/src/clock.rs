@@ -22,10 +22,14 @@ const CENTRAL_EUROPE: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
 /// (Regulation 1182/71 Art. 3(1), (2)(c), (4)).
 pub fn due(received: Timestamp, land: Land) -> Timestamp {
     let zone = TimeZone::posix(CENTRAL_EUROPE).unwrap_or(TimeZone::UTC);
-    let Ok(moment) = jiff::Timestamp::from_millisecond(received.millis()) else { return Timestamp::MAX };
+    let Ok(moment) = jiff::Timestamp::from_millisecond(received.millis()) else {
+        return Timestamp::MAX;
+    };
     let day = zone.to_datetime(moment).date();
     // Adding a month saturates at the last day of a shorter month.
-    let Ok(mut last) = day.checked_add(jiff::Span::new().months(1)) else { return Timestamp::MAX };
+    let Ok(mut last) = day.checked_add(jiff::Span::new().months(1)) else {
+        return Timestamp::MAX;
+    };
     while !is_working_day(last, land) {
         match last.tomorrow() {
             Ok(next) => last = next,
@@ -34,7 +38,9 @@ pub fn due(received: Timestamp, land: Land) -> Timestamp {
     }
     last.at(23, 59, 59, 0)
         .to_zoned(zone)
-        .map_or(Timestamp::MAX, |end| Timestamp::from_millis(end.timestamp().as_millisecond()))
+        .map_or(Timestamp::MAX, |end| {
+            Timestamp::from_millis(end.timestamp().as_millisecond())
+        })
 }
 
 fn is_working_day(day: Date, land: Land) -> bool {
@@ -47,14 +53,17 @@ const EASTER_OFFSETS: [i32; 4] = [-2, 1, 39, 50];
 fn is_holiday(day: Date, land: Land) -> bool {
     let fixed = matches!((day.month(), day.day()), (1 | 5, 1) | (10, 3) | (12, 25 | 26));
     let moving = EASTER_OFFSETS.iter().any(|offset| {
-        easter(day.year()).and_then(|easter| easter.checked_add(jiff::Span::new().days(*offset)).ok()) == Some(day)
+        easter(day.year()).and_then(|easter| easter.checked_add(jiff::Span::new().days(*offset)).ok())
+            == Some(day)
     });
     let of_land = match land {
         Land::Nationwide => false,
         // Reformation Day, and the Day of Repentance: the Wednesday before 23 November.
         Land::Saxony => {
             (day.month(), day.day()) == (10, 31)
-                || (day.month() == 11 && day.weekday() == Weekday::Wednesday && (16..=22).contains(&day.day()))
+                || (day.month() == 11
+                    && day.weekday() == Weekday::Wednesday
+                    && (16..=22).contains(&day.day()))
         }
     };
     fixed || moving || of_land

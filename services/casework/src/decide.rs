@@ -26,7 +26,9 @@ pub enum Refusal {
     #[error("the plan has a remark that would leave data behind ({0}): mend the inventory and plan again")]
     FatalRemark(&'static str),
     /// The person is told before a restriction ends (GDPR Art. 18(3)).
-    #[error("the person must have been told before the restriction is lifted (GDPR Art. 18(3)): the notice lies in the future")]
+    #[error(
+        "the person must have been told before the restriction is lifted (GDPR Art. 18(3)): the notice lies in the future"
+    )]
     NotNotified,
 }
 
@@ -51,9 +53,14 @@ pub fn decide(case: &Case, command: &Command, now: Timestamp) -> Result<Vec<Case
     let state = case.state();
     match command {
         Command::Open { .. } => Ok(Vec::new()),
-        Command::Approve { command, plan_digest, .. } => {
+        Command::Approve {
+            command, plan_digest, ..
+        } => {
             if state != CaseState::AwaitingApproval {
-                return Err(Refusal::WrongState { state, what: "approved" });
+                return Err(Refusal::WrongState {
+                    state,
+                    what: "approved",
+                });
             }
             let Some(present) = case.plan().filter(|present| present.digest == *plan_digest) else {
                 return Err(Refusal::OtherPlan);
@@ -61,29 +68,52 @@ pub fn decide(case: &Case, command: &Command, now: Timestamp) -> Result<Vec<Case
             if let Some(fatal) = present.plan.remarks.iter().find(|remark| remark.code.is_fatal()) {
                 return Err(Refusal::FatalRemark(fatal.code.code()));
             }
-            Ok(vec![CaseEvent::Approved { command: *command, digest: plan_digest.clone() }])
+            Ok(vec![CaseEvent::Approved {
+                command: *command,
+                digest: plan_digest.clone(),
+            }])
         }
         Command::Withdraw { command, .. } => {
             // Once an instruction went out, what was done cannot be taken back by taking back the request.
-            let acting = case.plan().is_some_and(|present| present.steps.iter().any(|step| step.sent.is_some()));
+            let acting = case
+                .plan()
+                .is_some_and(|present| present.steps.iter().any(|step| step.sent.is_some()));
             if state.is_ended() || acting {
-                return Err(Refusal::WrongState { state, what: "withdrawn" });
+                return Err(Refusal::WrongState {
+                    state,
+                    what: "withdrawn",
+                });
             }
             Ok(vec![CaseEvent::Withdrawn { command: *command }])
         }
-        Command::Lift { command, notified_at, .. } => {
-            if case.opening.right != Right::Restriction || case.lift.is_some() || state != CaseState::Completed {
+        Command::Lift {
+            command, notified_at, ..
+        } => {
+            if case.opening.right != Right::Restriction
+                || case.lift.is_some()
+                || state != CaseState::Completed
+            {
                 return Err(Refusal::NotRestricted);
             }
             if *notified_at > now {
                 return Err(Refusal::NotNotified);
             }
-            let lift = lethe_journal::LiftRequest { notified_at: *notified_at };
-            Ok(vec![CaseEvent::LiftAsked { command: *command, lift }])
+            let lift = lethe_journal::LiftRequest {
+                notified_at: *notified_at,
+            };
+            Ok(vec![CaseEvent::LiftAsked {
+                command: *command,
+                lift,
+            }])
         }
         Command::Replan { command, .. } => {
-            if !matches!(state, CaseState::NeedsAttention | CaseState::AwaitingApproval) || case.closed.is_some() {
-                return Err(Refusal::WrongState { state, what: "planned again" });
+            if !matches!(state, CaseState::NeedsAttention | CaseState::AwaitingApproval)
+                || case.closed.is_some()
+            {
+                return Err(Refusal::WrongState {
+                    state,
+                    what: "planned again",
+                });
             }
             Ok(vec![CaseEvent::ReplanAsked { command: *command }])
         }
@@ -91,10 +121,16 @@ pub fn decide(case: &Case, command: &Command, now: Timestamp) -> Result<Vec<Case
             // A statement about a plan needs a plan in the ledger.
             let logged = case.plan().is_some_and(|present| present.logged.is_some());
             if state != CaseState::NeedsAttention || case.closed.is_some() || !logged {
-                return Err(Refusal::WrongState { state, what: "closed as not completed" });
+                return Err(Refusal::WrongState {
+                    state,
+                    what: "closed as not completed",
+                });
             }
             debug_assert!(!matches!(case.statement, Statement::Issued { .. }));
-            Ok(vec![CaseEvent::Closed { command: *command, reason: *reason }])
+            Ok(vec![CaseEvent::Closed {
+                command: *command,
+                reason: *reason,
+            }])
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use lethe_journal::{EnvelopeBytes, FailureCode, Step};
 use lethe_terms::{
-    DatasetName, FailureClass, Independence, InstructionId, Observed, Outcome, StepState, SystemName, Timestamp, Verb,
+    DatasetName, FailureClass, Independence, InstructionId, Observed, Outcome, StepState, SystemName,
+    Timestamp, Verb,
 };
 
 /// What keeps a case from going on by itself.
@@ -99,7 +100,11 @@ pub const OBSERVE_ATTEMPTS_MAX: u32 = 5;
 impl StepProgress {
     /// Whether an observation saw what the verb wants.
     pub fn is_verified(&self, verb: Verb) -> bool {
-        self.report.is_some() && self.sighting.as_ref().is_some_and(|seen| fits(verb, seen.observed))
+        self.report.is_some()
+            && self
+                .sighting
+                .as_ref()
+                .is_some_and(|seen| fits(verb, seen.observed))
     }
 
     /// State of the step. Whether it is blocked depends on other steps and cases: the caller knows.
@@ -124,7 +129,11 @@ impl StepProgress {
     /// What a person has to look at, where the step cannot go on by itself.
     pub fn attention(&self, step: &Step) -> Option<Attention> {
         let code = self.attention_code(step.verb)?;
-        Some(Attention { system: step.system.clone(), dataset: Some(step.dataset.clone()), code })
+        Some(Attention {
+            system: step.system.clone(),
+            dataset: Some(step.dataset.clone()),
+            code,
+        })
     }
 
     fn attention_code(&self, verb: Verb) -> Option<String> {
@@ -133,7 +142,11 @@ impl StepProgress {
         {
             return Some(failure.code.0.clone());
         }
-        if self.report.as_ref().is_some_and(|report| report.outcome == Outcome::NotSupported) {
+        if self
+            .report
+            .as_ref()
+            .is_some_and(|report| report.outcome == Outcome::NotSupported)
+        {
             return Some(NOT_SUPPORTED.into());
         }
         let seen = self.sighting.as_ref()?;

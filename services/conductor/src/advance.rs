@@ -60,11 +60,20 @@ impl Conductor {
         }
         let again = locating.round == 0 || (locating.found_new() && locating.round < LOCATE_ROUNDS_MAX);
         let searchable = self.inventory.systems.iter().any(|system| system.locates);
-        self.walk(id, if again && searchable { WalkPurpose::Locate } else { WalkPurpose::Plan });
+        self.walk(
+            id,
+            if again && searchable {
+                WalkPurpose::Locate
+            } else {
+                WalkPurpose::Plan
+            },
+        );
     }
 
     fn advance_plan(&mut self, id: CaseId, moment: Moment) {
-        let Some(present) = self.cases.get(&id).and_then(Case::plan) else { return };
+        let Some(present) = self.cases.get(&id).and_then(Case::plan) else {
+            return;
+        };
         if present.logged.is_none() {
             return;
         }
@@ -90,15 +99,22 @@ impl Conductor {
     /// The command to lift is the approval: a lift has no choices beyond it.
     fn approve_lift(&mut self, id: CaseId, moment: Moment) {
         let Some(case) = self.cases.get(&id) else { return };
-        let (Some(present), Some((command, _))) = (case.plan(), case.lift) else { return };
-        let event = CaseEvent::Approved { command, digest: present.digest.clone() };
+        let (Some(present), Some((command, _))) = (case.plan(), case.lift) else {
+            return;
+        };
+        let event = CaseEvent::Approved {
+            command,
+            digest: present.digest.clone(),
+        };
         self.record(id, event, moment.now);
         self.advance(id, moment);
     }
 
     fn advance_step(&mut self, id: CaseId, step: usize, moment: Moment) {
         let Some(case) = self.cases.get(&id) else { return };
-        let Some((planned, progress)) = step_of(case, step) else { return };
+        let Some((planned, progress)) = step_of(case, step) else {
+            return;
+        };
         let system = planned.system.clone();
         match self.next_move(case, step, planned, progress, moment.now) {
             Move::Nothing => {}
@@ -107,7 +123,11 @@ impl Conductor {
                 self.blocked.insert(id);
             }
             Move::Do(errand) => {
-                if self.in_flight.get(&system).is_some_and(|out| out.len() >= IN_FLIGHT_PER_SYSTEM_MAX) {
+                if self
+                    .in_flight
+                    .get(&system)
+                    .is_some_and(|out| out.len() >= IN_FLIGHT_PER_SYSTEM_MAX)
+                {
                     self.waiting.insert(id);
                 } else {
                     self.run_errand(id, step, errand, moment);
@@ -116,7 +136,14 @@ impl Conductor {
         }
     }
 
-    fn next_move(&self, case: &Case, step: usize, planned: &Step, progress: &StepProgress, now: Timestamp) -> Move {
+    fn next_move(
+        &self,
+        case: &Case,
+        step: usize,
+        planned: &Step,
+        progress: &StepProgress,
+        now: Timestamp,
+    ) -> Move {
         if progress.is_verified(planned.verb) || progress.attention(planned).is_some() {
             return Move::Nothing;
         }
@@ -126,8 +153,14 @@ impl Conductor {
         if let Some((_, at)) = &progress.ticket {
             let errand = Errand::Poll(planned.step, at.millis());
             let number = case.plan().map_or(0, |present| present.plan.number);
-            let asked = self.polling.contains(&errands::instruction_id(case.id, number, &planned.system, errand));
-            return if asked { Move::Nothing } else { due_at(*at, now, errand) };
+            let asked =
+                self.polling
+                    .contains(&errands::instruction_id(case.id, number, &planned.system, errand));
+            return if asked {
+                Move::Nothing
+            } else {
+                due_at(*at, now, errand)
+            };
         }
         match (&progress.sent, &progress.failure) {
             (Some(sent), Some(failure)) => due_at(retry_at(sent, failure), now, Errand::Act(planned.step)),
@@ -140,8 +173,12 @@ impl Conductor {
 
     fn run_errand(&mut self, id: CaseId, step: usize, errand: Errand, moment: Moment) {
         let Some(case) = self.cases.get(&id) else { return };
-        let (Some(present), Some((planned, progress))) = (case.plan(), step_of(case, step)) else { return };
-        let Some(instruction) = errands::of_step(case, present, planned, errand) else { return };
+        let (Some(present), Some((planned, progress))) = (case.plan(), step_of(case, step)) else {
+            return;
+        };
+        let Some(instruction) = errands::of_step(case, present, planned, errand) else {
+            return;
+        };
         let number = planned.step;
         let event = match errand {
             Errand::Act(_) => Some(CaseEvent::Dispatched {
@@ -149,9 +186,11 @@ impl Conductor {
                 instruction: instruction.id,
                 attempt: progress.sent.map_or(1, |sent| sent.attempt + 1),
             }),
-            Errand::Observe(_, attempt) => {
-                Some(CaseEvent::ObservationAsked { step: number, instruction: instruction.id, attempt })
-            }
+            Errand::Observe(_, attempt) => Some(CaseEvent::ObservationAsked {
+                step: number,
+                instruction: instruction.id,
+                attempt,
+            }),
             Errand::Poll(..) => {
                 self.polling.insert(instruction.id);
                 None
@@ -169,7 +208,10 @@ impl Conductor {
     }
 
     fn send(&mut self, instruction: Instruction) {
-        self.in_flight.entry(instruction.system.clone()).or_default().insert(instruction.id);
+        self.in_flight
+            .entry(instruction.system.clone())
+            .or_default()
+            .insert(instruction.id);
         self.queue(Effect::Send(instruction));
     }
 
@@ -181,7 +223,12 @@ impl Conductor {
                 .cloned()
                 .collect();
             let tokens = case.start();
-            self.queue(Effect::Walk { case: id, tokens, known, purpose });
+            self.queue(Effect::Walk {
+                case: id,
+                tokens,
+                known,
+                purpose,
+            });
         }
     }
 
@@ -203,27 +250,48 @@ impl Conductor {
     }
 
     fn locate(&mut self, id: CaseId, identifiers: &Sealed, moment: Moment) {
-        let Some(case) = self.cases.get(&id).filter(|case| case.plan_due) else { return };
+        let Some(case) = self.cases.get(&id).filter(|case| case.plan_due) else {
+            return;
+        };
         // A round that a crash cut off is asked again under the same number, and so under the same ids.
-        let round = if case.locating.is_answered() { case.locating.round + 1 } else { case.locating.round };
-        let systems: Vec<SystemName> =
-            self.inventory.systems.iter().filter(|system| system.locates).map(|system| system.name.clone()).collect();
+        let round = if case.locating.is_answered() {
+            case.locating.round + 1
+        } else {
+            case.locating.round
+        };
+        let systems: Vec<SystemName> = self
+            .inventory
+            .systems
+            .iter()
+            .filter(|system| system.locates)
+            .map(|system| system.name.clone())
+            .collect();
         for system in systems {
             let Some(case) = self.cases.get(&id) else { return };
             let instruction = errands::locate(case, &system, round, identifiers);
             let answered = case.locating.round == round
-                && case.locating.asked.get(&system).is_some_and(|(asked, answer)| *asked == instruction.id && answer.is_some());
+                && case
+                    .locating
+                    .asked
+                    .get(&system)
+                    .is_some_and(|(asked, answer)| *asked == instruction.id && answer.is_some());
             if answered {
                 continue;
             }
-            let event = CaseEvent::LocateAsked { instruction: instruction.id, system, round };
+            let event = CaseEvent::LocateAsked {
+                instruction: instruction.id,
+                system,
+                round,
+            };
             self.record(id, event, moment.now);
             self.send(instruction);
         }
     }
 
     fn freeze(&mut self, id: CaseId, basis: &Basis, person: Person, moment: Moment) {
-        let Some(case) = self.cases.get(&id).filter(|case| case.plan_due) else { return };
+        let Some(case) = self.cases.get(&id).filter(|case| case.plan_due) else {
+            return;
+        };
         let request = self.request(case, moment);
         let previous = case.plan().map(|present| present.plan.clone());
         let plan = plan(&request, basis, &self.inventory, previous.as_ref());
@@ -254,21 +322,43 @@ impl Conductor {
     fn frozen(&mut self, id: CaseId, plan: Plan, person: Person, moment: Moment) {
         let digest = digest(&plan);
         let nonce = drawn(moment, id, b"plan statement");
-        let Some(statement) = statements::of_plan(&self.config, &plan, &digest, nonce) else { return };
-        self.record(id, CaseEvent::PlanFrozen { plan, digest, statement, person }, moment.now);
+        let Some(statement) = statements::of_plan(&self.config, &plan, &digest, nonce) else {
+            return;
+        };
+        self.record(
+            id,
+            CaseEvent::PlanFrozen {
+                plan,
+                digest,
+                statement,
+                person,
+            },
+            moment.now,
+        );
     }
 
     /// The last look before the statement: what the plan does not cover is planned, too.
     fn confirm(&mut self, id: CaseId, basis: &Basis, identifiers: Sealed, moment: Moment) {
         let Some(case) = self.cases.get(&id) else { return };
-        let Some(present) = case.plan().filter(|present| present.is_verified()) else { return };
+        let Some(present) = case.plan().filter(|present| present.is_verified()) else {
+            return;
+        };
         let verb = case.verb();
         let covered: BTreeSet<RecordToken> = match verb {
             // What was observed absent and is reached again has come back.
             Verb::Erase => BTreeSet::new(),
-            _ => present.plan.steps.iter().flat_map(|step| step.records.iter().map(|holding| holding.record)).collect(),
+            _ => present
+                .plan
+                .steps
+                .iter()
+                .flat_map(|step| step.records.iter().map(|holding| holding.record))
+                .collect(),
         };
-        let new = basis.holdings.iter().filter(|holding| !covered.contains(&holding.record)).count();
+        let new = basis
+            .holdings
+            .iter()
+            .filter(|holding| !covered.contains(&holding.record))
+            .count();
         if new > 0 {
             let records = u64::try_from(new).unwrap_or(u64::MAX);
             self.record(id, CaseEvent::NewHoldings { records }, moment.now);
@@ -278,7 +368,11 @@ impl Conductor {
         if verb == Verb::Erase {
             let days = i64::from(self.config.suppression_days);
             let until = moment.now.plus_millis(days.saturating_mul(86_400_000));
-            self.queue(Effect::MarkErased { case: id, identifiers, until });
+            self.queue(Effect::MarkErased {
+                case: id,
+                identifiers,
+                until,
+            });
         }
         self.ask_statement(id, moment);
     }
@@ -299,7 +393,10 @@ impl Conductor {
         let freed = answered_instruction(answer).is_some_and(|instruction| self.landed(instruction));
         let event = self.cases.get(&id).and_then(|case| event_of(case, answer));
         if let Some(event) = event {
-            let claims = matches!(event, CaseEvent::Observed { .. } | CaseEvent::StatementIssued { .. });
+            let claims = matches!(
+                event,
+                CaseEvent::Observed { .. } | CaseEvent::StatementIssued { .. }
+            );
             self.record(id, event, moment.now);
             if claims {
                 self.refresh_claims(id);
@@ -320,7 +417,9 @@ impl Conductor {
     fn wake_waiting(&mut self, moment: Moment) {
         // One slot was freed: a few cases are enough, and one that still finds no slot waits again.
         for _ in 0..2 {
-            let Some(next) = self.waiting.pop_first() else { return };
+            let Some(next) = self.waiting.pop_first() else {
+                return;
+            };
             self.advance(next, moment);
         }
     }
@@ -333,19 +432,25 @@ impl Conductor {
 
     /// Sends again, under the same ids, what was out when the conductor stopped.
     pub(crate) fn resend(&mut self, id: CaseId) {
-        let Some(case) = self.cases.get(&id).filter(|case| !case.state().is_ended()) else { return };
+        let Some(case) = self.cases.get(&id).filter(|case| !case.state().is_ended()) else {
+            return;
+        };
         if case.plan_due && !case.locating.is_answered() {
             self.walk(id, WalkPurpose::Locate);
             return;
         }
-        let Some(present) = case.plan().filter(|present| present.approved.is_some()) else { return };
+        let Some(present) = case.plan().filter(|present| present.approved.is_some()) else {
+            return;
+        };
         let mut again = Vec::new();
         for (step, progress) in present.plan.steps.iter().zip(&present.steps) {
             let errand = match (progress.report.is_some(), &progress.observing, &progress.sent) {
                 (true, Some(asked), _) if progress.sighting.is_none() && progress.failure.is_none() => {
                     Errand::Observe(step.step, asked.attempt)
                 }
-                (false, _, Some(_)) if progress.failure.is_none() && progress.ticket.is_none() => Errand::Act(step.step),
+                (false, _, Some(_)) if progress.failure.is_none() && progress.ticket.is_none() => {
+                    Errand::Act(step.step)
+                }
                 _ => continue,
             };
             again.extend(errands::of_step(case, present, step, errand));
@@ -362,27 +467,45 @@ fn step_of(case: &Case, step: usize) -> Option<(&Step, &StepProgress)> {
 }
 
 fn due_at(at: Timestamp, now: Timestamp, errand: Errand) -> Move {
-    if at <= now { Move::Do(errand) } else { Move::Wait(at) }
+    if at <= now {
+        Move::Do(errand)
+    } else {
+        Move::Wait(at)
+    }
 }
 
 fn retry_at(sent: &Sent, failure: &Failure) -> Timestamp {
     let doublings = sent.attempt.saturating_sub(1).min(20);
-    failure.at.plus_millis((RETRY_BASE_MS << doublings).min(RETRY_MAX_MS))
+    failure
+        .at
+        .plus_millis((RETRY_BASE_MS << doublings).min(RETRY_MAX_MS))
 }
 
 /// An observation is asked after the receipt and the settling time (design invariant I6), and again where it could not tell.
 fn next_observation(planned: &Step, progress: &StepProgress, now: Timestamp) -> Move {
-    let Some(report) = &progress.report else { return Move::Nothing };
+    let Some(report) = &progress.report else {
+        return Move::Nothing;
+    };
     let settle = i64::try_from(planned.settle_ms).unwrap_or(i64::MAX);
     let Some(asked) = &progress.observing else {
-        return due_at(report.at.plus_millis(settle), now, Errand::Observe(planned.step, 1));
+        return due_at(
+            report.at.plus_millis(settle),
+            now,
+            Errand::Observe(planned.step, 1),
+        );
     };
     let next = Errand::Observe(planned.step, asked.attempt + 1);
     match (&progress.failure, &progress.sighting) {
         (Some(failure), _) => due_at(retry_at(asked, failure), now, next),
         (None, Some(seen)) if seen.observed == Observed::CannotTell => {
             let doublings = asked.attempt.saturating_sub(1).min(20);
-            due_at(asked.at.plus_millis((RETRY_BASE_MS << doublings).min(RETRY_MAX_MS)), now, next)
+            due_at(
+                asked
+                    .at
+                    .plus_millis((RETRY_BASE_MS << doublings).min(RETRY_MAX_MS)),
+                now,
+                next,
+            )
         }
         _ => Move::Nothing,
     }
@@ -419,56 +542,105 @@ enum Belongs {
 
 fn belongs(case: &Case, instruction: InstructionId) -> Option<Belongs> {
     let present = case.plan().filter(|_| !case.plan_due)?;
-    present.plan.steps.iter().zip(&present.steps).find_map(|(step, progress)| {
-        let polled = progress.ticket.as_ref().map(|(_, at)| {
-            errands::instruction_id(case.id, present.plan.number, &step.system, Errand::Poll(step.step, at.millis()))
-        });
-        let acting = progress.sent.is_some_and(|sent| sent.instruction == instruction) || polled == Some(instruction);
-        let observing = progress.observing.is_some_and(|sent| sent.instruction == instruction);
-        if acting && progress.report.is_none() {
-            Some(Belongs::Act(step.step))
-        } else if observing && progress.sighting.is_none() && progress.failure.is_none() {
-            Some(Belongs::Observation(step.step))
-        } else {
-            None
-        }
-    })
+    present
+        .plan
+        .steps
+        .iter()
+        .zip(&present.steps)
+        .find_map(|(step, progress)| {
+            let polled = progress.ticket.as_ref().map(|(_, at)| {
+                errands::instruction_id(
+                    case.id,
+                    present.plan.number,
+                    &step.system,
+                    Errand::Poll(step.step, at.millis()),
+                )
+            });
+            let acting = progress.sent.is_some_and(|sent| sent.instruction == instruction)
+                || polled == Some(instruction);
+            let observing = progress
+                .observing
+                .is_some_and(|sent| sent.instruction == instruction);
+            if acting && progress.report.is_none() {
+                Some(Belongs::Act(step.step))
+            } else if observing && progress.sighting.is_none() && progress.failure.is_none() {
+                Some(Belongs::Observation(step.step))
+            } else {
+                None
+            }
+        })
 }
 
 /// The event that an answer is, where it is news.
 fn event_of(case: &Case, answer: &Answer) -> Option<CaseEvent> {
     match answer {
-        Answer::Located { instruction, system, found, .. } => {
+        Answer::Located {
+            instruction,
+            system,
+            found,
+            ..
+        } => {
             let (asked, answered) = case.locating.asked.get(system)?;
-            (*asked == *instruction && answered.is_none() && case.plan_due)
-                .then(|| CaseEvent::Located { instruction: *instruction, system: system.clone(), found: *found })
+            (*asked == *instruction && answered.is_none() && case.plan_due).then(|| CaseEvent::Located {
+                instruction: *instruction,
+                system: system.clone(),
+                found: *found,
+            })
         }
-        Answer::InProgress { instruction, ticket, ask_after_ms, .. } => match belongs(case, *instruction)? {
-            Belongs::Act(step) => {
-                Some(CaseEvent::InProgress { step, ticket: ticket.clone(), ask_after_ms: *ask_after_ms })
-            }
+        Answer::InProgress {
+            instruction,
+            ticket,
+            ask_after_ms,
+            ..
+        } => match belongs(case, *instruction)? {
+            Belongs::Act(step) => Some(CaseEvent::InProgress {
+                step,
+                ticket: ticket.clone(),
+                ask_after_ms: *ask_after_ms,
+            }),
             Belongs::Observation(_) => None,
         },
-        Answer::Reported { instruction, outcome, records, receipt, .. } => match belongs(case, *instruction)? {
-            Belongs::Act(step) => {
-                Some(CaseEvent::Reported { step, outcome: *outcome, records: *records, receipt: receipt.clone() })
-            }
+        Answer::Reported {
+            instruction,
+            outcome,
+            records,
+            receipt,
+            ..
+        } => match belongs(case, *instruction)? {
+            Belongs::Act(step) => Some(CaseEvent::Reported {
+                step,
+                outcome: *outcome,
+                records: *records,
+                receipt: receipt.clone(),
+            }),
             Belongs::Observation(_) => None,
         },
-        Answer::Observed { instruction, observed, records, independence, observation, .. } => {
-            match belongs(case, *instruction)? {
-                Belongs::Observation(step) => Some(CaseEvent::Observed {
-                    step,
-                    observed: *observed,
-                    records: *records,
-                    independence: *independence,
-                    observation: observation.clone(),
-                }),
-                Belongs::Act(_) => None,
-            }
-        }
-        Answer::Failed { instruction, class, code, .. } => failed(case, *instruction, *class, code),
-        Answer::PlanSequenced { digest, index, head, .. } => {
+        Answer::Observed {
+            instruction,
+            observed,
+            records,
+            independence,
+            observation,
+            ..
+        } => match belongs(case, *instruction)? {
+            Belongs::Observation(step) => Some(CaseEvent::Observed {
+                step,
+                observed: *observed,
+                records: *records,
+                independence: *independence,
+                observation: observation.clone(),
+            }),
+            Belongs::Act(_) => None,
+        },
+        Answer::Failed {
+            instruction,
+            class,
+            code,
+            ..
+        } => failed(case, *instruction, *class, code),
+        Answer::PlanSequenced {
+            digest, index, head, ..
+        } => {
             let present = case.plan()?;
             (present.digest == *digest && present.logged.is_none()).then(|| CaseEvent::PlanLogged {
                 digest: digest.clone(),
@@ -476,19 +648,41 @@ fn event_of(case: &Case, answer: &Answer) -> Option<CaseEvent> {
                 head: head.clone(),
             })
         }
-        Answer::StatementIssued { certificate, index, .. } => (case.statement == Statement::Asked)
-            .then(|| CaseEvent::StatementIssued { certificate: certificate.clone(), index: *index }),
+        Answer::StatementIssued {
+            certificate, index, ..
+        } => (case.statement == Statement::Asked).then(|| CaseEvent::StatementIssued {
+            certificate: certificate.clone(),
+            index: *index,
+        }),
     }
 }
 
-fn failed(case: &Case, instruction: InstructionId, class: FailureClass, code: &FailureCode) -> Option<CaseEvent> {
-    let located = case.locating.asked.iter().find(|(_, (asked, answer))| *asked == instruction && answer.is_none());
+fn failed(
+    case: &Case,
+    instruction: InstructionId,
+    class: FailureClass,
+    code: &FailureCode,
+) -> Option<CaseEvent> {
+    let located = case
+        .locating
+        .asked
+        .iter()
+        .find(|(_, (asked, answer))| *asked == instruction && answer.is_none());
     if let Some((system, _)) = located {
-        return Some(CaseEvent::LocateFailed { instruction, system: system.clone(), code: code.clone() });
+        return Some(CaseEvent::LocateFailed {
+            instruction,
+            system: system.clone(),
+            code: code.clone(),
+        });
     }
     let (step, observing) = match belongs(case, instruction)? {
         Belongs::Act(step) => (step, false),
         Belongs::Observation(step) => (step, true),
     };
-    Some(CaseEvent::StepFailed { step, observing, class, code: code.clone() })
+    Some(CaseEvent::StepFailed {
+        step,
+        observing,
+        class,
+        code: code.clone(),
+    })
 }

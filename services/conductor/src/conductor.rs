@@ -117,9 +117,9 @@ impl std::fmt::Display for Refused {
         match self {
             Self::ByCase(refusal) => refusal.fmt(f),
             Self::NoSuchCase => f.write_str("there is no such case"),
-            Self::SupersedesOther => {
-                f.write_str("the case to be superseded is not a restriction of the same person: expected its id")
-            }
+            Self::SupersedesOther => f.write_str(
+                "the case to be superseded is not a restriction of the same person: expected its id",
+            ),
         }
     }
 }
@@ -207,7 +207,13 @@ impl Conductor {
     }
 
     /// Folds one entry of a case's history. A damaged history stops its own case and no other.
-    pub fn replay(&mut self, case: CaseId, number: u64, event: &CaseEvent, at: Timestamp) -> Result<(), Error> {
+    pub fn replay(
+        &mut self,
+        case: CaseId,
+        number: u64,
+        event: &CaseEvent,
+        at: Timestamp,
+    ) -> Result<(), Error> {
         if let Some(error) = self.damaged.get(&case) {
             return Err(error.clone());
         }
@@ -217,7 +223,10 @@ impl Conductor {
             None if number == 0 => Case::open(case, event, at).map(|opened| {
                 self.cases.insert(case, opened);
             }),
-            None => Err(lethe_casework::Error::Gap { expected: 0, found: number }),
+            None => Err(lethe_casework::Error::Gap {
+                expected: 0,
+                found: number,
+            }),
         };
         folded.map_err(|source| {
             let error = Error::Damaged { case, source };
@@ -229,7 +238,12 @@ impl Conductor {
     /// After the replay of all histories: sends again what is unanswered, and goes on with every case.
     pub fn recover(&mut self, moment: Moment) {
         self.rebuild_claims();
-        let cases: Vec<_> = self.cases.keys().copied().filter(|case| !self.damaged.contains_key(case)).collect();
+        let cases: Vec<_> = self
+            .cases
+            .keys()
+            .copied()
+            .filter(|case| !self.damaged.contains_key(case))
+            .collect();
         for case in cases {
             self.resend(case);
             self.advance(case, moment);
@@ -241,7 +255,11 @@ impl Conductor {
         match input {
             Input::Command { command, tokens } => self.command(&command, tokens, moment),
             Input::Answer(answer) => self.answer(&answer, moment),
-            Input::Walked { case, purpose, outcome } => self.walked(case, purpose, outcome, moment),
+            Input::Walked {
+                case,
+                purpose,
+                outcome,
+            } => self.walked(case, purpose, outcome, moment),
             Input::InventoryChanged(inventory) => self.inventory = inventory,
             Input::Tick => {}
         }
@@ -308,24 +326,38 @@ impl Conductor {
         let number = self.cases.get(&case).map_or(0, |known| known.next_number);
         // The same fold as on replay; what the conductor itself decides always fits, and what does not fit stops the case.
         if self.replay(case, number, &event, now).is_ok() {
-            self.effects.push_back(Effect::Journal { case, number, at: now, event });
+            self.effects.push_back(Effect::Journal {
+                case,
+                number,
+                at: now,
+                event,
+            });
         }
     }
 
     fn command(&mut self, command: &Command, tokens: Vec<Token>, moment: Moment) {
         let refused = match command {
-            Command::Open { command, case, opening } => self.open(*command, *case, opening, tokens, moment),
+            Command::Open {
+                command,
+                case,
+                opening,
+            } => self.open(*command, *case, opening, tokens, moment),
             other => self.command_known(other, moment),
         };
         let settled = refused.is_none();
-        self.queue(Effect::Settled { command: command.id(), refused });
+        self.queue(Effect::Settled {
+            command: command.id(),
+            refused,
+        });
         if settled {
             self.advance(command.case(), moment);
         }
     }
 
     fn command_known(&mut self, command: &Command, moment: Moment) -> Option<Refused> {
-        let Some(case) = self.cases.get(&command.case()) else { return Some(Refused::NoSuchCase) };
+        let Some(case) = self.cases.get(&command.case()) else {
+            return Some(Refused::NoSuchCase);
+        };
         match decide(case, command, moment.now) {
             Ok(events) => {
                 for event in events {
@@ -358,14 +390,23 @@ impl Conductor {
             }
         }
         let due = due(opening.received_at, self.config.land);
-        let event = CaseEvent::Opened { command, opening: opening.clone(), tokens, due };
+        let event = CaseEvent::Opened {
+            command,
+            opening: opening.clone(),
+            tokens,
+            due,
+        };
         self.record(case, event, moment.now);
         None
     }
 
     fn rebuild_claims(&mut self) {
         self.claims.clear();
-        let given_up = self.cases.values().filter(|case| is_done(case)).filter_map(|case| case.opening.supersedes);
+        let given_up = self
+            .cases
+            .values()
+            .filter(|case| is_done(case))
+            .filter_map(|case| case.opening.supersedes);
         self.given_up = given_up.collect();
         let cases: Vec<_> = self.cases.keys().copied().collect();
         for case in cases {
@@ -386,7 +427,11 @@ impl Conductor {
         if case.opening.right != Right::Restriction {
             return;
         }
-        let holdings = case.plans.iter().flat_map(|present| present.plan.steps.iter()).flat_map(|step| &step.records);
+        let holdings = case
+            .plans
+            .iter()
+            .flat_map(|present| present.plan.steps.iter())
+            .flat_map(|step| &step.records);
         for holding in holdings {
             if let Some(holders) = self.claims.get_mut(&holding.record) {
                 holders.remove(&id);
@@ -403,17 +448,24 @@ impl Conductor {
     }
 
     pub(crate) fn claimed_by_another(&self, case: &Case, step: usize) -> bool {
-        let Some(step) = case.plan().and_then(|present| present.plan.steps.get(step)) else { return false };
+        let Some(step) = case.plan().and_then(|present| present.plan.steps.get(step)) else {
+            return false;
+        };
         if step.verb == lethe_terms::Verb::Restrict {
             return false;
         }
-        step.records.iter().filter_map(|holding| self.claims.get(&holding.record)).flatten().any(|holder| {
-            *holder != case.id && Some(*holder) != case.opening.supersedes
-        })
+        step.records
+            .iter()
+            .filter_map(|holding| self.claims.get(&holding.record))
+            .flatten()
+            .any(|holder| *holder != case.id && Some(*holder) != case.opening.supersedes)
     }
 }
 
 /// Whether the case ended with a certificate.
 fn is_done(case: &Case) -> bool {
-    matches!(case.state(), CaseState::Completed | CaseState::CompletedWithExceptions)
+    matches!(
+        case.state(),
+        CaseState::Completed | CaseState::CompletedWithExceptions
+    )
 }

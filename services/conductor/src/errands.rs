@@ -43,7 +43,11 @@ pub(crate) fn instruction_id(case: CaseId, plan: u32, system: &SystemName, erran
 /// Number of the plan that a case is making or carrying out.
 pub(crate) fn plan_number(case: &Case) -> u32 {
     let made = u32::try_from(case.plans.len()).unwrap_or(u32::MAX);
-    if case.plan_due { made.saturating_add(1) } else { made }
+    if case.plan_due {
+        made.saturating_add(1)
+    } else {
+        made
+    }
 }
 
 /// The order to search one system.
@@ -61,16 +65,25 @@ pub(crate) fn locate(case: &Case, system: &SystemName, round: u32, identifiers: 
 }
 
 /// The order that an errand of a step sends; `None` while the plan is not in the ledger (design invariant I5).
-pub(crate) fn of_step(case: &Case, present: &PlanProgress, step: &Step, errand: Errand) -> Option<Instruction> {
+pub(crate) fn of_step(
+    case: &Case,
+    present: &PlanProgress,
+    step: &Step,
+    errand: Errand,
+) -> Option<Instruction> {
     let (index, head) = present.logged.as_ref()?;
     let progress = present.steps.get(usize::try_from(step.step).ok()?)?;
     let (verb, ticket, receipt) = match errand {
         Errand::Locate(_) => return None,
         Errand::Act(_) => (step.verb, None, None),
         Errand::Poll(..) => (step.verb, Some(progress.ticket.as_ref()?.0.clone()), None),
-        Errand::Observe(..) => {
-            (Verb::Observe, None, Some(crate::statements::envelope_digest(&progress.report.as_ref()?.receipt)?))
-        }
+        Errand::Observe(..) => (
+            Verb::Observe,
+            None,
+            Some(crate::statements::envelope_digest(
+                &progress.report.as_ref()?.receipt,
+            )?),
+        ),
     };
     Some(Instruction {
         id: instruction_id(case.id, present.plan.number, &step.system, errand),
@@ -81,7 +94,10 @@ pub(crate) fn of_step(case: &Case, present: &PlanProgress, step: &Step, errand: 
         planned: Some(Planned {
             digest: present.digest.clone(),
             head: head.clone(),
-            generation: Generation { plan_index: *index, step: step.step },
+            generation: Generation {
+                plan_index: *index,
+                step: step.step,
+            },
             dataset: step.dataset.clone(),
             step_verb: step.verb,
             receipt,

@@ -3,8 +3,8 @@
 use lethe_casework::{Case, PlanProgress, StepProgress};
 use lethe_journal::{CloseReason, EnvelopeBytes, Plan, PlannedException, Step};
 use lethe_proof::{
-    Completion, Conclusion, Copy, Envelope, ExceptionRow, Kind, Party, PlanReference, PlanStatement, PlanStep,
-    RequestReference, Row, SUBJECT_SCHEME, Software, Subject, to_canonical,
+    Completion, Conclusion, Copy, Envelope, ExceptionRow, Kind, Party, PlanReference, PlanStatement,
+    PlanStep, RequestReference, Row, SUBJECT_SCHEME, Software, Subject, to_canonical,
 };
 use lethe_terms::{Outcome, Right, StepState, Timestamp, Verb};
 
@@ -15,11 +15,18 @@ const LIMITS: [&str; 7] = ["L1", "L2", "L3", "L4", "L5", "L6", "L7"];
 
 /// Digest of what an envelope signs, `sha256:<hex>`; nothing for what is no envelope.
 pub(crate) fn envelope_digest(envelope: &EnvelopeBytes) -> Option<String> {
-    Envelope::from_text(&envelope.0).and_then(|envelope| envelope.digest()).ok()
+    Envelope::from_text(&envelope.0)
+        .and_then(|envelope| envelope.digest())
+        .ok()
 }
 
 fn plan_step(step: &Step) -> PlanStep {
-    PlanStep { step: step.step, system: step.system.clone(), dataset: step.dataset.clone(), verb: step.verb }
+    PlanStep {
+        step: step.step,
+        system: step.system.clone(),
+        dataset: step.dataset.clone(),
+        verb: step.verb,
+    }
 }
 
 fn exception_row(exception: &PlannedException) -> ExceptionRow {
@@ -32,7 +39,9 @@ fn exception_row(exception: &PlannedException) -> ExceptionRow {
 }
 
 fn canonical<T: serde::Serialize>(statement: &T) -> Option<String> {
-    to_canonical("statement", statement).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+    to_canonical("statement", statement)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
 }
 
 /// The public statement of a plan, as canonical JSON.
@@ -70,33 +79,59 @@ pub(crate) fn of_completion(
         schema: "lethe-completion/v1".into(),
         certificate_id: hex::encode(certificate),
         kind: kind_of(case),
-        conclusion: if case.closed.is_some() { Conclusion::NotCompleted } else { Conclusion::Completed },
-        controller: Party { id: config.controller_id.clone(), name: config.controller_name.clone() },
-        software: Software { name: "lethe".into(), version: config.version.clone() },
+        conclusion: if case.closed.is_some() {
+            Conclusion::NotCompleted
+        } else {
+            Conclusion::Completed
+        },
+        controller: Party {
+            id: config.controller_id.clone(),
+            name: config.controller_name.clone(),
+        },
+        software: Software {
+            name: "lethe".into(),
+            version: config.version.clone(),
+        },
         request: RequestReference {
             request_id: case.id,
             received_at: opening.received_at,
             due_at: case.due,
             ground: ground.unwrap_or_default().to_owned(),
         },
-        subject: Subject { scheme: SUBJECT_SCHEME.into(), commitment: opening.commitment.clone() },
-        plan: PlanReference { digest: present.digest.clone(), index: present.logged.as_ref()?.0 },
+        subject: Subject {
+            scheme: SUBJECT_SCHEME.into(),
+            commitment: opening.commitment.clone(),
+        },
+        plan: PlanReference {
+            digest: present.digest.clone(),
+            index: present.logged.as_ref()?.0,
+        },
         rows: rows(present),
         exceptions: present.plan.exceptions.iter().map(exception_row).collect(),
         copies: config
             .copies
             .iter()
-            .map(|(place, gone_by)| Copy { place: place.clone(), gone_by: gone_by.clone() })
+            .map(|(place, gone_by)| Copy {
+                place: place.clone(),
+                gone_by: gone_by.clone(),
+            })
             .collect(),
         limits: LIMITS.iter().map(|limit| (*limit).to_owned()).collect(),
-        reasons: case.closed.map(|reason| reason_code(reason).to_owned()).into_iter().collect(),
+        reasons: case
+            .closed
+            .map(|reason| reason_code(reason).to_owned())
+            .into_iter()
+            .collect(),
         issued_at: now,
         nonce: hex::encode(nonce),
     })
 }
 
 fn kind_of(case: &Case) -> Kind {
-    let verb = case.plan().and_then(|present| present.plan.steps.first()).map_or_else(|| case.verb(), |step| step.verb);
+    let verb = case
+        .plan()
+        .and_then(|present| present.plan.steps.first())
+        .map_or_else(|| case.verb(), |step| step.verb);
     match (case.opening.right, verb) {
         (Right::Erasure, _) => Kind::Erasure,
         (Right::Restriction, Verb::Lift) => Kind::RestrictionLifted,
@@ -105,13 +140,24 @@ fn kind_of(case: &Case) -> Kind {
 }
 
 fn rows(present: &PlanProgress) -> Vec<Row> {
-    present.plan.steps.iter().zip(&present.steps).map(|(step, progress)| row(step, progress)).collect()
+    present
+        .plan
+        .steps
+        .iter()
+        .zip(&present.steps)
+        .map(|(step, progress)| row(step, progress))
+        .collect()
 }
 
 fn row(step: &Step, progress: &StepProgress) -> Row {
     let state = match progress.state(step, false) {
         // Kept under an exception: there is nothing to see absent.
-        StepState::Failed if progress.report.as_ref().is_some_and(|report| report.outcome == Outcome::Retained) => {
+        StepState::Failed
+            if progress
+                .report
+                .as_ref()
+                .is_some_and(|report| report.outcome == Outcome::Retained) =>
+        {
             StepState::Reported
         }
         state => state,
@@ -121,8 +167,14 @@ fn row(step: &Step, progress: &StepProgress) -> Row {
         state,
         reported: progress.report.as_ref().map(|report| report.outcome),
         independence: progress.sighting.as_ref().map(|seen| seen.independence),
-        receipt: progress.report.as_ref().and_then(|report| envelope_digest(&report.receipt)),
-        observation: progress.sighting.as_ref().and_then(|seen| envelope_digest(&seen.observation)),
+        receipt: progress
+            .report
+            .as_ref()
+            .and_then(|report| envelope_digest(&report.receipt)),
+        observation: progress
+            .sighting
+            .as_ref()
+            .and_then(|seen| envelope_digest(&seen.observation)),
         reason: progress.attention(step).map(|attention| attention.code),
     }
 }

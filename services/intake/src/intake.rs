@@ -15,9 +15,9 @@ use lethe_terms::{
 };
 use lethe_vault::{KeyVault, Normaliser, TokenKeys, open_json, record_context};
 
+use crate::Error;
 use crate::page::{Maker, Naming, Outgoing, Read, oversize, read};
 use crate::suppression::{Finding, Suppressed};
-use crate::Error;
 
 /// Records that were appended and may not be folded yet: beyond that intake waits for the fold.
 const RECENT_MAX: usize = 20_000;
@@ -131,7 +131,10 @@ impl Intake {
         shell: Shell,
     ) -> Self {
         Self {
-            naming: Naming { keys: vault.tokens(), normaliser },
+            naming: Naming {
+                keys: vault.tokens(),
+                normaliser,
+            },
             log,
             vault,
             known,
@@ -156,7 +159,9 @@ impl Intake {
         }
         for (key, value) in self.table::<ErasedMark>(&Stream::Erased).await? {
             if let Ok(token) = <[u8; 16]>::try_from(key.as_slice()) {
-                self.state().suppressed.set(SuppressionToken::from_bytes(token), value);
+                self.state()
+                    .suppressed
+                    .set(SuppressionToken::from_bytes(token), value);
             }
         }
         Ok(())
@@ -166,10 +171,21 @@ impl Intake {
         let at = Place::new(stream.clone(), 0);
         let (mut rows, mut from) = (Vec::new(), 0);
         loop {
-            let page = self.log.read(&at, from, PAGE_ENTRIES_MAX).await.map_err(Error::Log)?;
+            let page = self
+                .log
+                .read(&at, from, PAGE_ENTRIES_MAX)
+                .await
+                .map_err(Error::Log)?;
             for stored in page.entries {
-                let value = stored.entry.value.map(|value| Event::<T>::decode(&value)).transpose();
-                rows.push((stored.entry.key, value.map_err(Error::Journal)?.map(|event| event.data)));
+                let value = stored
+                    .entry
+                    .value
+                    .map(|value| Event::<T>::decode(&value))
+                    .transpose();
+                rows.push((
+                    stored.entry.key,
+                    value.map_err(Error::Journal)?.map(|event| event.data),
+                ));
             }
             from = page.next;
             if from >= page.head {
@@ -218,14 +234,22 @@ impl Intake {
 
     /// Where the folds of `cursors` and `erased` stand, by partition.
     pub fn positions(&self, stream: &Stream) -> BTreeMap<u16, Position> {
-        self.state().positions.get(stream).map_or_else(BTreeMap::new, |position| BTreeMap::from([(0, *position)]))
+        self.state()
+            .positions
+            .get(stream)
+            .map_or_else(BTreeMap::new, |position| BTreeMap::from([(0, *position)]))
     }
 
     /// Opens what a record's entry keeps sealed.
     ///
     /// # Errors
     /// Where the key does not open it.
-    pub fn open_record(&self, record: RecordToken, wrapped: &KeyWrapped, secret: &Sealed) -> Result<RecordSecret, Error> {
+    pub fn open_record(
+        &self,
+        record: RecordToken,
+        wrapped: &KeyWrapped,
+        secret: &Sealed,
+    ) -> Result<RecordSecret, Error> {
         let key = self.vault.unwrap(wrapped).map_err(Error::Vault)?;
         open_json(&key, &record_context(record), secret).map_err(Error::Vault)
     }
@@ -242,7 +266,9 @@ impl Intake {
     /// [`Error::Stale`] where the page is to be read again; otherwise where it could not be taken, or where that is unknown: the same page
     /// again changes nothing.
     pub async fn publish(&self, system: &SystemName, mark: u64, page: &FeedPage) -> Result<Published, Error> {
-        let (published, _) = self.take(system, Some(mark), page.observations.clone(), &page.rejected).await?;
+        let (published, _) = self
+            .take(system, Some(mark), page.observations.clone(), &page.rejected)
+            .await?;
         Ok(published)
     }
 
@@ -252,10 +278,19 @@ impl Intake {
     /// As [`Intake::publish`].
     pub async fn advance(&self, system: &SystemName, shard: &ShardName, cursor: &str) -> Result<(), Error> {
         let name = cursor_key(system, shard);
-        if self.state().cursors.get(&name).is_some_and(|known| known == cursor) {
+        if self
+            .state()
+            .cursors
+            .get(&name)
+            .is_some_and(|known| known == cursor)
+        {
             return Ok(());
         }
-        let advanced = CursorAdvanced { system: system.clone(), shard: shard.clone(), cursor: cursor.to_owned() };
+        let advanced = CursorAdvanced {
+            system: system.clone(),
+            shard: shard.clone(),
+            cursor: cursor.to_owned(),
+        };
         let entry = self.entry(name.clone().into_bytes(), advanced)?;
         let next = self.append(&Stream::Cursors, 0, vec![entry]).await?;
         let mut state = self.state();
@@ -273,7 +308,9 @@ impl Intake {
         system: &SystemName,
         observations: Vec<Observation>,
     ) -> Result<Vec<(RecordToken, bool)>, Error> {
-        self.take(system, None, observations, &[]).await.map(|(_, records)| records)
+        self.take(system, None, observations, &[])
+            .await
+            .map(|(_, records)| records)
     }
 
     /// Ends records that were observed absent.
@@ -302,15 +339,26 @@ impl Intake {
     ///
     /// # Errors
     /// As [`Intake::publish`].
-    pub async fn mark_erased(&self, case: CaseId, identifiers: &[Identifier], until: Timestamp) -> Result<(), Error> {
-        let strong = identifiers.iter().filter(|identifier| identifier.kind.strength() == Strength::Strong);
-        let marks: Vec<_> = strong.map(|identifier| self.naming.keys.suppression(identifier)).collect();
+    pub async fn mark_erased(
+        &self,
+        case: CaseId,
+        identifiers: &[Identifier],
+        until: Timestamp,
+    ) -> Result<(), Error> {
+        let strong = identifiers
+            .iter()
+            .filter(|identifier| identifier.kind.strength() == Strength::Strong);
+        let marks: Vec<_> = strong
+            .map(|identifier| self.naming.keys.suppression(identifier))
+            .collect();
         if marks.is_empty() {
             return Ok(());
         }
         let mark = ErasedMark { case, until };
-        let entries: Result<Vec<_>, _> =
-            marks.iter().map(|token| self.entry(token.as_bytes().to_vec(), mark.clone())).collect();
+        let entries: Result<Vec<_>, _> = marks
+            .iter()
+            .map(|token| self.entry(token.as_bytes().to_vec(), mark.clone()))
+            .collect();
         let next = self.append(&Stream::Erased, 0, entries?).await?;
         let mut state = self.state();
         state.positions.insert(Stream::Erased, next);
@@ -321,22 +369,46 @@ impl Intake {
     }
 
     fn maker(&self) -> Maker<'_> {
-        Maker { vault: &*self.vault, keys: &self.naming.keys, now: (self.shell.now)(), id: self.shell.id }
+        Maker {
+            vault: &*self.vault,
+            keys: &self.naming.keys,
+            now: (self.shell.now)(),
+            id: self.shell.id,
+        }
     }
 
     fn entry<T: Kind>(&self, key: Vec<u8>, data: T) -> Result<Entry, Error> {
         let id = (self.shell.id)();
-        let event = Event { id, source: "/lethe/intake", time: (self.shell.now)(), data };
-        Ok(Entry { id, key, value: Some(event.encode().map_err(Error::Journal)?) })
+        let event = Event {
+            id,
+            source: "/lethe/intake",
+            time: (self.shell.now)(),
+            data,
+        };
+        Ok(Entry {
+            id,
+            key,
+            value: Some(event.encode().map_err(Error::Journal)?),
+        })
     }
 
     /// The state in which a record was last seen: on this page, in what was appended, or in the fold.
-    fn last_of(&self, recent: &Recent, staged: &BTreeMap<RecordToken, Last>, record: RecordToken) -> Result<Last, Error> {
+    fn last_of(
+        &self,
+        recent: &Recent,
+        staged: &BTreeMap<RecordToken, Last>,
+        record: RecordToken,
+    ) -> Result<Last, Error> {
         if let Some(last) = staged.get(&record).or_else(|| recent.records.get(&record)) {
             return Ok(last.clone());
         }
-        let Some(digest) = self.known.digest(record).map_err(Error::Known)? else { return Ok(None) };
-        Ok(Some((digest, self.known.wrapped_key(record).map_err(Error::Known)?)))
+        let Some(digest) = self.known.digest(record).map_err(Error::Known)? else {
+            return Ok(None);
+        };
+        Ok(Some((
+            digest,
+            self.known.wrapped_key(record).map_err(Error::Known)?,
+        )))
     }
 
     /// Waits for the fold where what was appended is unsure, or is too much to remember.
@@ -393,7 +465,10 @@ impl Intake {
         Ok((published, records))
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one page's working state, passed through")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one page's working state, passed through"
+    )]
     fn take_one(
         &self,
         maker: &Maker<'_>,
@@ -413,7 +488,10 @@ impl Intake {
             return Ok(());
         }
         // Looked up for known records, too: a crash may have come between the record and the finding.
-        let erased = self.state().suppressed.case_of(&read.identifiers, &self.naming.keys, maker.now);
+        let erased = self
+            .state()
+            .suppressed
+            .case_of(&read.identifiers, &self.naming.keys, maker.now);
         if let Some(of) = erased {
             published.findings.push(Finding {
                 system: system.clone(),
@@ -445,7 +523,8 @@ impl Intake {
         self.append_all(&Stream::Keys, out.new_keys).await?;
         self.append_all(&Stream::Records, out.records).await?;
         self.append_all(&Stream::Keys, out.gone_keys).await?;
-        self.append_all(&Stream::Quarantine, BTreeMap::from([(0, out.quarantine)])).await?;
+        self.append_all(&Stream::Quarantine, BTreeMap::from([(0, out.quarantine)]))
+            .await?;
         recent.unsure = false;
         recent.records.extend(staged);
         Ok(())
@@ -467,7 +546,11 @@ impl Intake {
             let rest = entries.split_off(entries.len().min(APPEND_ENTRIES_MAX));
             match self.log.append(&at, None, entries).await.map_err(Error::Log)? {
                 Appended::At { next, .. } => reached = next,
-                Appended::StaleEpoch { .. } => return Err(Error::Fenced { stream: stream.to_string() }),
+                Appended::StaleEpoch { .. } => {
+                    return Err(Error::Fenced {
+                        stream: stream.to_string(),
+                    });
+                }
             }
             entries = rest;
         }

@@ -55,7 +55,12 @@ pub(crate) fn read(observation: Observation, system: &SystemName, naming: &Namin
                 identifiers.extend(related(&normalised));
                 identifiers.push(normalised);
             }
-            Ok(_) => rejected.push(refused(&observation, number, "intake-too-many-identifiers", "at most 256 identifiers")),
+            Ok(_) => rejected.push(refused(
+                &observation,
+                number,
+                "intake-too-many-identifiers",
+                "at most 256 identifiers",
+            )),
             Err(error) => {
                 unreadable.push((identifier.kind, identifier.value.as_str()));
                 rejected.push(refused(&observation, number, error.code(), &error.to_string()));
@@ -65,8 +70,19 @@ pub(crate) fn read(observation: Observation, system: &SystemName, naming: &Namin
     identifiers.sort();
     identifiers.dedup();
     let record = naming.keys.record(system, &observation.dataset, &observation.key);
-    let digest = naming.keys.state(record, &observation.handle, &identifiers, &unreadable).to_hex();
-    (Read { record, identifiers, digest, observation }, rejected)
+    let digest = naming
+        .keys
+        .state(record, &observation.handle, &identifiers, &unreadable)
+        .to_hex();
+    (
+        Read {
+            record,
+            identifiers,
+            digest,
+            observation,
+        },
+        rejected,
+    )
 }
 
 fn refused(observation: &Observation, number: usize, code: &'static str, expected: &str) -> Rejected {
@@ -98,12 +114,25 @@ pub(crate) struct Maker<'a> {
 impl Maker<'_> {
     fn entry<T: Kind>(&self, key: Vec<u8>, data: T) -> Result<Entry, Error> {
         let id = (self.id)();
-        let event = Event { id, source: "/lethe/intake", time: self.now, data };
-        Ok(Entry { id, key, value: Some(event.encode().map_err(Error::Journal)?) })
+        let event = Event {
+            id,
+            source: "/lethe/intake",
+            time: self.now,
+            data,
+        };
+        Ok(Entry {
+            id,
+            key,
+            value: Some(event.encode().map_err(Error::Journal)?),
+        })
     }
 
     fn ended(&self, key: Vec<u8>) -> Entry {
-        Entry { id: (self.id)(), key, value: None }
+        Entry {
+            id: (self.id)(),
+            key,
+            value: None,
+        }
     }
 
     /// The entries of a new or changed record. `wrapped` is its data key, where it has one.
@@ -120,7 +149,10 @@ impl Maker<'_> {
             Some(wrapped) => (self.vault.unwrap(&wrapped).map_err(Error::Vault)?, wrapped),
             None => {
                 let (key, wrapped) = self.vault.create().map_err(Error::Vault)?;
-                out.new_keys.entry(partition).or_default().push(self.entry(name.clone(), wrapped.clone())?);
+                out.new_keys
+                    .entry(partition)
+                    .or_default()
+                    .push(self.entry(name.clone(), wrapped.clone())?);
                 (key, wrapped)
             }
         };
@@ -130,11 +162,17 @@ impl Maker<'_> {
     }
 
     fn record(&self, read: &Read, system: &SystemName, key: &DataKey) -> Result<RecordObserved, Error> {
-        let secret = RecordSecret { handle: read.observation.handle.clone(), identifiers: read.identifiers.clone() };
+        let secret = RecordSecret {
+            handle: read.observation.handle.clone(),
+            identifiers: read.identifiers.clone(),
+        };
         let mut tokens: Vec<Token> = read
             .identifiers
             .iter()
-            .map(|identifier| Token { kind: identifier.kind, token: self.keys.identifier(identifier) })
+            .map(|identifier| Token {
+                kind: identifier.kind,
+                token: self.keys.identifier(identifier),
+            })
             .collect();
         tokens.sort();
         Ok(RecordObserved {
@@ -149,19 +187,32 @@ impl Maker<'_> {
     }
 
     /// The entries that end a record: the record first, then the key that opens it.
-    pub(crate) fn gone(&self, record: RecordToken, key: Option<&KeyWrapped>, out: &mut Outgoing) -> Result<(), Error> {
+    pub(crate) fn gone(
+        &self,
+        record: RecordToken,
+        key: Option<&KeyWrapped>,
+        out: &mut Outgoing,
+    ) -> Result<(), Error> {
         if let Some(key) = key {
             self.vault.destroy(key).map_err(Error::Vault)?;
         }
         let partition = partition_of(record.as_bytes(), Stream::Records.partitions());
         let name = record.as_bytes().to_vec();
-        out.records.entry(partition).or_default().push(self.ended(name.clone()));
+        out.records
+            .entry(partition)
+            .or_default()
+            .push(self.ended(name.clone()));
         out.gone_keys.entry(partition).or_default().push(self.ended(name));
         Ok(())
     }
 
     /// The entry of an input that could not be read.
-    pub(crate) fn quarantined(&self, rejected: &Rejected, system: &SystemName, out: &mut Outgoing) -> Result<(), Error> {
+    pub(crate) fn quarantined(
+        &self,
+        rejected: &Rejected,
+        system: &SystemName,
+        out: &mut Outgoing,
+    ) -> Result<(), Error> {
         let (key, wrapped) = self.vault.create().map_err(Error::Vault)?;
         let head = &rejected.input[..rejected.input.len().min(INPUT_BYTES_MAX)];
         let quarantined = Quarantined {
@@ -172,7 +223,8 @@ impl Maker<'_> {
             input: key.seal("quarantine", head).map_err(Error::Vault)?,
             key: wrapped,
         };
-        out.quarantine.push(self.entry(system.as_str().as_bytes().to_vec(), quarantined)?);
+        out.quarantine
+            .push(self.entry(system.as_str().as_bytes().to_vec(), quarantined)?);
         Ok(())
     }
 }

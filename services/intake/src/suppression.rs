@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use lethe_journal::ErasedMark;
-use lethe_terms::{CaseId, DatasetName, Identifier, RecordToken, Strength, SuppressionToken, SystemName, Timestamp};
+use lethe_terms::{
+    CaseId, DatasetName, Identifier, RecordToken, Strength, SuppressionToken, SystemName, Timestamp,
+};
 use lethe_vault::TokenKeys;
 
 /// Data of an erased person was observed again: recorded all the same, and told.
@@ -42,14 +44,23 @@ impl Suppressed {
     }
 
     /// The case that had erased the person behind any of these identifiers. Only strong ones count: a shared address is nobody's.
-    pub(crate) fn case_of(&self, identifiers: &[Identifier], keys: &TokenKeys, now: Timestamp) -> Option<CaseId> {
+    pub(crate) fn case_of(
+        &self,
+        identifiers: &[Identifier],
+        keys: &TokenKeys,
+        now: Timestamp,
+    ) -> Option<CaseId> {
         if self.marks.is_empty() {
             return None;
         }
         identifiers
             .iter()
             .filter(|identifier| identifier.kind.strength() == Strength::Strong)
-            .find_map(|identifier| self.marks.get(&keys.suppression(identifier)).filter(|mark| mark.until > now))
+            .find_map(|identifier| {
+                self.marks
+                    .get(&keys.suppression(identifier))
+                    .filter(|mark| mark.until > now)
+            })
             .map(|mark| mark.case)
     }
 }

@@ -20,13 +20,21 @@ pub enum Dependency {
 
 /// Every dataset of the inventory; an edge leads from what is done first. Identity sources come after everything that does not have to
 /// follow them. Flows and dependencies that name an unknown dataset are left out.
-pub fn company_graph(inventory: &Inventory, identity_sources: &BTreeSet<DatasetRef>) -> DiGraph<DatasetRef, Dependency> {
+pub fn company_graph(
+    inventory: &Inventory,
+    identity_sources: &BTreeSet<DatasetRef>,
+) -> DiGraph<DatasetRef, Dependency> {
     let mut graph = DiGraph::new();
     let mut nodes: BTreeMap<DatasetRef, NodeIndex> = BTreeMap::new();
     for system in &inventory.systems {
         for dataset in &system.datasets {
-            let place = DatasetRef { system: system.name.clone(), dataset: dataset.name.clone() };
-            nodes.entry(place.clone()).or_insert_with(|| graph.add_node(place));
+            let place = DatasetRef {
+                system: system.name.clone(),
+                dataset: dataset.name.clone(),
+            };
+            nodes
+                .entry(place.clone())
+                .or_insert_with(|| graph.add_node(place));
         }
     }
     for (source, copy) in &inventory.flows {
@@ -36,9 +44,15 @@ pub fn company_graph(inventory: &Inventory, identity_sources: &BTreeSet<DatasetR
     }
     for system in &inventory.systems {
         for dataset in &system.datasets {
-            let place = |name| DatasetRef { system: system.name.clone(), dataset: name };
+            let place = |name| DatasetRef {
+                system: system.name.clone(),
+                dataset: name,
+            };
             for child in &dataset.after {
-                if let (Some(child), Some(parent)) = (nodes.get(&place(child.clone())), nodes.get(&place(dataset.name.clone()))) {
+                if let (Some(child), Some(parent)) = (
+                    nodes.get(&place(child.clone())),
+                    nodes.get(&place(dataset.name.clone())),
+                ) {
                     graph.update_edge(*child, *parent, Dependency::ChildOf);
                 }
             }
@@ -60,7 +74,10 @@ fn put_identity_last(
         .collect();
     for (source, follow) in &identities {
         for node in nodes.values() {
-            if !follow.contains(node) && !identities.contains_key(node) && graph.find_edge(*node, *source).is_none() {
+            if !follow.contains(node)
+                && !identities.contains_key(node)
+                && graph.find_edge(*node, *source).is_none()
+            {
                 graph.add_edge(*node, *source, Dependency::IdentityLast);
             }
         }
@@ -86,9 +103,15 @@ pub fn layers(inventory: &Inventory, identity_sources: &BTreeSet<DatasetRef>) ->
     let mut layers: BTreeMap<usize, Vec<DatasetRef>> = BTreeMap::new();
     for node in order {
         let before = graph.neighbors_directed(node, petgraph::Direction::Incoming);
-        let depth = before.filter_map(|earlier| depths.get(&earlier)).max().map_or(0, |deepest| deepest + 1);
+        let depth = before
+            .filter_map(|earlier| depths.get(&earlier))
+            .max()
+            .map_or(0, |deepest| deepest + 1);
         depths.insert(node, depth);
-        layers.entry(depth).or_default().extend(graph[node].iter().cloned());
+        layers
+            .entry(depth)
+            .or_default()
+            .extend(graph[node].iter().cloned());
     }
     layers
         .into_values()
@@ -100,7 +123,10 @@ pub fn layers(inventory: &Inventory, identity_sources: &BTreeSet<DatasetRef>) ->
 }
 
 /// Every pair of which the first must be done before the second, directly or along others; sorted.
-pub fn must_precede(inventory: &Inventory, identity_sources: &BTreeSet<DatasetRef>) -> Vec<(DatasetRef, DatasetRef)> {
+pub fn must_precede(
+    inventory: &Inventory,
+    identity_sources: &BTreeSet<DatasetRef>,
+) -> Vec<(DatasetRef, DatasetRef)> {
     let graph = condensation(company_graph(inventory, identity_sources), true);
     let mut pairs = BTreeSet::new();
     for node in graph.node_indices() {

@@ -36,7 +36,14 @@ pub fn fold(
     entries: &[Stored],
     next: Position,
 ) -> Result<Vec<Chunk>, Error> {
-    let mut folding = Folding { rows, done: Vec::new(), from, at: from, changes: BTreeMap::new(), before: BTreeMap::new() };
+    let mut folding = Folding {
+        rows,
+        done: Vec::new(),
+        from,
+        at: from,
+        changes: BTreeMap::new(),
+        before: BTreeMap::new(),
+    };
     for stored in entries {
         match stream {
             Stream::Records => folding.record_entry(stored)?,
@@ -77,7 +84,12 @@ impl Folding<'_> {
         }
         let position = stored.position;
         let record = RecordToken::from_bytes(
-            stored.entry.key.as_slice().try_into().map_err(|_| Error::KeyMismatch { position })?,
+            stored
+                .entry
+                .key
+                .as_slice()
+                .try_into()
+                .map_err(|_| Error::KeyMismatch { position })?,
         );
         let new = match &stored.entry.value {
             Some(value) => Some(read::<RecordObserved>(value, position)?),
@@ -94,11 +106,18 @@ impl Folding<'_> {
         }
         let old = old.map(|row| decode_record(record, &row)).transpose()?;
         let holds = |record: Option<&RecordObserved>| -> BTreeSet<_> {
-            record.into_iter().flat_map(|record| record.tokens.iter().map(|token| token.token)).collect()
+            record
+                .into_iter()
+                .flat_map(|record| record.tokens.iter().map(|token| token.token))
+                .collect()
         };
         let (held, holds) = (holds(old.as_ref()), holds(new.as_ref()));
-        let removed = held.difference(&holds).map(|token| (index_key(*token, record), None));
-        let added = holds.difference(&held).map(|token| (index_key(*token, record), Some(Vec::new())));
+        let removed = held
+            .difference(&holds)
+            .map(|token| (index_key(*token, record), None));
+        let added = holds
+            .difference(&held)
+            .map(|token| (index_key(*token, record), Some(Vec::new())));
         // The record last: until its row is written the entry is not folded, and folding it again finds the same differences.
         self.change(removed.chain(added).chain([(key, value)]).collect());
         Ok(())
@@ -143,14 +162,20 @@ impl Folding<'_> {
             Some(value) => Change::Put(key.clone(), value.clone()),
             None => Change::Remove(key.clone()),
         });
-        self.done.push(Chunk { from: self.from, to: self.at, changes: changes.collect() });
+        self.done.push(Chunk {
+            from: self.from,
+            to: self.at,
+            changes: changes.collect(),
+        });
         self.from = self.at;
         self.before.append(&mut self.changes);
     }
 }
 
 fn read<T: lethe_journal::Kind>(value: &[u8], position: Position) -> Result<T, Error> {
-    Event::<T>::decode(value).map(|event| event.data).map_err(|source| Error::EntryUnreadable { position, source })
+    Event::<T>::decode(value)
+        .map(|event| event.data)
+        .map_err(|source| Error::EntryUnreadable { position, source })
 }
 
 /// Rows in memory serve tests and small tools.

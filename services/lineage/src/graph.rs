@@ -54,7 +54,9 @@ pub fn lineage_graph(reached: &Reached) -> DiGraph<LineageNode, LineageEdge> {
     for record in &reached.records {
         let node = graph.add_node(LineageNode::Record(record.record));
         for token in &record.tokens {
-            let Some(identifier) = identifiers.get(token) else { continue };
+            let Some(identifier) = identifiers.get(token) else {
+                continue;
+            };
             let first_here = reached
                 .identifiers
                 .binary_search_by_key(token, |known| known.token)
@@ -68,8 +70,9 @@ pub fn lineage_graph(reached: &Reached) -> DiGraph<LineageNode, LineageEdge> {
         let place = *places.entry(record.dataset.clone()).or_insert_with(|| {
             let place = graph.add_node(LineageNode::Dataset(record.dataset.clone()));
             let name = &record.dataset.system;
-            let system =
-                *systems.entry(name.clone()).or_insert_with(|| graph.add_node(LineageNode::System(name.clone())));
+            let system = *systems
+                .entry(name.clone())
+                .or_insert_with(|| graph.add_node(LineageNode::System(name.clone())));
             graph.add_edge(place, system, LineageEdge::In);
             place
         });
@@ -83,7 +86,11 @@ pub(crate) fn cuts_of(reached: &Reached) -> BTreeMap<RecordToken, Link> {
     let mut graph: UnGraph<Option<Link>, ()> = UnGraph::new_undirected();
     let request = graph.add_node(None);
     let mut identifiers = BTreeMap::new();
-    for known in reached.identifiers.iter().filter(|known| known.standing == Standing::Followed) {
+    for known in reached
+        .identifiers
+        .iter()
+        .filter(|known| known.standing == Standing::Followed)
+    {
         let node = graph.add_node(None);
         identifiers.insert(known.token, node);
         if known.given {
@@ -96,13 +103,23 @@ pub(crate) fn cuts_of(reached: &Reached) -> BTreeMap<RecordToken, Link> {
         records.push((record.record, node));
         for token in &record.tokens {
             if let Some(identifier) = identifiers.get(token) {
-                let link = graph.add_node(Some(Link { token: token.token, record: record.record }));
+                let link = graph.add_node(Some(Link {
+                    token: token.token,
+                    record: record.record,
+                }));
                 graph.add_edge(*identifier, link, ());
                 graph.add_edge(link, node, ());
             }
         }
     }
     let dominators = simple_fast(&graph, request);
-    let cut = |node| dominators.strict_dominators(node)?.find_map(|dominator| graph[dominator]);
-    records.into_iter().filter_map(|(record, node)| Some((record, cut(node)?))).collect()
+    let cut = |node| {
+        dominators
+            .strict_dominators(node)?
+            .find_map(|dominator| graph[dominator])
+    };
+    records
+        .into_iter()
+        .filter_map(|(record, node)| Some((record, cut(node)?)))
+        .collect()
 }

@@ -70,7 +70,10 @@ pub struct PictureEdge {
 /// Draws what a walk reached. Records that hold the same identifiers in the same dataset are one node.
 pub fn picture(reached: &Reached) -> Picture {
     let mut picture = Picture::default();
-    picture.nodes.push(PictureNode { id: "request".into(), what: PictureWhat::Request });
+    picture.nodes.push(PictureNode {
+        id: "request".into(),
+        what: PictureWhat::Request,
+    });
     let mut identifiers = BTreeMap::new();
     let mut by_kind: BTreeMap<IdentifierKind, u32> = BTreeMap::new();
     for known in &reached.identifiers {
@@ -78,7 +81,10 @@ pub fn picture(reached: &Reached) -> Picture {
         *number += 1;
         let node = picture.nodes.len();
         identifiers.insert(known.token, node);
-        let candidates = reached.candidates.iter().find(|candidate| candidate.token == known.token);
+        let candidates = reached
+            .candidates
+            .iter()
+            .find(|candidate| candidate.token == known.token);
         picture.nodes.push(PictureNode {
             id: format!("{}-{number}", known.token.kind),
             what: PictureWhat::Identifier {
@@ -90,7 +96,11 @@ pub fn picture(reached: &Reached) -> Picture {
             },
         });
         if known.given {
-            picture.edges.push(PictureEdge { from: 0, to: node, followed: true });
+            picture.edges.push(PictureEdge {
+                from: 0,
+                to: node,
+                followed: true,
+            });
         }
     }
     draw_records(&mut picture, reached, &identifiers);
@@ -106,12 +116,23 @@ fn draw_records(picture: &mut Picture, reached: &Reached, identifiers: &BTreeMap
     }
     for (number, ((dataset, tokens), (records, count))) in groups.into_iter().enumerate() {
         let node = picture.nodes.len();
-        let what = PictureWhat::Records { dataset: dataset.clone(), records, count };
-        picture.nodes.push(PictureNode { id: format!("records-{}", number + 1), what });
+        let what = PictureWhat::Records {
+            dataset: dataset.clone(),
+            records,
+            count,
+        };
+        picture.nodes.push(PictureNode {
+            id: format!("records-{}", number + 1),
+            what,
+        });
         for token in tokens {
             if let Some(identifier) = identifiers.get(token) {
                 let followed = reached.is_followed(*token);
-                let (from, to) = if followed { (*identifier, node) } else { (node, *identifier) };
+                let (from, to) = if followed {
+                    (*identifier, node)
+                } else {
+                    (node, *identifier)
+                };
                 picture.edges.push(PictureEdge { from, to, followed });
             }
         }
@@ -139,13 +160,25 @@ pub fn dot(picture: &Picture) -> String {
 fn label(what: &PictureWhat) -> (String, &'static str) {
     match what {
         PictureWhat::Request => ("request".into(), "doublecircle"),
-        PictureWhat::Identifier { kind, suspicious: true, .. } => (format!("{kind}\\nto be looked at"), "octagon"),
+        PictureWhat::Identifier {
+            kind,
+            suspicious: true,
+            ..
+        } => (format!("{kind}\\nto be looked at"), "octagon"),
         PictureWhat::Identifier { kind, candidates, .. } if *candidates > 0 => {
             (format!("{kind}\\n{candidates} other records"), "ellipse")
         }
         PictureWhat::Identifier { kind, .. } => (kind.to_string(), "ellipse"),
-        PictureWhat::Records { dataset, records, count } => {
-            (format!("{}\\n{}\\n{records} records, {count} rows or lines", dataset.system, dataset.dataset), "box")
-        }
+        PictureWhat::Records {
+            dataset,
+            records,
+            count,
+        } => (
+            format!(
+                "{}\\n{}\\n{records} records, {count} rows or lines",
+                dataset.system, dataset.dataset
+            ),
+            "box",
+        ),
     }
 }

@@ -55,14 +55,24 @@ pub struct Seen {
 
 impl From<RecordObserved> for Seen {
     fn from(row: RecordObserved) -> Self {
-        let dataset = DatasetRef { system: row.system, dataset: row.dataset };
-        Self { record: row.record, dataset, tokens: row.tokens, count: row.count }
+        let dataset = DatasetRef {
+            system: row.system,
+            dataset: row.dataset,
+        };
+        Self {
+            record: row.record,
+            dataset,
+            tokens: row.tokens,
+            count: row.count,
+        }
     }
 }
 
 /// One record, whole, if the partition has it.
 pub fn record(rows: &dyn Rows, record: RecordToken) -> Result<Option<RecordObserved>, Error> {
-    rows.get(&record_key(record))?.map(|row| decode_record(record, &row)).transpose()
+    rows.get(&record_key(record))?
+        .map(|row| decode_record(record, &row))
+        .transpose()
 }
 
 /// The digest of a record's known state: an observation with the same one is nothing new.
@@ -72,7 +82,9 @@ pub fn known_digest(rows: &dyn Rows, token: RecordToken) -> Result<Option<String
 
 /// The wrapped data key of a record (its token's bytes) or a case (its id's bytes).
 pub fn wrapped_key(rows: &dyn Rows, id: &[u8]) -> Result<Option<KeyWrapped>, Error> {
-    rows.get(&wrapped_key_key(id))?.map(|row| decode_key(&row)).transpose()
+    rows.get(&wrapped_key_key(id))?
+        .map(|row| decode_key(&row))
+        .transpose()
 }
 
 /// Records of identifiers in one partition, at most `limit` of each, by token.
@@ -82,8 +94,16 @@ pub fn records_of(rows: &dyn Rows, tokens: &[IdentifierToken], limit: usize) -> 
 
 /// Answers a walk from one partition.
 pub fn answer(rows: &dyn Rows, ask: &Ask) -> Result<PartAnswer, Error> {
-    let held = ask.tokens.iter().map(|token| held(rows, token.token, ask.records_max)).collect::<Result<_, _>>()?;
-    let counts = ask.counts.iter().map(|token| count(rows, token.token, ask.count_max)).collect::<Result<_, _>>()?;
+    let held = ask
+        .tokens
+        .iter()
+        .map(|token| held(rows, token.token, ask.records_max))
+        .collect::<Result<_, _>>()?;
+    let counts = ask
+        .counts
+        .iter()
+        .map(|token| count(rows, token.token, ask.count_max))
+        .collect::<Result<_, _>>()?;
     Ok(PartAnswer { held, counts })
 }
 
@@ -91,12 +111,20 @@ fn held(rows: &dyn Rows, token: IdentifierToken, limit: usize) -> Result<Held, E
     let mut held = Held::default();
     let mut after: Option<Vec<u8>> = None;
     loop {
-        let page = rows.scan(&index_prefix(token), after.as_deref(), SCAN_ROWS_MAX.min(limit.saturating_add(1)))?;
-        let Some((last, _)) = page.last() else { return Ok(held) };
+        let page = rows.scan(
+            &index_prefix(token),
+            after.as_deref(),
+            SCAN_ROWS_MAX.min(limit.saturating_add(1)),
+        )?;
+        let Some((last, _)) = page.last() else {
+            return Ok(held);
+        };
         after = Some(last.clone());
         for (key, _) in &page {
             // A part of a very large entry can stand in the index before its record does.
-            let Some(row) = record(rows, indexed_record(key)?)? else { continue };
+            let Some(row) = record(rows, indexed_record(key)?)? else {
+                continue;
+            };
             if !row.tokens.iter().any(|held| held.token == token) {
                 continue;
             }
@@ -114,7 +142,9 @@ fn count(rows: &dyn Rows, token: IdentifierToken, max: u64) -> Result<u64, Error
     let mut after: Option<Vec<u8>> = None;
     loop {
         let page = rows.scan(&index_prefix(token), after.as_deref(), SCAN_ROWS_MAX)?;
-        let Some((last, _)) = page.last() else { return Ok(number) };
+        let Some((last, _)) = page.last() else {
+            return Ok(number);
+        };
         after = Some(last.clone());
         number += page.len() as u64;
         if number >= max {

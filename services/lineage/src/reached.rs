@@ -17,7 +17,10 @@ pub struct Hop {
 impl Hop {
     /// The link that the hop went along.
     pub const fn link(&self) -> Link {
-        Link { token: self.token, record: self.record }
+        Link {
+            token: self.token,
+            record: self.record,
+        }
     }
 }
 
@@ -134,7 +137,9 @@ pub struct Reached {
 impl Reached {
     /// Identifiers that were not followed and that a person has to look at.
     pub fn suspicious(&self) -> impl Iterator<Item = &ReachedIdentifier> {
-        self.identifiers.iter().filter(|identifier| identifier.standing.is_suspicious())
+        self.identifiers
+            .iter()
+            .filter(|identifier| identifier.standing.is_suspicious())
     }
 
     /// Whether an identifier was followed.

@@ -72,7 +72,9 @@ pub(crate) fn index_key(token: IdentifierToken, record: RecordToken) -> Vec<u8> 
 pub(crate) fn indexed_record(key: &[u8]) -> Result<RecordToken, Error> {
     match key.split_last_chunk::<TOKEN_BYTES>() {
         Some((rest, record)) if rest.len() == 1 + TOKEN_BYTES => Ok(RecordToken::from_bytes(*record)),
-        _ => Err(Error::RowUnreadable { expected: "an index row" }),
+        _ => Err(Error::RowUnreadable {
+            expected: "an index row",
+        }),
     }
 }
 
@@ -100,18 +102,34 @@ pub(crate) fn encode_record(record: &RecordObserved) -> Vec<u8> {
 }
 
 pub(crate) fn decode_record(record: RecordToken, row: &[u8]) -> Result<RecordObserved, Error> {
-    let mut reader = Reader { rest: row, expected: "a record row" };
+    let mut reader = Reader {
+        rest: row,
+        expected: "a record row",
+    };
     reader.version()?;
     let system = reader.word()?;
     let dataset = reader.word()?;
     let digest = reader.word()?;
     let count = u64::from_be_bytes(reader.array()?);
     let tokens = (0..reader.length()?)
-        .map(|_| Ok(Token { kind: reader.word()?, token: IdentifierToken::from_bytes(reader.array()?) }))
+        .map(|_| {
+            Ok(Token {
+                kind: reader.word()?,
+                token: IdentifierToken::from_bytes(reader.array()?),
+            })
+        })
         .collect::<Result<_, Error>>()?;
     let secret = Sealed::from_bytes(reader.bytes()?.to_vec());
     reader.end()?;
-    Ok(RecordObserved { record, system, dataset, tokens, secret, digest, count })
+    Ok(RecordObserved {
+        record,
+        system,
+        dataset,
+        tokens,
+        secret,
+        digest,
+        count,
+    })
 }
 
 pub(crate) fn encode_key(key: &KeyWrapped) -> Vec<u8> {
@@ -122,7 +140,10 @@ pub(crate) fn encode_key(key: &KeyWrapped) -> Vec<u8> {
 }
 
 pub(crate) fn decode_key(row: &[u8]) -> Result<KeyWrapped, Error> {
-    let mut reader = Reader { rest: row, expected: "a key row" };
+    let mut reader = Reader {
+        rest: row,
+        expected: "a key row",
+    };
     reader.version()?;
     let bucket = u32::from_be_bytes(reader.array()?);
     let wrapped = Sealed::from_bytes(reader.bytes()?.to_vec());
@@ -147,11 +168,17 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn bad(&self) -> Error {
-        Error::RowUnreadable { expected: self.expected }
+        Error::RowUnreadable {
+            expected: self.expected,
+        }
     }
 
     fn version(&mut self) -> Result<(), Error> {
-        if self.array::<1>()? == [ROW_VERSION] { Ok(()) } else { Err(self.bad()) }
+        if self.array::<1>()? == [ROW_VERSION] {
+            Ok(())
+        } else {
+            Err(self.bad())
+        }
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
@@ -177,6 +204,10 @@ impl<'a> Reader<'a> {
     }
 
     fn end(&self) -> Result<(), Error> {
-        if self.rest.is_empty() { Ok(()) } else { Err(self.bad()) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(self.bad())
+        }
     }
 }

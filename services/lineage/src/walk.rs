@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use lethe_journal::{TABLE_PARTITIONS, Token};
 use lethe_terms::{IdentifierKind, RecordToken, Strength};
 
+use crate::Error;
 use crate::graph::cuts_of;
 use crate::query::{Ask, PartAnswer, Seen};
 use crate::reached::{Bound, Candidate, Hop, Link, Reached, ReachedIdentifier, ReachedRecord, Standing};
-use crate::Error;
 
 /// How far a walk goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +106,10 @@ impl Walk {
     }
 
     /// What the walk needs next; the same again until it is answered.
-    #[allow(clippy::should_implement_trait, reason = "a walk is no iterator: it repeats itself until it is answered")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "a walk is no iterator: it repeats itself until it is answered"
+    )]
     pub fn next(&mut self) -> Next {
         if self.phase == Phase::Following {
             if self.rounds >= self.limits.rounds_max && !self.pending.is_empty() {
@@ -120,7 +123,11 @@ impl Walk {
         if self.phase == Phase::Counting {
             let counts: Vec<Token> = self.shared().collect();
             if !counts.is_empty() {
-                return Next::Ask(Ask { counts, count_max: self.limits.count_max, ..Ask::default() });
+                return Next::Ask(Ask {
+                    counts,
+                    count_max: self.limits.count_max,
+                    ..Ask::default()
+                });
             }
             self.phase = Phase::Done;
         }
@@ -133,7 +140,10 @@ impl Walk {
     pub fn answer(&mut self, parts: Vec<PartAnswer>) -> Result<(), Error> {
         let partitions = usize::from(TABLE_PARTITIONS);
         if parts.len() != partitions {
-            return Err(Error::UnexpectedAnswer { expected: partitions, got: parts.len() });
+            return Err(Error::UnexpectedAnswer {
+                expected: partitions,
+                got: parts.len(),
+            });
         }
         let (tokens, counts) = match self.phase {
             Phase::Following => (self.pending.len(), 0),
@@ -159,11 +169,18 @@ impl Walk {
 
     fn ask_records(&self) -> Ask {
         let most = self.limits.strong_records_max.max(self.limits.weak_records_max);
-        Ask { tokens: self.pending.keys().copied().collect(), records_max: most.saturating_add(1), ..Ask::default() }
+        Ask {
+            tokens: self.pending.keys().copied().collect(),
+            records_max: most.saturating_add(1),
+            ..Ask::default()
+        }
     }
 
     fn shared(&self) -> impl Iterator<Item = Token> {
-        self.identifiers.values().filter(|known| known.standing == Standing::Shared).map(|known| known.token)
+        self.identifiers
+            .values()
+            .filter(|known| known.standing == Standing::Shared)
+            .map(|known| known.token)
     }
 
     fn come_across(&mut self, token: Token, found_in: Option<RecordToken>) {
@@ -178,7 +195,15 @@ impl Walk {
             }
         };
         let given = self.given.contains(&token);
-        self.identifiers.insert(token, ReachedIdentifier { token, given, found_in, standing });
+        self.identifiers.insert(
+            token,
+            ReachedIdentifier {
+                token,
+                given,
+                found_in,
+                standing,
+            },
+        );
     }
 
     fn follow(&mut self, parts: Vec<PartAnswer>) {
@@ -205,7 +230,10 @@ impl Walk {
     }
 
     fn is_cut(&self, token: Token, record: RecordToken) -> bool {
-        self.cuts.contains(&Link { token: token.token, record })
+        self.cuts.contains(&Link {
+            token: token.token,
+            record,
+        })
     }
 
     /// Whether the records behind an identifier look like one person's.
@@ -216,7 +244,9 @@ impl Walk {
             Strength::Shared => return Standing::Shared,
         };
         if more || seen.len() > records_max {
-            return Standing::TooManyRecords { records: seen.len() as u64 };
+            return Standing::TooManyRecords {
+                records: seen.len() as u64,
+            };
         }
         let mut by_kind: BTreeMap<IdentifierKind, BTreeSet<Token>> = BTreeMap::new();
         for record in seen.values() {
@@ -229,7 +259,10 @@ impl Walk {
         }
         let most = by_kind.into_iter().map(|(kind, found)| (found.len(), kind)).max();
         match most {
-            Some((found, kind)) if found > same_kind_max => Standing::SeveralPeople { kind, found: found as u64 },
+            Some((found, kind)) if found > same_kind_max => Standing::SeveralPeople {
+                kind,
+                found: found as u64,
+            },
             _ => Standing::Followed,
         }
     }
@@ -248,7 +281,11 @@ impl Walk {
                     self.come_across(*other, Some(record));
                 }
             }
-            let hop = Hop { kind: token.kind, token: token.token, record };
+            let hop = Hop {
+                kind: token.kind,
+                token: token.token,
+                record,
+            };
             self.records.insert(record, (seen, hop));
         }
     }
@@ -263,9 +300,17 @@ impl Walk {
         for (at, token) in shared.into_iter().enumerate() {
             let counts = parts.iter().filter_map(|part| part.counts.get(at));
             let at_least = counts.clone().any(|count| *count >= self.limits.count_max);
-            let own = self.records.values().filter(|(seen, _)| seen.tokens.contains(&token)).count() as u64;
+            let own = self
+                .records
+                .values()
+                .filter(|(seen, _)| seen.tokens.contains(&token))
+                .count() as u64;
             let records = counts.sum::<u64>().saturating_sub(own);
-            self.candidates.push(Candidate { token, records, at_least });
+            self.candidates.push(Candidate {
+                token,
+                records,
+                at_least,
+            });
         }
     }
 
@@ -273,7 +318,12 @@ impl Walk {
         let records = self.records.iter().map(|(record, (seen, _))| ReachedRecord {
             record: *record,
             dataset: seen.dataset.clone(),
-            tokens: seen.tokens.iter().filter(|token| !self.is_cut(**token, *record)).copied().collect(),
+            tokens: seen
+                .tokens
+                .iter()
+                .filter(|token| !self.is_cut(**token, *record))
+                .copied()
+                .collect(),
             count: seen.count,
             path: self.path(*record),
             cut: None,
@@ -297,7 +347,10 @@ impl Walk {
         // Each hop leads to a record of an earlier round, so this ends.
         while let Some((_, hop)) = at.and_then(|record| self.records.get(&record)) {
             path.push(*hop);
-            let token = Token { kind: hop.kind, token: hop.token };
+            let token = Token {
+                kind: hop.kind,
+                token: hop.token,
+            };
             at = self.identifiers.get(&token).and_then(|known| known.found_in);
         }
         path.reverse();

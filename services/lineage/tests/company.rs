@@ -8,14 +8,19 @@ use lethe_lineage::{layers, must_precede};
 
 fn place(text: &str) -> DatasetRef {
     let (system, dataset) = text.split_once('/').unwrap();
-    DatasetRef { system: system.parse().unwrap(), dataset: dataset.parse().unwrap() }
+    DatasetRef {
+        system: system.parse().unwrap(),
+        dataset: dataset.parse().unwrap(),
+    }
 }
 
 /// Datasets `system/dataset` or `system/parent<child`, flows `source>copy`.
 fn inventory(datasets: &[&str], flows: &[&str]) -> Inventory {
     let mut inventory = Inventory::default();
     for text in datasets {
-        let (name, children) = text.split_once('<').map_or((*text, Vec::new()), |(name, child)| (name, vec![child.parse().unwrap()]));
+        let (name, children) = text.split_once('<').map_or((*text, Vec::new()), |(name, child)| {
+            (name, vec![child.parse().unwrap()])
+        });
         let place = place(name);
         let dataset = InventoryDataset {
             name: place.dataset,
@@ -26,7 +31,11 @@ fn inventory(datasets: &[&str], flows: &[&str]) -> Inventory {
             settle_ms: 0,
             lead_ms: 0,
         };
-        match inventory.systems.iter_mut().find(|system| system.name == place.system) {
+        match inventory
+            .systems
+            .iter_mut()
+            .find(|system| system.name == place.system)
+        {
             Some(system) => system.datasets.push(dataset),
             None => inventory.systems.push(InventorySystem {
                 name: place.system,
@@ -36,7 +45,10 @@ fn inventory(datasets: &[&str], flows: &[&str]) -> Inventory {
             }),
         }
     }
-    inventory.flows = flows.iter().map(|flow| flow.split_once('>').map(|(a, b)| (place(a), place(b))).unwrap()).collect();
+    inventory.flows = flows
+        .iter()
+        .map(|flow| flow.split_once('>').map(|(a, b)| (place(a), place(b))).unwrap())
+        .collect();
     inventory
 }
 
@@ -45,7 +57,13 @@ fn check(datasets: &[&str], flows: &[&str], identities: &[&str], expected: &[&st
     let inventory = inventory(datasets, flows);
     let found: Vec<String> = layers(&inventory, &identities)
         .iter()
-        .map(|layer| layer.iter().map(|p| format!("{}/{}", p.system, p.dataset)).collect::<Vec<_>>().join(" "))
+        .map(|layer| {
+            layer
+                .iter()
+                .map(|p| format!("{}/{}", p.system, p.dataset))
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
         .collect();
     assert_eq!(found, expected);
     let flat: Vec<DatasetRef> = layers(&inventory, &identities).concat();
@@ -72,7 +90,12 @@ fn a_source_comes_before_the_copies_that_it_would_refill() {
 
 #[test]
 fn children_come_before_parents() {
-    check(&["shop/accounts<orders", "shop/orders<payments", "shop/payments"], &[], &[], &["shop/payments", "shop/orders", "shop/accounts"]);
+    check(
+        &["shop/accounts<orders", "shop/orders<payments", "shop/payments"],
+        &[],
+        &[],
+        &["shop/payments", "shop/orders", "shop/accounts"],
+    );
 }
 
 #[test]
@@ -99,5 +122,12 @@ fn a_circle_has_no_order_of_its_own_and_stops_nothing() {
 fn pairs_reach_along_others() {
     let inventory = inventory(&["a/x", "b/x", "c/x"], &["a/x>b/x", "b/x>c/x"]);
     let pairs = must_precede(&inventory, &BTreeSet::new());
-    assert_eq!(pairs, [(place("a/x"), place("b/x")), (place("a/x"), place("c/x")), (place("b/x"), place("c/x"))]);
+    assert_eq!(
+        pairs,
+        [
+            (place("a/x"), place("b/x")),
+            (place("a/x"), place("c/x")),
+            (place("b/x"), place("c/x"))
+        ]
+    );
 }

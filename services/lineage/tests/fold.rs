@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Partition, apply, folded, hash, key_entry, observed, record_entry, record_token, stored, token};
+use common::{
+    Partition, apply, folded, hash, key_entry, observed, record_entry, record_token, stored, token,
+};
 use lethe_journal::{Entry, Stored, Stream};
 use lethe_lineage::{CHUNK_CHANGES_MAX, fold, known_digest, record, records_of, wrapped_key};
 use lethe_terms::EntryId;
@@ -22,29 +24,51 @@ fn check(entries: &[Entry], expected: &[(&str, &[&str])]) {
         let mut wanted: Vec<_> = names.iter().map(|name| record_token(name)).collect();
         found.sort();
         wanted.sort();
-        assert!(found == wanted, "{identifier}: {} records instead of {}", found.len(), wanted.len());
+        assert!(
+            found == wanted,
+            "{identifier}: {} records instead of {}",
+            found.len(),
+            wanted.len()
+        );
     }
 }
 
 #[test]
 fn a_record_is_found_by_each_of_its_identifiers() {
     check(
-        &[record_entry("shop/orders/1", Some("email=ada user_id=1")), record_entry("shop/orders/2", Some("user_id=1"))],
-        &[("email=ada", &["shop/orders/1"]), ("user_id=1", &["shop/orders/1", "shop/orders/2"]), ("email=bob", &[])],
+        &[
+            record_entry("shop/orders/1", Some("email=ada user_id=1")),
+            record_entry("shop/orders/2", Some("user_id=1")),
+        ],
+        &[
+            ("email=ada", &["shop/orders/1"]),
+            ("user_id=1", &["shop/orders/1", "shop/orders/2"]),
+            ("email=bob", &[]),
+        ],
     );
 }
 
 #[test]
 fn a_newer_entry_replaces_the_older_one_whole() {
     check(
-        &[record_entry("shop/orders/1", Some("email=ada phone=1")), record_entry("shop/orders/1", Some("email=ada email=new"))],
-        &[("email=ada", &["shop/orders/1"]), ("email=new", &["shop/orders/1"]), ("phone=1", &[])],
+        &[
+            record_entry("shop/orders/1", Some("email=ada phone=1")),
+            record_entry("shop/orders/1", Some("email=ada email=new")),
+        ],
+        &[
+            ("email=ada", &["shop/orders/1"]),
+            ("email=new", &["shop/orders/1"]),
+            ("phone=1", &[]),
+        ],
     );
 }
 
 #[test]
 fn a_tombstone_removes_every_row() {
-    let entries = [record_entry("shop/orders/1", Some("email=ada phone=1")), record_entry("shop/orders/1", None)];
+    let entries = [
+        record_entry("shop/orders/1", Some("email=ada phone=1")),
+        record_entry("shop/orders/1", None),
+    ];
     check(&entries, &[("email=ada", &[]), ("phone=1", &[])]);
     let mut rows = Partition::new();
     folded(&mut rows, &Stream::Records, &stored(0, &entries), &[2]);
@@ -54,9 +78,17 @@ fn a_tombstone_removes_every_row() {
 #[test]
 fn a_record_reads_back_whole() {
     let mut rows = Partition::new();
-    folded(&mut rows, &Stream::Records, &stored(0, &[record_entry("shop/orders/1", Some("email=ada ip=10.0.0.1"))]), &[1]);
+    folded(
+        &mut rows,
+        &Stream::Records,
+        &stored(0, &[record_entry("shop/orders/1", Some("email=ada ip=10.0.0.1"))]),
+        &[1],
+    );
     let wanted = observed("shop/orders/1", "email=ada ip=10.0.0.1");
-    assert_eq!(known_digest(&rows, wanted.record).unwrap().as_ref(), Some(&wanted.digest));
+    assert_eq!(
+        known_digest(&rows, wanted.record).unwrap().as_ref(),
+        Some(&wanted.digest)
+    );
     assert_eq!(record(&rows, wanted.record).unwrap(), Some(wanted));
     assert_eq!(record(&rows, record_token("nobody")).unwrap(), None);
 }
@@ -64,20 +96,47 @@ fn a_record_reads_back_whole() {
 #[test]
 fn keys_are_found_by_record_and_by_case() {
     let mut rows = Partition::new();
-    let case = Entry { key: vec![9; 8], ..key_entry("x", Some("case key")) };
-    let entries = [key_entry("shop/orders/1", Some("one")), case, key_entry("shop/orders/1", Some("two"))];
+    let case = Entry {
+        key: vec![9; 8],
+        ..key_entry("x", Some("case key"))
+    };
+    let entries = [
+        key_entry("shop/orders/1", Some("one")),
+        case,
+        key_entry("shop/orders/1", Some("two")),
+    ];
     folded(&mut rows, &Stream::Keys, &stored(0, &entries), &[3]);
-    let key = wrapped_key(&rows, record_token("shop/orders/1").as_bytes()).unwrap().unwrap();
+    let key = wrapped_key(&rows, record_token("shop/orders/1").as_bytes())
+        .unwrap()
+        .unwrap();
     assert_eq!((key.bucket, key.wrapped.as_bytes()), (7, b"two".as_slice()));
-    assert_eq!(wrapped_key(&rows, &[9; 8]).unwrap().unwrap().wrapped.as_bytes(), b"case key");
-    folded(&mut rows, &Stream::Keys, &stored(3, &[key_entry("shop/orders/1", None)]), &[1]);
-    assert!(wrapped_key(&rows, record_token("shop/orders/1").as_bytes()).unwrap().is_none());
+    assert_eq!(
+        wrapped_key(&rows, &[9; 8]).unwrap().unwrap().wrapped.as_bytes(),
+        b"case key"
+    );
+    folded(
+        &mut rows,
+        &Stream::Keys,
+        &stored(3, &[key_entry("shop/orders/1", None)]),
+        &[1],
+    );
+    assert!(
+        wrapped_key(&rows, record_token("shop/orders/1").as_bytes())
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]
 fn a_repeat_moves_the_position_and_changes_no_row() {
     let mut rows = Partition::new();
-    let entries = stored(0, &[record_entry("shop/orders/1", Some("email=ada")), record_entry("shop/orders/2", None)]);
+    let entries = stored(
+        0,
+        &[
+            record_entry("shop/orders/1", Some("email=ada")),
+            record_entry("shop/orders/2", None),
+        ],
+    );
     let first = fold(&rows, &Stream::Records, 0, &entries, 2).unwrap();
     apply(&mut rows, &first);
     let again = fold(&rows, &Stream::Records, 0, &entries, 2).unwrap();
@@ -88,16 +147,32 @@ fn a_repeat_moves_the_position_and_changes_no_row() {
 
 #[test]
 fn chunks_follow_each_other_and_fit_into_a_commit() {
-    let entries: Vec<Entry> =
-        (0..1_500).map(|n| record_entry(&format!("shop/orders/{n}"), Some(&format!("email=e{n} user_id=u{n}")))).collect();
-    let entries: Vec<Stored> = (0..).zip(entries).map(|(n, entry)| Stored { position: 10 + 3 * n, entry }).collect();
+    let entries: Vec<Entry> = (0..1_500)
+        .map(|n| {
+            record_entry(
+                &format!("shop/orders/{n}"),
+                Some(&format!("email=e{n} user_id=u{n}")),
+            )
+        })
+        .collect();
+    let entries: Vec<Stored> = (0..)
+        .zip(entries)
+        .map(|(n, entry)| Stored {
+            position: 10 + 3 * n,
+            entry,
+        })
+        .collect();
     let chunks = fold(&Partition::new(), &Stream::Records, 4, &entries, 9_999).unwrap();
     assert!(chunks.len() >= 5);
     assert_eq!((chunks[0].from, chunks[chunks.len() - 1].to), (4, 9_999));
     for (chunk, later) in chunks.iter().zip(&chunks[1..]) {
         assert_eq!(chunk.to, later.from);
     }
-    assert!(chunks.iter().all(|chunk| chunk.changes.len() <= CHUNK_CHANGES_MAX));
+    assert!(
+        chunks
+            .iter()
+            .all(|chunk| chunk.changes.len() <= CHUNK_CHANGES_MAX)
+    );
 }
 
 #[test]
@@ -106,7 +181,10 @@ fn an_entry_sees_what_an_earlier_chunk_of_its_batch_changed() {
     let mut entries = vec![record_entry("shop/accounts/ada", Some("email=ada phone=1"))];
     entries.extend(filler);
     entries.push(record_entry("shop/accounts/ada", Some("email=ada")));
-    check(&entries, &[("email=ada", &["shop/accounts/ada"]), ("phone=1", &[])]);
+    check(
+        &entries,
+        &[("email=ada", &["shop/accounts/ada"]), ("phone=1", &[])],
+    );
 }
 
 #[test]
@@ -115,7 +193,10 @@ fn a_very_large_entry_survives_a_crash_between_its_parts() {
     let entries = stored(0, &[record_entry("web/log/1", Some(&many.join(" ")))]);
     let mut whole = Partition::new();
     let chunks = fold(&whole, &Stream::Records, 0, &entries, 1).unwrap();
-    assert!(chunks.len() > 2 && chunks[0].to == 0, "parts stay where the entry starts");
+    assert!(
+        chunks.len() > 2 && chunks[0].to == 0,
+        "parts stay where the entry starts"
+    );
     apply(&mut whole, &chunks);
     let mut crashed = Partition::new();
     apply(&mut crashed, &chunks[..1]);
@@ -128,7 +209,11 @@ fn a_very_large_entry_survives_a_crash_between_its_parts() {
 
 #[test]
 fn a_fence_changes_nothing() {
-    let fence = Entry { id: EntryId::from_bytes([2; 16]), key: Vec::new(), value: None };
+    let fence = Entry {
+        id: EntryId::from_bytes([2; 16]),
+        key: Vec::new(),
+        value: None,
+    };
     let chunks = fold(&Partition::new(), &Stream::Records, 0, &stored(0, &[fence]), 1).unwrap();
     assert_eq!((chunks.len(), chunks[0].changes.len(), chunks[0].to), (1, 0, 1));
 }
@@ -137,10 +222,31 @@ fn a_fence_changes_nothing() {
 fn an_entry_that_cannot_be_read_stops_the_fold() {
     let good = record_entry("shop/orders/1", Some("email=ada"));
     let cases = [
-        (Entry { value: Some(b"{".to_vec()), ..good.clone() }, "lineage-entry-unreadable"),
-        (Entry { key: vec![1; 16], ..good.clone() }, "lineage-key-mismatch"),
-        (Entry { key: vec![1; 3], ..good.clone() }, "lineage-key-mismatch"),
-        (key_entry("shop/orders/1", Some("key")), "lineage-entry-unreadable"),
+        (
+            Entry {
+                value: Some(b"{".to_vec()),
+                ..good.clone()
+            },
+            "lineage-entry-unreadable",
+        ),
+        (
+            Entry {
+                key: vec![1; 16],
+                ..good.clone()
+            },
+            "lineage-key-mismatch",
+        ),
+        (
+            Entry {
+                key: vec![1; 3],
+                ..good.clone()
+            },
+            "lineage-key-mismatch",
+        ),
+        (
+            key_entry("shop/orders/1", Some("key")),
+            "lineage-entry-unreadable",
+        ),
     ];
     for (bad, code) in cases {
         let entries = stored(0, &[good.clone(), bad]);
@@ -153,9 +259,18 @@ fn an_entry_that_cannot_be_read_stops_the_fold() {
 #[test]
 fn a_row_that_does_not_decode_is_an_error() {
     let mut rows = Partition::new();
-    folded(&mut rows, &Stream::Records, &stored(0, &[record_entry("shop/orders/1", Some("email=ada"))]), &[1]);
+    folded(
+        &mut rows,
+        &Stream::Records,
+        &stored(0, &[record_entry("shop/orders/1", Some("email=ada"))]),
+        &[1],
+    );
     let token = record_token("shop/orders/1");
-    let row = rows.iter().find(|(key, _)| key.first() == Some(&b'r')).map(|(key, value)| (key.clone(), value.clone())).unwrap();
+    let row = rows
+        .iter()
+        .find(|(key, _)| key.first() == Some(&b'r'))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .unwrap();
     for length in 0..row.1.len() {
         rows.insert(row.0.clone(), row.1[..length].to_vec());
         assert_eq!(record(&rows, token).unwrap_err().code(), "lineage-row-unreadable");
@@ -167,20 +282,36 @@ fn operation() -> impl Strategy<Value = (bool, Entry)> {
     let name = (0..6_u8).prop_map(|n| format!("shop/orders/{n}"));
     let identifiers = proptest::collection::vec((0..4_u8, 0..3_usize), 0..4).prop_map(|picked| {
         let kinds = ["email", "user_id", "ip"];
-        picked.into_iter().map(|(n, kind)| format!("{}={n}", kinds[kind])).collect::<Vec<_>>().join(" ")
+        picked
+            .into_iter()
+            .map(|(n, kind)| format!("{}={n}", kinds[kind]))
+            .collect::<Vec<_>>()
+            .join(" ")
     });
     (any::<bool>(), name, proptest::option::weighted(0.7, identifiers)).prop_map(|(records, name, value)| {
-        let entry = if records { record_entry(&name, value.as_deref()) } else { key_entry(&name, value.as_deref()) };
+        let entry = if records {
+            record_entry(&name, value.as_deref())
+        } else {
+            key_entry(&name, value.as_deref())
+        };
         (records, entry)
     })
 }
 
 /// The entries of one table, and what compaction leaves of them: the newest of each key, without tombstones.
 fn table(operations: &[(bool, Entry)], records: bool) -> (Vec<Stored>, Vec<Stored>) {
-    let entries: Vec<Entry> = operations.iter().filter(|(table, _)| *table == records).map(|(_, entry)| entry.clone()).collect();
+    let entries: Vec<Entry> = operations
+        .iter()
+        .filter(|(table, _)| *table == records)
+        .map(|(_, entry)| entry.clone())
+        .collect();
     let full = stored(0, &entries);
     let newest = |one: &Stored| full.iter().rev().find(|other| other.entry.key == one.entry.key) == Some(one);
-    let compacted = full.iter().filter(|one| one.entry.value.is_some() && newest(one)).cloned().collect();
+    let compacted = full
+        .iter()
+        .filter(|one| one.entry.value.is_some() && newest(one))
+        .cloned()
+        .collect();
     (full, compacted)
 }
 

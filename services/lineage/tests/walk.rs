@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use common::{record_token, token, world};
 use lethe_journal::Token;
-use lethe_lineage::{Bound, Limits, Link, Next, PartAnswer, Reached, Rows, Standing, Walk, answer, dot, lineage_graph, picture};
+use lethe_lineage::{
+    Bound, Limits, Link, Next, PartAnswer, Reached, Rows, Standing, Walk, answer, dot, lineage_graph, picture,
+};
 use lethe_terms::IdentifierKind;
 
 fn run(records: &[(&str, &str)], mut walk: Walk) -> Reached {
@@ -16,7 +18,9 @@ fn run(records: &[(&str, &str)], mut walk: Walk) -> Reached {
         match walk.next() {
             Next::Done(reached) => return reached,
             Next::Ask(ask) => {
-                let parts = partitions.iter().map(|rows| answer(rows as &dyn Rows, &ask).unwrap());
+                let parts = partitions
+                    .iter()
+                    .map(|rows| answer(rows as &dyn Rows, &ask).unwrap());
                 walk.answer(parts.collect()).unwrap();
             }
         }
@@ -34,7 +38,10 @@ fn walk(identifiers: &str) -> Walk {
 
 /// Names of the reached records, with kinds along the path.
 fn names(records: &[(&str, &str)], reached: &Reached) -> Vec<String> {
-    let by_token: BTreeMap<_, _> = records.iter().map(|(name, _)| (record_token(name), *name)).collect();
+    let by_token: BTreeMap<_, _> = records
+        .iter()
+        .map(|(name, _)| (record_token(name), *name))
+        .collect();
     let line = |record: &lethe_lineage::ReachedRecord| {
         let via: Vec<&str> = record.via().into_iter().map(IdentifierKind::code).collect();
         format!("{} by {}", by_token[&record.record], via.join(" > "))
@@ -47,13 +54,22 @@ fn names(records: &[(&str, &str)], reached: &Reached) -> Vec<String> {
 fn check(records: &[(&str, &str)], request: &str, expected: &[&str]) -> Reached {
     let reached = run(records, walk(request));
     assert_eq!(names(records, &reached), expected);
-    assert_eq!(run(&records.iter().rev().copied().collect::<Vec<_>>(), walk(request)), reached, "the order does not depend on input");
+    assert_eq!(
+        run(&records.iter().rev().copied().collect::<Vec<_>>(), walk(request)),
+        reached,
+        "the order does not depend on input"
+    );
     reached
 }
 
 fn standing(reached: &Reached, identifier: &str) -> Standing {
     let wanted = token(identifier);
-    reached.identifiers.iter().find(|known| known.token == wanted).map(|known| known.standing).unwrap()
+    reached
+        .identifiers
+        .iter()
+        .find(|known| known.token == wanted)
+        .map(|known| known.standing)
+        .unwrap()
 }
 
 const COMPANY: &[(&str, &str)] = &[
@@ -91,7 +107,10 @@ fn a_person_is_reached_everywhere_and_neither_namesake_nor_colleague() {
     assert_eq!(standing(&reached, "ip=192.0.2.7"), Standing::Shared);
     // Two records behind the office address are not the person's.
     assert_eq!(reached.candidates.len(), 1);
-    assert_eq!((reached.candidates[0].token, reached.candidates[0].records), (token("ip=192.0.2.7"), 2));
+    assert_eq!(
+        (reached.candidates[0].token, reached.candidates[0].records),
+        (token("ip=192.0.2.7"), 2)
+    );
     assert!(!reached.candidates[0].at_least);
 }
 
@@ -119,31 +138,64 @@ fn a_cookie_of_two_people_is_not_followed_and_reported() {
         "email=ada",
         &["shop/accounts/ada by email", "web/log/1 by email > user_id"],
     );
-    assert_eq!(standing(&reached, "cookie_id=family"), Standing::SeveralPeople { kind: IdentifierKind::UserId, found: 2 });
+    assert_eq!(
+        standing(&reached, "cookie_id=family"),
+        Standing::SeveralPeople {
+            kind: IdentifierKind::UserId,
+            found: 2
+        }
+    );
     assert_eq!(reached.suspicious().count(), 1);
 }
 
 #[test]
 fn a_cookie_of_too_many_records_is_not_followed_and_reported() {
-    let records: Vec<(String, String)> = (0..9).map(|n| (format!("web/log/{n}"), "cookie_id=k".to_owned())).collect();
-    let mut records: Vec<(&str, &str)> = records.iter().map(|(name, ids)| (name.as_str(), ids.as_str())).collect();
+    let records: Vec<(String, String)> = (0..9)
+        .map(|n| (format!("web/log/{n}"), "cookie_id=k".to_owned()))
+        .collect();
+    let mut records: Vec<(&str, &str)> = records
+        .iter()
+        .map(|(name, ids)| (name.as_str(), ids.as_str()))
+        .collect();
     records.push(("shop/accounts/ada", "email=ada cookie_id=k"));
     let reach = |weak_records_max| {
-        run(&records, Walk::new(start("email=ada"), Limits { weak_records_max, ..Limits::default() }))
+        run(
+            &records,
+            Walk::new(
+                start("email=ada"),
+                Limits {
+                    weak_records_max,
+                    ..Limits::default()
+                },
+            ),
+        )
     };
     let reached = reach(9);
-    assert_eq!(standing(&reached, "cookie_id=k"), Standing::TooManyRecords { records: 10 });
+    assert_eq!(
+        standing(&reached, "cookie_id=k"),
+        Standing::TooManyRecords { records: 10 }
+    );
     assert_eq!(reached.records.len(), 1);
     assert_eq!(reach(10).records.len(), 10);
 }
 
 #[test]
 fn a_mailbox_of_many_accounts_is_not_followed_and_reported() {
-    let records: Vec<(String, String)> =
-        (0..6).map(|n| (format!("shop/accounts/{n}"), format!("email=info user_id={n}"))).collect();
-    let records: Vec<(&str, &str)> = records.iter().map(|(name, ids)| (name.as_str(), ids.as_str())).collect();
+    let records: Vec<(String, String)> = (0..6)
+        .map(|n| (format!("shop/accounts/{n}"), format!("email=info user_id={n}")))
+        .collect();
+    let records: Vec<(&str, &str)> = records
+        .iter()
+        .map(|(name, ids)| (name.as_str(), ids.as_str()))
+        .collect();
     let reached = check(&records, "user_id=3", &["shop/accounts/3 by user_id"]);
-    assert_eq!(standing(&reached, "email=info"), Standing::SeveralPeople { kind: IdentifierKind::UserId, found: 6 });
+    assert_eq!(
+        standing(&reached, "email=info"),
+        Standing::SeveralPeople {
+            kind: IdentifierKind::UserId,
+            found: 6
+        }
+    );
 }
 
 #[test]
@@ -156,16 +208,36 @@ fn a_cut_link_stays_cut_in_both_directions() {
     let all = check(
         &records,
         "email=ada",
-        &["crm/contacts/stranger by email > phone", "crm/notes/stranger by email > phone > email", "shop/accounts/ada by email"],
+        &[
+            "crm/contacts/stranger by email > phone",
+            "crm/notes/stranger by email > phone > email",
+            "shop/accounts/ada by email",
+        ],
     );
-    let note = all.records.iter().find(|record| record.record == record_token("crm/notes/stranger")).unwrap();
-    assert_eq!(note.cut, Some(Link { token: token("email=stranger").token, record: note.record }));
-    let wrong = Link { token: token("phone=+491").token, record: record_token("crm/contacts/stranger") };
+    let note = all
+        .records
+        .iter()
+        .find(|record| record.record == record_token("crm/notes/stranger"))
+        .unwrap();
+    assert_eq!(
+        note.cut,
+        Some(Link {
+            token: token("email=stranger").token,
+            record: note.record
+        })
+    );
+    let wrong = Link {
+        token: token("phone=+491").token,
+        record: record_token("crm/contacts/stranger"),
+    };
     let reached = run(&records, walk("email=ada").without([wrong]));
     assert_eq!(names(&records, &reached), ["shop/accounts/ada by email"]);
     // From the other side the stranger is not led to Ada either.
     let reached = run(&records, walk("email=stranger").without([wrong]));
-    assert_eq!(names(&records, &reached), ["crm/contacts/stranger by email", "crm/notes/stranger by email"]);
+    assert_eq!(
+        names(&records, &reached),
+        ["crm/contacts/stranger by email", "crm/notes/stranger by email"]
+    );
 }
 
 #[test]
@@ -177,9 +249,22 @@ fn the_link_that_can_be_cut_is_the_nearest_that_carries_the_record_alone() {
         ("shop/orders/1", "email=ada phone=+491"),
     ];
     let reached = run(&records, walk("email=ada"));
-    let cut = |name: &str| reached.records.iter().find(|record| record.record == record_token(name)).unwrap().cut;
+    let cut = |name: &str| {
+        reached
+            .records
+            .iter()
+            .find(|record| record.record == record_token(name))
+            .unwrap()
+            .cut
+    };
     // Two links carry the note, but both hang on the contact's one.
-    assert_eq!(cut("crm/notes/x"), Some(Link { token: token("phone=+491").token, record: record_token("crm/contacts/x") }));
+    assert_eq!(
+        cut("crm/notes/x"),
+        Some(Link {
+            token: token("phone=+491").token,
+            record: record_token("crm/contacts/x")
+        })
+    );
     // Two links carry each of these, by e-mail and by phone.
     assert_eq!(cut("shop/orders/1"), None);
     assert_eq!(cut("shop/accounts/ada"), None);
@@ -187,15 +272,43 @@ fn the_link_that_can_be_cut_is_the_nearest_that_carries_the_record_alone() {
 
 #[test]
 fn a_walk_that_comes_to_a_bound_says_so() {
-    let records: Vec<(String, String)> =
-        (0..12).map(|n| (format!("chain/links/{n}"), format!("user_id={n} user_id={}", n + 1))).collect();
-    let records: Vec<(&str, &str)> = records.iter().map(|(name, ids)| (name.as_str(), ids.as_str())).collect();
+    let records: Vec<(String, String)> = (0..12)
+        .map(|n| {
+            (
+                format!("chain/links/{n}"),
+                format!("user_id={n} user_id={}", n + 1),
+            )
+        })
+        .collect();
+    let records: Vec<(&str, &str)> = records
+        .iter()
+        .map(|(name, ids)| (name.as_str(), ids.as_str()))
+        .collect();
     let reach = |limits| run(&records, Walk::new(start("user_id=0"), limits));
-    assert_eq!((reach(Limits::default()).records.len(), reach(Limits::default()).bound), (12, None));
-    let short = reach(Limits { rounds_max: 3, ..Limits::default() });
+    assert_eq!(
+        (
+            reach(Limits::default()).records.len(),
+            reach(Limits::default()).bound
+        ),
+        (12, None)
+    );
+    let short = reach(Limits {
+        rounds_max: 3,
+        ..Limits::default()
+    });
     assert_eq!((short.records.len(), short.bound), (3, Some(Bound::Rounds)));
-    assert_eq!(short.identifiers.iter().filter(|known| known.standing == Standing::NotAsked).count(), 1);
-    let small = reach(Limits { records_max: 5, ..Limits::default() });
+    assert_eq!(
+        short
+            .identifiers
+            .iter()
+            .filter(|known| known.standing == Standing::NotAsked)
+            .count(),
+        1
+    );
+    let small = reach(Limits {
+        records_max: 5,
+        ..Limits::default()
+    });
     assert_eq!((small.records.len(), small.bound), (5, Some(Bound::Records)));
 }
 
@@ -203,8 +316,14 @@ fn a_walk_that_comes_to_a_bound_says_so() {
 fn a_partition_that_does_not_answer_leaves_the_walk_unfinished() {
     let mut walk = walk("email=ada@example.org");
     let before = walk.next();
-    assert_eq!(walk.answer(vec![PartAnswer::default(); 15]).unwrap_err().code(), "lineage-unexpected-answer");
-    assert_eq!(walk.answer(vec![PartAnswer::default(); 16]).unwrap_err().code(), "lineage-unexpected-answer");
+    assert_eq!(
+        walk.answer(vec![PartAnswer::default(); 15]).unwrap_err().code(),
+        "lineage-unexpected-answer"
+    );
+    assert_eq!(
+        walk.answer(vec![PartAnswer::default(); 16]).unwrap_err().code(),
+        "lineage-unexpected-answer"
+    );
     assert_eq!(walk.next(), before);
 }
 
@@ -221,13 +340,23 @@ fn the_graph_holds_request_identifiers_records_datasets_and_systems() {
 fn the_picture_groups_records_and_shows_no_token() {
     let reached = run(COMPANY, walk("email=ada@example.org"));
     let drawn = dot(&picture(&reached));
-    assert!(drawn.starts_with("digraph lineage {") && drawn.ends_with("}\n"), "{drawn}");
+    assert!(
+        drawn.starts_with("digraph lineage {") && drawn.ends_with("}\n"),
+        "{drawn}"
+    );
     assert!(drawn.contains("2 other records"), "{drawn}");
-    assert!(drawn.contains("\"request\" -> \"email-1\" [style=solid]"), "{drawn}");
+    assert!(
+        drawn.contains("\"request\" -> \"email-1\" [style=solid]"),
+        "{drawn}"
+    );
     for known in &reached.identifiers {
         assert!(!drawn.contains(&known.token.token.to_hex()));
     }
-    let twice = [("web/log/1", "email=ada"), ("web/log/2", "email=ada"), ("shop/orders/1", "email=ada")];
+    let twice = [
+        ("web/log/1", "email=ada"),
+        ("web/log/2", "email=ada"),
+        ("shop/orders/1", "email=ada"),
+    ];
     // Request, e-mail, orders, and the two of the log as one.
     assert_eq!(picture(&run(&twice, walk("email=ada"))).nodes.len(), 4);
 }

@@ -10,8 +10,8 @@ use lethe_conductor::Refused;
 use lethe_gateway::asks::{CaseQuery, Ground, OpenCase};
 use lethe_gateway::backend::{Backend, BackendError, Document};
 use lethe_gateway::views::{
-    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, DatasetView, FindingView, HealthView, LineageView,
-    PlanView, ScanState, ScanView, SystemState, SystemView,
+    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, DatasetView, FindingView, HealthView,
+    LineageView, PlanView, ScanState, ScanView, SystemState, SystemView,
 };
 use lethe_journal::{CaseOrigin, CloseReason, Command, Entry, Event, Opening, Place, Selectors, Stream};
 use lethe_log::{Appended, EventLog};
@@ -46,14 +46,24 @@ pub(crate) struct NodeBackend {
 }
 
 fn unavailable(error: &Error) -> BackendError {
-    tracing::warn!(code = error.code(), error = error as &dyn std::error::Error, "a request could not be answered");
-    BackendError::Unavailable { code: error.code().to_owned(), message: error.to_string() }
+    tracing::warn!(
+        code = error.code(),
+        error = error as &dyn std::error::Error,
+        "a request could not be answered"
+    );
+    BackendError::Unavailable {
+        code: error.code().to_owned(),
+        message: error.to_string(),
+    }
 }
 
 fn refused(refused: &Refused) -> BackendError {
     match refused {
         Refused::NoSuchCase => BackendError::NotFound { what: "case" },
-        other => BackendError::Conflict { code: other.code().to_owned(), message: other.to_string() },
+        other => BackendError::Conflict {
+            code: other.code().to_owned(),
+            message: other.to_string(),
+        },
     }
 }
 
@@ -80,7 +90,8 @@ impl NodeBackend {
             Ok(Some(refusal)) => Err(refused(&refusal)),
             Err(_) => Err(BackendError::Unknown {
                 code: "node-command-unsettled".into(),
-                message: "the command is on the log, and what came of it is not known yet: look at the case".into(),
+                message: "the command is on the log, and what came of it is not known yet: look at the case"
+                    .into(),
             }),
         }
     }
@@ -88,27 +99,50 @@ impl NodeBackend {
     async fn append(&self, command: Command) -> Result<(), Error> {
         let id = shell::entry_id();
         let key = command.case().as_bytes().to_vec();
-        let event = Event { id, source: "/lethe/gateway", time: shell::now(), data: command };
-        let entry = Entry { id, key, value: Some(event.encode()?) };
-        match self.log.append(&Place::new(Stream::Commands, 0), None, vec![entry]).await? {
+        let event = Event {
+            id,
+            source: "/lethe/gateway",
+            time: shell::now(),
+            data: command,
+        };
+        let entry = Entry {
+            id,
+            key,
+            value: Some(event.encode()?),
+        };
+        match self
+            .log
+            .append(&Place::new(Stream::Commands, 0), None, vec![entry])
+            .await?
+        {
             Appended::At { .. } => Ok(()),
             Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "commands" }),
         }
     }
 
     fn known(&self, id: CaseId) -> Result<(), BackendError> {
-        self.cases.look().case(id).map(drop).ok_or(BackendError::NotFound { what: "case" })
+        self.cases
+            .look()
+            .case(id)
+            .map(drop)
+            .ok_or(BackendError::NotFound { what: "case" })
     }
 
     fn view(&self, id: CaseId) -> Result<CaseView, BackendError> {
         let conductor = self.cases.look();
-        let case = conductor.case(id).ok_or(BackendError::NotFound { what: "case" })?;
+        let case = conductor
+            .case(id)
+            .ok_or(BackendError::NotFound { what: "case" })?;
         Ok(views::case_view(&conductor, case))
     }
 
     fn system(&self, name: &str) -> Result<&Arc<System>, BackendError> {
-        let name: SystemName = name.parse().map_err(|_| BackendError::NotFound { what: "system" })?;
-        self.systems.get(&name).ok_or(BackendError::NotFound { what: "system" })
+        let name: SystemName = name
+            .parse()
+            .map_err(|_| BackendError::NotFound { what: "system" })?;
+        self.systems
+            .get(&name)
+            .ok_or(BackendError::NotFound { what: "system" })
     }
 
     async fn opening(&self, case: CaseId, ask: &OpenCase) -> Result<Opening, BackendError> {
@@ -118,14 +152,27 @@ impl NodeBackend {
             expected,
         })?;
         let identifiers: Vec<Identifier> = ask.identifiers.iter().cloned().map(Identifier::from).collect();
-        let identifiers = self.walker.normalised(&identifiers).map_err(|error| BackendError::Invalid {
-            code: error.code().to_owned(),
-            message: error.to_string(),
-            expected: "identifiers of the kinds that their words name".into(),
-        })?;
-        let commitment = self.evidence.commit(case, &identifiers).map_err(|error| unavailable(&error))?;
-        let selectors = Selectors { records: Vec::new(), identifiers };
-        let given = self.keys.seal_selectors(case, selectors).await.map_err(|error| unavailable(&error))?;
+        let identifiers = self
+            .walker
+            .normalised(&identifiers)
+            .map_err(|error| BackendError::Invalid {
+                code: error.code().to_owned(),
+                message: error.to_string(),
+                expected: "identifiers of the kinds that their words name".into(),
+            })?;
+        let commitment = self
+            .evidence
+            .commit(case, &identifiers)
+            .map_err(|error| unavailable(&error))?;
+        let selectors = Selectors {
+            records: Vec::new(),
+            identifiers,
+        };
+        let given = self
+            .keys
+            .seal_selectors(case, selectors)
+            .await
+            .map_err(|error| unavailable(&error))?;
         let (erasure_ground, restriction_ground) = match ground {
             Ground::Erasure(ground) => (Some(ground), None),
             Ground::Restriction(ground) => (None, Some(ground)),
@@ -157,19 +204,28 @@ impl Backend for NodeBackend {
         let mut all: Vec<_> = conductor.cases().collect();
         all.sort_by_key(|case| (std::cmp::Reverse(case.opening.received_at), case.id));
         let total = u64::try_from(all.len()).unwrap_or(u64::MAX);
-        let limit = query.limit.map_or(PAGE_CASES, |limit| usize::try_from(limit).unwrap_or(PAGE_CASES_MAX));
+        let limit = query.limit.map_or(PAGE_CASES, |limit| {
+            usize::try_from(limit).unwrap_or(PAGE_CASES_MAX)
+        });
         let limit = limit.clamp(1, PAGE_CASES_MAX);
-        let skip = query.page.as_deref().map_or(Ok(0), str::parse::<usize>).map_err(|_| BackendError::Invalid {
-            code: "node-page".into(),
-            message: "unknown page".into(),
-            expected: "the page that the page before named".into(),
-        })?;
+        let skip = query
+            .page
+            .as_deref()
+            .map_or(Ok(0), str::parse::<usize>)
+            .map_err(|_| BackendError::Invalid {
+                code: "node-page".into(),
+                message: "unknown page".into(),
+                expected: "the page that the page before named".into(),
+            })?;
         let fitting = all.into_iter().filter(|case| {
             query.right.is_none_or(|right| right == case.opening.right)
                 && query.state.is_none_or(|state| state == case.state())
         });
-        let mut cases: Vec<_> =
-            fitting.skip(skip).take(limit + 1).map(|case| views::case_view(&conductor, case)).collect();
+        let mut cases: Vec<_> = fitting
+            .skip(skip)
+            .take(limit + 1)
+            .map(|case| views::case_view(&conductor, case))
+            .collect();
         let next = (cases.len() > limit).then(|| (skip + limit).to_string());
         cases.truncate(limit);
         Ok(CasePage { cases, next, total })
@@ -179,7 +235,12 @@ impl Backend for NodeBackend {
         self.view(id)
     }
 
-    async fn wait_case(&self, id: CaseId, after: Option<u64>, wait: Duration) -> Result<CaseView, BackendError> {
+    async fn wait_case(
+        &self,
+        id: CaseId,
+        after: Option<u64>,
+        wait: Duration,
+    ) -> Result<CaseView, BackendError> {
         let mut changes = self.cases.changes();
         let resting = tokio::time::timeout(wait, async {
             loop {
@@ -198,7 +259,9 @@ impl Backend for NodeBackend {
 
     async fn plan(&self, id: CaseId) -> Result<PlanView, BackendError> {
         let conductor = self.cases.look();
-        let case = conductor.case(id).ok_or(BackendError::NotFound { what: "case" })?;
+        let case = conductor
+            .case(id)
+            .ok_or(BackendError::NotFound { what: "case" })?;
         views::plan_view(case).ok_or(BackendError::NotFound { what: "plan" })
     }
 
@@ -207,14 +270,32 @@ impl Backend for NodeBackend {
         if self.known(case).is_ok() {
             return Ok(AcceptedView { case, command });
         }
-        self.keys.create(case).await.map_err(|error| unavailable(&error))?;
+        self.keys
+            .create(case)
+            .await
+            .map_err(|error| unavailable(&error))?;
         let opening = self.opening(case, &ask).await?;
-        self.submit(Command::Open { command, case, opening }).await
+        self.submit(Command::Open {
+            command,
+            case,
+            opening,
+        })
+        .await
     }
 
-    async fn approve(&self, command: CommandId, id: CaseId, plan_digest: &str) -> Result<AcceptedView, BackendError> {
+    async fn approve(
+        &self,
+        command: CommandId,
+        id: CaseId,
+        plan_digest: &str,
+    ) -> Result<AcceptedView, BackendError> {
         self.known(id)?;
-        self.submit(Command::Approve { command, case: id, plan_digest: plan_digest.to_owned() }).await
+        self.submit(Command::Approve {
+            command,
+            case: id,
+            plan_digest: plan_digest.to_owned(),
+        })
+        .await
     }
 
     async fn withdraw(&self, command: CommandId, id: CaseId) -> Result<AcceptedView, BackendError> {
@@ -222,9 +303,19 @@ impl Backend for NodeBackend {
         self.submit(Command::Withdraw { command, case: id }).await
     }
 
-    async fn lift(&self, command: CommandId, id: CaseId, notified_at: Timestamp) -> Result<AcceptedView, BackendError> {
+    async fn lift(
+        &self,
+        command: CommandId,
+        id: CaseId,
+        notified_at: Timestamp,
+    ) -> Result<AcceptedView, BackendError> {
         self.known(id)?;
-        self.submit(Command::Lift { command, case: id, notified_at }).await
+        self.submit(Command::Lift {
+            command,
+            case: id,
+            notified_at,
+        })
+        .await
     }
 
     async fn replan(&self, command: CommandId, id: CaseId) -> Result<AcceptedView, BackendError> {
@@ -232,18 +323,34 @@ impl Backend for NodeBackend {
         self.submit(Command::Replan { command, case: id }).await
     }
 
-    async fn close(&self, command: CommandId, id: CaseId, reason: CloseReason) -> Result<AcceptedView, BackendError> {
+    async fn close(
+        &self,
+        command: CommandId,
+        id: CaseId,
+        reason: CloseReason,
+    ) -> Result<AcceptedView, BackendError> {
         self.known(id)?;
-        self.submit(Command::Close { command, case: id, reason }).await
+        self.submit(Command::Close {
+            command,
+            case: id,
+            reason,
+        })
+        .await
     }
 
     async fn lineage(&self, identifiers: Vec<Identifier>) -> Result<LineageView, BackendError> {
-        let identifiers = self.walker.normalised(&identifiers).map_err(|error| BackendError::Invalid {
-            code: error.code().to_owned(),
-            message: error.to_string(),
-            expected: "identifiers of the kinds that their words name".into(),
-        })?;
-        self.walker.lineage_view(&identifiers).await.map_err(|error| unavailable(&error))
+        let identifiers = self
+            .walker
+            .normalised(&identifiers)
+            .map_err(|error| BackendError::Invalid {
+                code: error.code().to_owned(),
+                message: error.to_string(),
+                expected: "identifiers of the kinds that their words name".into(),
+            })?;
+        self.walker
+            .lineage_view(&identifiers)
+            .await
+            .map_err(|error| unavailable(&error))
     }
 
     async fn systems(&self) -> Result<Vec<SystemView>, BackendError> {
@@ -253,7 +360,11 @@ impl Backend for NodeBackend {
     async fn system_check(&self, name: &str) -> Result<CheckView, BackendError> {
         let system = self.system(name)?;
         let findings = system.check().await;
-        Ok(CheckView { system: name.to_owned(), ok: findings.iter().all(|finding| finding.ok), findings })
+        Ok(CheckView {
+            system: name.to_owned(),
+            ok: findings.iter().all(|finding| finding.ok),
+            findings,
+        })
     }
 
     async fn start_scan(&self, name: &str) -> Result<ScanView, BackendError> {
@@ -272,32 +383,58 @@ impl Backend for NodeBackend {
     }
 
     async fn certificate(&self, id: CaseId) -> Result<Document, BackendError> {
-        let name = self.view(id)?.certificate.ok_or(BackendError::NotFound { what: "certificate" })?;
-        let bytes = self.evidence.certificate(&name).map_err(|error| unavailable(&error))?;
+        let name = self
+            .view(id)?
+            .certificate
+            .ok_or(BackendError::NotFound { what: "certificate" })?;
+        let bytes = self
+            .evidence
+            .certificate(&name)
+            .map_err(|error| unavailable(&error))?;
         let bytes = bytes.ok_or(BackendError::NotFound { what: "certificate" })?;
-        Ok(Document { media_type: "application/vnd.lethe.bundle+json", bytes })
+        Ok(Document {
+            media_type: "application/vnd.lethe.bundle+json",
+            bytes,
+        })
     }
 
     async fn policy(&self) -> Result<Document, BackendError> {
-        Ok(Document { media_type: "application/vnd.lethe.policy+json", bytes: self.evidence.policy() })
+        Ok(Document {
+            media_type: "application/vnd.lethe.policy+json",
+            bytes: self.evidence.policy(),
+        })
     }
 
     async fn health(&self) -> HealthView {
-        HealthView { ok: true, parts: Vec::new() }
+        HealthView {
+            ok: true,
+            parts: Vec::new(),
+        }
     }
 
     async fn ready(&self) -> HealthView {
         let log = self.log.head(&Place::new(Stream::Commands, 0)).await;
         let damaged = self.cases.look().damaged().count();
         let parts = vec![
-            FindingView { what: "log".into(), ok: log.is_ok(), detail: log.err().map_or_else(String::new, |e| e.to_string()) },
+            FindingView {
+                what: "log".into(),
+                ok: log.is_ok(),
+                detail: log.err().map_or_else(String::new, |e| e.to_string()),
+            },
             FindingView {
                 what: "case histories".into(),
                 ok: damaged == 0,
-                detail: if damaged == 0 { String::new() } else { format!("{damaged} cannot be folded") },
+                detail: if damaged == 0 {
+                    String::new()
+                } else {
+                    format!("{damaged} cannot be folded")
+                },
             },
         ];
-        HealthView { ok: parts.iter().all(|part| part.ok), parts }
+        HealthView {
+            ok: parts.iter().all(|part| part.ok),
+            parts,
+        }
     }
 
     async fn metrics(&self) -> String {
@@ -333,14 +470,19 @@ fn system_view(system: &System) -> SystemView {
         lag_ms: last_feed_at.map(|at| u64::try_from(shell::now().since(at)).unwrap_or(0)),
         quarantined: system.feed.quarantined.load(Ordering::Relaxed),
         findings: system.feed.failed().map_or_else(Vec::new, |code| {
-            vec![FindingView { what: "feed".into(), ok: false, detail: code.to_owned() }]
+            vec![FindingView {
+                what: "feed".into(),
+                ok: false,
+                detail: code.to_owned(),
+            }]
         }),
     }
 }
 
 fn scan_view(system: &System) -> ScanView {
     let feed = &system.feed;
-    let caught_up = feed.caught_up_at.load(Ordering::Relaxed) >= system.asked_at.load(Ordering::Relaxed).max(1);
+    let caught_up =
+        feed.caught_up_at.load(Ordering::Relaxed) >= system.asked_at.load(Ordering::Relaxed).max(1);
     let state = match (feed.failed(), caught_up) {
         (Some(_), _) => ScanState::Failed,
         (None, true) => ScanState::Finished,
@@ -352,7 +494,11 @@ fn scan_view(system: &System) -> ScanView {
         state,
         done: feed.done.load(Ordering::Relaxed),
         total: (total > 0).then_some(total),
-        unit: if system.host.manifest().kind == "weblog" { "bytes".into() } else { "rows".into() },
+        unit: if system.host.manifest().kind == "weblog" {
+            "bytes".into()
+        } else {
+            "rows".into()
+        },
         records: feed.records.load(Ordering::Relaxed),
         quarantined: feed.quarantined.load(Ordering::Relaxed),
         code: feed.failed().map(str::to_owned),

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lethe_journal::{CaseEntry, CaseEvent, Entry, Event, KeyWrapped, Place, Sealed, Selectors, SelectorsWire, Stream, partition_of};
+use lethe_journal::{
+    CaseEntry, CaseEvent, Entry, Event, KeyWrapped, Place, Sealed, Selectors, SelectorsWire, Stream,
+    partition_of,
+};
 use lethe_log::{Appended, EventLog};
 use lethe_terms::CaseId;
 use lethe_vault::{DataKey, KeyVault, open_json, seal_json};
@@ -29,15 +32,29 @@ pub(crate) struct CaseKeys {
 
 impl CaseKeys {
     pub(crate) fn new(vault: Arc<dyn KeyVault>, log: Arc<dyn EventLog>, owners: Arc<Owners>) -> Self {
-        Self { vault, log, owners, cache: Arc::default() }
+        Self {
+            vault,
+            log,
+            owners,
+            cache: Arc::default(),
+        }
     }
 
     /// Makes the key of a new case; it is durable when this returns, before anything that it opens.
     pub(crate) async fn create(&self, case: CaseId) -> Result<Arc<DataKey>, Error> {
         let (key, wrapped) = self.vault.create()?;
         let id = shell::entry_id();
-        let event = Event::<KeyWrapped> { id, source: "/lethe/gateway", time: shell::now(), data: wrapped };
-        let entry = Entry { id, key: case.as_bytes().to_vec(), value: Some(event.encode()?) };
+        let event = Event::<KeyWrapped> {
+            id,
+            source: "/lethe/gateway",
+            time: shell::now(),
+            data: wrapped,
+        };
+        let entry = Entry {
+            id,
+            key: case.as_bytes().to_vec(),
+            value: Some(event.encode()?),
+        };
         match self.log.append(&place_of(case), None, vec![entry]).await? {
             Appended::At { .. } => {}
             Appended::StaleEpoch { .. } => return Err(Error::Fenced { what: "keys" }),
@@ -56,7 +73,10 @@ impl CaseKeys {
             Some(wrapped) => wrapped,
             None => {
                 self.owners.caught_up(&Stream::Keys, PATIENCE).await?;
-                self.owners.wrapped_key(case.as_bytes()).await?.ok_or(Error::NoCaseKey { case })?
+                self.owners
+                    .wrapped_key(case.as_bytes())
+                    .await?
+                    .ok_or(Error::NoCaseKey { case })?
             }
         };
         let key = Arc::new(self.vault.unwrap(&wrapped)?);
@@ -65,7 +85,11 @@ impl CaseKeys {
     }
 
     fn cached(&self, case: CaseId) -> Option<Arc<DataKey>> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&case).cloned()
+        self.cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&case)
+            .cloned()
     }
 
     fn remember(&self, case: CaseId, key: &Arc<DataKey>) {
@@ -77,22 +101,40 @@ impl CaseKeys {
     }
 
     /// Seals an event as an entry of its case's history.
-    pub(crate) async fn seal_event(&self, case: CaseId, number: u64, event: &CaseEvent) -> Result<CaseEntry, Error> {
+    pub(crate) async fn seal_event(
+        &self,
+        case: CaseId,
+        number: u64,
+        event: &CaseEvent,
+    ) -> Result<CaseEntry, Error> {
         let key = self.get(case).await?;
         let sealed = seal_json(&key, &history_context(case, number), event)?;
-        Ok(CaseEntry { case, number, leaf: event.leaf(), event: sealed })
+        Ok(CaseEntry {
+            case,
+            number,
+            leaf: event.leaf(),
+            event: sealed,
+        })
     }
 
     /// Opens an entry of a case's history.
     pub(crate) async fn open_event(&self, entry: &CaseEntry) -> Result<CaseEvent, Error> {
         let key = self.get(entry.case).await?;
-        Ok(open_json(&key, &history_context(entry.case, entry.number), &entry.event)?)
+        Ok(open_json(
+            &key,
+            &history_context(entry.case, entry.number),
+            &entry.event,
+        )?)
     }
 
     /// Seals selectors for a case.
     pub(crate) async fn seal_selectors(&self, case: CaseId, selectors: Selectors) -> Result<Sealed, Error> {
         let key = self.get(case).await?;
-        Ok(seal_json(&key, &selectors_context(case), &SelectorsWire::from(selectors))?)
+        Ok(seal_json(
+            &key,
+            &selectors_context(case),
+            &SelectorsWire::from(selectors),
+        )?)
     }
 
     /// Opens selectors of a case.
@@ -105,7 +147,10 @@ impl CaseKeys {
 
 /// The partition of the `keys` stream that holds a case's key.
 fn place_of(case: CaseId) -> Place {
-    Place::new(Stream::Keys, partition_of(case.as_bytes(), Stream::Keys.partitions()))
+    Place::new(
+        Stream::Keys,
+        partition_of(case.as_bytes(), Stream::Keys.partitions()),
+    )
 }
 
 fn history_context(case: CaseId, number: u64) -> String {

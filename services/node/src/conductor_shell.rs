@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use lethe_conductor::{Conductor, Effect, Input, Refused, WalkOutcome, WalkPurpose};
 use lethe_intake::Intake;
 use lethe_journal::{
-    Answer, AnswerEvent, CaseEntry, CaseEvent, Command, CommandEvent, Entry, Epoch, Event, Instruction, Inventory, Kind,
-    Place, Position, Sealed, Stream, Token, partition_of,
+    Answer, AnswerEvent, CaseEntry, CaseEvent, Command, CommandEvent, Entry, Epoch, Event, Instruction,
+    Inventory, Kind, Place, Position, Sealed, Stream, Token, partition_of,
 };
 use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX};
 use lethe_store::{Batch, Store};
@@ -64,7 +64,11 @@ impl Cases {
 
     /// What became of a command, once it was carried out or refused.
     pub(crate) fn settled(&self, command: CommandId) -> Option<Option<Refused>> {
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner).get(&command).cloned()
+        self.settled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&command)
+            .cloned()
     }
 
     fn settle(&self, command: CommandId, refused: Option<Refused>) {
@@ -135,7 +139,10 @@ impl ConductorShell {
     }
 
     fn is_due(&self) -> bool {
-        self.cases.look().next_wakeup().is_some_and(|at| at <= shell::now())
+        self.cases
+            .look()
+            .next_wakeup()
+            .is_some_and(|at| at <= shell::now())
     }
 
     /// Becomes the writer of all histories, then reads them: nobody else can add to them any more.
@@ -150,7 +157,13 @@ impl ConductorShell {
         let commands = self.store.position(&Stream::Commands)?;
         let answers = self.store.position(&Stream::Answers)?;
         let written = (commands, answers);
-        Ok(Standing { epochs, commands, answers, written, written_at: Instant::now() })
+        Ok(Standing {
+            epochs,
+            commands,
+            answers,
+            written,
+            written_at: Instant::now(),
+        })
     }
 
     async fn replay(&self, at: &Place) -> Result<(), Error> {
@@ -158,7 +171,9 @@ impl ConductorShell {
         loop {
             let page = self.log.read(at, from, PAGE_ENTRIES_MAX).await?;
             for stored in &page.entries {
-                let Some(value) = &stored.entry.value else { continue };
+                let Some(value) = &stored.entry.value else {
+                    continue;
+                };
                 let event = Event::<CaseEntry>::decode(value)?;
                 let opened = match self.keys.open_event(&event.data).await {
                     Ok(opened) => opened,
@@ -167,7 +182,10 @@ impl ConductorShell {
                         continue;
                     }
                 };
-                let folded = self.cases.look().replay(event.data.case, event.data.number, &opened, event.time);
+                let folded =
+                    self.cases
+                        .look()
+                        .replay(event.data.case, event.data.number, &opened, event.time);
                 if let Err(error) = folded {
                     tracing::error!(code = error.code(), case = %event.data.case, "a case history does not fit together");
                 }
@@ -179,13 +197,23 @@ impl ConductorShell {
         }
     }
 
-    async fn gather(&mut self, standing: &mut Standing, walks: &mut mpsc::Receiver<Walked>) -> Result<Vec<Input>, Error> {
+    async fn gather(
+        &mut self,
+        standing: &mut Standing,
+        walks: &mut mpsc::Receiver<Walked>,
+    ) -> Result<Vec<Input>, Error> {
         let mut inputs = Vec::new();
         if self.inventory.has_changed().unwrap_or(false) {
-            inputs.push(Input::InventoryChanged(self.inventory.borrow_and_update().clone()));
+            inputs.push(Input::InventoryChanged(
+                self.inventory.borrow_and_update().clone(),
+            ));
         }
         while let Ok((case, purpose, outcome)) = walks.try_recv() {
-            inputs.push(Input::Walked { case, purpose, outcome });
+            inputs.push(Input::Walked {
+                case,
+                purpose,
+                outcome,
+            });
         }
         let (events, next) = self.read::<Command>(&Stream::Commands, standing.commands).await?;
         standing.commands = next;
@@ -194,14 +222,27 @@ impl ConductorShell {
         }
         let (events, next) = self.read::<Answer>(&Stream::Answers, standing.answers).await?;
         standing.answers = next;
-        inputs.extend(events.into_iter().map(|event: AnswerEvent| Input::Answer(event.data)));
+        inputs.extend(
+            events
+                .into_iter()
+                .map(|event: AnswerEvent| Input::Answer(event.data)),
+        );
         Ok(inputs)
     }
 
-    async fn read<T: Kind>(&self, stream: &Stream, from: Position) -> Result<(Vec<Event<T>>, Position), Error> {
-        let page = self.log.read(&Place::new(stream.clone(), 0), from, PAGE_ENTRIES_MAX).await?;
+    async fn read<T: Kind>(
+        &self,
+        stream: &Stream,
+        from: Position,
+    ) -> Result<(Vec<Event<T>>, Position), Error> {
+        let page = self
+            .log
+            .read(&Place::new(stream.clone(), 0), from, PAGE_ENTRIES_MAX)
+            .await?;
         if page.fell_behind {
-            return Err(Error::Stopped { what: "the conductor, whose position fell off the start of a queue," });
+            return Err(Error::Stopped {
+                what: "the conductor, whose position fell off the start of a queue,",
+            });
         }
         let mut events = Vec::with_capacity(page.entries.len());
         for stored in &page.entries {
@@ -223,7 +264,10 @@ impl ConductorShell {
             },
             _ => Vec::new(),
         };
-        Some(Input::Command { command: event.data, tokens })
+        Some(Input::Command {
+            command: event.data,
+            tokens,
+        })
     }
 
     async fn given_tokens(&self, case: CaseId, given: &Sealed) -> Result<Vec<Token>, Error> {
@@ -240,7 +284,9 @@ impl ConductorShell {
     ) -> Result<(), Error> {
         let now = shell::now();
         let due = self.cases.look().next_wakeup();
-        let until = due.map_or(IDLE, |at| Duration::from_millis(u64::try_from(at.since(now)).unwrap_or(0)).min(IDLE));
+        let until = due.map_or(IDLE, |at| {
+            Duration::from_millis(u64::try_from(at.since(now)).unwrap_or(0)).min(IDLE)
+        });
         let commands = Place::new(Stream::Commands, 0);
         let answers = Place::new(Stream::Answers, 0);
         tokio::select! {
@@ -261,25 +307,40 @@ impl ConductorShell {
     fn write_positions(&self, standing: &mut Standing) -> Result<(), Error> {
         let nothing = Batch::default();
         if standing.commands != standing.written.0 {
-            self.store.commit(&Stream::Commands, standing.written.0, standing.commands, &nothing)?;
+            self.store
+                .commit(&Stream::Commands, standing.written.0, standing.commands, &nothing)?;
         }
         if standing.answers != standing.written.1 {
-            self.store.commit(&Stream::Answers, standing.written.1, standing.answers, &nothing)?;
+            self.store
+                .commit(&Stream::Answers, standing.written.1, standing.answers, &nothing)?;
         }
         standing.written = (standing.commands, standing.answers);
         standing.written_at = Instant::now();
         Ok(())
     }
 
-    async fn carry_out(&self, effects: Vec<Effect>, standing: &Standing, send: &mpsc::Sender<Walked>) -> Result<(), Error> {
+    async fn carry_out(
+        &self,
+        effects: Vec<Effect>,
+        standing: &Standing,
+        send: &mpsc::Sender<Walked>,
+    ) -> Result<(), Error> {
         let mut histories: BTreeMap<u16, Vec<Entry>> = BTreeMap::new();
         let mut instructions: BTreeMap<Stream, Vec<Entry>> = BTreeMap::new();
         let mut later = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Journal { case, number, at, event } => {
+                Effect::Journal {
+                    case,
+                    number,
+                    at,
+                    event,
+                } => {
                     let partition = partition_of(case.as_bytes(), Stream::Cases.partitions());
-                    histories.entry(partition).or_default().push(self.history_entry(case, number, at, &event).await?);
+                    histories
+                        .entry(partition)
+                        .or_default()
+                        .push(self.history_entry(case, number, at, &event).await?);
                 }
                 Effect::Send(instruction) => {
                     let stream = Stream::Instructions(instruction.system.clone());
@@ -289,27 +350,53 @@ impl ConductorShell {
             }
         }
         self.append_histories(histories, &standing.epochs).await?;
-        futures::future::try_join_all(instructions.into_iter().map(|(stream, entries)| self.append(stream, entries))).await?;
+        futures::future::try_join_all(
+            instructions
+                .into_iter()
+                .map(|(stream, entries)| self.append(stream, entries)),
+        )
+        .await?;
         for effect in later {
             self.carry_out_one(effect, send).await?;
         }
         Ok(())
     }
 
-    async fn history_entry(&self, case: CaseId, number: u64, at: Timestamp, event: &CaseEvent) -> Result<Entry, Error> {
+    async fn history_entry(
+        &self,
+        case: CaseId,
+        number: u64,
+        at: Timestamp,
+        event: &CaseEvent,
+    ) -> Result<Entry, Error> {
         let sealed = self.keys.seal_event(case, number, event).await?;
         let id = shell::entry_id();
-        let event = Event { id, source: "/lethe/conductor", time: at, data: sealed };
-        Ok(Entry { id, key: case.as_bytes().to_vec(), value: Some(event.encode()?) })
+        let event = Event {
+            id,
+            source: "/lethe/conductor",
+            time: at,
+            data: sealed,
+        };
+        Ok(Entry {
+            id,
+            key: case.as_bytes().to_vec(),
+            value: Some(event.encode()?),
+        })
     }
 
-    async fn append_histories(&self, histories: BTreeMap<u16, Vec<Entry>>, epochs: &[Epoch]) -> Result<(), Error> {
+    async fn append_histories(
+        &self,
+        histories: BTreeMap<u16, Vec<Entry>>,
+        epochs: &[Epoch],
+    ) -> Result<(), Error> {
         let appends = histories.into_iter().map(|(partition, entries)| async move {
             let at = Place::new(Stream::Cases, partition);
             let epoch = epochs.get(usize::from(partition)).copied();
             match self.log.append(&at, epoch, entries).await? {
                 Appended::At { .. } => Ok(()),
-                Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "case histories" }),
+                Appended::StaleEpoch { .. } => Err(Error::Fenced {
+                    what: "case histories",
+                }),
             }
         });
         futures::future::try_join_all(appends).await.map(drop)
@@ -324,20 +411,34 @@ impl ConductorShell {
 
     async fn carry_out_one(&self, effect: Effect, send: &mpsc::Sender<Walked>) -> Result<(), Error> {
         match effect {
-            Effect::Walk { case, tokens, known, purpose } => {
+            Effect::Walk {
+                case,
+                tokens,
+                known,
+                purpose,
+            } => {
                 let (walker, keys, send) = (Arc::clone(&self.walker), self.keys.clone(), send.clone());
                 tokio::spawn(async move {
-                    let outcome = walker.walk_for_case(&keys, case, tokens, known).await.unwrap_or_else(|error| {
-                        tracing::warn!(code = error.code(), %case, "a walk could not be finished");
-                        WalkOutcome::Unknown
-                    });
+                    let outcome = walker
+                        .walk_for_case(&keys, case, tokens, known)
+                        .await
+                        .unwrap_or_else(|error| {
+                            tracing::warn!(code = error.code(), %case, "a walk could not be finished");
+                            WalkOutcome::Unknown
+                        });
                     // The conductor has stopped: the walk is taken again when it starts.
                     let _ = send.send((case, purpose, outcome)).await;
                 });
             }
-            Effect::MarkErased { case, identifiers, until } => {
+            Effect::MarkErased {
+                case,
+                identifiers,
+                until,
+            } => {
                 let selectors = self.keys.open_selectors(case, &identifiers).await?;
-                self.intake.mark_erased(case, &selectors.identifiers, until).await?;
+                self.intake
+                    .mark_erased(case, &selectors.identifiers, until)
+                    .await?;
             }
             Effect::Settled { command, refused } => self.cases.settle(command, refused),
             Effect::Journal { .. } | Effect::Send(_) => {}
@@ -349,6 +450,15 @@ impl ConductorShell {
 fn order(instruction: Instruction) -> Result<Entry, Error> {
     let id = shell::entry_id();
     let key = instruction.id.as_bytes().to_vec();
-    let event = Event { id, source: "/lethe/conductor", time: shell::now(), data: instruction };
-    Ok(Entry { id, key, value: Some(event.encode()?) })
+    let event = Event {
+        id,
+        source: "/lethe/conductor",
+        time: shell::now(),
+        data: instruction,
+    };
+    Ok(Entry {
+        id,
+        key,
+        value: Some(event.encode()?),
+    })
 }

@@ -14,7 +14,9 @@ pub(crate) async fn against(host: &Arc<Host>) -> ConformanceView {
     let verdicts = run(&mut fixture, u64::from_be_bytes(shell::random())).await;
     ConformanceView {
         system: host.manifest().system.to_string(),
-        ok: verdicts.iter().all(|verdict| verdict.result != MustResult::Broken),
+        ok: verdicts
+            .iter()
+            .all(|verdict| verdict.result != MustResult::Broken),
         musts: verdicts
             .into_iter()
             .map(|verdict| MustView {

@@ -13,7 +13,10 @@ const KINDS: [&str; 2] = ["sql", "weblog"];
 
 /// Opens the connector of a system.
 pub(crate) async fn connector(settings: &SystemSettings) -> Result<Arc<dyn Connector>, Error> {
-    let refused = |message: String| Error::Connector { system: settings.name.to_string(), message };
+    let refused = |message: String| Error::Connector {
+        system: settings.name.to_string(),
+        message,
+    };
     let connector: Arc<dyn Connector> = match settings.kind.as_str() {
         "sql" => {
             let connected = lethe_sql::connect(settings.name.clone(), own(settings)?).await;
@@ -23,7 +26,12 @@ pub(crate) async fn connector(settings: &SystemSettings) -> Result<Arc<dyn Conne
             let opened = lethe_weblog::open(settings.name.clone(), own(settings)?);
             Arc::new(opened.map_err(|error| refused(chain(&error)))?)
         }
-        other => return Err(refused(format!("unknown kind {other}: expected one of {}", KINDS.join(", ")))),
+        other => {
+            return Err(refused(format!(
+                "unknown kind {other}: expected one of {}",
+                KINDS.join(", ")
+            )));
+        }
     };
     Ok(connector)
 }

@@ -56,14 +56,23 @@ impl ConnectorShell {
         let stream = Stream::Instructions(self.system.clone());
         let at = Place::new(stream.clone(), 0);
         let start = self.store.position(&stream)?;
-        let frontier = Arc::new(Mutex::new(Frontier { open: BTreeSet::new(), next: start, written: start }));
+        let frontier = Arc::new(Mutex::new(Frontier {
+            open: BTreeSet::new(),
+            next: start,
+            written: start,
+        }));
         let slots = Arc::new(Semaphore::new(AT_ONCE_MAX));
         let mut running = JoinSet::new();
         let mut from = start;
         while !*stop.borrow() {
-            let page = self.log.read(&at, from, PAGE_ENTRIES_MAX.min(AT_ONCE_MAX)).await?;
+            let page = self
+                .log
+                .read(&at, from, PAGE_ENTRIES_MAX.min(AT_ONCE_MAX))
+                .await?;
             if page.fell_behind {
-                return Err(Error::Stopped { what: "a connector host, whose position fell off the start of its queue," });
+                return Err(Error::Stopped {
+                    what: "a connector host, whose position fell off the start of its queue,",
+                });
             }
             if page.entries.is_empty() && page.next >= page.head {
                 tokio::select! {
@@ -74,10 +83,18 @@ impl ConnectorShell {
                 continue;
             }
             for stored in page.entries {
-                let Some(value) = &stored.entry.value else { continue };
+                let Some(value) = &stored.entry.value else {
+                    continue;
+                };
                 let order = Order::decode(value)?;
-                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
-                frontier.lock().unwrap_or_else(PoisonError::into_inner).open.insert(stored.position);
+                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+                    break;
+                };
+                frontier
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .open
+                    .insert(stored.position);
                 let (shell, frontier) = (Arc::clone(&self), Arc::clone(&frontier));
                 running.spawn(async move {
                     let answered = shell.carry_out(order.data).await;
@@ -89,7 +106,9 @@ impl ConnectorShell {
             from = page.next;
             frontier.lock().unwrap_or_else(PoisonError::into_inner).next = from;
             while let Some(ended) = running.try_join_next() {
-                ended.map_err(|_| Error::Stopped { what: "an instruction" })??;
+                ended.map_err(|_| Error::Stopped {
+                    what: "an instruction",
+                })??;
             }
         }
         Ok(())
@@ -102,18 +121,25 @@ impl ConnectorShell {
         // Every so often, and whenever nothing is open: a repeat is harmless.
         if safe > frontier.written && (frontier.open.is_empty() || safe - frontier.written >= 64) {
             let stream = Stream::Instructions(self.system.clone());
-            self.store.commit(&stream, frontier.written, safe, &Batch::default())?;
+            self.store
+                .commit(&stream, frontier.written, safe, &Batch::default())?;
             frontier.written = safe;
         }
         Ok(())
     }
 
     async fn carry_out(&self, instruction: Instruction) -> Result<(), Error> {
-        let selectors = match self.keys.open_selectors(instruction.case, &instruction.selectors).await {
+        let selectors = match self
+            .keys
+            .open_selectors(instruction.case, &instruction.selectors)
+            .await
+        {
             Ok(selectors) => selectors,
             Err(error) => {
                 tracing::error!(code = error.code(), case = %instruction.case, "an instruction cannot be opened");
-                return self.answer(failed(&instruction, FailureClass::Final, error.code())).await;
+                return self
+                    .answer(failed(&instruction, FailureClass::Final, error.code()))
+                    .await;
             }
         };
         let answer = match (&instruction.planned, instruction.verb) {
@@ -135,7 +161,10 @@ impl ConnectorShell {
                 Ok(located) => located,
                 Err(error) => return Ok(call_failed(instruction, &error)),
             };
-            let known = self.intake.publish_located(&self.system, located.observations).await?;
+            let known = self
+                .intake
+                .publish_located(&self.system, located.observations)
+                .await?;
             found.records += known.len() as u64;
             found.unknown_before += known.iter().filter(|(_, was_known)| !was_known).count() as u64;
             match located.next {
@@ -144,10 +173,20 @@ impl ConnectorShell {
             }
         }
         let (case, id, system) = (instruction.case, instruction.id, self.system.clone());
-        Ok(Answer::Located { case, instruction: id, system, found })
+        Ok(Answer::Located {
+            case,
+            instruction: id,
+            system,
+            found,
+        })
     }
 
-    async fn perform(&self, instruction: &Instruction, planned: &Planned, selectors: &Selectors) -> Result<Answer, Error> {
+    async fn perform(
+        &self,
+        instruction: &Instruction,
+        planned: &Planned,
+        selectors: &Selectors,
+    ) -> Result<Answer, Error> {
         let ask = ask_of(instruction, planned, selectors);
         let started = shell::now();
         let performed = match &instruction.ticket {
@@ -156,7 +195,14 @@ impl ConnectorShell {
         };
         Ok(match performed {
             Ok(Performed::Done(receipt)) => {
-                let signed = self.signers.receipt(&self.host, instruction, planned, &receipt, started, shell::now())?;
+                let signed = self.signers.receipt(
+                    &self.host,
+                    instruction,
+                    planned,
+                    &receipt,
+                    started,
+                    shell::now(),
+                )?;
                 Answer::Reported {
                     case: instruction.case,
                     instruction: instruction.id,
@@ -165,15 +211,23 @@ impl ConnectorShell {
                     receipt: signed,
                 }
             }
-            Ok(Performed::Accepted { ticket, ask_after_ms }) => {
-                Answer::InProgress { case: instruction.case, instruction: instruction.id, ticket, ask_after_ms }
-            }
+            Ok(Performed::Accepted { ticket, ask_after_ms }) => Answer::InProgress {
+                case: instruction.case,
+                instruction: instruction.id,
+                ticket,
+                ask_after_ms,
+            },
             Ok(Performed::Refused { code, .. }) => failed(instruction, FailureClass::Final, code),
             Err(error) => call_failed(instruction, &error),
         })
     }
 
-    async fn observe(&self, instruction: &Instruction, planned: &Planned, selectors: &Selectors) -> Result<Answer, Error> {
+    async fn observe(
+        &self,
+        instruction: &Instruction,
+        planned: &Planned,
+        selectors: &Selectors,
+    ) -> Result<Answer, Error> {
         let seen = match self.host.observe(&planned.dataset, &selector_of(selectors)).await {
             Ok(seen) => seen,
             Err(error) => return Ok(call_failed(instruction, &error)),
@@ -183,7 +237,9 @@ impl ConnectorShell {
             let records: Vec<_> = selectors.records.iter().map(|(record, _)| *record).collect();
             self.intake.gone_records(&self.system, &records).await?;
         }
-        let signed = self.signers.observation(instruction, planned, &seen, shell::now())?;
+        let signed = self
+            .signers
+            .observation(instruction, planned, &seen, shell::now())?;
         Ok(Answer::Observed {
             case: instruction.case,
             instruction: instruction.id,
@@ -197,9 +253,22 @@ impl ConnectorShell {
     async fn answer(&self, answer: Answer) -> Result<(), Error> {
         let id = shell::entry_id();
         let key = answer.case().as_bytes().to_vec();
-        let event = Event { id, source: "/lethe/connectors", time: shell::now(), data: answer };
-        let entry = Entry { id, key, value: Some(event.encode()?) };
-        match self.log.append(&Place::new(Stream::Answers, 0), None, vec![entry]).await? {
+        let event = Event {
+            id,
+            source: "/lethe/connectors",
+            time: shell::now(),
+            data: answer,
+        };
+        let entry = Entry {
+            id,
+            key,
+            value: Some(event.encode()?),
+        };
+        match self
+            .log
+            .append(&Place::new(Stream::Answers, 0), None, vec![entry])
+            .await?
+        {
             Appended::At { .. } => Ok(()),
             Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "answers" }),
         }
@@ -208,7 +277,13 @@ impl ConnectorShell {
 
 fn selector_of(selectors: &Selectors) -> Selector {
     Selector {
-        records: selectors.records.iter().map(|(_, handle)| Selected { handle: handle.clone() }).collect(),
+        records: selectors
+            .records
+            .iter()
+            .map(|(_, handle)| Selected {
+                handle: handle.clone(),
+            })
+            .collect(),
         identifiers: selectors.identifiers.clone(),
     }
 }
@@ -224,7 +299,12 @@ fn ask_of(instruction: &Instruction, planned: &Planned, selectors: &Selectors) -
 }
 
 fn failed(instruction: &Instruction, class: FailureClass, code: &str) -> Answer {
-    Answer::Failed { case: instruction.case, instruction: instruction.id, class, code: FailureCode(code.to_owned()) }
+    Answer::Failed {
+        case: instruction.case,
+        instruction: instruction.id,
+        class,
+        code: FailureCode(code.to_owned()),
+    }
 }
 
 fn call_failed(instruction: &Instruction, error: &CallError) -> Answer {

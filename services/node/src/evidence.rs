@@ -30,41 +30,57 @@ impl Evidence {
     /// Commits to the first identifier of a person, and keeps what opens the commitment apart.
     pub(crate) fn commit(&self, case: CaseId, identifiers: &[Identifier]) -> Result<String, Error> {
         let random: [u8; 32] = shell::random();
-        let Some(first) = identifiers.first() else { return Ok(String::new()) };
+        let Some(first) = identifiers.first() else {
+            return Ok(String::new());
+        };
         let commitment = commit(&random, &self.controller, first.kind.code(), &first.value);
         let opening = serde_json::json!({ "scheme": lethe_proof::SUBJECT_SCHEME, "kind": first.kind.code(), "random": hex::encode(random) });
-        self.store.put(&format!("opening-{case}"), opening.to_string().as_bytes(), self.expires())?;
+        self.store.put(
+            &format!("opening-{case}"),
+            opening.to_string().as_bytes(),
+            self.expires(),
+        )?;
         Ok(commitment)
     }
 
     /// Keeps an envelope under its digest.
     pub(crate) fn keep(&self, envelope: &Envelope) -> Result<(), Error> {
         let name = name_of(&envelope.digest()?);
-        Ok(self.store.put(&name, envelope.to_text()?.as_bytes(), self.expires())?)
+        Ok(self
+            .store
+            .put(&name, envelope.to_text()?.as_bytes(), self.expires())?)
     }
 
     /// Remembers under which digest the envelope of a plan is kept.
     pub(crate) fn keep_plan(&self, plan_digest: &str, envelope: &Envelope) -> Result<(), Error> {
         let name = format!("plan-{}", name_of(plan_digest));
-        Ok(self.store.put(&name, envelope.digest()?.as_bytes(), self.expires())?)
+        Ok(self
+            .store
+            .put(&name, envelope.digest()?.as_bytes(), self.expires())?)
     }
 
     /// The digest of a plan's envelope.
     pub(crate) fn plan_name(&self, plan_digest: &str) -> Result<Option<String>, Error> {
-        let bytes = self.store.get(&format!("plan-{}", name_of(plan_digest)), shell::now())?;
+        let bytes = self
+            .store
+            .get(&format!("plan-{}", name_of(plan_digest)), shell::now())?;
         Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
     }
 
     /// The envelope with a digest.
     pub(crate) fn envelope(&self, digest: &str) -> Result<Option<Envelope>, Error> {
-        let Some(bytes) = self.store.get(&name_of(digest), shell::now())? else { return Ok(None) };
+        let Some(bytes) = self.store.get(&name_of(digest), shell::now())? else {
+            return Ok(None);
+        };
         let text = String::from_utf8(bytes).unwrap_or_default();
         Ok(Some(Envelope::from_text(&text)?))
     }
 
     /// Keeps a certificate file.
     pub(crate) fn keep_certificate(&self, id: &str, bundle: &Bundle) -> Result<(), Error> {
-        Ok(self.store.put(&certificate_name(id), &bundle.to_bytes()?, self.expires())?)
+        Ok(self
+            .store
+            .put(&certificate_name(id), &bundle.to_bytes()?, self.expires())?)
     }
 
     /// A certificate file.

@@ -30,22 +30,45 @@ impl FollowUps {
         tracing::warn!(system = %finding.system, of = %finding.of, %case, "data of an erased person came back");
         self.keys.create(case).await?;
         let commitment = self.evidence.commit(case, &finding.identifiers)?;
-        let selectors = Selectors { records: Vec::new(), identifiers: finding.identifiers };
+        let selectors = Selectors {
+            records: Vec::new(),
+            identifiers: finding.identifiers,
+        };
         let opening = Opening {
             right: Right::Erasure,
             erasure_ground: Some(ErasureGround::NotNecessary),
             restriction_ground: None,
             received_at: shell::now(),
-            origin: CaseOrigin::Resurrection { of: finding.of, system: finding.system },
+            origin: CaseOrigin::Resurrection {
+                of: finding.of,
+                system: finding.system,
+            },
             supersedes: None,
             given: self.keys.seal_selectors(case, selectors).await?,
             commitment,
         };
         let id = shell::entry_id();
-        let data = Command::Open { command, case, opening };
-        let event = Event { id, source: "/lethe/intake", time: shell::now(), data };
-        let entry = Entry { id, key: case.as_bytes().to_vec(), value: Some(event.encode()?) };
-        match self.log.append(&Place::new(Stream::Commands, 0), None, vec![entry]).await? {
+        let data = Command::Open {
+            command,
+            case,
+            opening,
+        };
+        let event = Event {
+            id,
+            source: "/lethe/intake",
+            time: shell::now(),
+            data,
+        };
+        let entry = Entry {
+            id,
+            key: case.as_bytes().to_vec(),
+            value: Some(event.encode()?),
+        };
+        match self
+            .log
+            .append(&Place::new(Stream::Commands, 0), None, vec![entry])
+            .await?
+        {
             Appended::At { .. } => Ok(()),
             Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "commands" }),
         }

@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lethe_journal::{Answer, CaseEntry, CaseEvent, Entry, Epoch, Event, LeafKind as Asked, Place, Position, Stream};
+use lethe_journal::{
+    Answer, CaseEntry, CaseEvent, Entry, Epoch, Event, LeafKind as Asked, Place, Position, Stream,
+};
 use lethe_ledger::{Keys, Ledger};
 use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX};
 use lethe_proof::{
-    Bundle, Completion, Envelope, Leaf, LeafKind, Logged, PlanStatement, Statement, open_checkpoint, parse_canonical,
+    Bundle, Completion, Envelope, Leaf, LeafKind, Logged, PlanStatement, Statement, open_checkpoint,
+    parse_canonical,
 };
 use lethe_store::{Batch, Store};
 use lethe_terms::CaseId;
@@ -82,7 +85,9 @@ impl LedgerShell {
             let page = self.log.read(&leaves(), from, PAGE_ENTRIES_MAX).await?;
             let mut new = Vec::new();
             for stored in &page.entries {
-                let Some(value) = &stored.entry.value else { continue };
+                let Some(value) = &stored.entry.value else {
+                    continue;
+                };
                 if value.is_empty() {
                     continue;
                 }
@@ -125,7 +130,8 @@ impl LedgerShell {
             self.answer(answers).await?;
         }
         for (number, from, to) in reached {
-            self.store.commit(&position_of(number), from, to, &Batch::default())?;
+            self.store
+                .commit(&position_of(number), from, to, &Batch::default())?;
         }
         Ok(true)
     }
@@ -135,23 +141,36 @@ impl LedgerShell {
         let Some(asked) = entry.leaf else { return Ok(None) };
         let event = self.keys.open_event(&entry).await?;
         let (envelope, what) = match event {
-            CaseEvent::PlanFrozen { statement, digest, .. } => {
-                let envelope =
-                    Envelope::sign_bytes(PlanStatement::PAYLOAD_TYPE, statement.as_bytes(), self.signing.plan().key());
+            CaseEvent::PlanFrozen {
+                statement, digest, ..
+            } => {
+                let envelope = Envelope::sign_bytes(
+                    PlanStatement::PAYLOAD_TYPE,
+                    statement.as_bytes(),
+                    self.signing.plan().key(),
+                );
                 (envelope, What::Plan { digest })
             }
             CaseEvent::Reported { receipt, .. } => (Envelope::from_text(&receipt.0)?, What::Evidence),
             CaseEvent::Observed { observation, .. } => (Envelope::from_text(&observation.0)?, What::Evidence),
             CaseEvent::StatementAsked { statement } => {
                 let completion = parse_canonical(Completion::WHAT, statement.as_bytes())?;
-                let envelope =
-                    Envelope::sign_bytes(Completion::PAYLOAD_TYPE, statement.as_bytes(), self.signing.statement().key());
+                let envelope = Envelope::sign_bytes(
+                    Completion::PAYLOAD_TYPE,
+                    statement.as_bytes(),
+                    self.signing.statement().key(),
+                );
                 (envelope, What::Statement(Box::new(completion)))
             }
             _ => return Ok(None),
         };
         let leaf = Leaf::of(kind_of(asked), &envelope)?;
-        Ok(Some(Pending { case: entry.case, envelope, leaf, what }))
+        Ok(Some(Pending {
+            case: entry.case,
+            envelope,
+            leaf,
+            what,
+        }))
     }
 
     async fn sequence(&mut self, pending: Vec<Pending>, epoch: Epoch) -> Result<Vec<Answer>, Error> {
@@ -164,7 +183,11 @@ impl LedgerShell {
             }
             let leaf = one.leaf.as_bytes().to_vec();
             if self.ledger.index_of(&one.leaf).is_none() && new.insert(leaf.clone(), ()).is_none() {
-                entries.push(Entry { id: shell::entry_id(), key: Vec::new(), value: Some(leaf) });
+                entries.push(Entry {
+                    id: shell::entry_id(),
+                    key: Vec::new(),
+                    value: Some(leaf),
+                });
             }
         }
         if !entries.is_empty() {
@@ -183,16 +206,26 @@ impl LedgerShell {
     }
 
     fn answer_of(&self, one: Pending, head: &str) -> Result<Option<Answer>, Error> {
-        let index = self.ledger.index_of(&one.leaf).ok_or(Error::Stopped { what: "the ledger, whose leaf is missing," })?;
+        let index = self.ledger.index_of(&one.leaf).ok_or(Error::Stopped {
+            what: "the ledger, whose leaf is missing,",
+        })?;
         match one.what {
-            What::Plan { digest } => {
-                Ok(Some(Answer::PlanSequenced { case: one.case, digest, index, head: head.to_owned() }))
-            }
+            What::Plan { digest } => Ok(Some(Answer::PlanSequenced {
+                case: one.case,
+                digest,
+                index,
+                head: head.to_owned(),
+            })),
             What::Evidence => Ok(None),
             What::Statement(completion) => {
                 let bundle = self.bundle(&one.envelope, &completion, head)?;
-                self.evidence.keep_certificate(&completion.certificate_id, &bundle)?;
-                Ok(Some(Answer::StatementIssued { case: one.case, certificate: completion.certificate_id, index }))
+                self.evidence
+                    .keep_certificate(&completion.certificate_id, &bundle)?;
+                Ok(Some(Answer::StatementIssued {
+                    case: one.case,
+                    certificate: completion.certificate_id,
+                    index,
+                }))
             }
         }
     }
@@ -211,24 +244,39 @@ impl LedgerShell {
         }
         let plan = self.logged(LeafKind::Plan, plan, head)?;
         let statement = self.logged(LeafKind::Statement, statement.clone(), head)?;
-        Ok(Bundle::new(statement, plan, receipts, observations, head.to_owned()))
+        Ok(Bundle::new(
+            statement,
+            plan,
+            receipts,
+            observations,
+            head.to_owned(),
+        ))
     }
 
     fn kept(&self, digest: &str) -> Result<Envelope, Error> {
-        self.evidence.envelope(digest)?.ok_or(Error::Stopped { what: "the ledger, whose evidence is missing," })
+        self.evidence.envelope(digest)?.ok_or(Error::Stopped {
+            what: "the ledger, whose evidence is missing,",
+        })
     }
 
     /// The plan that a statement is about: kept under its leaf's digest, found by the plan's digest.
     fn plan_envelope(&self, completion: &Completion) -> Result<Envelope, Error> {
         let name = self.evidence.plan_name(&completion.plan.digest)?;
-        self.kept(&name.ok_or(Error::Stopped { what: "the ledger, whose plan is missing," })?)
+        self.kept(&name.ok_or(Error::Stopped {
+            what: "the ledger, whose plan is missing,",
+        })?)
     }
 
     fn logged(&self, kind: LeafKind, envelope: Envelope, head: &str) -> Result<Logged, Error> {
         let size = open_checkpoint(head, &self.ledger.note_key())?.size;
         let leaf = Leaf::of(kind, &envelope)?;
-        let index = self.ledger.index_of(&leaf).ok_or(Error::Stopped { what: "the ledger, whose leaf is missing," })?;
-        Ok(Logged { envelope, proof: self.ledger.inclusion(index, size)? })
+        let index = self.ledger.index_of(&leaf).ok_or(Error::Stopped {
+            what: "the ledger, whose leaf is missing,",
+        })?;
+        Ok(Logged {
+            envelope,
+            proof: self.ledger.inclusion(index, size)?,
+        })
     }
 
     async fn answer(&self, answers: Vec<Answer>) -> Result<(), Error> {
@@ -236,13 +284,26 @@ impl LedgerShell {
         for answer in answers {
             let id = shell::entry_id();
             let key = answer.case().as_bytes().to_vec();
-            let event = Event { id, source: "/lethe/ledger", time: shell::now(), data: answer };
-            entries.push(Entry { id, key, value: Some(event.encode()?) });
+            let event = Event {
+                id,
+                source: "/lethe/ledger",
+                time: shell::now(),
+                data: answer,
+            };
+            entries.push(Entry {
+                id,
+                key,
+                value: Some(event.encode()?),
+            });
         }
         if entries.is_empty() {
             return Ok(());
         }
-        match self.log.append(&Place::new(Stream::Answers, 0), None, entries).await? {
+        match self
+            .log
+            .append(&Place::new(Stream::Answers, 0), None, entries)
+            .await?
+        {
             Appended::At { .. } => Ok(()),
             Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "answers" }),
         }

@@ -32,7 +32,12 @@ fn main() -> ExitCode {
         }
         Command::Verify(args) => {
             let mut out = std::io::stdout().lock();
-            ExitCode::from(lethe_verify::show(&args.file, args.policy.as_deref(), json, &mut out))
+            ExitCode::from(lethe_verify::show(
+                &args.file,
+                args.policy.as_deref(),
+                json,
+                &mut out,
+            ))
         }
         Command::Replay(args) => server(async move {
             let hash = lethe_node::replay(&config(args.config), &args.into).await?;
@@ -47,7 +52,9 @@ fn main() -> ExitCode {
 /// A panic's message can quote what a library was working on, so only its place is told (design invariant I1).
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+        let place = panic
+            .location()
+            .map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
         eprintln!("lethe: a part stopped unexpectedly{place}");
     }));
 }
@@ -57,8 +64,13 @@ fn config(named: Option<PathBuf>) -> PathBuf {
 }
 
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("LETHE_LOG").unwrap_or_else(|_| EnvFilter::new("warn,lethe_node=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let filter =
+        EnvFilter::try_from_env("LETHE_LOG").unwrap_or_else(|_| EnvFilter::new("warn,lethe_node=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 }
 
 fn server(work: impl Future<Output = Result<(), lethe_node::Error>>) -> ExitCode {
@@ -98,12 +110,21 @@ fn doctor(config: PathBuf, json: bool) -> ExitCode {
             println!("{}", serde_json::Value::Array(rows));
         } else {
             for one in found {
-                println!("{} {}: {}", if one.ok { "ok  " } else { "FAIL" }, one.what, one.detail);
+                println!(
+                    "{} {}: {}",
+                    if one.ok { "ok  " } else { "FAIL" },
+                    one.what,
+                    one.detail
+                );
             }
         }
         Ok(())
     });
-    if code == ExitCode::SUCCESS && !well { ExitCode::FAILURE } else { code }
+    if code == ExitCode::SUCCESS && !well {
+        ExitCode::FAILURE
+    } else {
+        code
+    }
 }
 
 /// A client waits for one answer at a time: one thread is enough.

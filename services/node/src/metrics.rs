@@ -31,9 +31,21 @@ impl Metrics {
         };
         Ok(Self {
             cases: gauge("lethe_cases", "Cases by state.", "state")?,
-            intake: gauge("lethe_intake_observations", "Observations since the start, by what became of them.", "result")?,
-            quarantined: gauge("lethe_quarantined_inputs", "Input that could not be read, by system.", "system")?,
-            feed_age: gauge("lethe_feed_age_seconds", "Time since a system's feed was read to its end.", "system")?,
+            intake: gauge(
+                "lethe_intake_observations",
+                "Observations since the start, by what became of them.",
+                "result",
+            )?,
+            quarantined: gauge(
+                "lethe_quarantined_inputs",
+                "Input that could not be read, by system.",
+                "system",
+            )?,
+            feed_age: gauge(
+                "lethe_feed_age_seconds",
+                "Time since a system's feed was read to its end.",
+                "system",
+            )?,
             registry,
             source,
         })
@@ -68,15 +80,21 @@ impl Metrics {
             ("quarantined", counters.quarantined),
             ("resurrection", counters.findings),
         ] {
-            self.intake.with_label_values(&[result]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.intake
+                .with_label_values(&[result])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let now = crate::shell::now();
         for (name, system) in systems {
             let quarantined = system.feed.quarantined.load(Ordering::Relaxed);
-            self.quarantined.with_label_values(&[name.as_str()]).set(i64::try_from(quarantined).unwrap_or(i64::MAX));
+            self.quarantined
+                .with_label_values(&[name.as_str()])
+                .set(i64::try_from(quarantined).unwrap_or(i64::MAX));
             let at = system.feed.caught_up_at.load(Ordering::Relaxed);
             if at > 0 {
-                self.feed_age.with_label_values(&[name.as_str()]).set((now.millis() - at) / 1_000);
+                self.feed_age
+                    .with_label_values(&[name.as_str()])
+                    .set((now.millis() - at) / 1_000);
             }
         }
     }

@@ -8,10 +8,10 @@ use lethe_ledger::{Keys, Ledger};
 use lethe_log::{EmbeddedLog, EventLog, OpenOptions};
 use lethe_vault::{FileVault, FirstStart, OsEntropy};
 
+use crate::Error;
 use crate::owners::Owners;
 use crate::server::{Folders, origin};
 use crate::settings::Settings;
-use crate::Error;
 
 /// Folds the log of a stopped server into an empty folder; the state hash, hexadecimal.
 ///
@@ -21,7 +21,10 @@ pub async fn replay(config: &Path, into: &Path) -> Result<String, Error> {
     let settings = Settings::load(config)?;
     let occupied = std::fs::read_dir(into).is_ok_and(|mut entries| entries.next().is_some());
     if occupied {
-        return Err(crate::settings::refused(into, "the folder is not empty: expected an empty or a new one"));
+        return Err(crate::settings::refused(
+            into,
+            "the folder is not empty: expected an empty or a new one",
+        ));
     }
     let log = open_log(&settings)?;
     let owners = Owners::open(Arc::clone(&log), &into.join("lineage"))?;
@@ -41,10 +44,19 @@ pub struct Diagnosis {
 
 fn diagnosis(what: &str, result: Result<String, Error>) -> Diagnosis {
     match result {
-        Ok(detail) => Diagnosis { what: what.to_owned(), ok: true, detail },
+        Ok(detail) => Diagnosis {
+            what: what.to_owned(),
+            ok: true,
+            detail,
+        },
         Err(error) => {
-            let detail = std::error::Error::source(&error).map_or_else(|| error.to_string(), |inner| format!("{error}: {inner}"));
-            Diagnosis { what: what.to_owned(), ok: false, detail: format!("{detail} ({})", error.code()) }
+            let detail = std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), |inner| format!("{error}: {inner}"));
+            Diagnosis {
+                what: what.to_owned(),
+                ok: false,
+                detail: format!("{detail} ({})", error.code()),
+            }
         }
     }
 }
@@ -56,13 +68,19 @@ fn diagnosis(what: &str, result: Result<String, Error>) -> Diagnosis {
 pub async fn doctor(config: &Path) -> Result<Vec<Diagnosis>, Error> {
     let settings = Settings::load(config)?;
     let folders = Folders(settings.data_dir.clone());
-    let mut found = vec![diagnosis("configuration", Ok(format!("{} systems", settings.systems.len())))];
+    let mut found = vec![diagnosis(
+        "configuration",
+        Ok(format!("{} systems", settings.systems.len())),
+    )];
     found.push(diagnosis("vault", vault(&folders)));
     let log = open_log(&settings);
     match log {
         Ok(log) => {
             found.push(diagnosis("log", checked(&log).await));
-            found.push(diagnosis("durability", Ok("an acknowledgement means fsync".into())));
+            found.push(diagnosis(
+                "durability",
+                Ok("an acknowledgement means fsync".into()),
+            ));
             found.push(diagnosis("lineage", lineage(&log, &folders).await));
         }
         Err(error) => found.push(diagnosis("log", Err(error))),
@@ -74,9 +92,16 @@ pub async fn doctor(config: &Path) -> Result<Vec<Diagnosis>, Error> {
 fn open_log(settings: &Settings) -> Result<Arc<dyn EventLog>, Error> {
     let folder = Folders(settings.data_dir.clone()).log();
     if !folder.is_dir() {
-        return Err(crate::settings::refused(&folder, "there is no log here: expected the data folder of a server"));
+        return Err(crate::settings::refused(
+            &folder,
+            "there is no log here: expected the data folder of a server",
+        ));
     }
-    Ok(Arc::new(EmbeddedLog::open(&folder, &settings.streams(), OpenOptions::default())?))
+    Ok(Arc::new(EmbeddedLog::open(
+        &folder,
+        &settings.streams(),
+        OpenOptions::default(),
+    )?))
 }
 
 async fn checked(log: &Arc<dyn EventLog>) -> Result<String, Error> {
@@ -103,9 +128,21 @@ fn vault(folders: &Folders) -> Result<String, Error> {
 }
 
 fn ledger(settings: &Settings, folders: &Folders) -> Result<String, Error> {
-    let names: Vec<_> = settings.systems.iter().map(|system| system.name.clone()).collect();
+    let names: Vec<_> = settings
+        .systems
+        .iter()
+        .map(|system| system.name.clone())
+        .collect();
     let keys = Keys::open(&folders.keys(), &names)?;
-    let mut ledger = Ledger::open(&folders.tree(), &folders.head(), &origin(settings), keys.checkpoint().key())?;
+    let mut ledger = Ledger::open(
+        &folders.tree(),
+        &folders.head(),
+        &origin(settings),
+        keys.checkpoint().key(),
+    )?;
     ledger.sign_head()?;
-    Ok(format!("{} leaves, and they contain the last signed head", ledger.size()))
+    Ok(format!(
+        "{} leaves, and they contain the last signed head",
+        ledger.size()
+    ))
 }

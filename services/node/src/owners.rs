@@ -45,11 +45,20 @@ pub(crate) struct StoreRows<'a>(pub(crate) &'a dyn Store);
 
 impl Rows for StoreRows<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, lethe_lineage::Error> {
-        self.0.get(key).map_err(|error| lethe_lineage::Error::RowsUnavailable(error.to_string()))
+        self.0
+            .get(key)
+            .map_err(|error| lethe_lineage::Error::RowsUnavailable(error.to_string()))
     }
 
-    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<RowPair>, lethe_lineage::Error> {
-        self.0.scan(prefix, after, limit).map_err(|error| lethe_lineage::Error::RowsUnavailable(error.to_string()))
+    fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<RowPair>, lethe_lineage::Error> {
+        self.0
+            .scan(prefix, after, limit)
+            .map_err(|error| lethe_lineage::Error::RowsUnavailable(error.to_string()))
     }
 }
 
@@ -62,8 +71,15 @@ impl Owners {
             if let Condition::Rebuild { why } = &opened.condition {
                 tracing::warn!(partition, why, "a store was damaged and is rebuilt from the log");
             }
-            let at = [opened.store.position(&FOLDED[0])?, opened.store.position(&FOLDED[1])?];
-            owners.push(Arc::new(Owner { partition, store: opened.store, folded: watch::Sender::new(at) }));
+            let at = [
+                opened.store.position(&FOLDED[0])?,
+                opened.store.position(&FOLDED[1])?,
+            ];
+            owners.push(Arc::new(Owner {
+                partition,
+                store: opened.store,
+                folded: watch::Sender::new(at),
+            }));
         }
         Ok(Self { log, owners })
     }
@@ -83,26 +99,42 @@ impl Owners {
     }
 
     /// Returns once every partition has folded what the stream held when this was called.
-    pub(crate) async fn caught_up(&self, stream: &Stream, patience: Duration) -> Result<Vec<Position>, Error> {
+    pub(crate) async fn caught_up(
+        &self,
+        stream: &Stream,
+        patience: Duration,
+    ) -> Result<Vec<Position>, Error> {
         let mut heads = Vec::new();
         for owner in &self.owners {
-            heads.push(self.log.head(&Place::new(stream.clone(), owner.partition)).await?);
+            heads.push(
+                self.log
+                    .head(&Place::new(stream.clone(), owner.partition))
+                    .await?,
+            );
         }
         let slot = usize::from(*stream == FOLDED[1]);
         let all = async {
             for (owner, head) in self.owners.iter().zip(&heads) {
                 let mut folded = owner.folded.subscribe();
-                folded.wait_for(|at| at[slot] >= *head).await.map_err(|_| Error::Stopped { what: "an owner" })?;
+                folded
+                    .wait_for(|at| at[slot] >= *head)
+                    .await
+                    .map_err(|_| Error::Stopped { what: "an owner" })?;
             }
             Ok::<(), Error>(())
         };
-        tokio::time::timeout(patience, all).await.map_err(|_| Error::Lagging)??;
+        tokio::time::timeout(patience, all)
+            .await
+            .map_err(|_| Error::Lagging)??;
         Ok(heads)
     }
 
     /// Where the folds of a stream stand, by partition.
     pub(crate) fn positions(&self, stream: &Stream) -> Result<BTreeMap<u16, Position>, Error> {
-        self.owners.iter().map(|owner| Ok((owner.partition, owner.store.position(stream)?))).collect()
+        self.owners
+            .iter()
+            .map(|owner| Ok((owner.partition, owner.store.position(stream)?)))
+            .collect()
     }
 
     /// Copies every store into a fresh one, so that nothing of a removed row is left.
@@ -137,7 +169,11 @@ impl Owner {
     }
 
     /// Folds until `stop`.
-    pub(crate) async fn run(self: Arc<Self>, log: Arc<dyn EventLog>, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        log: Arc<dyn EventLog>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
         while !*stop.borrow() {
             if self.step(&log).await? {
                 continue;
@@ -158,9 +194,18 @@ impl Owner {
         let mut moved = false;
         for (slot, stream) in FOLDED.iter().enumerate() {
             let from = self.folded.borrow()[slot];
-            let page = log.read(&Place::new(stream.clone(), self.partition), from, PAGE_ENTRIES_MAX).await?;
+            let page = log
+                .read(
+                    &Place::new(stream.clone(), self.partition),
+                    from,
+                    PAGE_ENTRIES_MAX,
+                )
+                .await?;
             if page.fell_behind {
-                tracing::warn!(partition = self.partition, "a fold slept through a compaction and is rebuilt from the log");
+                tracing::warn!(
+                    partition = self.partition,
+                    "a fold slept through a compaction and is rebuilt from the log"
+                );
                 self.store.wipe()?;
                 self.folded.send_replace([0, 0]);
                 return Ok(true);
@@ -210,11 +255,16 @@ impl Known for Owners {
     }
 
     fn wrapped_key(&self, record: RecordToken) -> Result<Option<KeyWrapped>, lethe_store::Error> {
-        wrapped_key(&StoreRows(&self.owner_of(record.as_bytes()).store), record.as_bytes()).map_err(as_store_error)
+        wrapped_key(
+            &StoreRows(&self.owner_of(record.as_bytes()).store),
+            record.as_bytes(),
+        )
+        .map_err(as_store_error)
     }
 
     async fn settled(&self) -> bool {
-        self.caught_up(&Stream::Keys, SETTLE).await.is_ok() && self.caught_up(&Stream::Records, SETTLE).await.is_ok()
+        self.caught_up(&Stream::Keys, SETTLE).await.is_ok()
+            && self.caught_up(&Stream::Records, SETTLE).await.is_ok()
     }
 }
 

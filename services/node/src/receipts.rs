@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use ed25519_dalek::SigningKey;
 use lethe_journal::{EnvelopeBytes, Instruction, Planned};
 use lethe_kit::{Host, Observed, Receipt};
-use ed25519_dalek::SigningKey;
 use lethe_ledger::{KeyFile, Keys};
 use lethe_proof::{
     Connector, Envelope, Generation, ObservationStatement, PlanStep, ReceiptStatement, Statement, bucket,
@@ -29,8 +29,15 @@ fn step(instruction: &Instruction, planned: &Planned) -> PlanStep {
 }
 
 impl Signers {
-    fn key<'a>(&'a self, of: impl Fn(&'a Keys, &SystemName) -> Option<&'a KeyFile>) -> Result<&'a SigningKey, Error> {
-        of(&self.keys, &self.system).map(KeyFile::key).ok_or(Error::Stopped { what: "a host without keys" })
+    fn key<'a>(
+        &'a self,
+        of: impl Fn(&'a Keys, &SystemName) -> Option<&'a KeyFile>,
+    ) -> Result<&'a SigningKey, Error> {
+        of(&self.keys, &self.system)
+            .map(KeyFile::key)
+            .ok_or(Error::Stopped {
+                what: "a host without keys",
+            })
     }
 
     /// A signed receipt.
@@ -50,15 +57,25 @@ impl Signers {
             plan_digest: planned.digest.clone(),
             step: step(instruction, planned),
             instruction: instruction.id,
-            generation: Generation { plan_index: planned.generation.plan_index, step: planned.generation.step },
+            generation: Generation {
+                plan_index: planned.generation.plan_index,
+                step: planned.generation.step,
+            },
             outcome: receipt.outcome,
             records: bucket(receipt.records),
-            connector: Connector { name: manifest.kind.to_owned(), version: manifest.version.to_owned() },
+            connector: Connector {
+                name: manifest.kind.to_owned(),
+                version: manifest.version.to_owned(),
+            },
             started_at,
             finished_at,
             nonce: hex::encode(shell::random::<16>()),
         };
-        let envelope = Envelope::sign(ReceiptStatement::PAYLOAD_TYPE, &statement, self.key(Keys::performs)?)?;
+        let envelope = Envelope::sign(
+            ReceiptStatement::PAYLOAD_TYPE,
+            &statement,
+            self.key(Keys::performs)?,
+        )?;
         Ok(EnvelopeBytes(envelope.to_text()?))
     }
 
@@ -82,7 +99,11 @@ impl Signers {
             receipt: planned.receipt.clone().unwrap_or_default(),
             nonce: hex::encode(shell::random::<16>()),
         };
-        let envelope = Envelope::sign(ObservationStatement::PAYLOAD_TYPE, &statement, self.key(Keys::observes)?)?;
+        let envelope = Envelope::sign(
+            ObservationStatement::PAYLOAD_TYPE,
+            &statement,
+            self.key(Keys::observes)?,
+        )?;
         Ok(EnvelopeBytes(envelope.to_text()?))
     }
 }

@@ -110,7 +110,11 @@ pub async fn serve(config: &Path) -> Result<(), Error> {
     let _ = stop.send(true);
     while let Some(ended) = roles.join_next().await {
         if let Ok(Err(error)) = ended {
-            tracing::error!(code = error.code(), error = &error as &dyn std::error::Error, "a role ended badly");
+            tracing::error!(
+                code = error.code(),
+                error = &error as &dyn std::error::Error,
+                "a role ended badly"
+            );
         }
     }
     outcome
@@ -126,9 +130,17 @@ async fn open(
 ) -> Result<Parts, Error> {
     let folders = Folders(settings.data_dir.clone());
     let new = !folders.log().exists();
-    let log = Arc::new(EmbeddedLog::open(&folders.log(), &settings.streams(), OpenOptions::default())?);
+    let log = Arc::new(EmbeddedLog::open(
+        &folders.log(),
+        &settings.streams(),
+        OpenOptions::default(),
+    )?);
     let port: Arc<dyn EventLog> = Arc::clone(&log) as _;
-    let first = if new { FirstStart::Allowed } else { FirstStart::Refused };
+    let first = if new {
+        FirstStart::Allowed
+    } else {
+        FirstStart::Refused
+    };
     let vault: Arc<dyn KeyVault> = Arc::new(FileVault::open(&folders.vault(), first, Arc::new(OsEntropy))?);
     let owners = Arc::new(Owners::open(Arc::clone(&port), &folders.lineage())?);
     for owner in owners.all() {
@@ -138,11 +150,23 @@ async fn open(
     owners.caught_up(&Stream::Records, START_PATIENCE).await?;
     let known = Arc::clone(&owners) as _;
     let normaliser = Normaliser::new(&settings.region)?;
-    let clock = Shell { now: shell::now, id: shell::entry_id };
-    let intake = Arc::new(Intake::new(Arc::clone(&port), Arc::clone(&vault), normaliser, known, clock));
+    let clock = Shell {
+        now: shell::now,
+        id: shell::entry_id,
+    };
+    let intake = Arc::new(Intake::new(
+        Arc::clone(&port),
+        Arc::clone(&vault),
+        normaliser,
+        known,
+        clock,
+    ));
     intake.recover().await?;
     let keys = CaseKeys::new(vault, Arc::clone(&port), Arc::clone(&owners));
-    let walker = Arc::new(Walker { owners: Arc::clone(&owners), intake: Arc::clone(&intake) });
+    let walker = Arc::new(Walker {
+        owners: Arc::clone(&owners),
+        intake: Arc::clone(&intake),
+    });
     let mut systems = BTreeMap::new();
     for system in &settings.systems {
         let connector = connect::connector(system).await?;
@@ -151,7 +175,20 @@ async fn open(
     let names: Vec<_> = systems.keys().cloned().collect();
     let signing = Arc::new(Keys::open(&folders.keys(), &names)?);
     let evidence = Arc::new(evidence(&settings, &folders, &signing)?);
-    Ok(Parts { settings, folders, log, port, owners, intake, keys, walker, evidence, systems, signing, flows })
+    Ok(Parts {
+        settings,
+        folders,
+        log,
+        port,
+        owners,
+        intake,
+        keys,
+        walker,
+        evidence,
+        systems,
+        signing,
+        flows,
+    })
 }
 
 fn evidence(settings: &Settings, folders: &Folders, signing: &Keys) -> Result<Evidence, Error> {
@@ -167,14 +204,22 @@ fn evidence(settings: &Settings, folders: &Folders, signing: &Keys) -> Result<Ev
 fn positions(folders: &Folders, of: &str) -> Result<Arc<dyn Store>, Error> {
     let opened = SledStore::open(&folders.positions(of))?;
     if let Condition::Rebuild { why } = &opened.condition {
-        tracing::warn!(of, why, "positions were damaged: everything is read again, which changes nothing");
+        tracing::warn!(
+            of,
+            why,
+            "positions were damaged: everything is read again, which changes nothing"
+        );
     }
     Ok(Arc::new(opened.store))
 }
 
 async fn run(parts: Parts, roles: &mut Roles, stopped: &watch::Receiver<bool>) -> Result<(), Error> {
-    let (inventories, known) = watch::channel(inventory(parts.systems.values().map(AsRef::as_ref), &parts.flows));
-    let cases = Cases::new(Conductor::new(conductor_config(&parts), inventories.borrow().clone()));
+    let (inventories, known) =
+        watch::channel(inventory(parts.systems.values().map(AsRef::as_ref), &parts.flows));
+    let cases = Cases::new(Conductor::new(
+        conductor_config(&parts),
+        inventories.borrow().clone(),
+    ));
     let mut queues: Vec<(Stream, Arc<dyn Store>)> = Vec::new();
     start_ledger(&parts, roles, stopped)?;
     start_conductor(&parts, &cases, known, roles, stopped, &mut queues)?;
@@ -206,7 +251,10 @@ async fn run(parts: Parts, roles: &mut Roles, stopped: &watch::Receiver<bool>) -
 }
 
 fn conductor_config(parts: &Parts) -> Config {
-    let mut copies = vec![("lethe log and stores".to_owned(), format!("{} s after the last ended record", parts.settings.compact_after_s))];
+    let mut copies = vec![(
+        "lethe log and stores".to_owned(),
+        format!("{} s after the last ended record", parts.settings.compact_after_s),
+    )];
     for (name, system) in &parts.systems {
         if let Some(days) = system.host.manifest().backup_days {
             copies.push((format!("backups of {name}"), format!("{days} days")));
@@ -228,7 +276,12 @@ fn start_ledger(parts: &Parts, roles: &mut Roles, stopped: &watch::Receiver<bool
         log: Arc::clone(&parts.port),
         keys: parts.keys.clone(),
         evidence: Arc::clone(&parts.evidence),
-        ledger: Ledger::open(&tree, &head, &origin(&parts.settings), parts.signing.checkpoint().key())?,
+        ledger: Ledger::open(
+            &tree,
+            &head,
+            &origin(&parts.settings),
+            parts.signing.checkpoint().key(),
+        )?,
         signing: Arc::clone(&parts.signing),
         store: positions(&parts.folders, "ledger")?,
     };
@@ -275,7 +328,10 @@ fn start_connectors(
         cases: cases.clone(),
     });
     for (name, system) in &parts.systems {
-        let signers = Arc::new(Signers { keys: Arc::clone(&parts.signing), system: name.clone() });
+        let signers = Arc::new(Signers {
+            keys: Arc::clone(&parts.signing),
+            system: name.clone(),
+        });
         let store = positions(&parts.folders, &format!("host-{name}"))?;
         queues.push((Stream::Instructions(name.clone()), Arc::clone(&store)));
         let shell = Arc::new(ConnectorShell {
@@ -288,7 +344,11 @@ fn start_connectors(
             system: name.clone(),
         });
         roles.spawn(shell.run(stopped.clone()));
-        let (system, intake, follow_ups) = (Arc::clone(system), Arc::clone(&parts.intake), Arc::clone(&follow_ups));
+        let (system, intake, follow_ups) = (
+            Arc::clone(system),
+            Arc::clone(&parts.intake),
+            Arc::clone(&follow_ups),
+        );
         roles.spawn(system.follow(intake, every, follow_ups, stopped.clone()));
     }
     Ok(())
@@ -323,7 +383,8 @@ async fn start_gateway(
     cases: Cases,
     stopped: &watch::Receiver<bool>,
 ) -> Result<Running, Error> {
-    let metrics = Metrics::new(Arc::clone(&parts.intake)).map_err(|_| Error::Stopped { what: "the metrics" })?;
+    let metrics =
+        Metrics::new(Arc::clone(&parts.intake)).map_err(|_| Error::Stopped { what: "the metrics" })?;
     let backend = Arc::new(NodeBackend {
         log: Arc::clone(&parts.port),
         keys: parts.keys.clone(),

@@ -134,7 +134,14 @@ pub struct Flow {
 }
 
 fn listen() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], LISTEN.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0)))
+    SocketAddr::from((
+        [127, 0, 0, 1],
+        LISTEN
+            .rsplit(':')
+            .next()
+            .and_then(|port| port.parse().ok())
+            .unwrap_or(0),
+    ))
 }
 
 fn region() -> String {
@@ -177,10 +184,16 @@ impl Settings {
         let mut names: Vec<_> = self.systems.iter().map(|system| &system.name).collect();
         names.sort();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(refused(file, &format!("system {} stands twice: expected each name once", twice[0])));
+            return Err(refused(
+                file,
+                &format!("system {} stands twice: expected each name once", twice[0]),
+            ));
         }
         if self.controller.id.parse::<SystemName>().is_err() {
-            return Err(refused(file, "controller.id: expected a short name of a-z, 0-9, '-', '_' and '.'"));
+            return Err(refused(
+                file,
+                "controller.id: expected a short name of a-z, 0-9, '-', '_' and '.'",
+            ));
         }
         self.flow_refs(file)?;
         Ok(self)
@@ -188,44 +201,67 @@ impl Settings {
 
     /// The flows as references to datasets.
     pub fn flow_refs(&self, file: &Path) -> Result<Vec<(DatasetRef, DatasetRef)>, Error> {
-        self.flows.iter().map(|flow| Ok((dataset_ref(file, &flow.from)?, dataset_ref(file, &flow.to)?))).collect()
+        self.flows
+            .iter()
+            .map(|flow| Ok((dataset_ref(file, &flow.from)?, dataset_ref(file, &flow.to)?)))
+            .collect()
     }
 
     /// Every stream that these settings need.
     pub fn streams(&self) -> Vec<Stream> {
-        let instructions = self.systems.iter().map(|system| Stream::Instructions(system.name.clone()));
+        let instructions = self
+            .systems
+            .iter()
+            .map(|system| Stream::Instructions(system.name.clone()));
         Stream::FIXED.into_iter().chain(instructions).collect()
     }
 }
 
 fn dataset_ref(file: &Path, text: &str) -> Result<DatasetRef, Error> {
     text.split_once('.')
-        .and_then(|(system, dataset)| Some(DatasetRef { system: system.parse().ok()?, dataset: dataset.parse().ok()? }))
+        .and_then(|(system, dataset)| {
+            Some(DatasetRef {
+                system: system.parse().ok()?,
+                dataset: dataset.parse().ok()?,
+            })
+        })
         .ok_or_else(|| refused(file, &format!("flow end {text}: expected system.dataset")))
 }
 
 fn settings_of_environment() -> std::collections::HashMap<String, String> {
     std::env::vars()
         .filter(|(name, _)| {
-            name.starts_with("LETHE_") && !NOT_SETTINGS.contains(&name.as_str()) && !name.starts_with("LETHE_TEST_")
+            name.starts_with("LETHE_")
+                && !NOT_SETTINGS.contains(&name.as_str())
+                && !name.starts_with("LETHE_TEST_")
         })
         .collect()
 }
 
 /// An error that names the file, and the nearest known key where a key is unknown.
 pub(crate) fn refused(file: &Path, message: &str) -> Error {
-    let file = file.file_name().map_or_else(|| "configuration".into(), |name| name.to_string_lossy().into_owned());
-    Error::Settings { file, message: with_nearest(message) }
+    let file = file.file_name().map_or_else(
+        || "configuration".into(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    Error::Settings {
+        file,
+        message: with_nearest(message),
+    }
 }
 
 /// Adds the nearest known key to serde's message on an unknown field.
 pub(crate) fn with_nearest(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
-    let Some(unknown) = quoted.next().filter(|_| message.contains("unknown field")) else { return message.to_owned() };
-    let nearest = quoted.max_by(|a, b| {
-        strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b))
-    });
-    nearest.map_or_else(|| message.to_owned(), |known| format!("unknown key {unknown}: did you mean {known}?"))
+    let Some(unknown) = quoted.next().filter(|_| message.contains("unknown field")) else {
+        return message.to_owned();
+    };
+    let nearest =
+        quoted.max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)));
+    nearest.map_or_else(
+        || message.to_owned(),
+        |known| format!("unknown key {unknown}: did you mean {known}?"),
+    )
 }
 
 #[cfg(test)]
@@ -250,14 +286,21 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_with_the_nearest_known_one() {
-        let error = load(&format!("data_dri = \"x\"\n{LEAST}")).unwrap_err().to_string();
-        assert!(error.contains("data_dri") && error.contains("data_dir"), "{error}");
+        let error = load(&format!("data_dri = \"x\"\n{LEAST}"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("data_dri") && error.contains("data_dir"),
+            "{error}"
+        );
         assert!(error.contains("lethe.toml"), "{error}");
     }
 
     #[test]
     fn a_flow_names_system_and_dataset() {
-        let error = load(&format!("{LEAST}[[flows]]\nfrom = \"shop\"\nto = \"a.b\"\n")).unwrap_err().to_string();
+        let error = load(&format!("{LEAST}[[flows]]\nfrom = \"shop\"\nto = \"a.b\"\n"))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("expected system.dataset"), "{error}");
     }
 }

@@ -7,7 +7,9 @@ use lethe_terms::{EntryId, Timestamp};
 
 /// Now, in UTC. A clock before 1970 counts as 1970.
 pub(crate) fn now() -> Timestamp {
-    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let millis = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
     Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
@@ -24,7 +26,10 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
 
 /// The present moment for the conductor.
 pub(crate) fn moment() -> Moment {
-    Moment { now: now(), nonce: random() }
+    Moment {
+        now: now(),
+        nonce: random(),
+    }
 }
 
 /// A fresh entry id.

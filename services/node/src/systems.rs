@@ -51,9 +51,17 @@ impl System {
         match self.host.check().await {
             Ok(findings) => findings
                 .into_iter()
-                .map(|finding| FindingView { what: finding.what, ok: finding.ok, detail: finding.detail })
+                .map(|finding| FindingView {
+                    what: finding.what,
+                    ok: finding.ok,
+                    detail: finding.detail,
+                })
                 .collect(),
-            Err(error) => vec![FindingView { what: "connection".into(), ok: false, detail: error.to_string() }],
+            Err(error) => vec![FindingView {
+                what: "connection".into(),
+                ok: false,
+                detail: error.to_string(),
+            }],
         }
     }
 
@@ -119,7 +127,11 @@ impl System {
         loop {
             let mark = intake.mark(&system);
             let cursor = intake.cursor(&system, shard).map_err(|error| error.code())?;
-            let page = self.host.feed(shard, cursor.as_deref(), FEED_UNITS).await.map_err(|error| error.code())?;
+            let page = self
+                .host
+                .feed(shard, cursor.as_deref(), FEED_UNITS)
+                .await
+                .map_err(|error| error.code())?;
             let more = page.more;
             if let Some((done, total)) = page.progress {
                 reached = (before.0 + done, before.1 + total);
@@ -135,7 +147,10 @@ impl System {
             for finding in published.findings {
                 follow_ups.open(finding).await.map_err(|error| error.code())?;
             }
-            intake.advance(&system, shard, &page.cursor).await.map_err(|error| error.code())?;
+            intake
+                .advance(&system, shard, &page.cursor)
+                .await
+                .map_err(|error| error.code())?;
             if !more || *stop.borrow() {
                 return Ok(reached);
             }
@@ -153,7 +168,12 @@ pub(crate) fn inventory_system(manifest: &Manifest, quarantined: u64) -> Invento
             .iter()
             .map(|dataset| InventoryDataset {
                 name: dataset.name.clone(),
-                verbs: dataset.verbs.iter().copied().filter(|verb| is_step(*verb)).collect(),
+                verbs: dataset
+                    .verbs
+                    .iter()
+                    .copied()
+                    .filter(|verb| is_step(*verb))
+                    .collect(),
                 categories: dataset.categories.clone(),
                 keeps: dataset.keeps.clone(),
                 after: dataset.after.clone(),
@@ -175,7 +195,15 @@ pub(crate) fn inventory<'a>(
     flows: &[(lethe_journal::DatasetRef, lethe_journal::DatasetRef)],
 ) -> Inventory {
     let systems = systems
-        .map(|system| inventory_system(system.host.manifest(), system.feed.quarantined.load(Ordering::Relaxed)))
+        .map(|system| {
+            inventory_system(
+                system.host.manifest(),
+                system.feed.quarantined.load(Ordering::Relaxed),
+            )
+        })
         .collect();
-    Inventory { systems, flows: flows.to_vec() }
+    Inventory {
+        systems,
+        flows: flows.to_vec(),
+    }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use lethe_casework::{Case, PlanProgress, StepProgress};
 use lethe_conductor::Conductor;
 use lethe_gateway::views::{
-    AttentionView, BlockedBy, CaseFlag, CaseView, ExceptionView, PathView, PlanStepView, PlanView, RemarkView, StepView,
+    AttentionView, BlockedBy, CaseFlag, CaseView, ExceptionView, PathView, PlanStepView, PlanView,
+    RemarkView, StepView,
 };
 use lethe_journal::{Remark, Step};
 use lethe_terms::{IdentifierKind, StepState};
@@ -29,7 +30,11 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
         received_at: opening.received_at,
         ground: ground.map(str::to_owned),
         supersedes: opening.supersedes,
-        flags: if conductor.is_restricted(case) { vec![CaseFlag::Restricted] } else { Vec::new() },
+        flags: if conductor.is_restricted(case) {
+            vec![CaseFlag::Restricted]
+        } else {
+            Vec::new()
+        },
         attention: case
             .attention()
             .into_iter()
@@ -39,7 +44,9 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
                 code: attention.code,
             })
             .collect(),
-        remarks: present.map_or_else(Vec::new, |present| present.plan.remarks.iter().map(remark_view).collect()),
+        remarks: present.map_or_else(Vec::new, |present| {
+            present.plan.remarks.iter().map(remark_view).collect()
+        }),
         gap: present.map(|_| case.locating.gap),
         revision: case.next_number,
     }
@@ -56,7 +63,13 @@ fn step_views(conductor: &Conductor, case: &Case, present: &PlanProgress) -> Vec
         .collect()
 }
 
-fn step_view(conductor: &Conductor, case: &Case, index: usize, step: &Step, progress: &StepProgress) -> StepView {
+fn step_view(
+    conductor: &Conductor,
+    case: &Case,
+    index: usize,
+    step: &Step,
+    progress: &StepProgress,
+) -> StepView {
     let blocked_by = if progress.sent.is_some() {
         None
     } else if conductor.is_claimed(case, index) {
@@ -76,7 +89,11 @@ fn step_view(conductor: &Conductor, case: &Case, index: usize, step: &Step, prog
         records: progress.report.as_ref().map_or(planned, |report| report.records),
         observed: progress.sighting.as_ref().map(|seen| seen.observed),
         independence: progress.sighting.as_ref().map(|seen| seen.independence),
-        failure: progress.failure.as_ref().filter(|_| state == StepState::Failed).map(|failure| failure.class),
+        failure: progress
+            .failure
+            .as_ref()
+            .filter(|_| state == StepState::Failed)
+            .map(|failure| failure.class),
         code: progress.attention(step).map(|attention| attention.code),
         blocked_by,
     }
@@ -131,7 +148,13 @@ fn plan_step_view(step: &Step) -> PlanStepView {
         records: u64::try_from(step.records.len()).unwrap_or(u64::MAX),
         after: step.after.clone(),
         categories: step.categories.clone(),
-        reached: reached.into_iter().map(|(path, records)| PathView { path: path.to_vec(), records }).collect(),
+        reached: reached
+            .into_iter()
+            .map(|(path, records)| PathView {
+                path: path.to_vec(),
+                records,
+            })
+            .collect(),
         lead_ms: step.lead_ms,
         settle_ms: step.settle_ms,
     }

@@ -12,9 +12,9 @@ use lethe_lineage::{Limits, Next, PartAnswer, Reached, Walk, answer, record, wra
 use lethe_planner::{Basis, Holding};
 use lethe_terms::{CaseId, Identifier, RecordToken, Strength};
 
+use crate::Error;
 use crate::case_keys::CaseKeys;
 use crate::owners::{Owners, StoreRows};
-use crate::Error;
 
 /// How long a walk waits for partitions that lag behind the heads that it began with.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,13 +26,18 @@ pub(crate) struct Walker {
 }
 
 /// Records of one dataset with what finds them, and the identifiers that they hold.
-type Opened = (BTreeMap<DatasetRef, Vec<(RecordToken, String)>>, BTreeSet<Identifier>);
+type Opened = (
+    BTreeMap<DatasetRef, Vec<(RecordToken, String)>>,
+    BTreeSet<Identifier>,
+);
 
 impl Walker {
     /// Identifiers in their one spelling.
     pub(crate) fn normalised(&self, identifiers: &[Identifier]) -> Result<Vec<Identifier>, Error> {
-        let normalised: Result<BTreeSet<_>, _> =
-            identifiers.iter().map(|identifier| self.intake.normalised(identifier)).collect();
+        let normalised: Result<BTreeSet<_>, _> = identifiers
+            .iter()
+            .map(|identifier| self.intake.normalised(identifier))
+            .collect();
         Ok(normalised?.into_iter().collect())
     }
 
@@ -41,7 +46,10 @@ impl Walker {
         let keys = self.intake.tokens();
         let tokens: BTreeSet<_> = identifiers
             .iter()
-            .map(|identifier| Token { kind: identifier.kind, token: keys.identifier(identifier) })
+            .map(|identifier| Token {
+                kind: identifier.kind,
+                token: keys.identifier(identifier),
+            })
             .collect();
         Ok(tokens.into_iter().collect())
     }
@@ -75,22 +83,49 @@ impl Walker {
         for sealed in &known {
             identifiers.extend(keys.open_selectors(case, sealed).await?.identifiers);
         }
-        identifiers.extend(held.into_iter().filter(|identifier| self.is_persons(&reached, identifier)));
+        identifiers.extend(
+            held.into_iter()
+                .filter(|identifier| self.is_persons(&reached, identifier)),
+        );
         let identifiers: Vec<_> = identifiers.into_iter().collect();
         let mut selectors = BTreeMap::new();
         for (place, records) in places {
-            let chosen = Selectors { records, identifiers: identifiers.clone() };
+            let chosen = Selectors {
+                records,
+                identifiers: identifiers.clone(),
+            };
             selectors.insert(place, keys.seal_selectors(case, chosen).await?);
         }
         let tokens = self.tokens(&identifiers)?;
-        let sealed = keys.seal_selectors(case, Selectors { records: Vec::new(), identifiers }).await?;
-        let basis = Basis { holdings: holdings(&reached), selectors, read_up_to };
-        Ok(WalkOutcome::Reached { basis, person: Person { tokens, identifiers: sealed } })
+        let sealed = keys
+            .seal_selectors(
+                case,
+                Selectors {
+                    records: Vec::new(),
+                    identifiers,
+                },
+            )
+            .await?;
+        let basis = Basis {
+            holdings: holdings(&reached),
+            selectors,
+            read_up_to,
+        };
+        Ok(WalkOutcome::Reached {
+            basis,
+            person: Person {
+                tokens,
+                identifiers: sealed,
+            },
+        })
     }
 
     /// Whether an identifier of a reached record is the person's: the walk went along it.
     fn is_persons(&self, reached: &Reached, identifier: &Identifier) -> bool {
-        let token = Token { kind: identifier.kind, token: self.intake.tokens().identifier(identifier) };
+        let token = Token {
+            kind: identifier.kind,
+            token: self.intake.tokens().identifier(identifier),
+        };
         identifier.kind.strength() != Strength::Shared && reached.is_followed(token)
     }
 
@@ -98,16 +133,24 @@ impl Walker {
         let mut places: BTreeMap<DatasetRef, Vec<_>> = BTreeMap::new();
         let mut identifiers = BTreeSet::new();
         for found in &reached.records {
-            let owner = &self.owners.all()[usize::from(partition_of(found.record.as_bytes(), Stream::Records.partitions()))];
+            let owner = &self.owners.all()[usize::from(partition_of(
+                found.record.as_bytes(),
+                Stream::Records.partitions(),
+            ))];
             let rows = StoreRows(owner.store());
-            let (Some(row), Some(wrapped)) = (record(&rows, found.record)?, wrapped_key(&rows, found.record.as_bytes())?)
-            else {
+            let (Some(row), Some(wrapped)) = (
+                record(&rows, found.record)?,
+                wrapped_key(&rows, found.record.as_bytes())?,
+            ) else {
                 // It went between the walk and now: the walk is taken again.
                 return Err(Error::Lagging);
             };
             let secret = self.intake.open_record(found.record, &wrapped, &row.secret)?;
             identifiers.extend(secret.identifiers);
-            places.entry(found.dataset.clone()).or_default().push((found.record, secret.handle));
+            places
+                .entry(found.dataset.clone())
+                .or_default()
+                .push((found.record, secret.handle));
         }
         Ok((places, identifiers))
     }
@@ -126,8 +169,11 @@ fn walked(owners: &Owners, start: Vec<Token>) -> Result<Reached, Error> {
         match walk.next() {
             Next::Done(reached) => return Ok(reached),
             Next::Ask(ask) => {
-                let parts: Result<Vec<PartAnswer>, _> =
-                    owners.all().iter().map(|owner| answer(&StoreRows(owner.store()), &ask)).collect();
+                let parts: Result<Vec<PartAnswer>, _> = owners
+                    .all()
+                    .iter()
+                    .map(|owner| answer(&StoreRows(owner.store()), &ask))
+                    .collect();
                 walk.answer(parts?)?;
             }
         }
@@ -156,7 +202,11 @@ fn view(reached: &Reached) -> LineageView {
         let kind = identifier.token.kind;
         nodes.push(LineageNode {
             id,
-            what: LineageWhat::Identifier { kind, strength: kind.strength(), given: identifier.given },
+            what: LineageWhat::Identifier {
+                kind,
+                strength: kind.strength(),
+                given: identifier.given,
+            },
         });
     }
     let mut edges = Vec::new();
@@ -164,11 +214,25 @@ fn view(reached: &Reached) -> LineageView {
         let id = format!("r{number}");
         for token in &found.tokens {
             if let Some(from) = names.get(token) {
-                edges.push(LineageEdge { from: from.clone(), to: id.clone(), how: LineageHow::Identifies });
+                edges.push(LineageEdge {
+                    from: from.clone(),
+                    to: id.clone(),
+                    how: LineageHow::Identifies,
+                });
             }
         }
-        let (system, dataset) = (found.dataset.system.to_string(), found.dataset.dataset.to_string());
-        nodes.push(LineageNode { id, what: LineageWhat::Record { system, dataset, count: found.count } });
+        let (system, dataset) = (
+            found.dataset.system.to_string(),
+            found.dataset.dataset.to_string(),
+        );
+        nodes.push(LineageNode {
+            id,
+            what: LineageWhat::Record {
+                system,
+                dataset,
+                count: found.count,
+            },
+        });
     }
     let records = reached
         .records
@@ -180,7 +244,10 @@ fn view(reached: &Reached) -> LineageView {
             count: found.count,
             path: found.via(),
             link: found.cut.map(|link| {
-                let from = names.iter().find(|(token, _)| token.token == link.token).map(|(_, id)| id.as_str());
+                let from = names
+                    .iter()
+                    .find(|(token, _)| token.token == link.token)
+                    .map(|(_, id)| id.as_str());
                 format!("{}-r{number}", from.unwrap_or("?"))
             }),
         })

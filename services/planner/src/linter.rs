@@ -21,29 +21,50 @@ pub fn lint(plan: &Plan, holdings: &[Holding], inventory: &Inventory, due: Times
 }
 
 fn remark(code: RemarkCode, place: &DatasetRef, detail: Vec<String>) -> Remark {
-    Remark { code, system: place.system.clone(), dataset: Some(place.dataset.clone()), detail }
+    Remark {
+        code,
+        system: place.system.clone(),
+        dataset: Some(place.dataset.clone()),
+        detail,
+    }
 }
 
 fn place_of(step: &Step) -> DatasetRef {
-    DatasetRef { system: step.system.clone(), dataset: step.dataset.clone() }
+    DatasetRef {
+        system: step.system.clone(),
+        dataset: step.dataset.clone(),
+    }
 }
 
 fn holdings_without_step(plan: &Plan, holdings: &[Holding]) -> Vec<Remark> {
-    let planned: BTreeSet<RecordToken> =
-        plan.steps.iter().flat_map(|step| step.records.iter().map(|holding| holding.record)).collect();
+    let planned: BTreeSet<RecordToken> = plan
+        .steps
+        .iter()
+        .flat_map(|step| step.records.iter().map(|holding| holding.record))
+        .collect();
     let missing: BTreeSet<DatasetRef> = holdings
         .iter()
         .filter(|holding| !planned.contains(&holding.record))
-        .map(|holding| DatasetRef { system: holding.system.clone(), dataset: holding.dataset.clone() })
+        .map(|holding| DatasetRef {
+            system: holding.system.clone(),
+            dataset: holding.dataset.clone(),
+        })
         .collect();
-    missing.iter().map(|place| remark(RemarkCode::HoldingWithoutStep, place, Vec::new())).collect()
+    missing
+        .iter()
+        .map(|place| remark(RemarkCode::HoldingWithoutStep, place, Vec::new()))
+        .collect()
 }
 
 fn field_not_erasable(step: &Step, inventory: &Inventory) -> Option<Remark> {
     let place = place_of(step);
     let known = dataset_of(inventory, &place)?;
     if !known.verbs.contains(&step.verb) {
-        return Some(remark(RemarkCode::FieldNotErasable, &place, vec![format!("{} is not supported", step.verb)]));
+        return Some(remark(
+            RemarkCode::FieldNotErasable,
+            &place,
+            vec![format!("{} is not supported", step.verb)],
+        ));
     }
     (step.verb == Verb::Erase && !known.keeps.is_empty())
         .then(|| remark(RemarkCode::FieldNotErasable, &place, known.keeps.clone()))
@@ -53,7 +74,11 @@ fn lead_time_breaks_deadline(step: &Step, now: Timestamp, due: Timestamp) -> Opt
     let lead = i64::try_from(step.lead_ms.saturating_add(step.settle_ms)).unwrap_or(i64::MAX);
     (now.plus_millis(lead) > due).then(|| {
         let latest_safe_dispatch = due.plus_millis(lead.saturating_neg());
-        remark(RemarkCode::LeadTimeBreaksDeadline, &place_of(step), vec![latest_safe_dispatch.to_string()])
+        remark(
+            RemarkCode::LeadTimeBreaksDeadline,
+            &place_of(step),
+            vec![latest_safe_dispatch.to_string()],
+        )
     })
 }
 
@@ -62,14 +87,21 @@ fn copies_refilled(plan: &Plan, holdings: &[Holding], inventory: &Inventory) -> 
     let acted: BTreeSet<DatasetRef> = plan.steps.iter().map(place_of).collect();
     let held: BTreeSet<DatasetRef> = holdings
         .iter()
-        .map(|holding| DatasetRef { system: holding.system.clone(), dataset: holding.dataset.clone() })
+        .map(|holding| DatasetRef {
+            system: holding.system.clone(),
+            dataset: holding.dataset.clone(),
+        })
         .collect();
     inventory
         .flows
         .iter()
         .filter(|(source, copy)| acted.contains(copy) && !acted.contains(source) && held.contains(source))
         .map(|(source, copy)| {
-            remark(RemarkCode::CopyWillBeRefilled, copy, vec![format!("{}.{}", source.system, source.dataset)])
+            remark(
+                RemarkCode::CopyWillBeRefilled,
+                copy,
+                vec![format!("{}.{}", source.system, source.dataset)],
+            )
         })
         .collect()
 }

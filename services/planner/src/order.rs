@@ -16,25 +16,40 @@ pub(crate) fn ordered(mut steps: Vec<Step>, inventory: &Inventory) -> Vec<Step> 
         .flat_map(|node| graph[node].iter().map(move |place| (place.clone(), node)))
         .collect();
     // A condensation has no cycles, so a topological order exists.
-    let rank: BTreeMap<NodeIndex, usize> =
-        toposort(&graph, None).unwrap_or_default().into_iter().enumerate().map(|(rank, node)| (node, rank)).collect();
+    let rank: BTreeMap<NodeIndex, usize> = toposort(&graph, None)
+        .unwrap_or_default()
+        .into_iter()
+        .enumerate()
+        .map(|(rank, node)| (node, rank))
+        .collect();
     let node_of = |step: &Step| component.get(&place_of(step)).copied();
     steps.sort_by_key(|step| {
-        (node_of(step).and_then(|node| rank.get(&node).copied()), step.system.clone(), step.dataset.clone())
+        (
+            node_of(step).and_then(|node| rank.get(&node).copied()),
+            step.system.clone(),
+            step.dataset.clone(),
+        )
     });
     let nodes: Vec<_> = steps.iter().map(node_of).collect();
     for (number, step) in steps.iter_mut().enumerate() {
         step.step = u32::try_from(number).unwrap_or(u32::MAX);
         step.after = nodes[number].map_or_else(Vec::new, |node| {
             let before = ancestors(&graph, node);
-            (0_u32..).zip(&nodes).filter(|(_, other)| other.is_some_and(|o| before.contains(&o))).map(|(n, _)| n).collect()
+            (0_u32..)
+                .zip(&nodes)
+                .filter(|(_, other)| other.is_some_and(|o| before.contains(&o)))
+                .map(|(n, _)| n)
+                .collect()
         });
     }
     steps
 }
 
 fn place_of(step: &Step) -> DatasetRef {
-    DatasetRef { system: step.system.clone(), dataset: step.dataset.clone() }
+    DatasetRef {
+        system: step.system.clone(),
+        dataset: step.dataset.clone(),
+    }
 }
 
 /// One node a dataset; an edge from what is done first.
@@ -43,7 +58,10 @@ fn precedence(inventory: &Inventory) -> DiGraph<DatasetRef, ()> {
     let mut nodes = BTreeMap::new();
     for system in &inventory.systems {
         for dataset in &system.datasets {
-            let place = DatasetRef { system: system.name.clone(), dataset: dataset.name.clone() };
+            let place = DatasetRef {
+                system: system.name.clone(),
+                dataset: dataset.name.clone(),
+            };
             nodes.insert(place.clone(), graph.add_node(place));
         }
     }
@@ -54,9 +72,15 @@ fn precedence(inventory: &Inventory) -> DiGraph<DatasetRef, ()> {
     }
     for system in &inventory.systems {
         for dataset in &system.datasets {
-            let parent = DatasetRef { system: system.name.clone(), dataset: dataset.name.clone() };
+            let parent = DatasetRef {
+                system: system.name.clone(),
+                dataset: dataset.name.clone(),
+            };
             for child in &dataset.after {
-                let child = DatasetRef { system: system.name.clone(), dataset: child.clone() };
+                let child = DatasetRef {
+                    system: system.name.clone(),
+                    dataset: child.clone(),
+                };
                 if let (Some(child), Some(parent)) = (nodes.get(&child), nodes.get(&parent)) {
                     graph.add_edge(*child, *parent, ());
                 }

@@ -58,7 +58,11 @@ pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, previous: O
     let reached: BTreeSet<_> = basis.holdings.iter().map(|holding| holding.record).collect();
     if let Some(previous) = previous {
         let left = previous.steps.iter().filter(|step| {
-            step.verb == request.verb && step.records.iter().any(|holding| !reached.contains(&holding.record))
+            step.verb == request.verb
+                && step
+                    .records
+                    .iter()
+                    .any(|holding| !reached.contains(&holding.record))
         });
         steps.extend(left.cloned());
     }
@@ -85,7 +89,10 @@ pub fn plan_lift(request: &Request, restricted: &Plan, inventory: &Inventory) ->
         .steps
         .iter()
         .filter(|step| step.verb == Verb::Restrict)
-        .map(|step| Step { verb: Verb::Lift, ..step.clone() })
+        .map(|step| Step {
+            verb: Verb::Lift,
+            ..step.clone()
+        })
         .collect();
     let mut plan = Plan {
         case: request.case,
@@ -107,9 +114,15 @@ fn fresh_steps(request: &Request, basis: &Basis, inventory: &Inventory) -> Vec<S
     let mut by_dataset: BTreeMap<DatasetRef, Vec<HoldingRef>> = BTreeMap::new();
     for holding in &basis.holdings {
         by_dataset
-            .entry(DatasetRef { system: holding.system.clone(), dataset: holding.dataset.clone() })
+            .entry(DatasetRef {
+                system: holding.system.clone(),
+                dataset: holding.dataset.clone(),
+            })
             .or_default()
-            .push(HoldingRef { record: holding.record, via: holding.via.clone() });
+            .push(HoldingRef {
+                record: holding.record,
+                via: holding.via.clone(),
+            });
     }
     by_dataset
         .into_iter()
@@ -135,8 +148,14 @@ fn fresh_steps(request: &Request, basis: &Basis, inventory: &Inventory) -> Vec<S
 
 /// The dataset in the inventory, where it is there.
 pub(crate) fn dataset_of<'a>(inventory: &'a Inventory, place: &DatasetRef) -> Option<&'a InventoryDataset> {
-    let system = inventory.systems.iter().find(|system| system.name == place.system)?;
-    system.datasets.iter().find(|dataset| dataset.name == place.dataset)
+    let system = inventory
+        .systems
+        .iter()
+        .find(|system| system.name == place.system)?;
+    system
+        .datasets
+        .iter()
+        .find(|dataset| dataset.name == place.dataset)
 }
 
 /// Digest of a plan, `sha256:<hex>`: over its JSON, whose field order is that of the type.

@@ -65,8 +65,12 @@ fn contained<T>(run: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, Fault
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(sled::Error::Io(error))) if !is_damage(error.kind()) => Err(Fault::Io(error.to_string())),
-        Ok(Err(sled::Error::Io(_))) => Err(Fault::Damaged("a file of sled is shorter than it should be".into())),
-        Ok(Err(sled::Error::Corruption { .. })) => Err(Fault::Damaged("sled found a checksum that does not fit".into())),
+        Ok(Err(sled::Error::Io(_))) => Err(Fault::Damaged(
+            "a file of sled is shorter than it should be".into(),
+        )),
+        Ok(Err(sled::Error::Corruption { .. })) => {
+            Err(Fault::Damaged("sled found a checksum that does not fit".into()))
+        }
         Ok(Err(_)) => Err(Fault::Damaged("sled cannot read what it wrote".into())),
         Err(_) => Err(Fault::Damaged("sled panicked".into())),
     }
@@ -76,7 +80,10 @@ fn contained<T>(run: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, Fault
 fn is_damage(kind: io::ErrorKind) -> bool {
     matches!(
         kind,
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::Other
     )
 }
 
@@ -92,7 +99,12 @@ impl Engine {
                 .open()
         })?;
         let file = File::open(dir.join("db")).map_err(|error| Fault::io(&error))?;
-        Ok(Self { db: Some(db), file, dir: dir.to_owned(), blobs_durable: Mutex::default() })
+        Ok(Self {
+            db: Some(db),
+            file,
+            dir: dir.to_owned(),
+            blobs_durable: Mutex::default(),
+        })
     }
 
     fn run<T>(&self, run: impl FnOnce(&sled::Db) -> Result<T, sled::Error>) -> Result<T, Fault> {

@@ -37,12 +37,20 @@ pub(crate) struct ManifestFile {
 impl ManifestFile {
     /// Opens or makes the file, and reads the newest slot that is whole.
     pub(crate) fn open(path: &Path) -> io::Result<(Self, Option<Manifest>)> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         if file.metadata()?.len() < 2 * SLOT_BYTES as u64 {
             file.set_len(2 * SLOT_BYTES as u64)?;
             file.sync_all()?;
         }
-        let newest = [0, 1].into_iter().filter_map(|slot| read_slot(&file, slot)).max_by_key(|found| found.serial);
+        let newest = [0, 1]
+            .into_iter()
+            .filter_map(|slot| read_slot(&file, slot))
+            .max_by_key(|found| found.serial);
         let serial = newest.as_ref().map_or(0, |found| found.serial);
         Ok((Self { file, serial }, newest))
     }
@@ -50,7 +58,11 @@ impl ManifestFile {
     /// Writes durably; the slot that was written before stays whole.
     pub(crate) fn write(&mut self, generation: u64, totals: &Totals) -> io::Result<()> {
         let serial = self.serial + 1;
-        let content = serde_json::to_vec(&Manifest { serial, generation, totals: totals.clone() })?;
+        let content = serde_json::to_vec(&Manifest {
+            serial,
+            generation,
+            totals: totals.clone(),
+        })?;
         let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
         if content.len() > SLOT_BYTES - SLOT_HEAD_BYTES {
             return Err(io::Error::other("positions of too many streams for the manifest"));

@@ -91,7 +91,9 @@ impl SledStore {
                 None
             }
             (None, Some(_)) => {
-                condition = Condition::Rebuild { why: "the manifest cannot be read".into() };
+                condition = Condition::Rebuild {
+                    why: "the manifest cannot be read".into(),
+                };
                 None
             }
             (Some(manifest), _) => match trusted(dir, manifest) {
@@ -103,12 +105,19 @@ impl SledStore {
                 Err(Fault::Io(why)) => return Err(Error::NotStored(why)),
             },
         };
-        let newest = generations.last().copied().into_iter().chain(manifest.map(|m| m.generation)).max().unwrap_or(0);
+        let newest = generations
+            .last()
+            .copied()
+            .into_iter()
+            .chain(manifest.map(|m| m.generation))
+            .max()
+            .unwrap_or(0);
         let current = match found {
             Some(current) => current,
             None => empty_generation(dir, newest + 1).map_err(|fault| refused(&fault))?,
         };
-        file.write(current.generation, &current.totals).map_err(not_stored)?;
+        file.write(current.generation, &current.totals)
+            .map_err(not_stored)?;
         sync_dir(dir).map_err(not_stored)?;
         remove_others(dir, current.generation).map_err(not_stored)?;
         let store = Self {
@@ -139,7 +148,9 @@ impl SledStore {
     /// Lets a generation count and removes the one before.
     fn switch(&self, manifest: &mut ManifestFile, next: Current) -> Result<(), Error> {
         let generation = next.generation;
-        manifest.write(generation, &next.totals).map_err(|error| self.halt(Fault::io(&error)))?;
+        manifest
+            .write(generation, &next.totals)
+            .map_err(|error| self.halt(Fault::io(&error)))?;
         let old = std::mem::replace(&mut *self.current_mut(), next);
         drop(old);
         *self.halted.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -188,19 +199,29 @@ impl SledStore {
 impl fmt::Debug for SledStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let current = self.current();
-        write!(f, "SledStore(generation {}, {} rows)", current.generation, current.totals.rows)
+        write!(
+            f,
+            "SledStore(generation {}, {} rows)",
+            current.generation, current.totals.rows
+        )
     }
 }
 
 impl Store for SledStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.running()?;
-        self.current().engine.get(key).map_err(|fault| self.unchanged(fault))
+        self.current()
+            .engine
+            .get(key)
+            .map_err(|fault| self.unchanged(fault))
     }
 
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, Error> {
         self.running()?;
-        self.current().engine.scan(prefix, after, limit).map_err(|fault| self.unchanged(fault))
+        self.current()
+            .engine
+            .scan(prefix, after, limit)
+            .map_err(|fault| self.unchanged(fault))
     }
 
     fn commit(&self, stream: &Stream, from: Position, to: Position, batch: &Batch) -> Result<(), Error> {
@@ -210,8 +231,11 @@ impl Store for SledStore {
             let current = self.current();
             batch.check(from, to, current.totals.position(stream))?;
             // The last change of a key wins.
-            let changes: BTreeMap<&[u8], Option<&[u8]>> =
-                batch.changes().iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
+            let changes: BTreeMap<&[u8], Option<&[u8]>> = batch
+                .changes()
+                .iter()
+                .map(|(key, value)| (key.as_slice(), value.as_deref()))
+                .collect();
             let mut totals = current.totals.clone();
             for (key, new) in &changes {
                 let old = current.engine.get(key).map_err(|fault| self.unchanged(fault))?;
@@ -219,11 +243,16 @@ impl Store for SledStore {
             }
             totals.sequence += 1;
             totals.set_position(stream, to);
-            current.engine.apply(changes.into_iter(), &totals).map_err(|fault| self.halt(fault))?;
+            current
+                .engine
+                .apply(changes.into_iter(), &totals)
+                .map_err(|fault| self.halt(fault))?;
             current.engine.sync().map_err(|fault| self.halt(fault))?;
             (current.generation, totals)
         };
-        manifest.write(generation, &totals).map_err(|error| self.halt(Fault::io(&error)))?;
+        manifest
+            .write(generation, &totals)
+            .map_err(|error| self.halt(Fault::io(&error)))?;
         self.current_mut().totals = totals;
         Ok(())
     }
@@ -248,7 +277,9 @@ fn trusted(dir: &Path, manifest: &Manifest) -> Result<Current, Fault> {
         return Err(Fault::Damaged("the rows are missing".into()));
     }
     let engine = Engine::open(&folder)?;
-    let totals = engine.totals()?.ok_or_else(|| Fault::Damaged("the totals are missing: a tail was lost".into()))?;
+    let totals = engine
+        .totals()?
+        .ok_or_else(|| Fault::Damaged("the totals are missing: a tail was lost".into()))?;
     let claimed = &manifest.totals;
     // sled is made durable before the manifest, so a crash in between leaves it exactly one commit ahead.
     let fits = match totals.sequence.checked_sub(claimed.sequence) {
@@ -262,12 +293,21 @@ fn trusted(dir: &Path, manifest: &Manifest) -> Result<Current, Fault> {
     drop(engine);
     let engine = Engine::open(&folder)?;
     if engine.totals()?.as_ref() != Some(&totals) {
-        return Err(Fault::Damaged("the totals changed while the rows were read".into()));
+        return Err(Fault::Damaged(
+            "the totals changed while the rows were read".into(),
+        ));
     }
     if !fits || rows != totals.rows || sum != totals.sum {
-        return Err(Fault::Damaged(format!("{} rows were committed, {rows} were found, or their content differs", totals.rows)));
+        return Err(Fault::Damaged(format!(
+            "{} rows were committed, {rows} were found, or their content differs",
+            totals.rows
+        )));
     }
-    Ok(Current { generation: manifest.generation, engine, totals })
+    Ok(Current {
+        generation: manifest.generation,
+        engine,
+        totals,
+    })
 }
 
 /// A new generation without rows, durable.
@@ -280,7 +320,11 @@ fn empty_generation(dir: &Path, generation: u64) -> Result<Current, Fault> {
     engine.sync()?;
     engine.sync_names()?;
     sync_dir(dir).map_err(|error| Fault::io(&error))?;
-    Ok(Current { generation, engine, totals })
+    Ok(Current {
+        generation,
+        engine,
+        totals,
+    })
 }
 
 /// The next generation with the rows of the present one, durable and compared.
@@ -291,7 +335,11 @@ fn copy_generation(dir: &Path, current: &Current) -> Result<Current, Fault> {
         let rows = current.engine.scan(&[], after.as_deref(), COMMIT_ROWS_MAX)?;
         let Some((last, _)) = rows.last() else { break };
         after = Some(last.clone());
-        next.engine.apply(rows.iter().map(|(key, value)| (key.as_slice(), Some(value.as_slice()))), &next.totals)?;
+        next.engine.apply(
+            rows.iter()
+                .map(|(key, value)| (key.as_slice(), Some(value.as_slice()))),
+            &next.totals,
+        )?;
     }
     next.totals = current.totals.clone();
     next.engine.apply(std::iter::empty(), &next.totals)?;
@@ -303,7 +351,12 @@ fn copy_generation(dir: &Path, current: &Current) -> Result<Current, Fault> {
 }
 
 fn lock(dir: &Path) -> Result<File, Error> {
-    let file = File::options().write(true).create(true).truncate(false).open(dir.join("lock")).map_err(not_stored)?;
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(dir.join("lock"))
+        .map_err(not_stored)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::NotStored("somebody else has the store open".into())),
@@ -320,7 +373,9 @@ fn generations(dir: &Path) -> io::Result<Vec<u64>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
-        let number: Option<u64> = name.to_str().and_then(|name| name.strip_prefix(GENERATION_PREFIX)?.parse().ok());
+        let number: Option<u64> = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(GENERATION_PREFIX)?.parse().ok());
         found.extend(number);
     }
     found.sort_unstable();
@@ -328,7 +383,10 @@ fn generations(dir: &Path) -> io::Result<Vec<u64>> {
 }
 
 fn remove_others(dir: &Path, keep: u64) -> io::Result<()> {
-    for generation in generations(dir)?.into_iter().filter(|generation| *generation != keep) {
+    for generation in generations(dir)?
+        .into_iter()
+        .filter(|generation| *generation != keep)
+    {
         remove_folder(&generation_dir(dir, generation))?;
     }
     sync_dir(dir)

@@ -11,7 +11,10 @@ use lethe_store_sled::{Condition, SledStore};
 const ROWS: u64 = 900;
 
 fn row(number: u64, mark: &str) -> (Vec<u8>, Vec<u8>) {
-    (format!("{:08x}-{mark}-key", number.wrapping_mul(2_654_435_761)).into_bytes(), format!("{mark}-value-{number}").into_bytes())
+    (
+        format!("{:08x}-{mark}-key", number.wrapping_mul(2_654_435_761)).into_bytes(),
+        format!("{mark}-value-{number}").into_bytes(),
+    )
 }
 
 fn filled(dir: &Path) -> SledStore {
@@ -22,7 +25,9 @@ fn filled(dir: &Path) -> SledStore {
             let (key, value) = row(number, mark);
             batch.put(key, value);
         }
-        store.commit(&Stream::Records, position as u64, position as u64 + 1, &batch).unwrap();
+        store
+            .commit(&Stream::Records, position as u64, position as u64 + 1, &batch)
+            .unwrap();
     }
     let mut batch = Batch::default();
     for number in 0..ROWS {
@@ -39,7 +44,11 @@ fn found(dir: &Path, text: &[u8]) -> usize {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files += found(&path, text);
-        } else if fs::read(&path).unwrap().windows(text.len()).any(|window| window == text) {
+        } else if fs::read(&path)
+            .unwrap()
+            .windows(text.len())
+            .any(|window| window == text)
+        {
             files += 1;
         }
     }
@@ -105,7 +114,9 @@ fn readers_and_a_writer_go_on_during_compaction() {
         for position in 3..23 {
             let mut batch = Batch::default();
             batch.put(format!("new-{position}").into_bytes(), b"row".to_vec());
-            store.commit(&Stream::Records, position, position + 1, &batch).unwrap();
+            store
+                .commit(&Stream::Records, position, position + 1, &batch)
+                .unwrap();
             let (key, value) = row(position, "kept");
             assert_eq!(store.get(&key).unwrap(), Some(value));
         }

@@ -24,7 +24,9 @@ fn fill(store: &SledStore) {
         for number in batch_number * BATCH_ROWS..(batch_number + 1) * BATCH_ROWS {
             batch.put(key(number), vec![b'v'; 200]);
         }
-        store.commit(&Stream::Records, batch_number, batch_number + 1, &batch).unwrap();
+        store
+            .commit(&Stream::Records, batch_number, batch_number + 1, &batch)
+            .unwrap();
     }
 }
 
@@ -86,11 +88,23 @@ fn check(left: &Path, harm: impl FnOnce(&Path)) -> bool {
         Condition::Rebuild { .. } => false,
         Condition::Fresh => panic!("a damaged store is not a fresh one"),
     };
-    let expected = if kept { (BATCHES * BATCH_ROWS, BATCHES) } else { (0, 0) };
-    assert_eq!((count(&store), store.position(&Stream::Records).unwrap()), expected, "{condition:?}");
+    let expected = if kept {
+        (BATCHES * BATCH_ROWS, BATCHES)
+    } else {
+        (0, 0)
+    };
+    assert_eq!(
+        (count(&store), store.position(&Stream::Records).unwrap()),
+        expected,
+        "{condition:?}"
+    );
     if !kept {
         fill(&store);
-        assert_eq!(count(&store), BATCHES * BATCH_ROWS, "the store works again after the rebuild");
+        assert_eq!(
+            count(&store),
+            BATCHES * BATCH_ROWS,
+            "the store works again after the rebuild"
+        );
     }
     kept
 }
@@ -139,10 +153,18 @@ fn a_lost_tail_of_any_length_is_noticed() {
         for part in 0..16 {
             let keep = length * part / 16;
             check(left.path(), |dir| {
-                fs::File::options().write(true).open(dir.join(db)).unwrap().set_len(keep).unwrap();
+                fs::File::options()
+                    .write(true)
+                    .open(dir.join(db))
+                    .unwrap()
+                    .set_len(keep)
+                    .unwrap();
             });
         }
-        assert!(!check(left.path(), |dir| fs::write(dir.join(db), b"").unwrap()), "an empty file is no store");
+        assert!(
+            !check(left.path(), |dir| fs::write(dir.join(db), b"").unwrap()),
+            "an empty file is no store"
+        );
     }
 }
 
@@ -156,13 +178,19 @@ fn an_older_file_of_rows_is_noticed() {
     for position in BATCHES..BATCHES + 2 {
         let mut batch = Batch::default();
         batch.put(key(position), b"new".to_vec());
-        store.commit(&Stream::Records, position, position + 1, &batch).unwrap();
+        store
+            .commit(&Stream::Records, position, position + 1, &batch)
+            .unwrap();
     }
     drop(store);
     fs::remove_dir_all(live.path().join("rows-1")).unwrap();
     copy(&older.path().join("rows-1"), &live.path().join("rows-1"));
     let opened = SledStore::open(live.path()).unwrap();
-    assert!(matches!(opened.condition, Condition::Rebuild { .. }), "{:?}", opened.condition);
+    assert!(
+        matches!(opened.condition, Condition::Rebuild { .. }),
+        "{:?}",
+        opened.condition
+    );
 }
 
 #[test]
@@ -170,7 +198,11 @@ fn a_missing_folder_of_rows_or_manifest_is_noticed() {
     let left = left_behind(true);
     assert!(!check(left.path(), |dir| fs::remove_dir_all(dir.join("rows-1")).unwrap()));
     assert!(!check(left.path(), |dir| fs::remove_file(dir.join("manifest")).unwrap()));
-    assert!(!check(left.path(), |dir| fs::write(dir.join("manifest"), [0; 8192]).unwrap()));
+    assert!(!check(left.path(), |dir| fs::write(
+        dir.join("manifest"),
+        [0; 8192]
+    )
+    .unwrap()));
 }
 
 #[test]
@@ -181,7 +213,9 @@ fn a_crash_between_rows_and_manifest_loses_nothing() {
     let before = fs::read(dir.path().join("manifest")).unwrap();
     let mut batch = Batch::default();
     batch.put(b"late".to_vec(), b"row".to_vec());
-    store.commit(&Stream::Records, BATCHES, BATCHES + 1, &batch).unwrap();
+    store
+        .commit(&Stream::Records, BATCHES, BATCHES + 1, &batch)
+        .unwrap();
     drop(store);
     fs::write(dir.path().join("manifest"), before).unwrap();
     let opened = SledStore::open(dir.path()).unwrap();

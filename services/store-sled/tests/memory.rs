@@ -22,15 +22,23 @@ fn resident_mib() -> u64 {
 
 /// Rows per store; more of them with `LETHE_STORE_ROWS`.
 fn rows_per_store() -> u64 {
-    std::env::var("LETHE_STORE_ROWS").ok().and_then(|rows| rows.parse().ok()).unwrap_or(3_000)
+    std::env::var("LETHE_STORE_ROWS")
+        .ok()
+        .and_then(|rows| rows.parse().ok())
+        .unwrap_or(3_000)
 }
 
 #[test]
 fn sixteen_stores_of_a_few_thousand_rows_stay_under_a_hundred_mebibytes() {
     let dir = tempfile::tempdir().unwrap();
     let before = resident_mib();
-    let stores: Vec<_> =
-        (0..STORES).map(|number| SledStore::open(&dir.path().join(number.to_string())).unwrap().store).collect();
+    let stores: Vec<_> = (0..STORES)
+        .map(|number| {
+            SledStore::open(&dir.path().join(number.to_string()))
+                .unwrap()
+                .store
+        })
+        .collect();
     let opened = resident_mib();
     let started = Instant::now();
     let (mut number, mut commits, mut peak) = (0_u64, 0_u32, 0);
@@ -43,7 +51,9 @@ fn sixteen_stores_of_a_few_thousand_rows_stay_under_a_hundred_mebibytes() {
                 key.extend_from_slice(&row.to_be_bytes());
                 batch.put(key, vec![b'v'; if row % 4 == 0 { 400 } else { 20 }]);
             }
-            store.commit(&Stream::Records, position, position + 1, &batch).unwrap();
+            store
+                .commit(&Stream::Records, position, position + 1, &batch)
+                .unwrap();
             commits += 1;
         }
         number += 250;

@@ -88,7 +88,9 @@ impl Batch {
             return Err(Error::NotAtPosition { from, at });
         }
         if to < from {
-            return Err(Error::NotStored(format!("a commit cannot go back from {from} to {to}")));
+            return Err(Error::NotStored(format!(
+                "a commit cannot go back from {from} to {to}"
+            )));
         }
         Ok(())
     }

@@ -34,7 +34,10 @@ pub struct SeededEntropy {
 impl SeededEntropy {
     /// The source that always gives the same bytes for a seed.
     pub const fn new(seed: u64) -> Self {
-        Self { seed, drawn: AtomicU64::new(0) }
+        Self {
+            seed,
+            drawn: AtomicU64::new(0),
+        }
     }
 }
 

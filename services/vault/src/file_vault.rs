@@ -71,11 +71,16 @@ impl FileVault {
         };
         let tokens = read_tokens(&folder, &root, &entropy)?;
         let buckets = read_buckets(&folder)?.ok_or(Error::FileMissing { file: BUCKETS_FILE })?;
-        let keyring = Keyring::open(root.key, root.generation, buckets, entropy).map_err(|_| Error::FileDamaged {
-            file: BUCKETS_FILE,
-            expected: "bucket keys under the present root key",
-        })?;
-        Ok(Self { keyring, tokens: Arc::new(tokens), folder })
+        let keyring =
+            Keyring::open(root.key, root.generation, buckets, entropy).map_err(|_| Error::FileDamaged {
+                file: BUCKETS_FILE,
+                expected: "bucket keys under the present root key",
+            })?;
+        Ok(Self {
+            keyring,
+            tokens: Arc::new(tokens),
+            folder,
+        })
     }
 }
 
@@ -87,7 +92,10 @@ fn make(folder: &Folder, first: FirstStart, entropy: &Arc<dyn Entropy>) -> Resul
     if first == FirstStart::Refused {
         return Err(Error::NoVault);
     }
-    let root = Root { key: DataKey::draw(entropy)?, generation: 1 };
+    let root = Root {
+        key: DataKey::draw(entropy)?,
+        generation: 1,
+    };
     let (token, suppression) = (DataKey::draw(entropy)?, DataKey::draw(entropy)?);
     let tokens = TokensFile {
         version: FILE_VERSION,
@@ -95,29 +103,52 @@ fn make(folder: &Folder, first: FirstStart, entropy: &Arc<dyn Entropy>) -> Resul
         suppression: root.key.seal(SUPPRESSION_CONTEXT, suppression.bytes())?,
     };
     write_json(folder, TOKENS_FILE, &tokens)?;
-    write_json(folder, BUCKETS_FILE, &BucketsFile { version: FILE_VERSION, buckets: BTreeMap::new() })?;
+    write_json(
+        folder,
+        BUCKETS_FILE,
+        &BucketsFile {
+            version: FILE_VERSION,
+            buckets: BTreeMap::new(),
+        },
+    )?;
     root.write(folder)?;
     Ok(root)
 }
 
 fn read_tokens(folder: &Folder, root: &Root, entropy: &Arc<dyn Entropy>) -> Result<TokenKeys, Error> {
-    let damaged = || Error::FileDamaged { file: TOKENS_FILE, expected: "two token keys under the present root key" };
-    let bytes = folder.read(TOKENS_FILE)?.ok_or(Error::FileMissing { file: TOKENS_FILE })?;
+    let damaged = || Error::FileDamaged {
+        file: TOKENS_FILE,
+        expected: "two token keys under the present root key",
+    };
+    let bytes = folder
+        .read(TOKENS_FILE)?
+        .ok_or(Error::FileMissing { file: TOKENS_FILE })?;
     let file: TokensFile = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
     if file.version != FILE_VERSION {
-        return Err(Error::FileDamaged { file: TOKENS_FILE, expected: "version 1" });
+        return Err(Error::FileDamaged {
+            file: TOKENS_FILE,
+            expected: "version 1",
+        });
     }
     let token = open_key(&root.key, TOKEN_CONTEXT, &file.token, entropy).map_err(|_| damaged())?;
-    let suppression = open_key(&root.key, SUPPRESSION_CONTEXT, &file.suppression, entropy).map_err(|_| damaged())?;
+    let suppression =
+        open_key(&root.key, SUPPRESSION_CONTEXT, &file.suppression, entropy).map_err(|_| damaged())?;
     Ok(TokenKeys::new(token.bytes(), suppression.bytes()))
 }
 
 fn read_buckets(folder: &Folder) -> Result<Option<WrappedBuckets>, Error> {
-    let Some(bytes) = folder.read(BUCKETS_FILE)? else { return Ok(None) };
-    let file: BucketsFile = serde_json::from_slice(&bytes)
-        .map_err(|_| Error::FileDamaged { file: BUCKETS_FILE, expected: "bucket keys as JSON" })?;
+    let Some(bytes) = folder.read(BUCKETS_FILE)? else {
+        return Ok(None);
+    };
+    let file: BucketsFile = serde_json::from_slice(&bytes).map_err(|_| Error::FileDamaged {
+        file: BUCKETS_FILE,
+        expected: "bucket keys as JSON",
+    })?;
     if file.version != FILE_VERSION {
-        return Err(Error::FileDamaged { file: BUCKETS_FILE, expected: "version 1" });
+        return Err(Error::FileDamaged {
+            file: BUCKETS_FILE,
+            expected: "version 1",
+        });
     }
     Ok(Some(file.buckets))
 }
@@ -130,7 +161,14 @@ fn write_json<T: Serialize>(folder: &Folder, name: &'static str, value: &T) -> R
 impl KeyVault for FileVault {
     fn create(&self) -> Result<(DataKey, KeyWrapped), Error> {
         self.keyring.create(|buckets| {
-            write_json(&self.folder, BUCKETS_FILE, &BucketsFile { version: FILE_VERSION, buckets: buckets.clone() })
+            write_json(
+                &self.folder,
+                BUCKETS_FILE,
+                &BucketsFile {
+                    version: FILE_VERSION,
+                    buckets: buckets.clone(),
+                },
+            )
         })
     }
 

@@ -33,7 +33,15 @@ fn keys_and_tokens_survive_a_restart() {
     drop(vault);
 
     let vault = open(folder.path(), 2).unwrap();
-    assert_eq!(vault.unwrap(&wrapped).unwrap().open("c", &sealed).unwrap().as_slice(), b"value");
+    assert_eq!(
+        vault
+            .unwrap(&wrapped)
+            .unwrap()
+            .open("c", &sealed)
+            .unwrap()
+            .as_slice(),
+        b"value"
+    );
     assert_eq!(vault.tokens().identifier(&ada()), token);
     assert_eq!(vault.tokens().suppression(&ada()), suppression);
 }
@@ -53,7 +61,12 @@ fn only_the_owner_may_read_the_files() {
     let mut names = Vec::new();
     for file in std::fs::read_dir(folder.path()).unwrap() {
         let file = file.unwrap();
-        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
+        assert_eq!(
+            file.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{:?}",
+            file.file_name()
+        );
         names.push(file.file_name().into_string().unwrap());
     }
     names.sort();
@@ -76,11 +89,22 @@ fn a_damaged_root_is_refused_and_the_other_slot_is_enough() {
         let mut bad = good.clone();
         bad[at] ^= 1;
         std::fs::write(folder.path().join("root-a"), bad).unwrap();
-        assert!(matches!(open(folder.path(), 2), Err(Error::RootMissing)), "byte {at}");
+        assert!(
+            matches!(open(folder.path(), 2), Err(Error::RootMissing)),
+            "byte {at}"
+        );
     }
     std::fs::write(folder.path().join("root-b"), &good).unwrap();
     let vault = open(folder.path(), 2).unwrap();
-    assert_eq!(vault.unwrap(&wrapped).unwrap().open("c", &sealed).unwrap().as_slice(), b"value");
+    assert_eq!(
+        vault
+            .unwrap(&wrapped)
+            .unwrap()
+            .open("c", &sealed)
+            .unwrap()
+            .as_slice(),
+        b"value"
+    );
 }
 
 #[test]
@@ -90,8 +114,18 @@ fn the_newest_valid_slot_wins() {
     let locked = Folder::lock(folder.path()).unwrap();
     let newer = DataKey::draw(&entropy).unwrap();
     let fingerprint = *newer.fingerprint();
-    Root { key: DataKey::draw(&entropy).unwrap(), generation: 3 }.write(&locked).unwrap();
-    Root { key: newer, generation: 4 }.write(&locked).unwrap();
+    Root {
+        key: DataKey::draw(&entropy).unwrap(),
+        generation: 3,
+    }
+    .write(&locked)
+    .unwrap();
+    Root {
+        key: newer,
+        generation: 4,
+    }
+    .write(&locked)
+    .unwrap();
     let read = Root::read(&locked, &entropy).unwrap().unwrap();
     assert_eq!((read.generation, *read.key.fingerprint()), (4, fingerprint));
     std::fs::write(folder.path().join("root-b"), b"torn").unwrap();
@@ -106,10 +140,16 @@ fn a_lost_or_damaged_file_of_keys_is_refused() {
         let good = std::fs::read(&path).unwrap();
         for bad in [b"".to_vec(), b"{}".to_vec(), good[..good.len() / 2].to_vec()] {
             std::fs::write(&path, bad).unwrap();
-            assert!(matches!(open(folder.path(), 2), Err(Error::FileDamaged { .. })), "{file}");
+            assert!(
+                matches!(open(folder.path(), 2), Err(Error::FileDamaged { .. })),
+                "{file}"
+            );
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(open(folder.path(), 2), Err(Error::FileMissing { .. })), "{file}");
+        assert!(
+            matches!(open(folder.path(), 2), Err(Error::FileMissing { .. })),
+            "{file}"
+        );
     }
 }
 
@@ -120,7 +160,13 @@ fn keys_of_another_root_are_refused() {
     let fresh = tempfile::tempdir().unwrap();
     drop(open(fresh.path(), 9).unwrap());
     std::fs::copy(fresh.path().join("root-a"), folder.path().join("root-a")).unwrap();
-    assert!(matches!(open(folder.path(), 2), Err(Error::FileDamaged { file: TOKENS_FILE, .. })));
+    assert!(matches!(
+        open(folder.path(), 2),
+        Err(Error::FileDamaged {
+            file: TOKENS_FILE,
+            ..
+        })
+    ));
     drop(other);
 }
 
@@ -128,7 +174,10 @@ fn keys_of_another_root_are_refused() {
 fn a_vault_is_made_only_where_that_is_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(1));
-    assert!(matches!(FileVault::open(folder.path(), FirstStart::Refused, entropy), Err(Error::NoVault)));
+    assert!(matches!(
+        FileVault::open(folder.path(), FirstStart::Refused, entropy),
+        Err(Error::NoVault)
+    ));
     assert!(open(folder.path(), 1).is_ok());
 }
 
@@ -146,12 +195,19 @@ fn a_full_bucket_is_closed_and_all_its_keys_still_open() {
     let folder = tempfile::tempdir().unwrap();
     let vault = open(folder.path(), 1).unwrap();
     let all: Vec<_> = (0..=BUCKET_KEYS_MAX).map(|_| vault.create().unwrap().1).collect();
-    assert_eq!(all.iter().filter(|key| key.bucket == 1).count(), BUCKET_KEYS_MAX as usize);
+    assert_eq!(
+        all.iter().filter(|key| key.bucket == 1).count(),
+        BUCKET_KEYS_MAX as usize
+    );
     assert_eq!(vault.attest().buckets, 2);
     drop(vault);
     let vault = open(folder.path(), 2).unwrap();
     assert!(all.iter().all(|key| vault.unwrap(key).is_ok()));
-    assert_eq!(vault.create().unwrap().1.bucket, 3, "a start opens a bucket of its own");
+    assert_eq!(
+        vault.create().unwrap().1.bucket,
+        3,
+        "a start opens a bucket of its own"
+    );
 }
 
 #[test]
@@ -163,8 +219,14 @@ fn ending_a_key_says_that_it_waits_for_the_root() {
     assert_eq!(receipt.effective, Effective::PendingRootRotation { root: 1 });
     assert_eq!((vault.attest().made, vault.attest().destroyed), (1, 1));
     let foreign = KeyWrapped { bucket: 9, ..wrapped };
-    assert!(matches!(vault.destroy(&foreign), Err(Error::UnknownBucket { bucket: 9 })));
-    assert!(matches!(vault.unwrap(&foreign), Err(Error::UnknownBucket { bucket: 9 })));
+    assert!(matches!(
+        vault.destroy(&foreign),
+        Err(Error::UnknownBucket { bucket: 9 })
+    ));
+    assert!(matches!(
+        vault.unwrap(&foreign),
+        Err(Error::UnknownBucket { bucket: 9 })
+    ));
 }
 
 #[test]

@@ -27,15 +27,31 @@ pub(crate) struct Folder {
 impl Folder {
     /// Opens the folder, made where it is missing, and keeps everybody else out.
     pub(crate) fn lock(path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io { what: "folder", source };
-        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path).map_err(io)?;
+        let io = |source| Error::Io {
+            what: "folder",
+            source,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(FOLDER_MODE)
+            .create(path)
+            .map_err(io)?;
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             // The folder's own name has to last as well.
-            File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
+            File::open(parent)
+                .and_then(|parent| parent.sync_all())
+                .map_err(io)?;
         }
-        let lock = options().create(true).truncate(false).open(path.join(LOCK_FILE)).map_err(io)?;
+        let lock = options()
+            .create(true)
+            .truncate(false)
+            .open(path.join(LOCK_FILE))
+            .map_err(io)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_path_buf(), _lock: lock }),
+            Ok(()) => Ok(Self {
+                path: path.to_path_buf(),
+                _lock: lock,
+            }),
             Err(TryLockError::WouldBlock) => Err(Error::InUse),
             Err(TryLockError::Error(source)) => Err(io(source)),
         }
@@ -66,7 +82,10 @@ impl Folder {
     /// Writes over a file where it stands, so that what it held before is gone from its blocks.
     pub(crate) fn overwrite(&self, name: &'static str, content: &[u8]) -> Result<(), Error> {
         let write = || -> io::Result<()> {
-            let mut file = options().create(true).truncate(false).open(self.path.join(name))?;
+            let mut file = options()
+                .create(true)
+                .truncate(false)
+                .open(self.path.join(name))?;
             file.write_all(content)?;
             file.sync_all()?;
             self.sync_names()

@@ -48,8 +48,19 @@ impl Keyring {
             let key = open_key(&root, &bucket_context(*bucket), sealed, &entropy)?;
             keys.insert(*bucket, Arc::new(key));
         }
-        let state = Mutex::new(State { wrapped, keys, open: None });
-        Ok(Self { root, root_generation, entropy, state, made: AtomicU64::new(0), destroyed: AtomicU64::new(0) })
+        let state = Mutex::new(State {
+            wrapped,
+            keys,
+            open: None,
+        });
+        Ok(Self {
+            root,
+            root_generation,
+            entropy,
+            state,
+            made: AtomicU64::new(0),
+            destroyed: AtomicU64::new(0),
+        })
     }
 
     /// Makes a data key. `persist` makes the bucket keys durable before the first data key of a new bucket is given out.
@@ -65,7 +76,10 @@ impl Keyring {
     }
 
     /// Takes a place in the open bucket, or opens one.
-    fn room(&self, persist: impl FnOnce(&WrappedBuckets) -> Result<(), Error>) -> Result<(u32, Arc<DataKey>), Error> {
+    fn room(
+        &self,
+        persist: impl FnOnce(&WrappedBuckets) -> Result<(), Error>,
+    ) -> Result<(u32, Arc<DataKey>), Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((bucket, used)) = state.open
             && used < BUCKET_KEYS_MAX
@@ -74,7 +88,10 @@ impl Keyring {
             state.open = Some((bucket, used + 1));
             return Ok((bucket, key));
         }
-        let bucket = state.wrapped.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
+        let bucket = state
+            .wrapped
+            .last_key_value()
+            .map_or(1, |(last, _)| last.saturating_add(1));
         let key = DataKey::draw(&self.entropy)?;
         let mut wrapped = state.wrapped.clone();
         wrapped.insert(bucket, self.root.seal(&bucket_context(bucket), key.bytes())?);
@@ -88,23 +105,42 @@ impl Keyring {
 
     fn bucket(&self, bucket: u32) -> Result<Arc<DataKey>, Error> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.keys.get(&bucket).cloned().ok_or(Error::UnknownBucket { bucket })
+        state
+            .keys
+            .get(&bucket)
+            .cloned()
+            .ok_or(Error::UnknownBucket { bucket })
     }
 
     pub(crate) fn unwrap(&self, wrapped: &KeyWrapped) -> Result<DataKey, Error> {
         let wrapping = self.bucket(wrapped.bucket)?;
-        open_key(&wrapping, &data_key_context(wrapped.bucket), &wrapped.wrapped, &self.entropy)
+        open_key(
+            &wrapping,
+            &data_key_context(wrapped.bucket),
+            &wrapped.wrapped,
+            &self.entropy,
+        )
     }
 
     pub(crate) fn destroy(&self, wrapped: &KeyWrapped) -> Result<DestroyReceipt, Error> {
         self.bucket(wrapped.bucket)?;
         self.destroyed.fetch_add(1, Ordering::Relaxed);
-        let effective = Effective::PendingRootRotation { root: self.root_generation };
-        Ok(DestroyReceipt { method: Method::WrappedFormDropped, effective })
+        let effective = Effective::PendingRootRotation {
+            root: self.root_generation,
+        };
+        Ok(DestroyReceipt {
+            method: Method::WrappedFormDropped,
+            effective,
+        })
     }
 
     pub(crate) fn attest(&self, kind: &'static str, erasable_root: bool) -> Attestation {
-        let buckets = self.state.lock().unwrap_or_else(PoisonError::into_inner).keys.len();
+        let buckets = self
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys
+            .len();
         Attestation {
             kind,
             erasable_root,
@@ -130,8 +166,9 @@ pub(crate) fn open_key(
     entropy: &Arc<dyn Entropy>,
 ) -> Result<DataKey, Error> {
     let plain = wrapping.open(context, sealed)?;
-    let bytes: [u8; KEY_BYTES] =
-        plain.as_slice().try_into().map_err(|_| Error::CannotOpen { expected: "a key of 32 bytes" })?;
+    let bytes: [u8; KEY_BYTES] = plain.as_slice().try_into().map_err(|_| Error::CannotOpen {
+        expected: "a key of 32 bytes",
+    })?;
     Ok(DataKey::from_bytes(Zeroizing::new(bytes), entropy))
 }
 

@@ -19,9 +19,16 @@ impl MemoryVault {
     ///
     /// Errors: [`Error::NoEntropy`].
     pub fn new(entropy: Arc<dyn Entropy>) -> Result<Self, Error> {
-        let (root, token, suppression) = (DataKey::draw(&entropy)?, DataKey::draw(&entropy)?, DataKey::draw(&entropy)?);
+        let (root, token, suppression) = (
+            DataKey::draw(&entropy)?,
+            DataKey::draw(&entropy)?,
+            DataKey::draw(&entropy)?,
+        );
         let tokens = Arc::new(TokenKeys::new(token.bytes(), suppression.bytes()));
-        Ok(Self { keyring: Keyring::open(root, 1, WrappedBuckets::new(), entropy)?, tokens })
+        Ok(Self {
+            keyring: Keyring::open(root, 1, WrappedBuckets::new(), entropy)?,
+            tokens,
+        })
     }
 }
 

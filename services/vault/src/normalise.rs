@@ -33,7 +33,9 @@ impl Normaliser {
     ///
     /// Errors: [`Error::UnknownRegion`].
     pub fn new(region: &str) -> Result<Self, Error> {
-        country::Id::from_str(region).map(|region| Self { region }).map_err(|_| Error::UnknownRegion)
+        country::Id::from_str(region)
+            .map(|region| Self { region })
+            .map_err(|_| Error::UnknownRegion)
     }
 
     /// The identifier in its one spelling.
@@ -58,18 +60,27 @@ impl Normaliser {
             IdentifierKind::Email => email(value)
                 .map(|value| Identifier::new(kind, value))
                 .ok_or(wrong("an address such as name@example.org")),
-            IdentifierKind::Phone => self
-                .phone(value)
-                .map(|value| Identifier::new(kind, value))
-                .ok_or(wrong("a telephone number, with its country code where it is a foreign one")),
+            IdentifierKind::Phone => {
+                self.phone(value)
+                    .map(|value| Identifier::new(kind, value))
+                    .ok_or(wrong(
+                        "a telephone number, with its country code where it is a foreign one",
+                    ))
+            }
             IdentifierKind::Ip => {
                 let address = ip(value).ok_or(wrong("an IPv4 or IPv6 address"))?;
-                let kind = if abbreviated(address) == address { IdentifierKind::IpAbbreviated } else { kind };
+                let kind = if abbreviated(address) == address {
+                    IdentifierKind::IpAbbreviated
+                } else {
+                    kind
+                };
                 Ok(Identifier::new(kind, address.to_string()))
             }
             IdentifierKind::IpAbbreviated => ip(value)
                 .map(|address| Identifier::new(kind, abbreviated(address).to_string()))
-                .ok_or(wrong("an IPv4 or IPv6 address whose host part is zero or ignored")),
+                .ok_or(wrong(
+                    "an IPv4 or IPv6 address whose host part is zero or ignored",
+                )),
             IdentifierKind::UserId
             | IdentifierKind::ContactId
             | IdentifierKind::CookieId
@@ -103,7 +114,9 @@ impl Normaliser {
 fn email(value: &str) -> Option<String> {
     let composed: String = value.nfc().collect();
     let (local, domain) = composed.rsplit_once('@')?;
-    let domain = idna::domain_to_ascii(domain).ok().filter(|domain| !domain.is_empty())?;
+    let domain = idna::domain_to_ascii(domain)
+        .ok()
+        .filter(|domain| !domain.is_empty())?;
     let address = format!("{}@{domain}", local.to_lowercase().nfc().collect::<String>());
     let rules = Options::default().without_display_text().without_domain_literal();
     let is_bare = EmailAddress::parse_with_options(&address, rules).is_ok();
@@ -116,8 +129,12 @@ fn ip(value: &str) -> Option<IpAddr> {
 
 fn abbreviated(address: IpAddr) -> IpAddr {
     match address {
-        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << (32 - IPV4_KEPT_BITS))).into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << (128 - IPV6_KEPT_BITS))).into(),
+        IpAddr::V4(address) => {
+            Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << (32 - IPV4_KEPT_BITS))).into()
+        }
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << (128 - IPV6_KEPT_BITS))).into()
+        }
     }
 }
 
@@ -125,7 +142,10 @@ fn abbreviated(address: IpAddr) -> IpAddr {
 pub fn related(identifier: &Identifier) -> Vec<Identifier> {
     match (identifier.kind, ip(&identifier.value)) {
         (IdentifierKind::Ip, Some(address)) => {
-            vec![Identifier::new(IdentifierKind::IpAbbreviated, abbreviated(address).to_string())]
+            vec![Identifier::new(
+                IdentifierKind::IpAbbreviated,
+                abbreviated(address).to_string(),
+            )]
         }
         _ => Vec::new(),
     }
@@ -142,16 +162,28 @@ mod tests {
 
     fn check(kind: IdentifierKind, cases: &[(&str, &str)]) {
         for (raw, expected) in cases {
-            let once = normaliser().normalise(&Identifier::new(kind, *raw)).unwrap_or_else(|e| panic!("{raw}: {e}"));
+            let once = normaliser()
+                .normalise(&Identifier::new(kind, *raw))
+                .unwrap_or_else(|e| panic!("{raw}: {e}"));
             assert_eq!(once.value, *expected, "{raw}");
-            assert_eq!(normaliser().normalise(&once).unwrap(), once, "{raw}: a second time");
+            assert_eq!(
+                normaliser().normalise(&once).unwrap(),
+                once,
+                "{raw}: a second time"
+            );
         }
     }
 
     fn refused(kind: IdentifierKind, cases: &[&str]) {
         for raw in cases {
-            let error = normaliser().normalise(&Identifier::new(kind, *raw)).unwrap_err().to_string();
-            assert!(error.contains(kind.code()) && (raw.trim().is_empty() || !error.contains(raw)), "{error}");
+            let error = normaliser()
+                .normalise(&Identifier::new(kind, *raw))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(kind.code()) && (raw.trim().is_empty() || !error.contains(raw)),
+                "{error}"
+            );
         }
     }
 
@@ -167,7 +199,19 @@ mod tests {
                 ("JU\u{308}RGEN@example.org", "j\u{fc}rgen@example.org"),
             ],
         );
-        refused(Email, &["", "  ", "ada", "ada@", "@lovelace.example", "a b@example.org", "Ada <ada@example.org>", "a@b@c d"]);
+        refused(
+            Email,
+            &[
+                "",
+                "  ",
+                "ada",
+                "ada@",
+                "@lovelace.example",
+                "a b@example.org",
+                "Ada <ada@example.org>",
+                "a@b@c d",
+            ],
+        );
     }
 
     #[test]
@@ -184,7 +228,19 @@ mod tests {
                 ("+39 06 6982", "+39066982"),
             ],
         );
-        refused(Phone, &["", "n/a", "12", "ada@example.org", "+", "0", "+49", &"1".repeat(80)]);
+        refused(
+            Phone,
+            &[
+                "",
+                "n/a",
+                "12",
+                "ada@example.org",
+                "+",
+                "0",
+                "+49",
+                &"1".repeat(80),
+            ],
+        );
     }
 
     #[test]
@@ -213,13 +269,19 @@ mod tests {
     #[test]
     fn an_address_without_a_host_is_an_abbreviated_one() {
         for raw in ["203.0.113.0", "2001:db8:1::"] {
-            assert_eq!(normaliser().normalise(&Identifier::new(Ip, raw)).unwrap(), Identifier::new(IpAbbreviated, raw));
+            assert_eq!(
+                normaliser().normalise(&Identifier::new(Ip, raw)).unwrap(),
+                Identifier::new(IpAbbreviated, raw)
+            );
         }
     }
 
     #[test]
     fn a_whole_address_says_the_abbreviated_one_too() {
-        assert_eq!(related(&Identifier::new(Ip, "203.0.113.7")), [Identifier::new(IpAbbreviated, "203.0.113.0")]);
+        assert_eq!(
+            related(&Identifier::new(Ip, "203.0.113.7")),
+            [Identifier::new(IpAbbreviated, "203.0.113.0")]
+        );
         assert!(related(&Identifier::new(IpAbbreviated, "203.0.113.0")).is_empty());
         assert!(related(&Identifier::new(Email, "ada@example.org")).is_empty());
     }
@@ -233,12 +295,17 @@ mod tests {
 
     #[test]
     fn no_text_makes_it_stop() {
-        let pieces = ["+", "00", "49", "(0)", "30", " ", "-", "/", "x", "ext.", "#", ";", "tel:", "é", "٣", "\u{0}", "@", "."];
+        let pieces = [
+            "+", "00", "49", "(0)", "30", " ", "-", "/", "x", "ext.", "#", ";", "tel:", "é", "٣", "\u{0}",
+            "@", ".",
+        ];
         let mut state = 7_usize;
         for _ in 0..5_000 {
             let mut text = String::new();
             for _ in 0..(state >> 8) % 9 {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 text.push_str(pieces[(state >> 33) % pieces.len()]);
             }
             state = state.wrapping_add(0x9e37_79b9);

@@ -30,9 +30,17 @@ impl Root {
         let mut newest: Option<Self> = None;
         for slot in SLOTS {
             let Some(bytes) = folder.read(slot)? else { continue };
-            let Some((generation, key)) = parse(&bytes) else { continue };
-            if newest.as_ref().is_none_or(|newest| newest.generation < generation) {
-                newest = Some(Self { key: DataKey::from_bytes(key, entropy), generation });
+            let Some((generation, key)) = parse(&bytes) else {
+                continue;
+            };
+            if newest
+                .as_ref()
+                .is_none_or(|newest| newest.generation < generation)
+            {
+                newest = Some(Self {
+                    key: DataKey::from_bytes(key, entropy),
+                    generation,
+                });
             }
         }
         Ok(newest)
@@ -40,7 +48,11 @@ impl Root {
 
     /// Writes the key into the slot of its generation; the other slot keeps what it has.
     pub(crate) fn write(&self, folder: &Folder) -> Result<(), Error> {
-        let slot = if self.generation % 2 == 1 { SLOTS[0] } else { SLOTS[1] };
+        let slot = if self.generation % 2 == 1 {
+            SLOTS[0]
+        } else {
+            SLOTS[1]
+        };
         let mut bytes = Zeroizing::new(Vec::with_capacity(SLOT_BYTES));
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&self.generation.to_be_bytes());
@@ -57,7 +69,10 @@ fn parse(bytes: &[u8]) -> Option<(u64, Zeroizing<[u8; KEY_BYTES]>)> {
         return None;
     }
     let (generation, key) = content.strip_prefix(MAGIC)?.split_first_chunk::<8>()?;
-    Some((u64::from_be_bytes(*generation), Zeroizing::new(key.try_into().ok()?)))
+    Some((
+        u64::from_be_bytes(*generation),
+        Zeroizing::new(key.try_into().ok()?),
+    ))
 }
 
 fn check(content: &[u8]) -> [u8; CHECK_BYTES] {

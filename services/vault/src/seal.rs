@@ -50,7 +50,11 @@ impl DataKey {
 
     pub(crate) fn from_bytes(bytes: Zeroizing<[u8; KEY_BYTES]>, entropy: &Arc<dyn Entropy>) -> Self {
         let fingerprint = fingerprint(&bytes);
-        Self { bytes, fingerprint, entropy: Arc::clone(entropy) }
+        Self {
+            bytes,
+            fingerprint,
+            entropy: Arc::clone(entropy),
+        }
     }
 
     pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
@@ -71,7 +75,13 @@ impl DataKey {
         let associated = associated(&self.fingerprint, context);
         let ciphertext = self
             .cipher()
-            .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: &associated })
+            .encrypt(
+                &XNonce::from(nonce),
+                Payload {
+                    msg: plain,
+                    aad: &associated,
+                },
+            )
             .map_err(|_| Error::UnexpectedContent)?;
         let mut sealed = Vec::with_capacity(HEAD_BYTES + NONCE_BYTES + ciphertext.len());
         sealed.push(FORMAT);
@@ -87,7 +97,9 @@ impl DataKey {
     pub fn open(&self, context: &str, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, Error> {
         let bytes = sealed.as_bytes();
         let Some((format, rest)) = bytes.split_first() else {
-            return Err(Error::CannotOpen { expected: "at least a format byte" });
+            return Err(Error::CannotOpen {
+                expected: "at least a format byte",
+            });
         };
         if *format != FORMAT {
             return Err(Error::CannotOpen { expected: "format 1" });
@@ -96,15 +108,27 @@ impl DataKey {
         let Some((fingerprint, (nonce, ciphertext))) =
             parts.and_then(|(head, rest)| Some((head, rest.split_first_chunk::<NONCE_BYTES>()?)))
         else {
-            return Err(Error::CannotOpen { expected: "a key's fingerprint and a nonce" });
+            return Err(Error::CannotOpen {
+                expected: "a key's fingerprint and a nonce",
+            });
         };
         if !bool::from(fingerprint.ct_eq(&self.fingerprint)) {
-            return Err(Error::CannotOpen { expected: "a value sealed under this key" });
+            return Err(Error::CannotOpen {
+                expected: "a value sealed under this key",
+            });
         }
         self.cipher()
-            .decrypt(&XNonce::from(*nonce), Payload { msg: ciphertext, aad: &associated(fingerprint, context) })
+            .decrypt(
+                &XNonce::from(*nonce),
+                Payload {
+                    msg: ciphertext,
+                    aad: &associated(fingerprint, context),
+                },
+            )
             .map(Zeroizing::new)
-            .map_err(|_| Error::CannotOpen { expected: "unchanged bytes at the place they were sealed for" })
+            .map_err(|_| Error::CannotOpen {
+                expected: "unchanged bytes at the place they were sealed for",
+            })
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {
@@ -120,8 +144,15 @@ impl fmt::Debug for DataKey {
 
 /// SHA-256("dek-fp/v1" ‖ HKDF-Expand(key, "fp", 32)); the expansion of one block is one HMAC (RFC 5869, section 2.3).
 fn fingerprint(key: &[u8; KEY_BYTES]) -> [u8; FINGERPRINT_BYTES] {
-    let expanded = crate::tokens::keyed(key).chain_update(b"fp\x01").finalize().into_bytes();
-    Sha256::new().chain_update(b"dek-fp/v1").chain_update(expanded).finalize().into()
+    let expanded = crate::tokens::keyed(key)
+        .chain_update(b"fp\x01")
+        .finalize()
+        .into_bytes();
+    Sha256::new()
+        .chain_update(b"dek-fp/v1")
+        .chain_update(expanded)
+        .finalize()
+        .into()
 }
 
 fn associated(fingerprint: &[u8; FINGERPRINT_BYTES], context: &str) -> Vec<u8> {
@@ -164,9 +195,18 @@ mod tests {
     fn what_was_sealed_opens_at_its_place_only() {
         let (key, other) = (key(1), key(2));
         let sealed = key.seal("records/1", b"ada@example.org").unwrap();
-        assert_eq!(key.open("records/1", &sealed).unwrap().as_slice(), b"ada@example.org");
-        assert!(matches!(key.open("records/2", &sealed), Err(Error::CannotOpen { .. })));
-        assert!(matches!(other.open("records/1", &sealed), Err(Error::CannotOpen { .. })));
+        assert_eq!(
+            key.open("records/1", &sealed).unwrap().as_slice(),
+            b"ada@example.org"
+        );
+        assert!(matches!(
+            key.open("records/2", &sealed),
+            Err(Error::CannotOpen { .. })
+        ));
+        assert!(matches!(
+            other.open("records/1", &sealed),
+            Err(Error::CannotOpen { .. })
+        ));
         assert!(!sealed.as_bytes().windows(3).any(|three| three == b"ada"));
     }
 
@@ -177,7 +217,10 @@ mod tests {
         for at in 0..sealed.as_bytes().len() {
             let mut changed = sealed.as_bytes().to_vec();
             changed[at] ^= 1;
-            assert!(key.open("c", &Sealed::from_bytes(changed)).is_err(), "byte {at} flipped");
+            assert!(
+                key.open("c", &Sealed::from_bytes(changed)).is_err(),
+                "byte {at} flipped"
+            );
             let cut = sealed.as_bytes()[..at].to_vec();
             assert!(key.open("c", &Sealed::from_bytes(cut)).is_err(), "cut at {at}");
         }
@@ -204,7 +247,10 @@ mod tests {
     fn json_reads_back_and_other_content_is_refused_without_being_quoted() {
         let key = key(1);
         let sealed = seal_json(&key, "c", &vec!["plantedword"]).unwrap();
-        assert_eq!(open_json::<Vec<String>>(&key, "c", &sealed).unwrap(), ["plantedword"]);
+        assert_eq!(
+            open_json::<Vec<String>>(&key, "c", &sealed).unwrap(),
+            ["plantedword"]
+        );
         let error = open_json::<u64>(&key, "c", &sealed).unwrap_err();
         assert!(!format!("{error:?} {error}").contains("plantedword"));
         assert_eq!(format!("{key:?}"), "DataKey(redacted)");

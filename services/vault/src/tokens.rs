@@ -6,7 +6,8 @@ use std::fmt;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use lethe_terms::{
-    CommandId, DatasetName, EntryId, Identifier, IdentifierKind, IdentifierToken, RecordToken, SuppressionToken, SystemName,
+    CommandId, DatasetName, EntryId, Identifier, IdentifierKind, IdentifierToken, RecordToken,
+    SuppressionToken, SystemName,
 };
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -47,24 +48,40 @@ pub struct TokenKeys {
 impl TokenKeys {
     /// The keys made of these bytes.
     pub fn new(token: &[u8; KEY_BYTES], suppression: &[u8; KEY_BYTES]) -> Self {
-        Self { token: keyed(token), suppression: keyed(suppression) }
+        Self {
+            token: keyed(token),
+            suppression: keyed(suppression),
+        }
     }
 
     /// The token of a normalised identifier.
     pub fn identifier(&self, identifier: &Identifier) -> IdentifierToken {
-        let parts = [b"identifier/v1".as_slice(), identifier.kind.code().as_bytes(), identifier.value.as_bytes()];
+        let parts = [
+            b"identifier/v1".as_slice(),
+            identifier.kind.code().as_bytes(),
+            identifier.value.as_bytes(),
+        ];
         IdentifierToken::from_bytes(digest(&self.token, parts))
     }
 
     /// The token of a record.
     pub fn record(&self, system: &SystemName, dataset: &DatasetName, key: &str) -> RecordToken {
-        let parts = [b"record/v1".as_slice(), system.as_str().as_bytes(), dataset.as_str().as_bytes(), key.as_bytes()];
+        let parts = [
+            b"record/v1".as_slice(),
+            system.as_str().as_bytes(),
+            dataset.as_str().as_bytes(),
+            key.as_bytes(),
+        ];
         RecordToken::from_bytes(digest(&self.token, parts))
     }
 
     /// The token under which a normalised identifier of an erased person is remembered.
     pub fn suppression(&self, identifier: &Identifier) -> SuppressionToken {
-        let parts = [b"suppress/v1".as_slice(), identifier.kind.code().as_bytes(), identifier.value.as_bytes()];
+        let parts = [
+            b"suppress/v1".as_slice(),
+            identifier.kind.code().as_bytes(),
+            identifier.value.as_bytes(),
+        ];
         SuppressionToken::from_bytes(digest(&self.suppression, parts))
     }
 
@@ -77,21 +94,37 @@ impl TokenKeys {
         unreadable: &[(IdentifierKind, &str)],
     ) -> StateDigest {
         let head = [b"state/v1".as_slice(), record.as_bytes(), handle.as_bytes()];
-        let read = identifiers.iter().flat_map(|one| [one.kind.code().as_bytes(), one.value.as_bytes()]);
-        let unread = unreadable.iter().flat_map(|(kind, raw)| [kind.code().as_bytes(), raw.as_bytes()]);
+        let read = identifiers
+            .iter()
+            .flat_map(|one| [one.kind.code().as_bytes(), one.value.as_bytes()]);
+        let unread = unreadable
+            .iter()
+            .flat_map(|(kind, raw)| [kind.code().as_bytes(), raw.as_bytes()]);
         // The number of those that were read tells them from the others.
         let number = (identifiers.len() as u64).to_be_bytes();
-        StateDigest(digest(&self.token, head.into_iter().chain([number.as_slice()]).chain(read).chain(unread)))
+        StateDigest(digest(
+            &self.token,
+            head.into_iter()
+                .chain([number.as_slice()])
+                .chain(read)
+                .chain(unread),
+        ))
     }
 
     /// An entry id that follows from its content, so that a repeat carries the same one.
     pub fn entry_id<'a>(&self, content: impl IntoIterator<Item = &'a [u8]>) -> EntryId {
-        EntryId::from_bytes(digest(&self.token, [b"entry/v1".as_slice()].into_iter().chain(content)))
+        EntryId::from_bytes(digest(
+            &self.token,
+            [b"entry/v1".as_slice()].into_iter().chain(content),
+        ))
     }
 
     /// A command id that follows from its content, so that a repeat carries the same one.
     pub fn command_id<'a>(&self, content: impl IntoIterator<Item = &'a [u8]>) -> CommandId {
-        CommandId::from_bytes(digest(&self.token, [b"command/v1".as_slice()].into_iter().chain(content)))
+        CommandId::from_bytes(digest(
+            &self.token,
+            [b"command/v1".as_slice()].into_iter().chain(content),
+        ))
     }
 }
 
@@ -137,17 +170,37 @@ mod tests {
         let ada = keys().identifier(&email("ada@example.org"));
         assert_eq!(ada, keys().identifier(&email("ada@example.org")));
         assert_ne!(ada, keys().identifier(&email("bob@example.org")));
-        assert_ne!(ada, keys().identifier(&Identifier::new(IdentifierKind::UserId, "ada@example.org")));
-        assert_ne!(ada, TokenKeys::new(&[3; 32], &[2; 32]).identifier(&email("ada@example.org")));
-        assert_ne!(ada.as_bytes(), keys().suppression(&email("ada@example.org")).as_bytes());
+        assert_ne!(
+            ada,
+            keys().identifier(&Identifier::new(IdentifierKind::UserId, "ada@example.org"))
+        );
+        assert_ne!(
+            ada,
+            TokenKeys::new(&[3; 32], &[2; 32]).identifier(&email("ada@example.org"))
+        );
+        assert_ne!(
+            ada.as_bytes(),
+            keys().suppression(&email("ada@example.org")).as_bytes()
+        );
     }
 
     #[test]
     fn tokens_stay_what_they_are_between_versions() {
         // A changed token recognises nobody any more: these values must never change.
-        assert_eq!(keys().identifier(&email("ada@example.org")).to_hex(), GOLDEN_IDENTIFIER);
-        assert_eq!(keys().record(&"shop".parse().unwrap(), &"accounts".parse().unwrap(), "7").to_hex(), GOLDEN_RECORD);
-        assert_eq!(keys().suppression(&email("ada@example.org")).to_hex(), GOLDEN_SUPPRESSION);
+        assert_eq!(
+            keys().identifier(&email("ada@example.org")).to_hex(),
+            GOLDEN_IDENTIFIER
+        );
+        assert_eq!(
+            keys()
+                .record(&"shop".parse().unwrap(), &"accounts".parse().unwrap(), "7")
+                .to_hex(),
+            GOLDEN_RECORD
+        );
+        assert_eq!(
+            keys().suppression(&email("ada@example.org")).to_hex(),
+            GOLDEN_SUPPRESSION
+        );
     }
 
     // Computed by another implementation of HMAC.
@@ -162,7 +215,10 @@ mod tests {
         assert_ne!(keys().record(&shop, &one, "k"), keys().record(&shops, &two, "k"));
         let record = RecordToken::from_bytes([0; 16]);
         let read = keys().state(record, "h", &[email("x")], &[]);
-        assert_ne!(read, keys().state(record, "h", &[], &[(IdentifierKind::Email, "x")]));
+        assert_ne!(
+            read,
+            keys().state(record, "h", &[], &[(IdentifierKind::Email, "x")])
+        );
         assert_ne!(read, keys().state(record, "h", &[email("x"), email("x")], &[]));
         assert_eq!(StateDigest::from_hex(&read.to_hex()), Some(read));
         assert_eq!(StateDigest::from_hex("short"), None);

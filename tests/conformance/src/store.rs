@@ -71,7 +71,11 @@ checks! {
 
 /// Every check that a store at such sites does not pass.
 pub fn broken(site: impl Fn() -> Box<dyn Site>) -> Vec<&'static str> {
-    CHECKS.iter().filter(|check| (check.run)(site().as_ref()).is_err()).map(|check| check.name).collect()
+    CHECKS
+        .iter()
+        .filter(|check| (check.run)(site().as_ref()).is_err())
+        .map(|check| check.name)
+        .collect()
 }
 
 /// Fails the calling test with what the check found.
@@ -119,7 +123,9 @@ fn batch(changes: &[(&str, Option<&str>)]) -> Batch {
 }
 
 fn rows(rows: &[(&str, &str)]) -> Vec<Row> {
-    rows.iter().map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+    rows.iter()
+        .map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec()))
+        .collect()
 }
 
 fn value(text: &str) -> Option<Vec<u8>> {
@@ -148,47 +154,106 @@ fn a_row_reads_back(site: &dyn Site) -> Verdict {
 
 fn a_removed_row_is_absent(site: &dyn Site) -> Verdict {
     let store = five(site)?;
-    done("commit", store.commit(&Stream::Records, 5, 6, &batch(&[("b/2", None), ("nothing", None)])))?;
+    done(
+        "commit",
+        store.commit(
+            &Stream::Records,
+            5,
+            6,
+            &batch(&[("b/2", None), ("nothing", None)]),
+        ),
+    )?;
     expect("get", store.get(b"b/2"), &None)?;
-    expect("scan", store.scan(b"b/", None, 10), &rows(&[("b/1", "one"), ("b/3", "three")]))
+    expect(
+        "scan",
+        store.scan(b"b/", None, 10),
+        &rows(&[("b/1", "one"), ("b/3", "three")]),
+    )
 }
 
 fn the_last_change_of_a_key_wins(site: &dyn Site) -> Verdict {
     let store = site.open();
-    let changes = batch(&[("a", Some("1")), ("a", None), ("b", None), ("b", Some("2")), ("c", Some("3")), ("c", Some("4"))]);
+    let changes = batch(&[
+        ("a", Some("1")),
+        ("a", None),
+        ("b", None),
+        ("b", Some("2")),
+        ("c", Some("3")),
+        ("c", Some("4")),
+    ]);
     done("commit", store.commit(&Stream::Records, 0, 1, &changes))?;
-    expect("scan", store.scan(b"", None, 10), &rows(&[("b", "2"), ("c", "4")]))
+    expect(
+        "scan",
+        store.scan(b"", None, 10),
+        &rows(&[("b", "2"), ("c", "4")]),
+    )
 }
 
 fn a_scan_is_in_order_and_stays_under_its_prefix(site: &dyn Site) -> Verdict {
     let store = five(site)?;
-    expect("scan", store.scan(b"b/", None, 10), &rows(&[("b/1", "one"), ("b/2", "two"), ("b/3", "three")]))?;
-    let all = rows(&[("a/9", "nine"), ("b/1", "one"), ("b/2", "two"), ("b/3", "three"), ("c/0", "other")]);
+    expect(
+        "scan",
+        store.scan(b"b/", None, 10),
+        &rows(&[("b/1", "one"), ("b/2", "two"), ("b/3", "three")]),
+    )?;
+    let all = rows(&[
+        ("a/9", "nine"),
+        ("b/1", "one"),
+        ("b/2", "two"),
+        ("b/3", "three"),
+        ("c/0", "other"),
+    ]);
     expect("scan of everything", store.scan(b"", None, 10), &all)
 }
 
 fn a_scan_goes_on_after_a_key(site: &dyn Site) -> Verdict {
     let store = five(site)?;
-    expect("scan", store.scan(b"b/", Some(b"b/1"), 10), &rows(&[("b/2", "two"), ("b/3", "three")]))?;
-    expect("scan after a key that is not there", store.scan(b"b/", Some(b"b/25"), 10), &rows(&[("b/3", "three")]))?;
+    expect(
+        "scan",
+        store.scan(b"b/", Some(b"b/1"), 10),
+        &rows(&[("b/2", "two"), ("b/3", "three")]),
+    )?;
+    expect(
+        "scan after a key that is not there",
+        store.scan(b"b/", Some(b"b/25"), 10),
+        &rows(&[("b/3", "three")]),
+    )?;
     let all = rows(&[("b/1", "one"), ("b/2", "two"), ("b/3", "three")]);
-    expect("scan after a key before the prefix", store.scan(b"b/", Some(b"a/9"), 10), &all)?;
-    expect("scan after the last key", store.scan(b"b/", Some(b"c"), 10), &Vec::new())
+    expect(
+        "scan after a key before the prefix",
+        store.scan(b"b/", Some(b"a/9"), 10),
+        &all,
+    )?;
+    expect(
+        "scan after the last key",
+        store.scan(b"b/", Some(b"c"), 10),
+        &Vec::new(),
+    )
 }
 
 fn a_scan_stops_at_its_limit(site: &dyn Site) -> Verdict {
     let store = five(site)?;
-    expect("scan", store.scan(b"b/", None, 2), &rows(&[("b/1", "one"), ("b/2", "two")]))?;
+    expect(
+        "scan",
+        store.scan(b"b/", None, 2),
+        &rows(&[("b/1", "one"), ("b/2", "two")]),
+    )?;
     expect("scan of nothing", store.scan(b"b/", None, 0), &Vec::new())
 }
 
 fn a_position_starts_at_nought_and_moves_with_its_batch(site: &dyn Site) -> Verdict {
     let store = site.open();
     expect("position", store.position(&Stream::Records), &0)?;
-    done("commit", store.commit(&Stream::Records, 0, 7, &batch(&[("a", Some("1"))])))?;
+    done(
+        "commit",
+        store.commit(&Stream::Records, 0, 7, &batch(&[("a", Some("1"))])),
+    )?;
     expect("position", store.position(&Stream::Records), &7)?;
     // Positions of a log may have gaps.
-    done("commit", store.commit(&Stream::Records, 7, 1_000, &batch(&[("a", Some("2"))])))?;
+    done(
+        "commit",
+        store.commit(&Stream::Records, 7, 1_000, &batch(&[("a", Some("2"))])),
+    )?;
     expect("position", store.position(&Stream::Records), &1_000)
 }
 
@@ -196,7 +261,11 @@ fn a_commit_from_a_wrong_position_changes_nothing(site: &dyn Site) -> Verdict {
     let store = five(site)?;
     for from in [0, 4, 6] {
         let late = batch(&[("b/1", Some("wrong")), ("b/2", None)]);
-        expect_code("commit", store.commit(&Stream::Records, from, 9, &late), "store-not-at-position")?;
+        expect_code(
+            "commit",
+            store.commit(&Stream::Records, from, 9, &late),
+            "store-not-at-position",
+        )?;
     }
     expect("get", store.get(b"b/1"), &value("one"))?;
     expect("get", store.get(b"b/2"), &value("two"))?;
@@ -205,7 +274,11 @@ fn a_commit_from_a_wrong_position_changes_nothing(site: &dyn Site) -> Verdict {
 
 fn a_commit_that_goes_back_changes_nothing(site: &dyn Site) -> Verdict {
     let store = five(site)?;
-    expect_code("commit", store.commit(&Stream::Records, 5, 4, &batch(&[("b/1", None)])), "store-not-stored")?;
+    expect_code(
+        "commit",
+        store.commit(&Stream::Records, 5, 4, &batch(&[("b/1", None)])),
+        "store-not-stored",
+    )?;
     expect("get", store.get(b"b/1"), &value("one"))?;
     expect("position", store.position(&Stream::Records), &5)
 }
@@ -218,10 +291,18 @@ fn a_commit_of_too_many_rows_changes_nothing(site: &dyn Site) -> Verdict {
     }
     let mut many = changes.clone();
     many.put(b"one more".to_vec(), b"row".to_vec());
-    expect_code("commit", store.commit(&Stream::Records, 0, 1, &many), "store-too-many-rows")?;
+    expect_code(
+        "commit",
+        store.commit(&Stream::Records, 0, 1, &many),
+        "store-too-many-rows",
+    )?;
     expect("scan", store.scan(b"", None, 1), &Vec::new())?;
     done("commit", store.commit(&Stream::Records, 0, 1, &changes))?;
-    expect("scan", store.scan(b"", None, usize::MAX).map(|rows| rows.len()), &COMMIT_ROWS_MAX)
+    expect(
+        "scan",
+        store.scan(b"", None, usize::MAX).map(|rows| rows.len()),
+        &COMMIT_ROWS_MAX,
+    )
 }
 
 fn a_commit_without_rows_moves_the_position(site: &dyn Site) -> Verdict {
@@ -232,7 +313,10 @@ fn a_commit_without_rows_moves_the_position(site: &dyn Site) -> Verdict {
 
 fn a_commit_may_stay_where_it_is(site: &dyn Site) -> Verdict {
     let store = five(site)?;
-    done("commit", store.commit(&Stream::Records, 5, 5, &batch(&[("d", Some("part"))])))?;
+    done(
+        "commit",
+        store.commit(&Stream::Records, 5, 5, &batch(&[("d", Some("part"))])),
+    )?;
     expect("get", store.get(b"d"), &value("part"))?;
     expect("position", store.position(&Stream::Records), &5)
 }
@@ -240,7 +324,10 @@ fn a_commit_may_stay_where_it_is(site: &dyn Site) -> Verdict {
 fn positions_of_streams_are_apart(site: &dyn Site) -> Verdict {
     let store = five(site)?;
     expect("position", store.position(&Stream::Keys), &0)?;
-    done("commit", store.commit(&Stream::Keys, 0, 3, &batch(&[("k", Some("key"))])))?;
+    done(
+        "commit",
+        store.commit(&Stream::Keys, 0, 3, &batch(&[("k", Some("key"))])),
+    )?;
     expect("position of keys", store.position(&Stream::Keys), &3)?;
     expect("position of records", store.position(&Stream::Records), &5)
 }
@@ -279,10 +366,19 @@ fn a_reader_never_sees_rows_without_their_position(site: &dyn Site) -> Verdict {
 }
 
 fn one_look(store: &dyn Store) -> Verdict {
-    let position = store.position(&Stream::Records).map_err(|error| error.to_string())?;
+    let position = store
+        .position(&Stream::Records)
+        .map_err(|error| error.to_string())?;
     let rows = store.scan(b"", None, 10).map_err(|error| error.to_string())?;
-    let numbers: Vec<u64> = rows.iter().filter_map(|(_, value)| std::str::from_utf8(value).ok()?.parse().ok()).collect();
-    let whole = if position == 0 { numbers.is_empty() || numbers.len() == 2 } else { numbers.len() == 2 };
+    let numbers: Vec<u64> = rows
+        .iter()
+        .filter_map(|(_, value)| std::str::from_utf8(value).ok()?.parse().ok())
+        .collect();
+    let whole = if position == 0 {
+        numbers.is_empty() || numbers.len() == 2
+    } else {
+        numbers.len() == 2
+    };
     if whole && numbers.iter().all(|number| *number >= position) {
         Ok(())
     } else {
@@ -292,20 +388,32 @@ fn one_look(store: &dyn Store) -> Verdict {
 
 fn rows_and_positions_are_there_after_opening_again(site: &dyn Site) -> Verdict {
     let store = five(site)?;
-    done("commit", store.commit(&Stream::Keys, 0, 2, &batch(&[("k", Some("key"))])))?;
-    done("last commit", store.commit(&Stream::Records, 5, 6, &batch(&[("z", Some("last"))])))?;
+    done(
+        "commit",
+        store.commit(&Stream::Keys, 0, 2, &batch(&[("k", Some("key"))])),
+    )?;
+    done(
+        "last commit",
+        store.commit(&Stream::Records, 5, 6, &batch(&[("z", Some("last"))])),
+    )?;
     drop(store);
     let store = site.open();
     expect("position of records", store.position(&Stream::Records), &6)?;
     expect("position of keys", store.position(&Stream::Keys), &2)?;
     expect("last row", store.get(b"z"), &value("last"))?;
     expect("all rows", store.scan(b"", None, 100).map(|rows| rows.len()), &7)?;
-    done("next commit", store.commit(&Stream::Records, 6, 7, &Batch::default()))
+    done(
+        "next commit",
+        store.commit(&Stream::Records, 6, 7, &Batch::default()),
+    )
 }
 
 fn removed_rows_stay_removed_after_opening_again(site: &dyn Site) -> Verdict {
     let store = five(site)?;
-    done("commit", store.commit(&Stream::Records, 5, 6, &batch(&[("b/2", None)])))?;
+    done(
+        "commit",
+        store.commit(&Stream::Records, 5, 6, &batch(&[("b/2", None)])),
+    )?;
     drop(store);
     expect("get", site.open().get(b"b/2"), &None)
 }
@@ -315,9 +423,16 @@ fn wiping_removes_rows_and_positions(site: &dyn Site) -> Verdict {
     done("wipe", store.wipe())?;
     expect("scan", store.scan(b"", None, 10), &Vec::new())?;
     expect("position", store.position(&Stream::Records), &0)?;
-    done("commit", store.commit(&Stream::Records, 0, 1, &batch(&[("a", Some("again"))])))?;
+    done(
+        "commit",
+        store.commit(&Stream::Records, 0, 1, &batch(&[("a", Some("again"))])),
+    )?;
     drop(store);
-    expect("scan after opening again", site.open().scan(b"", None, 10), &rows(&[("a", "again")]))
+    expect(
+        "scan after opening again",
+        site.open().scan(b"", None, 10),
+        &rows(&[("a", "again")]),
+    )
 }
 
 fn keys_and_values_are_any_bytes(site: &dyn Site) -> Verdict {
@@ -328,8 +443,24 @@ fn keys_and_values_are_any_bytes(site: &dyn Site) -> Verdict {
         changes.put(key.to_vec(), vec![0xff; number * 4_000]);
     }
     done("commit", store.commit(&Stream::Records, 0, 1, &changes))?;
-    let wanted: Vec<Row> = keys.iter().enumerate().map(|(n, key)| (key.to_vec(), vec![0xff; n * 4_000])).collect();
-    expect("scan", store.scan(b"", None, 10).map(|rows| rows == wanted), &true)?;
-    expect("scan under 0xff", store.scan(&[0xff], None, 10).map(|rows| rows.len()), &2)?;
-    expect("scan after the empty key", store.scan(b"", Some(b""), 10).map(|rows| rows.len()), &4)
+    let wanted: Vec<Row> = keys
+        .iter()
+        .enumerate()
+        .map(|(n, key)| (key.to_vec(), vec![0xff; n * 4_000]))
+        .collect();
+    expect(
+        "scan",
+        store.scan(b"", None, 10).map(|rows| rows == wanted),
+        &true,
+    )?;
+    expect(
+        "scan under 0xff",
+        store.scan(&[0xff], None, 10).map(|rows| rows.len()),
+        &2,
+    )?;
+    expect(
+        "scan after the empty key",
+        store.scan(b"", Some(b""), 10).map(|rows| rows.len()),
+        &4,
+    )
 }

@@ -29,7 +29,11 @@ impl SledSite {
 impl Site for SledSite {
     fn open(&self) -> Box<dyn Store> {
         let opened = SledStore::open(self.0.path()).unwrap();
-        assert!(!matches!(opened.condition, Condition::Rebuild { .. }), "{:?}", opened.condition);
+        assert!(
+            !matches!(opened.condition, Condition::Rebuild { .. }),
+            "{:?}",
+            opened.condition
+        );
         Box::new(opened.store)
     }
 }
@@ -54,6 +58,9 @@ store_suite!(mutant_without_fault, || MutantSite::new(Fault::None));
 fn each_mutant_is_caught_by_its_check() {
     for (fault, check) in MUTANTS {
         let broken = broken(|| Box::new(MutantSite::new(*fault)));
-        assert!(broken.contains(check), "{fault:?} is not caught by {check}, only by {broken:?}");
+        assert!(
+            broken.contains(check),
+            "{fault:?} is not caught by {check}, only by {broken:?}"
+        );
     }
 }

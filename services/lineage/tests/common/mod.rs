@@ -33,7 +33,10 @@ pub(crate) fn record_token(name: &str) -> RecordToken {
 /// A token that stands for `kind=value`.
 pub(crate) fn token(text: &str) -> Token {
     let (kind, _) = text.split_once('=').unwrap();
-    Token { kind: kind.parse::<IdentifierKind>().unwrap(), token: IdentifierToken::from_bytes(spread(text)) }
+    Token {
+        kind: kind.parse::<IdentifierKind>().unwrap(),
+        token: IdentifierToken::from_bytes(spread(text)),
+    }
 }
 
 /// A record `system/dataset/key` with identifiers `kind=value`, separated by blanks.
@@ -54,7 +57,14 @@ pub(crate) fn observed(name: &str, identifiers: &str) -> RecordObserved {
 
 fn event<T: lethe_journal::Kind>(data: T) -> Vec<u8> {
     let time = Timestamp::from_millis(1_800_000_000_000);
-    Event { id: EntryId::from_bytes([1; 16]), source: "/lethe/intake", time, data }.encode().unwrap()
+    Event {
+        id: EntryId::from_bytes([1; 16]),
+        source: "/lethe/intake",
+        time,
+        data,
+    }
+    .encode()
+    .unwrap()
 }
 
 /// An entry of `records`; `None` ends the record.
@@ -72,14 +82,23 @@ pub(crate) fn key_entry(name: &str, wrapped: Option<&str>) -> Entry {
         id: EntryId::from_bytes([1; 16]),
         key: record_token(name).as_bytes().to_vec(),
         value: wrapped.map(|wrapped| {
-            event(KeyWrapped { bucket: 7, wrapped: Sealed::from_bytes(wrapped.as_bytes().to_vec()) })
+            event(KeyWrapped {
+                bucket: 7,
+                wrapped: Sealed::from_bytes(wrapped.as_bytes().to_vec()),
+            })
         }),
     }
 }
 
 /// The entries at positions from `first` on.
 pub(crate) fn stored(first: u64, entries: &[Entry]) -> Vec<Stored> {
-    (first..).zip(entries).map(|(position, entry)| Stored { position, entry: entry.clone() }).collect()
+    (first..)
+        .zip(entries)
+        .map(|(position, entry)| Stored {
+            position,
+            entry: entry.clone(),
+        })
+        .collect()
 }
 
 pub(crate) fn apply(rows: &mut Partition, chunks: &[Chunk]) {

@@ -38,15 +38,30 @@ pub enum Fault {
 
 /// Every mutant with the check that must notice it.
 pub const MUTANTS: &[(Fault, &str)] = &[
-    (Fault::PositionApartFromBatch, "a_reader_never_sees_rows_without_their_position"),
+    (
+        Fault::PositionApartFromBatch,
+        "a_reader_never_sees_rows_without_their_position",
+    ),
     (Fault::ForgetsRemoval, "a_removed_row_is_absent"),
-    (Fault::ScansOutOfOrder, "a_scan_is_in_order_and_stays_under_its_prefix"),
+    (
+        Fault::ScansOutOfOrder,
+        "a_scan_is_in_order_and_stays_under_its_prefix",
+    ),
     (Fault::IgnoresAfter, "a_scan_goes_on_after_a_key"),
     (Fault::SkipsAfter, "a_scan_goes_on_after_a_key"),
-    (Fault::AcceptsWrongPosition, "a_commit_from_a_wrong_position_changes_nothing"),
+    (
+        Fault::AcceptsWrongPosition,
+        "a_commit_from_a_wrong_position_changes_nothing",
+    ),
     (Fault::OnePositionForAll, "positions_of_streams_are_apart"),
-    (Fault::LosesTailOnReopen, "rows_and_positions_are_there_after_opening_again"),
-    (Fault::AcceptsTooManyRows, "a_commit_of_too_many_rows_changes_nothing"),
+    (
+        Fault::LosesTailOnReopen,
+        "rows_and_positions_are_there_after_opening_again",
+    ),
+    (
+        Fault::AcceptsTooManyRows,
+        "a_commit_of_too_many_rows_changes_nothing",
+    ),
     (Fault::FirstChangeWins, "the_last_change_of_a_key_wins"),
     (Fault::WipeKeepsPositions, "wiping_removes_rows_and_positions"),
 ];
@@ -72,13 +87,19 @@ struct Disk {
 impl MutantSite {
     /// A fresh site of this mutant.
     pub fn new(fault: Fault) -> Self {
-        Self { fault, disk: Arc::default() }
+        Self {
+            fault,
+            disk: Arc::default(),
+        }
     }
 }
 
 impl Site for MutantSite {
     fn open(&self) -> Box<dyn Store> {
-        let mutant = Mutant { fault: self.fault, disk: Arc::clone(&self.disk) };
+        let mutant = Mutant {
+            fault: self.fault,
+            disk: Arc::clone(&self.disk),
+        };
         if self.fault == Fault::LosesTailOnReopen {
             mutant.lose_tail();
         }
@@ -98,12 +119,20 @@ impl Mutant {
 
     /// The stream under which the mutant keeps the position of a stream.
     fn stream_for<'a>(&self, stream: &'a Stream) -> &'a Stream {
-        if self.fault == Fault::OnePositionForAll { &Stream::Records } else { stream }
+        if self.fault == Fault::OnePositionForAll {
+            &Stream::Records
+        } else {
+            stream
+        }
     }
 
     fn lose_tail(&self) {
         let mut batch = Batch::default();
-        let mut before = self.disk.before_last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = self
+            .disk
+            .before_last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for (key, value) in before.drain(..) {
             match value {
                 Some(value) => batch.put(key, value),
@@ -115,11 +144,24 @@ impl Mutant {
     }
 
     fn remember(&self, batch: &Batch) {
-        let before = batch.changes().iter().map(|(key, _)| (key.clone(), self.disk.rows.get(key).unwrap_or(None)));
-        *self.disk.before_last.lock().unwrap_or_else(PoisonError::into_inner) = before.collect();
+        let before = batch
+            .changes()
+            .iter()
+            .map(|(key, _)| (key.clone(), self.disk.rows.get(key).unwrap_or(None)));
+        *self
+            .disk
+            .before_last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = before.collect();
     }
 
-    fn commit_in_parts(&self, stream: &Stream, at: Position, to: Position, batch: &Batch) -> Result<(), Error> {
+    fn commit_in_parts(
+        &self,
+        stream: &Stream,
+        at: Position,
+        to: Position,
+        batch: &Batch,
+    ) -> Result<(), Error> {
         for changes in batch.changes().chunks(1_000) {
             let mut part = Batch::default();
             for (key, value) in changes {
@@ -154,9 +196,13 @@ impl Store for Mutant {
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, Error> {
         let rows = &self.disk.rows;
         match (self.fault, after) {
-            (Fault::ScansOutOfOrder, _) => rows.scan(prefix, after, limit).map(|rows| rows.into_iter().rev().collect()),
+            (Fault::ScansOutOfOrder, _) => rows
+                .scan(prefix, after, limit)
+                .map(|rows| rows.into_iter().rev().collect()),
             (Fault::IgnoresAfter, _) => rows.scan(prefix, None, limit),
-            (Fault::SkipsAfter, Some(_)) => rows.scan(prefix, after, limit).map(|rows| rows.into_iter().skip(1).collect()),
+            (Fault::SkipsAfter, Some(_)) => rows
+                .scan(prefix, after, limit)
+                .map(|rows| rows.into_iter().skip(1).collect()),
             _ => rows.scan(prefix, after, limit),
         }
     }
@@ -173,7 +219,12 @@ impl Store for Mutant {
                 (0..500).for_each(|_| std::thread::yield_now());
                 rows.commit(stream, to, to, batch)
             }
-            Fault::ForgetsRemoval => rows.commit(stream, from, to, &only(batch.changes().iter().filter(|c| c.1.is_some()))),
+            Fault::ForgetsRemoval => rows.commit(
+                stream,
+                from,
+                to,
+                &only(batch.changes().iter().filter(|c| c.1.is_some())),
+            ),
             Fault::AcceptsWrongPosition => rows.commit(stream, at, to.max(at), batch),
             Fault::AcceptsTooManyRows => {
                 Batch::default().check(from, to, at)?;
