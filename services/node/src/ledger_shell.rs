@@ -115,7 +115,7 @@ impl LedgerShell {
             let page = self.log.read(&at, from, PAGE_ENTRIES_MAX).await?;
             for stored in &page.entries {
                 if let Some(value) = &stored.entry.value {
-                    pending.extend(self.pending(value).await?);
+                    pending.extend(self.contained(value).await?);
                 }
             }
             if page.next != from {
@@ -136,6 +136,21 @@ impl LedgerShell {
         Ok(true)
     }
 
+    /// What an entry asks for. A statement that cannot be read stops its own case and no other.
+    async fn contained(&self, value: &[u8]) -> Result<Option<Pending>, Error> {
+        match self.pending(value).await {
+            Err(error @ (Error::Proof(_) | Error::NoCaseKey { .. })) => {
+                tracing::error!(
+                    code = error.code(),
+                    error = &error as &dyn std::error::Error,
+                    "a case asks for what cannot be signed"
+                );
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
     async fn pending(&self, value: &[u8]) -> Result<Option<Pending>, Error> {
         let entry = Event::<CaseEntry>::decode(value)?.data;
         let Some(asked) = entry.leaf else { return Ok(None) };
@@ -144,22 +159,14 @@ impl LedgerShell {
             CaseEvent::PlanFrozen {
                 statement, digest, ..
             } => {
-                let envelope = Envelope::sign_bytes(
-                    PlanStatement::PAYLOAD_TYPE,
-                    statement.as_bytes(),
-                    self.signing.plan().key(),
-                );
+                let envelope = Envelope::sign_text::<PlanStatement>(&statement, self.signing.plan().key())?;
                 (envelope, What::Plan { digest })
             }
             CaseEvent::Reported { receipt, .. } => (Envelope::from_text(&receipt.0)?, What::Evidence),
             CaseEvent::Observed { observation, .. } => (Envelope::from_text(&observation.0)?, What::Evidence),
             CaseEvent::StatementAsked { statement } => {
                 let completion = parse_canonical(Completion::WHAT, statement.as_bytes())?;
-                let envelope = Envelope::sign_bytes(
-                    Completion::PAYLOAD_TYPE,
-                    statement.as_bytes(),
-                    self.signing.statement().key(),
-                );
+                let envelope = Envelope::sign_text::<Completion>(&statement, self.signing.statement().key())?;
                 (envelope, What::Statement(Box::new(completion)))
             }
             _ => return Ok(None),

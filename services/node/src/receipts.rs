@@ -7,7 +7,7 @@ use lethe_journal::{EnvelopeBytes, Instruction, Planned};
 use lethe_kit::{Host, Observed, Receipt};
 use lethe_ledger::{KeyFile, Keys};
 use lethe_proof::{
-    Connector, Envelope, Generation, ObservationStatement, PlanStep, ReceiptStatement, Statement, bucket,
+    Connector, Envelope, Generation, ObservationStatement, PlanStep, ReceiptStatement, bucket,
 };
 use lethe_terms::{SystemName, Timestamp};
 
@@ -71,11 +71,7 @@ impl Signers {
             finished_at,
             nonce: hex::encode(shell::random::<16>()),
         };
-        let envelope = Envelope::sign(
-            ReceiptStatement::PAYLOAD_TYPE,
-            &statement,
-            self.key(Keys::performs)?,
-        )?;
+        let envelope = Envelope::sign_statement(&statement, self.key(Keys::performs)?)?;
         Ok(EnvelopeBytes(envelope.to_text()?))
     }
 
@@ -99,11 +95,7 @@ impl Signers {
             receipt: planned.receipt.clone().unwrap_or_default(),
             nonce: hex::encode(shell::random::<16>()),
         };
-        let envelope = Envelope::sign(
-            ObservationStatement::PAYLOAD_TYPE,
-            &statement,
-            self.key(Keys::observes)?,
-        )?;
+        let envelope = Envelope::sign_statement(&statement, self.key(Keys::observes)?)?;
         Ok(EnvelopeBytes(envelope.to_text()?))
     }
 }
