@@ -1,1 +1,0 @@
-//! The real programs on real servers, end to end.
