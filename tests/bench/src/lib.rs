@@ -1,1 +1,0 @@
-//! Speed and memory as ratios against something real in the same run.
