@@ -1,0 +1,48 @@
+//! `schemas/json` says what stands on the log and in the proof. `UPDATE_SCHEMAS=1 cargo test -p lethe-journal --test schemas` writes it.
+
+use std::path::PathBuf;
+
+use lethe_journal::{
+    Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, Instruction, Inventory, KeyWrapped,
+    Plan, Quarantined, RecordObserved,
+};
+use schemars::{Schema, schema_for};
+
+#[test]
+fn the_schemas_of_events_and_of_the_proof_are_current() {
+    let mut schemas: Vec<(String, Schema)> = [
+        ("record-observed", schema_for!(RecordObserved)),
+        ("key-wrapped", schema_for!(KeyWrapped)),
+        ("cursor-advanced", schema_for!(CursorAdvanced)),
+        ("erased-marked", schema_for!(ErasedMark)),
+        ("input-quarantined", schema_for!(Quarantined)),
+        ("case-entry", schema_for!(CaseEntry)),
+        ("case-event", schema_for!(CaseEvent)),
+        ("command", schema_for!(Command)),
+        ("instruction", schema_for!(Instruction)),
+        ("answer", schema_for!(Answer)),
+        ("plan", schema_for!(Plan)),
+        ("inventory", schema_for!(Inventory)),
+    ]
+    .into_iter()
+    .map(|(name, schema)| (format!("{name}.json"), schema))
+    .collect();
+    schemas.extend(
+        lethe_proof::schemas()
+            .into_iter()
+            .map(|(name, schema)| (name.to_owned(), schema)),
+    );
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../json");
+    for (name, schema) in schemas {
+        let path = folder.join(&name);
+        let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
+        if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            committed == text,
+            "schemas/json/{name} is not current; UPDATE_SCHEMAS=1 writes it"
+        );
+    }
+}
