@@ -16,6 +16,8 @@ use crate::{Attention, Error, StepProgress};
 pub struct Locating {
     /// Round, from 1; 0 before the first.
     pub round: u32,
+    /// Last round of an earlier search: rounds go on counting, so that no id of an instruction comes twice.
+    pub before: u32,
     /// What was asked in this round, and what came of it.
     pub asked: BTreeMap<SystemName, (InstructionId, Option<Result<Found, FailureCode>>)>,
     /// Records that only locating found: the lineage gap.
@@ -213,24 +215,18 @@ impl Case {
                 instruction,
                 system,
                 found,
-            } => {
-                self.locate_answered(*instruction, system, Ok(*found), "located")?;
-            }
+            } => self.locate_answered(*instruction, system, Ok(*found), "located")?,
             CaseEvent::LocateFailed {
                 instruction,
                 system,
                 code,
-            } => {
-                self.locate_answered(*instruction, system, Err(code.clone()), "locate_failed")?;
-            }
+            } => self.locate_answered(*instruction, system, Err(code.clone()), "locate_failed")?,
             CaseEvent::PlanFrozen {
                 plan,
                 digest,
                 statement,
                 person,
-            } => {
-                self.frozen(plan, digest, statement, person)?;
-            }
+            } => self.frozen(plan, digest, statement, person)?,
             CaseEvent::PlanLogged { digest, index, head } => {
                 self.present(digest, "plan_logged")?.logged = Some((*index, head.clone()));
             }
@@ -282,6 +278,8 @@ impl Case {
         self.statement = Statement::None;
         self.locating = Locating {
             gap: self.locating.gap,
+            round: self.locating.round,
+            before: self.locating.round,
             ..Locating::default()
         };
     }
@@ -338,6 +336,7 @@ impl Case {
             .ok_or(Error::Impossible { event })
     }
 
+    // tidy: long because it is one arm per event of a step, and what each changes of the step is read side by side
     fn step_event(&mut self, event: &CaseEvent, at: Timestamp) -> Result<(), Error> {
         let (step, name) = step_of(event).ok_or(Error::Impossible { event: "step" })?;
         let progress = usize::try_from(step)
@@ -435,7 +434,9 @@ impl Case {
                 }),
                 _ => None,
             });
-        let steps = self.plan().into_iter().flat_map(|present| {
+        // Where a new plan is due, what the old one fell short of is the new one's to do.
+        let current = self.plan().filter(|_| !self.plan_due);
+        let steps = current.into_iter().flat_map(|present| {
             present
                 .plan
                 .steps

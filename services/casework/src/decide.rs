@@ -1,7 +1,7 @@
 //! What a command does to a case: events, or a refusal in words.
 
-use lethe_journal::{CaseEvent, Command};
-use lethe_terms::{CaseState, Right, Timestamp};
+use lethe_journal::{CaseEvent, CloseReason, Command, LiftRequest};
+use lethe_terms::{CaseState, CommandId, Right, Timestamp};
 
 use crate::{Case, Statement};
 
@@ -50,87 +50,96 @@ pub fn decide(case: &Case, command: &Command, now: Timestamp) -> Result<Vec<Case
     if case.commands.contains(&command.id()) {
         return Ok(Vec::new());
     }
-    let state = case.state();
     match command {
-        Command::Open { .. } => Ok(Vec::new()),
+        Command::Open { .. } => return Ok(Vec::new()),
         Command::Approve {
             command, plan_digest, ..
-        } => {
-            if state != CaseState::AwaitingApproval {
-                return Err(Refusal::WrongState {
-                    state,
-                    what: "approved",
-                });
-            }
-            let Some(present) = case.plan().filter(|present| present.digest == *plan_digest) else {
-                return Err(Refusal::OtherPlan);
-            };
-            if let Some(fatal) = present.plan.remarks.iter().find(|remark| remark.code.is_fatal()) {
-                return Err(Refusal::FatalRemark(fatal.code.code()));
-            }
-            Ok(vec![CaseEvent::Approved {
-                command: *command,
-                digest: plan_digest.clone(),
-            }])
-        }
-        Command::Withdraw { command, .. } => {
-            // Once an instruction went out, what was done cannot be taken back by taking back the request.
-            let acting = case
-                .plan()
-                .is_some_and(|present| present.steps.iter().any(|step| step.sent.is_some()));
-            if state.is_ended() || acting {
-                return Err(Refusal::WrongState {
-                    state,
-                    what: "withdrawn",
-                });
-            }
-            Ok(vec![CaseEvent::Withdrawn { command: *command }])
-        }
+        } => approve(case, *command, plan_digest),
+        Command::Withdraw { command, .. } => withdraw(case, *command),
         Command::Lift {
             command, notified_at, ..
-        } => {
-            if case.opening.right != Right::Restriction
-                || case.lift.is_some()
-                || state != CaseState::Completed
-            {
-                return Err(Refusal::NotRestricted);
-            }
-            if *notified_at > now {
-                return Err(Refusal::NotNotified);
-            }
-            let lift = lethe_journal::LiftRequest {
-                notified_at: *notified_at,
-            };
-            Ok(vec![CaseEvent::LiftAsked {
-                command: *command,
-                lift,
-            }])
-        }
-        Command::Replan { command, .. } => {
-            if !matches!(state, CaseState::NeedsAttention | CaseState::AwaitingApproval)
-                || case.closed.is_some()
-            {
-                return Err(Refusal::WrongState {
-                    state,
-                    what: "planned again",
-                });
-            }
-            Ok(vec![CaseEvent::ReplanAsked { command: *command }])
-        }
-        Command::Close { command, reason, .. } => {
-            // A statement about a plan needs a plan in the ledger.
-            let logged = case.plan().is_some_and(|present| present.logged.is_some());
-            if state != CaseState::NeedsAttention || case.closed.is_some() || !logged {
-                return Err(Refusal::WrongState {
-                    state,
-                    what: "closed as not completed",
-                });
-            }
-            debug_assert!(!matches!(case.statement, Statement::Issued { .. }));
-            Ok(vec![CaseEvent::Closed {
-                command: *command,
-                reason: *reason,
-            }])
-        }
+        } => lift(case, *command, *notified_at, now),
+        Command::Replan { command, .. } => replan(case, *command),
+        Command::Close { command, reason, .. } => close(case, *command, *reason),
     }
+    .map(|event| vec![event])
+}
+
+fn approve(case: &Case, command: CommandId, plan_digest: &str) -> Result<CaseEvent, Refusal> {
+    let state = case.state();
+    if state != CaseState::AwaitingApproval {
+        return Err(Refusal::WrongState {
+            state,
+            what: "approved",
+        });
+    }
+    let Some(present) = case.plan().filter(|present| present.digest == plan_digest) else {
+        return Err(Refusal::OtherPlan);
+    };
+    if let Some(fatal) = present.plan.remarks.iter().find(|remark| remark.code.is_fatal()) {
+        return Err(Refusal::FatalRemark(fatal.code.code()));
+    }
+    Ok(CaseEvent::Approved {
+        command,
+        digest: plan_digest.to_owned(),
+    })
+}
+
+fn withdraw(case: &Case, command: CommandId) -> Result<CaseEvent, Refusal> {
+    let state = case.state();
+    // Once an instruction went out, what was done cannot be taken back by taking back the request.
+    let acting = case
+        .plan()
+        .is_some_and(|present| present.steps.iter().any(|step| step.sent.is_some()));
+    if state.is_ended() || acting {
+        return Err(Refusal::WrongState {
+            state,
+            what: "withdrawn",
+        });
+    }
+    Ok(CaseEvent::Withdrawn { command })
+}
+
+fn lift(
+    case: &Case,
+    command: CommandId,
+    notified_at: Timestamp,
+    now: Timestamp,
+) -> Result<CaseEvent, Refusal> {
+    if case.opening.right != Right::Restriction || case.lift.is_some() || case.state() != CaseState::Completed
+    {
+        return Err(Refusal::NotRestricted);
+    }
+    if notified_at > now {
+        return Err(Refusal::NotNotified);
+    }
+    Ok(CaseEvent::LiftAsked {
+        command,
+        lift: LiftRequest { notified_at },
+    })
+}
+
+fn replan(case: &Case, command: CommandId) -> Result<CaseEvent, Refusal> {
+    let state = case.state();
+    if !matches!(state, CaseState::NeedsAttention | CaseState::AwaitingApproval) || case.closed.is_some() {
+        return Err(Refusal::WrongState {
+            state,
+            what: "planned again",
+        });
+    }
+    Ok(CaseEvent::ReplanAsked { command })
+}
+
+fn close(case: &Case, command: CommandId, reason: CloseReason) -> Result<CaseEvent, Refusal> {
+    let state = case.state();
+    // A statement about a plan needs a plan in the ledger.
+    let logged = case.plan().is_some_and(|present| present.logged.is_some());
+    if state != CaseState::NeedsAttention || case.closed.is_some() || !logged {
+        return Err(Refusal::WrongState {
+            state,
+            what: "closed as not completed",
+        });
+    }
+    debug_assert!(!matches!(case.statement, Statement::Issued { .. }));
+    Ok(CaseEvent::Closed { command, reason })
 }

@@ -100,11 +100,10 @@ pub const OBSERVE_ATTEMPTS_MAX: u32 = 5;
 impl StepProgress {
     /// Whether an observation saw what the verb wants.
     pub fn is_verified(&self, verb: Verb) -> bool {
-        self.report.is_some()
-            && self
-                .sighting
-                .as_ref()
-                .is_some_and(|seen| fits(verb, seen.observed))
+        match (&self.report, &self.sighting) {
+            (Some(report), Some(seen)) => fits(verb, report.outcome, seen.observed),
+            _ => false,
+        }
     }
 
     /// State of the step. Whether it is blocked depends on other steps and cases: the caller knows.
@@ -142,11 +141,8 @@ impl StepProgress {
         {
             return Some(failure.code.0.clone());
         }
-        if self
-            .report
-            .as_ref()
-            .is_some_and(|report| report.outcome == Outcome::NotSupported)
-        {
+        let report = self.report.as_ref()?;
+        if report.outcome == Outcome::NotSupported {
             return Some(NOT_SUPPORTED.into());
         }
         let seen = self.sighting.as_ref()?;
@@ -155,7 +151,7 @@ impl StepProgress {
                 .observing
                 .is_some_and(|sent| sent.attempt >= OBSERVE_ATTEMPTS_MAX)
                 .then(|| CANNOT_TELL.into()),
-            observed => (!fits(verb, observed)).then(|| CONTRADICTED.into()),
+            observed => (!fits(verb, report.outcome, observed)).then(|| CONTRADICTED.into()),
         }
     }
 
@@ -175,13 +171,14 @@ impl StepProgress {
     }
 }
 
-/// Whether an observation shows what a verb wants.
-pub fn fits(verb: Verb, observed: Observed) -> bool {
+/// Whether an observation shows what a verb wants, as a verifier of the certificate judges it. What was to be restricted or released
+/// and is gone afterwards was lost, unless it was not there before.
+pub fn fits(verb: Verb, reported: Outcome, observed: Observed) -> bool {
+    let was_not_there = reported == Outcome::NotFound && observed == Observed::Absent;
     match verb {
         Verb::Erase => observed == Observed::Absent,
-        // What is not there any more is not in use either.
-        Verb::Restrict => matches!(observed, Observed::Restricted | Observed::Absent),
-        Verb::Lift => matches!(observed, Observed::Present | Observed::Absent),
+        Verb::Restrict => observed == Observed::Restricted || was_not_there,
+        Verb::Lift => observed == Observed::Present || was_not_there,
         Verb::Locate | Verb::Export | Verb::Rectify | Verb::Observe | Verb::Notify => false,
     }
 }

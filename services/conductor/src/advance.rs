@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use lethe_casework::{Case, Failure, PlanProgress, Sent, Statement, StepProgress};
-use lethe_journal::{Answer, CaseEvent, FailureCode, Instruction, Person, Plan, Sealed, Step};
+use lethe_journal::{Answer, CaseEvent, Instruction, Person, Plan, Sealed, Step};
 use lethe_planner::{Basis, Request, digest, plan, plan_lift};
-use lethe_terms::{CaseId, FailureClass, InstructionId, Observed, RecordToken, SystemName, Timestamp, Verb};
+use lethe_terms::{CaseId, InstructionId, Observed, RecordToken, SystemName, Timestamp, Verb};
 use sha2::{Digest, Sha256};
 
+use crate::answers::{answered_instruction, event_of};
 use crate::conductor::{Conductor, Effect, IN_FLIGHT_PER_SYSTEM_MAX, Moment, WalkOutcome, WalkPurpose};
 use crate::errands::{self, Errand};
 use crate::statements;
@@ -58,16 +59,22 @@ impl Conductor {
         if !locating.is_answered() || !case.attention().is_empty() {
             return;
         }
-        let again = locating.round == 0 || (locating.found_new() && locating.round < LOCATE_ROUNDS_MAX);
-        let searchable = self.inventory.systems.iter().any(|system| system.locates);
+        let rounds = locating.round.saturating_sub(locating.before);
+        let again = self.is_unasked(case) || (locating.found_new() && rounds < LOCATE_ROUNDS_MAX);
         self.walk(
             id,
-            if again && searchable {
+            if again {
                 WalkPurpose::Locate
             } else {
                 WalkPurpose::Plan
             },
         );
+    }
+
+    /// Whether a system that can be searched was not asked in this round: none was, or a crash came between.
+    fn is_unasked(&self, case: &Case) -> bool {
+        let mut searchable = self.inventory.systems.iter().filter(|system| system.locates);
+        searchable.any(|system| !case.locating.asked.contains_key(&system.name))
     }
 
     fn advance_plan(&mut self, id: CaseId, moment: Moment) {
@@ -123,12 +130,8 @@ impl Conductor {
                 self.blocked.insert(id);
             }
             Move::Do(errand) => {
-                if self
-                    .in_flight
-                    .get(&system)
-                    .is_some_and(|out| out.len() >= IN_FLIGHT_PER_SYSTEM_MAX)
-                {
-                    self.waiting.insert(id);
+                if self.is_full(&system) {
+                    self.waiting.entry(system).or_default().insert(id);
                 } else {
                     self.run_errand(id, step, errand, moment);
                 }
@@ -150,7 +153,7 @@ impl Conductor {
         if progress.report.is_some() {
             return next_observation(planned, progress, now);
         }
-        if let Some((_, at)) = &progress.ticket {
+        if let (Some((_, at)), None) = (&progress.ticket, &progress.failure) {
             let errand = Errand::Poll(planned.step, at.millis());
             let number = case.plan().map_or(0, |present| present.plan.number);
             let asked =
@@ -254,7 +257,8 @@ impl Conductor {
             return;
         };
         // A round that a crash cut off is asked again under the same number, and so under the same ids.
-        let round = if case.locating.is_answered() {
+        let whole = case.locating.is_answered() && !self.is_unasked(case);
+        let round = if case.locating.asked.is_empty() || whole {
             case.locating.round + 1
         } else {
             case.locating.round
@@ -300,7 +304,15 @@ impl Conductor {
 
     fn freeze_lift(&mut self, id: CaseId, moment: Moment) {
         let Some(case) = self.cases.get(&id) else { return };
-        let Some(restricted) = case.plan() else { return };
+        // After a lift that fell short the present plan is itself a lift.
+        let restricting = case
+            .plans
+            .iter()
+            .rev()
+            .find(|made| made.plan.steps.iter().any(|step| step.verb == Verb::Restrict));
+        let Some(restricted) = restricting.or_else(|| case.plan()) else {
+            return;
+        };
         let request = self.request(case, moment);
         let person = restricted.person.clone();
         let plan = plan_lift(&request, &restricted.plan, &self.inventory);
@@ -390,7 +402,7 @@ impl Conductor {
     /// Takes an answer. One that does not fit what is out is a repeat or stale, and changes nothing.
     pub(crate) fn answer(&mut self, answer: &Answer, moment: Moment) {
         let id = answer.case();
-        let freed = answered_instruction(answer).is_some_and(|instruction| self.landed(instruction));
+        let freed = answered_instruction(answer).and_then(|instruction| self.landed(instruction));
         let event = self.cases.get(&id).and_then(|case| event_of(case, answer));
         if let Some(event) = event {
             let claims = matches!(
@@ -404,20 +416,28 @@ impl Conductor {
             }
         }
         self.advance(id, moment);
-        if freed {
-            self.wake_waiting(moment);
+        if let Some(system) = freed {
+            self.wake_waiting(&system, moment);
         }
     }
 
-    fn landed(&mut self, instruction: InstructionId) -> bool {
+    fn landed(&mut self, instruction: InstructionId) -> Option<SystemName> {
         self.polling.remove(&instruction);
-        self.in_flight.values_mut().any(|out| out.remove(&instruction))
+        self.in_flight
+            .iter_mut()
+            .find_map(|(system, out)| out.remove(&instruction).then(|| system.clone()))
     }
 
-    fn wake_waiting(&mut self, moment: Moment) {
-        // One slot was freed: a few cases are enough, and one that still finds no slot waits again.
-        for _ in 0..2 {
-            let Some(next) = self.waiting.pop_first() else {
+    fn is_full(&self, system: &SystemName) -> bool {
+        self.in_flight
+            .get(system)
+            .is_some_and(|out| out.len() >= IN_FLIGHT_PER_SYSTEM_MAX)
+    }
+
+    /// Lets the cases that wait for this system go on while it has room; those that wait for another are left alone.
+    fn wake_waiting(&mut self, system: &SystemName, moment: Moment) {
+        while !self.is_full(system) {
+            let Some(next) = self.waiting.get_mut(system).and_then(BTreeSet::pop_first) else {
                 return;
             };
             self.advance(next, moment);
@@ -521,168 +541,4 @@ fn drawn(moment: Moment, case: CaseId, label: &[u8]) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
     bytes
-}
-
-const fn answered_instruction(answer: &Answer) -> Option<InstructionId> {
-    match answer {
-        Answer::Located { instruction, .. }
-        | Answer::InProgress { instruction, .. }
-        | Answer::Reported { instruction, .. }
-        | Answer::Observed { instruction, .. }
-        | Answer::Failed { instruction, .. } => Some(*instruction),
-        Answer::PlanSequenced { .. } | Answer::StatementIssued { .. } => None,
-    }
-}
-
-/// Where an instruction belongs in the present plan.
-enum Belongs {
-    Act(u32),
-    Observation(u32),
-}
-
-fn belongs(case: &Case, instruction: InstructionId) -> Option<Belongs> {
-    let present = case.plan().filter(|_| !case.plan_due)?;
-    present
-        .plan
-        .steps
-        .iter()
-        .zip(&present.steps)
-        .find_map(|(step, progress)| {
-            let polled = progress.ticket.as_ref().map(|(_, at)| {
-                errands::instruction_id(
-                    case.id,
-                    present.plan.number,
-                    &step.system,
-                    Errand::Poll(step.step, at.millis()),
-                )
-            });
-            let acting = progress.sent.is_some_and(|sent| sent.instruction == instruction)
-                || polled == Some(instruction);
-            let observing = progress
-                .observing
-                .is_some_and(|sent| sent.instruction == instruction);
-            if acting && progress.report.is_none() {
-                Some(Belongs::Act(step.step))
-            } else if observing && progress.sighting.is_none() && progress.failure.is_none() {
-                Some(Belongs::Observation(step.step))
-            } else {
-                None
-            }
-        })
-}
-
-/// The event that an answer is, where it is news.
-fn event_of(case: &Case, answer: &Answer) -> Option<CaseEvent> {
-    match answer {
-        Answer::Located {
-            instruction,
-            system,
-            found,
-            ..
-        } => {
-            let (asked, answered) = case.locating.asked.get(system)?;
-            (*asked == *instruction && answered.is_none() && case.plan_due).then(|| CaseEvent::Located {
-                instruction: *instruction,
-                system: system.clone(),
-                found: *found,
-            })
-        }
-        Answer::InProgress {
-            instruction,
-            ticket,
-            ask_after_ms,
-            ..
-        } => match belongs(case, *instruction)? {
-            Belongs::Act(step) => Some(CaseEvent::InProgress {
-                step,
-                ticket: ticket.clone(),
-                ask_after_ms: *ask_after_ms,
-            }),
-            Belongs::Observation(_) => None,
-        },
-        Answer::Reported {
-            instruction,
-            outcome,
-            records,
-            receipt,
-            ..
-        } => match belongs(case, *instruction)? {
-            Belongs::Act(step) => Some(CaseEvent::Reported {
-                step,
-                outcome: *outcome,
-                records: *records,
-                receipt: receipt.clone(),
-            }),
-            Belongs::Observation(_) => None,
-        },
-        Answer::Observed {
-            instruction,
-            observed,
-            records,
-            independence,
-            observation,
-            ..
-        } => match belongs(case, *instruction)? {
-            Belongs::Observation(step) => Some(CaseEvent::Observed {
-                step,
-                observed: *observed,
-                records: *records,
-                independence: *independence,
-                observation: observation.clone(),
-            }),
-            Belongs::Act(_) => None,
-        },
-        Answer::Failed {
-            instruction,
-            class,
-            code,
-            ..
-        } => failed(case, *instruction, *class, code),
-        Answer::PlanSequenced {
-            digest, index, head, ..
-        } => {
-            let present = case.plan()?;
-            (present.digest == *digest && present.logged.is_none()).then(|| CaseEvent::PlanLogged {
-                digest: digest.clone(),
-                index: *index,
-                head: head.clone(),
-            })
-        }
-        Answer::StatementIssued {
-            certificate, index, ..
-        } => (case.statement == Statement::Asked).then(|| CaseEvent::StatementIssued {
-            certificate: certificate.clone(),
-            index: *index,
-        }),
-    }
-}
-
-fn failed(
-    case: &Case,
-    instruction: InstructionId,
-    class: FailureClass,
-    code: &FailureCode,
-) -> Option<CaseEvent> {
-    let located = case
-        .locating
-        .asked
-        .iter()
-        .find(|(_, (asked, answer))| *asked == instruction && answer.is_none());
-    if let Some((system, _)) = located {
-        return Some(CaseEvent::LocateFailed {
-            instruction,
-            system: system.clone(),
-            code: code.clone(),
-        });
-    }
-    let (step, observing) = match belongs(case, instruction)? {
-        Belongs::Act(step) => (step, false),
-        Belongs::Observation(step) => (step, true),
-    };
-    Some(CaseEvent::StepFailed {
-        step,
-        observing,
-        class,
-        code: code.clone(),
-    })
 }

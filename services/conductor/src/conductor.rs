@@ -175,7 +175,7 @@ pub struct Conductor {
     pub(crate) inventory: Inventory,
     pub(crate) cases: BTreeMap<CaseId, Case>,
     pub(crate) in_flight: BTreeMap<SystemName, BTreeSet<InstructionId>>,
-    pub(crate) waiting: BTreeSet<CaseId>,
+    pub(crate) waiting: BTreeMap<SystemName, BTreeSet<CaseId>>,
     pub(crate) blocked: BTreeSet<CaseId>,
     pub(crate) walking: BTreeMap<CaseId, WalkPurpose>,
     pub(crate) polling: BTreeSet<InstructionId>,
@@ -194,7 +194,7 @@ impl Conductor {
             inventory,
             cases: BTreeMap::new(),
             in_flight: BTreeMap::new(),
-            waiting: BTreeSet::new(),
+            waiting: BTreeMap::new(),
             blocked: BTreeSet::new(),
             walking: BTreeMap::new(),
             polling: BTreeSet::new(),
@@ -244,8 +244,11 @@ impl Conductor {
             .copied()
             .filter(|case| !self.damaged.contains_key(case))
             .collect();
+        // What was out counts first, so that nothing new goes out beyond the bound.
+        for case in &cases {
+            self.resend(*case);
+        }
         for case in cases {
-            self.resend(case);
             self.advance(case, moment);
         }
     }

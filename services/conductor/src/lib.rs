@@ -6,6 +6,7 @@
 //! ids, whatever is unanswered.
 
 mod advance;
+mod answers;
 mod conductor;
 mod errands;
 mod statements;
@@ -25,12 +26,6 @@ pub enum Error {
         /// What does not fit.
         source: lethe_casework::Error,
     },
-    /// A statement could not be written: a name or digest has another form than the proof demands.
-    #[error("statement of {case} could not be written")]
-    Statement {
-        /// The case.
-        case: lethe_terms::CaseId,
-    },
 }
 
 impl Error {
@@ -38,7 +33,6 @@ impl Error {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Damaged { .. } => "conductor-history-damaged",
-            Self::Statement { .. } => "conductor-statement",
         }
     }
 }

@@ -1,0 +1,85 @@
+//! Cut off after every single effect, carried out or not, and brought back from the journal.
+
+use std::collections::BTreeSet;
+
+use lethe_journal::Command;
+use lethe_terms::{CaseState, InstructionId, Right, Verb};
+
+use crate::world::{World, case, command};
+
+fn erase(cut: Option<(usize, bool)>) -> World {
+    let mut world = World::new(&["crm", "shop"], &[1], true);
+    world.cut = cut;
+    world.open(1, 1, Right::Erasure, None);
+    world.run();
+    world
+}
+
+fn restrict_and_lift(cut: Option<(usize, bool)>) -> World {
+    let mut world = World::new(&["crm", "shop"], &[1], true);
+    world.cut = cut;
+    world.open(1, 1, Right::Restriction, None);
+    world.open(2, 1, Right::Erasure, None);
+    world.run();
+    assert_eq!(
+        (world.state(1), world.state(2)),
+        (CaseState::Completed, CaseState::Acting)
+    );
+    let notified_at = world.now;
+    world.say(Command::Lift {
+        command: command(9),
+        case: case(1),
+        notified_at,
+    });
+    world.run();
+    world
+}
+
+fn ids(world: &World) -> BTreeSet<InstructionId> {
+    world
+        .sent
+        .iter()
+        .filter(|order| order.verb != Verb::Observe)
+        .map(|order| order.id)
+        .collect()
+}
+
+fn check_every_cut(run: fn(Option<(usize, bool)>) -> World) {
+    let whole = run(None);
+    assert!(whole.effects > 20);
+    for at in 1..=whole.effects {
+        for done in [false, true] {
+            let cut = run(Some((at, done)));
+            assert_eq!(
+                cut.ending(),
+                whole.ending(),
+                "cut at effect {at}, carried out: {done}"
+            );
+            assert_eq!(ids(&cut), ids(&whole), "cut at effect {at}, carried out: {done}");
+            cut.assert_once();
+        }
+    }
+}
+
+#[test]
+fn an_erasure_that_is_cut_anywhere_ends_as_if_nothing_had_been() {
+    check_every_cut(erase);
+}
+
+#[test]
+fn a_restriction_with_its_lift_that_is_cut_anywhere_ends_as_if_nothing_had_been() {
+    check_every_cut(restrict_and_lift);
+}
+
+#[test]
+fn the_place_of_an_instruction_among_all_is_the_same_after_a_restart() {
+    let mut world = World::new(&["crm", "shop"], &[1], false);
+    world.system("crm").silent = true;
+    world.system("shop").silent = true;
+    world.open(1, 1, Right::Erasure, None);
+    world.run();
+    let before = std::mem::take(&mut world.sent);
+    assert_eq!(before.len(), 2);
+    world.crash();
+    assert_eq!(world.sent, before);
+}

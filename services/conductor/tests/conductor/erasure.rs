@@ -1,0 +1,272 @@
+//! Erasure, and what a person has to look at.
+
+use lethe_casework::{OBSERVE_ATTEMPTS_MAX, STEP_ATTEMPTS_MAX};
+use lethe_conductor::{IN_FLIGHT_PER_SYSTEM_MAX, Input};
+use lethe_journal::{CaseEvent, CloseReason, Command};
+use lethe_terms::{CaseState, FailureClass, Observed, Right, Verb};
+
+use crate::world::{Whim, World, case, command, name};
+
+fn erasure(systems: &[&str]) -> World {
+    let mut world = World::new(systems, &[1], false);
+    world.open(1, 1, Right::Erasure, None);
+    world
+}
+
+#[test]
+fn an_erasure_goes_out_after_its_plan_is_logged_and_approved() {
+    let mut world = World::new(&["shop"], &[1], true);
+    world.open(1, 1, Right::Erasure, None);
+    world.run();
+    let expected = [
+        "opened",
+        "locate_asked",
+        "locate shop",
+        "located",
+        "plan_frozen",
+        "plan_logged",
+        "approved",
+        "dispatched",
+        "erase shop",
+        "reported",
+        "observation_asked",
+        "observe shop",
+        "observed",
+        "statement_asked",
+        "statement_issued",
+    ];
+    assert_eq!(world.transcript, expected);
+    assert_eq!(world.state(1), CaseState::Completed);
+    assert!(world.marked.contains(&case(1)));
+    let statement = world.statement(1);
+    assert_eq!(
+        (&statement["kind"], &statement["conclusion"]),
+        (&"erasure".into(), &"completed".into())
+    );
+}
+
+#[test]
+fn a_system_that_shows_what_it_says_it_erased_is_named_in_the_statement() {
+    let mut world = erasure(&["crm", "shop"]);
+    world.system("shop").acting.push_back(Whim::Lie);
+    world.run();
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    world.say(Command::Close {
+        command: command(9),
+        case: case(1),
+        reason: CloseReason::Contradicted,
+    });
+    world.run();
+    assert_eq!(world.state(1), CaseState::NotCompleted);
+    let statement = world.statement(1);
+    assert_eq!(statement["conclusion"], "not_completed");
+    assert_eq!(statement["reasons"], serde_json::json!(["contradicted"]));
+    let rows = statement["rows"].as_array().unwrap();
+    let short: Vec<_> = rows.iter().filter(|row| row["state"] == "failed").collect();
+    assert_eq!(short.len(), 1);
+    assert_eq!(short[0]["step"]["system"], "shop");
+    assert_eq!(short[0]["reason"], "casework-contradicted");
+    assert!(world.marked.is_empty());
+}
+
+#[test]
+fn an_observation_that_cannot_tell_is_asked_again_ever_later_and_then_shown_to_a_person() {
+    let mut world = erasure(&["shop"]);
+    let attempts = usize::try_from(OBSERVE_ATTEMPTS_MAX).unwrap();
+    world
+        .system("shop")
+        .observing
+        .extend(vec![Whim::CannotTell; attempts]);
+    world.run();
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    let asked: Vec<i64> = world
+        .journal
+        .iter()
+        .filter(|(.., event)| matches!(event, CaseEvent::ObservationAsked { .. }))
+        .map(|(_, _, at, _)| at.millis())
+        .collect();
+    let waits: Vec<i64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(waits, [500, 1_000, 2_000, 4_000]);
+    let code = &world.conductor.case(case(1)).unwrap().attention()[0].code;
+    assert_eq!(code, "casework-cannot-tell");
+}
+
+#[test]
+fn an_observation_that_can_tell_later_completes_the_case() {
+    let mut world = erasure(&["shop"]);
+    world
+        .system("shop")
+        .observing
+        .extend([Whim::CannotTell, Whim::Fail(FailureClass::Retryable)]);
+    world.run();
+    assert_eq!(world.state(1), CaseState::Completed);
+}
+
+#[test]
+fn what_did_not_happen_is_tried_again_under_the_same_id() {
+    let mut world = erasure(&["shop"]);
+    world.system("shop").acting.extend([
+        Whim::Fail(FailureClass::Retryable),
+        Whim::Fail(FailureClass::Unknown),
+    ]);
+    world.run();
+    assert_eq!(world.state(1), CaseState::Completed);
+    let acting: Vec<_> = world
+        .sent
+        .iter()
+        .filter(|order| order.verb == Verb::Erase)
+        .map(|order| order.id)
+        .collect();
+    assert_eq!(acting, [acting[0]; 3]);
+}
+
+#[test]
+fn what_does_not_happen_again_and_again_is_shown_to_a_person() {
+    let mut world = erasure(&["shop"]);
+    let attempts = usize::try_from(STEP_ATTEMPTS_MAX).unwrap();
+    world
+        .system("shop")
+        .acting
+        .extend(vec![Whim::Fail(FailureClass::Retryable); attempts]);
+    world.run();
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    assert_eq!(world.sent.len(), attempts);
+}
+
+#[test]
+fn a_final_failure_waits_for_a_new_plan_and_the_new_plan_for_approval() {
+    let mut world = erasure(&["shop"]);
+    world
+        .system("shop")
+        .acting
+        .push_back(Whim::Fail(FailureClass::Final));
+    world.run();
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    world.approving = false;
+    world.say(Command::Replan {
+        command: command(9),
+        case: case(1),
+    });
+    world.run();
+    assert_eq!(world.state(1), CaseState::AwaitingApproval);
+    assert_eq!(world.conductor.case(case(1)).unwrap().plans.len(), 2);
+    world.approving = true;
+    world.run();
+    assert_eq!(world.state(1), CaseState::Completed);
+}
+
+#[test]
+fn a_ticket_that_fails_when_asked_again_is_not_asked_without_a_pause() {
+    let mut world = erasure(&["shop"]);
+    world
+        .system("shop")
+        .acting
+        .extend([Whim::Ticket, Whim::Fail(FailureClass::Retryable)]);
+    world.run();
+    assert_eq!(world.state(1), CaseState::Completed);
+    assert_eq!(
+        world
+            .sent
+            .iter()
+            .filter(|order| order.verb == Verb::Erase)
+            .count(),
+        3
+    );
+}
+
+#[test]
+fn a_plan_is_approved_by_its_own_digest_only_and_once() {
+    let mut world = erasure(&["shop"]);
+    world.approving = false;
+    world.run();
+    let wrong = Command::Approve {
+        command: command(8),
+        case: case(1),
+        plan_digest: format!("sha256:{}", "0".repeat(64)),
+    };
+    world.say(wrong);
+    world.run();
+    assert_eq!(world.refused, [(command(8), "casework-other-plan")]);
+    assert_eq!(world.state(1), CaseState::AwaitingApproval);
+    assert!(world.sent.is_empty());
+    let digest = world
+        .conductor
+        .case(case(1))
+        .unwrap()
+        .plan()
+        .unwrap()
+        .digest
+        .clone();
+    let right = Command::Approve {
+        command: command(9),
+        case: case(1),
+        plan_digest: digest,
+    };
+    world.say(right.clone());
+    world.run();
+    let before = world.transcript.clone();
+    world.say(right);
+    world.open(1, 1, Right::Erasure, None);
+    world.run();
+    assert_eq!(world.transcript, before, "the same commands again change nothing");
+    assert_eq!(world.refused.len(), 1);
+}
+
+#[test]
+fn what_comes_in_before_the_statement_is_planned_and_needs_approval() {
+    let mut world = erasure(&["crm", "shop"]);
+    world.held.insert((1, name("crm")), Observed::Absent);
+    // The record appears while the observation of the shop cannot tell yet.
+    world.system("shop").observing.push_back(Whim::CannotTell);
+    world.approving = false;
+    world.run();
+    world.held.insert((1, name("crm")), Observed::Present);
+    let digest = world
+        .conductor
+        .case(case(1))
+        .unwrap()
+        .plan()
+        .unwrap()
+        .digest
+        .clone();
+    world.say(Command::Approve {
+        command: command(9),
+        case: case(1),
+        plan_digest: digest,
+    });
+    world.run();
+    assert_eq!(world.state(1), CaseState::AwaitingApproval);
+    assert!(world.transcript.contains(&"new_holdings".into()));
+    assert!(!world.transcript.contains(&"statement_asked".into()));
+    world.approving = true;
+    world.run();
+    assert_eq!(world.state(1), CaseState::Completed);
+    assert_eq!(world.statement(1)["rows"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn one_slow_system_has_a_bounded_number_out_and_holds_up_no_other() {
+    let persons: Vec<u8> = (1..=200).collect();
+    let mut world = World::new(&["archive", "shop"], &persons, false);
+    world.system("archive").silent = true;
+    for person in &persons {
+        world.open(*person, *person, Right::Erasure, None);
+    }
+    world.run();
+    assert_eq!(world.system("archive").unanswered.len(), IN_FLIGHT_PER_SYSTEM_MAX);
+    let erased = persons
+        .iter()
+        .filter(|person| world.held[&(**person, name("shop"))] == Observed::Absent)
+        .count();
+    assert_eq!(erased, 200, "the shop is done although the archive says nothing");
+    world.system("archive").silent = false;
+    world.crash();
+    world.take(Input::Tick);
+    world.run();
+    assert!(
+        persons
+            .iter()
+            .all(|person| world.state(*person) == CaseState::Completed)
+    );
+    world.assert_once();
+}

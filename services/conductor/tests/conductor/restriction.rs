@@ -1,0 +1,117 @@
+//! Restriction, its lift, and what it holds up.
+
+use lethe_journal::Command;
+use lethe_terms::{CaseState, FailureClass, Observed, Right, Verb};
+
+use crate::world::{Whim, World, case, command, name};
+
+fn restricted() -> World {
+    let mut world = World::new(&["shop"], &[1, 2], false);
+    world.open(1, 1, Right::Restriction, None);
+    world.run();
+    assert_eq!(world.state(1), CaseState::Completed);
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Restricted);
+    world
+}
+
+fn lift(world: &mut World, in_ms: i64) {
+    let notified_at = world.now.plus_millis(in_ms);
+    world.say(Command::Lift {
+        command: command(9),
+        case: case(1),
+        notified_at,
+    });
+    world.run();
+}
+
+#[test]
+fn a_restriction_is_lifted_after_the_person_was_told_and_not_before() {
+    let mut world = restricted();
+    lift(&mut world, 1);
+    assert_eq!(world.refused, [(command(9), "casework-not-notified")]);
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Restricted);
+    lift(&mut world, -1);
+    assert_eq!(world.state(1), CaseState::Completed);
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Present);
+    assert_eq!(world.statement(1)["kind"], "restriction_lifted");
+    assert!(
+        !world
+            .conductor
+            .is_restricted(world.conductor.case(case(1)).unwrap())
+    );
+}
+
+#[test]
+fn a_restriction_holds_up_the_erasure_of_another_case_until_it_is_lifted() {
+    let mut world = restricted();
+    world.open(2, 1, Right::Erasure, None);
+    world.run();
+    assert_eq!(world.state(2), CaseState::Acting);
+    assert!(world.sent.iter().all(|order| order.verb != Verb::Erase));
+    lift(&mut world, -1);
+    assert_eq!(world.state(2), CaseState::Completed);
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Absent);
+}
+
+#[test]
+fn the_person_who_gives_the_restriction_up_is_erased_without_a_lift() {
+    let mut world = restricted();
+    world.open(2, 1, Right::Erasure, Some(case(1)));
+    world.run();
+    assert_eq!(world.state(2), CaseState::Completed);
+    assert!(
+        !world
+            .conductor
+            .is_restricted(world.conductor.case(case(1)).unwrap())
+    );
+}
+
+#[test]
+fn nobody_gives_up_the_restriction_of_another_person() {
+    let mut world = restricted();
+    world.open(2, 2, Right::Erasure, Some(case(1)));
+    world.run();
+    assert_eq!(world.refused, [(command(2), "conductor-supersedes-other")]);
+    assert!(world.conductor.case(case(2)).is_none());
+}
+
+#[test]
+fn a_lift_of_which_nothing_is_known_is_not_repeated_and_can_be_planned_again() {
+    let mut world = restricted();
+    world
+        .system("shop")
+        .acting
+        .push_back(Whim::Fail(FailureClass::Unknown));
+    lift(&mut world, -1);
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    assert_eq!(
+        world.sent.iter().filter(|order| order.verb == Verb::Lift).count(),
+        1
+    );
+    assert!(
+        world
+            .conductor
+            .is_restricted(world.conductor.case(case(1)).unwrap())
+    );
+    world.say(Command::Replan {
+        command: command(8),
+        case: case(1),
+    });
+    world.run();
+    assert_eq!(world.state(1), CaseState::Completed);
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Present);
+    assert_eq!(world.statement(1)["rows"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_gone_after_a_restriction_was_lost_and_a_person_looks() {
+    let mut world = World::new(&["shop"], &[1], false);
+    world.open(1, 1, Right::Restriction, None);
+    world.system("shop").acting.push_back(Whim::Lie);
+    world.approving = false;
+    world.run();
+    world.held.insert((1, name("shop")), Observed::Absent);
+    world.approving = true;
+    world.run();
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+}

@@ -1,0 +1,540 @@
+//! A company in memory: systems that act by id, a ledger that follows the journal, an operator, and a conductor that may be cut off
+//! after any effect.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use lethe_casework::Land;
+use lethe_conductor::{Conductor, Config, Effect, Input, Moment, WalkOutcome};
+use lethe_journal::{
+    Answer, CaseEvent, CaseOrigin, Command, DatasetRef, EnvelopeBytes, FailureCode, Found, Instruction,
+    Inventory, InventoryDataset, InventorySystem, Opening, Person, Sealed, Token,
+};
+use lethe_planner::{Basis, Holding};
+use lethe_proof::{Envelope, Signature};
+use lethe_terms::{
+    CaseId, CaseState, CommandId, ErasureGround, FailureClass, IdentifierKind, IdentifierToken, Independence,
+    InstructionId, Observed, Outcome, RecordToken, RestrictionGround, Right, SystemName, Timestamp, Verb,
+};
+
+/// 24 November 2026, 09:00 UTC.
+pub const START_MS: i64 = 1_795_510_800_000;
+
+/// What a system does next instead of what it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whim {
+    /// Says that it did it, and does nothing.
+    Lie,
+    /// Ends badly.
+    Fail(FailureClass),
+    /// Cannot tell what is there.
+    CannotTell,
+    /// Takes a ticket and does it when it is asked again.
+    Ticket,
+}
+
+/// One system.
+#[derive(Default)]
+pub struct System {
+    /// Whims for instructions that act, first one first.
+    pub acting: VecDeque<Whim>,
+    /// Whims for observations, first one first.
+    pub observing: VecDeque<Whim>,
+    /// Whether it keeps its answers to itself.
+    pub silent: bool,
+    /// How often each instruction had an effect.
+    pub effects: BTreeMap<InstructionId, u32>,
+    answers: BTreeMap<InstructionId, Answer>,
+    /// Instructions that it took and did not answer.
+    pub unanswered: BTreeSet<InstructionId>,
+}
+
+/// The whole.
+pub struct World {
+    /// The machine under test.
+    pub conductor: Conductor,
+    /// Histories as they are on the log.
+    pub journal: Vec<(CaseId, u64, Timestamp, CaseEvent)>,
+    /// Commands and answers as they are on the log; the first is taken off when all its effects were carried out.
+    pub inputs: VecDeque<Input>,
+    walks: VecDeque<Input>,
+    /// The systems.
+    pub systems: BTreeMap<SystemName, System>,
+    /// What is where of whom: person, system.
+    pub held: BTreeMap<(u8, SystemName), Observed>,
+    /// Now.
+    pub now: Timestamp,
+    /// What happened, a line each.
+    pub transcript: Vec<String>,
+    /// Why commands were refused.
+    pub refused: Vec<(CommandId, &'static str)>,
+    /// Persons that were marked as erased.
+    pub marked: BTreeSet<CaseId>,
+    /// All instructions that went out.
+    pub sent: Vec<Instruction>,
+    /// After so many effects the conductor is cut off; whether the last one was carried out.
+    pub cut: Option<(usize, bool)>,
+    /// Effects so far.
+    pub effects: usize,
+    /// Whether the operator approves what waits for approval.
+    pub approving: bool,
+    inventory: Inventory,
+    leaves: u64,
+    drawn: u64,
+}
+
+pub fn name(text: &str) -> SystemName {
+    text.parse().unwrap()
+}
+
+pub fn case(number: u8) -> CaseId {
+    CaseId::from_bytes([0, 0, 0, 0, 0, 0, 0, number])
+}
+
+pub fn command(number: u8) -> CommandId {
+    CommandId::from_bytes([number; 16])
+}
+
+fn config() -> Config {
+    Config {
+        controller_id: "controller".into(),
+        controller_name: "Beispiel GmbH".into(),
+        version: "0.1.0".into(),
+        land: Land::Nationwide,
+        suppression_days: 100,
+        copies: Vec::new(),
+    }
+}
+
+fn inventory(systems: &[&str], locates: bool) -> Inventory {
+    let dataset = InventoryDataset {
+        name: "people".parse().unwrap(),
+        verbs: vec![Verb::Erase, Verb::Restrict, Verb::Lift],
+        categories: Vec::new(),
+        keeps: Vec::new(),
+        after: Vec::new(),
+        settle_ms: 1_000,
+        lead_ms: 1_000,
+    };
+    let system = |text: &&str| InventorySystem {
+        name: name(text),
+        locates,
+        datasets: vec![dataset.clone()],
+        quarantined: 0,
+    };
+    Inventory {
+        systems: systems.iter().map(system).collect(),
+        flows: Vec::new(),
+    }
+}
+
+impl World {
+    /// A company with these systems, each of which holds one record of each of these persons.
+    pub fn new(systems: &[&str], persons: &[u8], locates: bool) -> Self {
+        let inventory = inventory(systems, locates);
+        let held = persons
+            .iter()
+            .flat_map(|person| {
+                systems
+                    .iter()
+                    .map(|system| ((*person, name(system)), Observed::Present))
+            })
+            .collect();
+        Self {
+            conductor: Conductor::new(config(), inventory.clone()),
+            journal: Vec::new(),
+            inputs: VecDeque::new(),
+            walks: VecDeque::new(),
+            systems: systems
+                .iter()
+                .map(|text| (name(text), System::default()))
+                .collect(),
+            held,
+            now: Timestamp::from_millis(START_MS),
+            transcript: Vec::new(),
+            refused: Vec::new(),
+            marked: BTreeSet::new(),
+            sent: Vec::new(),
+            cut: None,
+            effects: 0,
+            approving: true,
+            inventory,
+            leaves: 0,
+            drawn: 0,
+        }
+    }
+
+    pub fn system(&mut self, text: &str) -> &mut System {
+        self.systems.get_mut(&name(text)).unwrap()
+    }
+
+    pub fn moment(&mut self) -> Moment {
+        self.drawn += 1;
+        let mut nonce = [0; 32];
+        nonce[..8].copy_from_slice(&self.drawn.to_be_bytes());
+        Moment { now: self.now, nonce }
+    }
+
+    pub fn open(&mut self, number: u8, person: u8, right: Right, supersedes: Option<CaseId>) {
+        let opening = Opening {
+            right,
+            erasure_ground: (right == Right::Erasure).then_some(ErasureGround::ALL[0]),
+            restriction_ground: (right == Right::Restriction).then_some(RestrictionGround::ALL[0]),
+            received_at: self.now,
+            origin: CaseOrigin::Requested,
+            supersedes,
+            given: Sealed::from_bytes(vec![person]),
+            commitment: "00".repeat(32),
+        };
+        let open = Command::Open {
+            command: command(number),
+            case: case(number),
+            opening,
+        };
+        self.inputs.push_back(Input::Command {
+            command: open,
+            tokens: vec![token(person)],
+        });
+    }
+
+    pub fn say(&mut self, command: Command) {
+        self.inputs.push_back(Input::Command {
+            command,
+            tokens: Vec::new(),
+        });
+    }
+
+    pub fn state(&self, number: u8) -> CaseState {
+        self.conductor.case(case(number)).unwrap().state()
+    }
+
+    /// Statement of the case as it was given to the ledger last.
+    pub fn statement(&self, number: u8) -> serde_json::Value {
+        let asked = self
+            .journal
+            .iter()
+            .rev()
+            .find_map(|(id, _, _, event)| match event {
+                CaseEvent::StatementAsked { statement } if *id == case(number) => Some(statement.clone()),
+                _ => None,
+            });
+        serde_json::from_str(&asked.expect("a statement was asked for")).unwrap()
+    }
+
+    /// Goes on until nothing happens by itself any more, time included.
+    pub fn run(&mut self) {
+        for _ in 0..100_000 {
+            if !self.go() {
+                return;
+            }
+        }
+        panic!("the company does not come to rest");
+    }
+
+    fn go(&mut self) -> bool {
+        if let Some(walked) = self.walks.pop_front() {
+            self.take(walked);
+        } else if let Some(input) = self.inputs.front().cloned() {
+            if self.take(input) {
+                self.inputs.pop_front();
+            }
+        } else if let Some(approval) = self.approval() {
+            self.say(approval);
+        } else if let Some(at) = self.conductor.next_wakeup() {
+            self.now = self.now.max(at);
+            self.take(Input::Tick);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    fn approval(&self) -> Option<Command> {
+        let waits = |open: &&lethe_casework::Case| open.state() == CaseState::AwaitingApproval;
+        let open = self.conductor.cases().filter(|_| self.approving).find(waits)?;
+        let present = open.plan()?;
+        let mut id = [0xaa; 16];
+        id[..8].copy_from_slice(open.id.as_bytes());
+        id[8] = u8::try_from(present.plan.number).unwrap();
+        let (command, plan_digest) = (CommandId::from_bytes(id), present.digest.clone());
+        Some(Command::Approve {
+            command,
+            case: open.id,
+            plan_digest,
+        })
+    }
+
+    /// Hands one input to the conductor and carries its effects out; false where it was cut off.
+    pub fn take(&mut self, input: Input) -> bool {
+        let moment = self.moment();
+        self.conductor.handle(input, moment);
+        self.carry_out()
+    }
+
+    fn carry_out(&mut self) -> bool {
+        while let Some(effect) = self.conductor.next_effect() {
+            self.effects += 1;
+            match self.cut {
+                Some((at, done)) if at == self.effects => {
+                    if done {
+                        self.carry(effect);
+                    }
+                    self.crash();
+                    return false;
+                }
+                _ => self.carry(effect),
+            }
+        }
+        true
+    }
+
+    /// The conductor is lost with all that is not on the log, and comes back.
+    pub fn crash(&mut self) {
+        self.cut = None;
+        self.walks.clear();
+        self.conductor = Conductor::new(config(), self.inventory.clone());
+        for (id, number, at, event) in &self.journal {
+            self.conductor.replay(*id, *number, event, *at).unwrap();
+        }
+        let moment = self.moment();
+        self.conductor.recover(moment);
+        self.carry_out();
+    }
+
+    fn carry(&mut self, effect: Effect) {
+        match effect {
+            Effect::Journal {
+                case,
+                number,
+                at,
+                event,
+            } => self.write(case, number, at, event),
+            Effect::Send(instruction) => self.act(instruction),
+            Effect::Walk {
+                case,
+                tokens,
+                purpose,
+                ..
+            } => {
+                let outcome = self.walk(tokens[0]);
+                self.walks.push_back(Input::Walked {
+                    case,
+                    purpose,
+                    outcome,
+                });
+            }
+            Effect::MarkErased { case, .. } => {
+                self.marked.insert(case);
+            }
+            Effect::Settled { command, refused } => {
+                self.refused
+                    .extend(refused.map(|refused| (command, refused.code())));
+            }
+        }
+    }
+
+    fn write(&mut self, case: CaseId, number: u64, at: Timestamp, event: CaseEvent) {
+        let next = self.journal.iter().filter(|(known, ..)| *known == case).count();
+        assert_eq!(number, next as u64, "entries of {case} are numbered without gaps");
+        let json = serde_json::to_value(&event).unwrap();
+        self.transcript
+            .push(json.as_object().unwrap().keys().next().unwrap().clone());
+        let index = self.leaves;
+        let answer = match &event {
+            CaseEvent::PlanFrozen { digest, .. } => Some(Answer::PlanSequenced {
+                case,
+                digest: digest.clone(),
+                index,
+                head: format!("head {index}"),
+            }),
+            CaseEvent::StatementAsked { statement } => {
+                let said: serde_json::Value = serde_json::from_str(statement).unwrap();
+                let certificate = said["certificate_id"].as_str().unwrap().to_owned();
+                Some(Answer::StatementIssued {
+                    case,
+                    certificate,
+                    index,
+                })
+            }
+            _ => None,
+        };
+        self.leaves += u64::from(event.leaf().is_some());
+        self.inputs.extend(answer.map(Input::Answer));
+        self.journal.push((case, number, at, event));
+    }
+
+    fn walk(&self, from: Token) -> WalkOutcome {
+        let person = from.token.as_bytes()[0];
+        let mut basis = Basis::default();
+        for ((of, system), state) in &self.held {
+            if *of != person || *state == Observed::Absent {
+                continue;
+            }
+            let place = DatasetRef {
+                system: system.clone(),
+                dataset: "people".parse().unwrap(),
+            };
+            basis.holdings.push(Holding {
+                record: record(person, system),
+                system: system.clone(),
+                dataset: place.dataset.clone(),
+                via: vec![IdentifierKind::Email],
+            });
+            basis.selectors.insert(place, Sealed::from_bytes(vec![person]));
+        }
+        let person = Person {
+            tokens: vec![from],
+            identifiers: Sealed::from_bytes(vec![person]),
+        };
+        WalkOutcome::Reached { basis, person }
+    }
+
+    fn act(&mut self, instruction: Instruction) {
+        let line = format!("{} {}", instruction.verb, instruction.system);
+        self.transcript.push(line);
+        let answer = self.answer(&instruction);
+        let system = self.systems.get_mut(&instruction.system).unwrap();
+        if system.silent {
+            system.unanswered.insert(instruction.id);
+        } else {
+            self.inputs.push_back(Input::Answer(answer));
+        }
+        self.sent.push(instruction);
+    }
+
+    fn answer(&mut self, order: &Instruction) -> Answer {
+        let (case, instruction) = (order.case, order.id);
+        let system = self.systems.get_mut(&order.system).unwrap();
+        if let Some(known) = system.answers.get(&instruction) {
+            return known.clone();
+        }
+        let observing = order.verb == Verb::Observe;
+        let whim = if order.verb == Verb::Locate {
+            None
+        } else if observing {
+            system.observing.pop_front()
+        } else {
+            system.acting.pop_front()
+        };
+        let key = (order.selectors.as_bytes()[0], order.system.clone());
+        let there = self.held.get(&key).copied().unwrap_or(Observed::Absent);
+        let signed = envelope(instruction);
+        let answer = match (order.verb, whim) {
+            (_, Some(Whim::Fail(class))) => {
+                return Answer::Failed {
+                    case,
+                    instruction,
+                    class,
+                    code: FailureCode("test-failed".into()),
+                };
+            }
+            (_, Some(Whim::Ticket)) => {
+                return Answer::InProgress {
+                    case,
+                    instruction,
+                    ticket: "t-1".into(),
+                    ask_after_ms: 60_000,
+                };
+            }
+            (Verb::Locate, _) => Answer::Located {
+                case,
+                instruction,
+                system: order.system.clone(),
+                found: Found::default(),
+            },
+            (Verb::Observe, whim) => {
+                let observed = if whim == Some(Whim::CannotTell) {
+                    Observed::CannotTell
+                } else {
+                    there
+                };
+                let independence = Independence::SeparateCredential;
+                Answer::Observed {
+                    case,
+                    instruction,
+                    observed,
+                    records: 0,
+                    independence,
+                    observation: signed,
+                }
+            }
+            (verb, whim) => {
+                let (outcome, after) = match verb {
+                    Verb::Erase => (Outcome::Erased, Observed::Absent),
+                    Verb::Restrict => (Outcome::Restricted, Observed::Restricted),
+                    _ => (Outcome::Lifted, Observed::Present),
+                };
+                if whim != Some(Whim::Lie) {
+                    self.held.insert(key, after);
+                    *system.effects.entry(instruction).or_default() += 1;
+                }
+                Answer::Reported {
+                    case,
+                    instruction,
+                    outcome,
+                    records: 1,
+                    receipt: signed,
+                }
+            }
+        };
+        system.answers.insert(instruction, answer.clone());
+        answer
+    }
+
+    /// What is left of the run that may not depend on where it was cut.
+    pub fn ending(&self) -> Vec<String> {
+        let cases = self.conductor.cases().map(|case| {
+            let steps: Vec<_> = (0..case.plan().map_or(0, |plan| plan.steps.len()))
+                .map(|n| case.step_state(n, false))
+                .collect();
+            let (restricted, marked) = (self.conductor.is_restricted(case), self.marked.contains(&case.id));
+            format!(
+                "{} {} {steps:?} plans {} restricted {restricted} marked {marked}",
+                case.id,
+                case.state(),
+                case.plans.len()
+            )
+        });
+        cases
+            .chain(self.held.iter().map(|place| format!("{place:?}")))
+            .collect()
+    }
+
+    /// Each instruction had an effect at most once.
+    pub fn assert_once(&self) {
+        for (system, inside) in &self.systems {
+            assert!(
+                inside.effects.values().all(|times| *times == 1),
+                "{system} acted twice on one instruction"
+            );
+        }
+    }
+}
+
+fn token(person: u8) -> Token {
+    Token {
+        kind: IdentifierKind::Email,
+        token: IdentifierToken::from_bytes([person; 16]),
+    }
+}
+
+fn record(person: u8, system: &SystemName) -> RecordToken {
+    let mut bytes = [person; 16];
+    for (byte, letter) in bytes.iter_mut().skip(1).zip(system.as_str().bytes()) {
+        *byte = letter;
+    }
+    RecordToken::from_bytes(bytes)
+}
+
+fn envelope(instruction: InstructionId) -> EnvelopeBytes {
+    let payload: String = instruction.to_string().chars().skip(4).collect();
+    let signature = Signature {
+        keyid: "test".into(),
+        sig: "AAAA".into(),
+    };
+    let envelope = Envelope {
+        payload_type: "test".into(),
+        payload,
+        signatures: vec![signature],
+    };
+    EnvelopeBytes(envelope.to_text().unwrap())
+}
