@@ -1,5 +1,6 @@
 //! `schemas/json` says what stands on the log and in the proof. `UPDATE_SCHEMAS=1 cargo test -p lethe-journal --test schemas` writes it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lethe_journal::{
@@ -7,6 +8,9 @@ use lethe_journal::{
     Plan, Quarantined, RecordObserved,
 };
 use schemars::{Schema, schema_for};
+
+/// Written and compared by the gateway's own test.
+const OPENAPI: &str = "openapi.json";
 
 #[test]
 fn the_schemas_of_events_and_of_the_proof_are_current() {
@@ -33,6 +37,8 @@ fn the_schemas_of_events_and_of_the_proof_are_current() {
             .map(|(name, schema)| (name.to_owned(), schema)),
     );
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../json");
+    let mut known: BTreeSet<String> = schemas.iter().map(|(name, _)| name.clone()).collect();
+    known.insert(OPENAPI.to_owned());
     for (name, schema) in schemas {
         let path = folder.join(&name);
         let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
@@ -43,6 +49,13 @@ fn the_schemas_of_events_and_of_the_proof_are_current() {
         assert!(
             committed == text,
             "schemas/json/{name} is not current; UPDATE_SCHEMAS=1 writes it"
+        );
+    }
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(
+            known.contains(&name),
+            "schemas/json/{name} belongs to nothing any more"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! The server through real HTTP on a loopback port, with a made-up backend.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod document;
 mod pages;
 mod refusals;
 
