@@ -45,7 +45,8 @@ pub(crate) fn ordered(mut steps: Vec<Step>, inventory: &Inventory) -> Vec<Step> 
     steps
 }
 
-fn place_of(step: &Step) -> DatasetRef {
+/// Where a step acts.
+pub(crate) fn place_of(step: &Step) -> DatasetRef {
     DatasetRef {
         system: step.system.clone(),
         dataset: step.dataset.clone(),

@@ -56,9 +56,13 @@ pub struct Basis {
 pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, previous: Option<&Plan>) -> Plan {
     let mut steps = fresh_steps(request, basis, inventory);
     let reached: BTreeSet<_> = basis.holdings.iter().map(|holding| holding.record).collect();
+    // One step a place: a certificate that names one twice is refused. Selectors are sealed, so two steps cannot be made one; the
+    // fresh one carries the person's identifiers, too.
+    let places: BTreeSet<_> = steps.iter().map(order::place_of).collect();
     if let Some(previous) = previous {
         let left = previous.steps.iter().filter(|step| {
             step.verb == request.verb
+                && !places.contains(&order::place_of(step))
                 && step
                     .records
                     .iter()

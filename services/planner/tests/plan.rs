@@ -1,0 +1,288 @@
+//! The order of steps, and what the linter remarks.
+#![allow(clippy::unwrap_used)]
+
+use lethe_journal::{DatasetRef, Inventory, InventoryDataset, InventorySystem, Plan, RemarkCode, Sealed};
+use lethe_planner::{Basis, Holding, Request, digest, lint, plan};
+use lethe_terms::{CaseId, RecordToken, Right, Timestamp, Verb};
+
+fn place(text: &str) -> DatasetRef {
+    let (system, dataset) = text.split_once('.').unwrap();
+    DatasetRef {
+        system: system.parse().unwrap(),
+        dataset: dataset.parse().unwrap(),
+    }
+}
+
+/// An inventory of `system.dataset` places.
+fn inventory(places: &[&str], flows: &[(&str, &str)]) -> Inventory {
+    let mut inventory = Inventory {
+        systems: Vec::new(),
+        flows: flows.iter().map(|(from, to)| (place(from), place(to))).collect(),
+    };
+    for text in places {
+        let DatasetRef { system, dataset } = place(text);
+        let dataset = InventoryDataset {
+            name: dataset,
+            verbs: vec![Verb::Erase],
+            categories: Vec::new(),
+            keeps: Vec::new(),
+            after: Vec::new(),
+            settle_ms: 0,
+            lead_ms: 0,
+        };
+        match inventory.systems.iter_mut().find(|known| known.name == system) {
+            Some(known) => known.datasets.push(dataset),
+            None => inventory.systems.push(InventorySystem {
+                name: system,
+                locates: false,
+                datasets: vec![dataset],
+                quarantined: 0,
+            }),
+        }
+    }
+    inventory
+}
+
+fn dataset<'a>(inventory: &'a mut Inventory, text: &str) -> &'a mut InventoryDataset {
+    let DatasetRef { system, dataset } = place(text);
+    let system = inventory
+        .systems
+        .iter_mut()
+        .find(|known| known.name == system)
+        .unwrap();
+    system
+        .datasets
+        .iter_mut()
+        .find(|known| known.name == dataset)
+        .unwrap()
+}
+
+fn holding(text: &str, record: u8) -> Holding {
+    let DatasetRef { system, dataset } = place(text);
+    Holding {
+        record: RecordToken::from_bytes([record; 16]),
+        system,
+        dataset,
+        via: Vec::new(),
+    }
+}
+
+fn basis(places: &[&str]) -> Basis {
+    Basis {
+        holdings: places
+            .iter()
+            .zip(1..)
+            .map(|(text, record)| holding(text, record))
+            .collect(),
+        selectors: places
+            .iter()
+            .map(|text| (place(text), Sealed::from_bytes(vec![1])))
+            .collect(),
+        read_up_to: Vec::new(),
+    }
+}
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+const DUE: Timestamp = Timestamp::from_millis(2_000_000);
+
+fn request(number: u32) -> Request {
+    Request {
+        case: CaseId::from_bytes([1; 8]),
+        right: Right::Erasure,
+        verb: Verb::Erase,
+        number,
+        nonce: [7; 16],
+        now: NOW,
+        due: DUE,
+    }
+}
+
+/// Each step with those that it waits for.
+fn steps(plan: &Plan) -> Vec<String> {
+    let line = |step: &lethe_journal::Step| {
+        format!(
+            "{} {}.{} after {:?}",
+            step.step, step.system, step.dataset, step.after
+        )
+    };
+    plan.steps.iter().map(line).collect()
+}
+
+fn remarks(plan: &Plan, holdings: &[Holding], inventory: &Inventory) -> Vec<String> {
+    lint(plan, holdings, inventory, DUE)
+        .iter()
+        .map(|remark| {
+            let dataset = remark.dataset.as_ref().map_or("-", |dataset| dataset.as_str());
+            format!(
+                "{} {} {dataset} {:?}",
+                remark.code.code(),
+                remark.system,
+                remark.detail
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_source_comes_before_the_copy_that_it_would_refill() {
+    let places = ["archive.rows", "crm.people", "shop.people"];
+    let inventory = inventory(
+        &places,
+        &[("shop.people", "crm.people"), ("crm.people", "archive.rows")],
+    );
+    let made = plan(&request(1), &basis(&places), &inventory, None);
+    assert_eq!(
+        steps(&made),
+        [
+            "0 shop.people after []",
+            "1 crm.people after [0]",
+            "2 archive.rows after [0, 1]"
+        ]
+    );
+}
+
+#[test]
+fn a_source_waits_across_a_dataset_that_holds_nothing() {
+    let places = ["archive.rows", "crm.people", "shop.people"];
+    let inventory = inventory(
+        &places,
+        &[("shop.people", "crm.people"), ("crm.people", "archive.rows")],
+    );
+    let made = plan(
+        &request(1),
+        &basis(&["archive.rows", "shop.people"]),
+        &inventory,
+        None,
+    );
+    assert_eq!(
+        steps(&made),
+        ["0 shop.people after []", "1 archive.rows after [0]"]
+    );
+}
+
+#[test]
+fn children_come_before_their_parent() {
+    let places = ["shop.customers", "shop.orders"];
+    let mut inventory = inventory(&places, &[]);
+    dataset(&mut inventory, "shop.customers").after = vec!["orders".parse().unwrap()];
+    let made = plan(&request(1), &basis(&places), &inventory, None);
+    assert_eq!(
+        steps(&made),
+        ["0 shop.orders after []", "1 shop.customers after [0]"]
+    );
+}
+
+#[test]
+fn datasets_that_feed_each_other_wait_for_their_source_and_not_for_each_other() {
+    let places = ["a.x", "b.x", "source.x"];
+    let inventory = inventory(&places, &[("a.x", "b.x"), ("b.x", "a.x"), ("source.x", "b.x")]);
+    let made = plan(&request(1), &basis(&places), &inventory, None);
+    assert_eq!(
+        steps(&made),
+        ["0 source.x after []", "1 a.x after [0]", "2 b.x after [0]"]
+    );
+}
+
+#[test]
+fn a_plan_is_the_same_in_whatever_order_its_basis_is() {
+    let places = ["a.x", "b.x"];
+    let inventory = inventory(&places, &[]);
+    let forward = plan(&request(1), &basis(&places), &inventory, None);
+    let mut turned = basis(&places);
+    turned.holdings.reverse();
+    assert_eq!(
+        digest(&plan(&request(1), &turned, &inventory, None)),
+        digest(&forward)
+    );
+}
+
+#[test]
+fn a_new_plan_names_no_place_twice_and_keeps_what_is_not_reached_any_more() {
+    let places = ["a.x", "b.x"];
+    let inventory = inventory(&places, &[]);
+    let mut first = basis(&places);
+    first.holdings.push(holding("a.x", 9));
+    let first = plan(&request(1), &first, &inventory, None);
+    // One of the two records of a, and all of b, are gone.
+    let second = plan(&request(2), &basis(&["a.x"]), &inventory, Some(&first));
+    assert_eq!(steps(&second), ["0 a.x after []", "1 b.x after []"]);
+}
+
+#[test]
+fn the_linter_remarks_a_holding_without_a_step() {
+    let inventory = inventory(&["shop.people"], &[]);
+    let held = [holding("shop.people", 1), holding("cellar.tapes", 2)];
+    let mut from = basis(&["shop.people"]);
+    from.holdings = held.to_vec();
+    let made = plan(&request(1), &from, &inventory, None);
+    assert_eq!(
+        remarks(&made, &held, &inventory),
+        ["holding_without_step cellar tapes []"]
+    );
+    assert!(made.remarks.iter().all(|remark| remark.code.is_fatal()));
+}
+
+#[test]
+fn the_linter_remarks_what_an_erasure_leaves_in_place() {
+    let mut inventory = inventory(&["crm.people", "shop.people"], &[]);
+    dataset(&mut inventory, "shop.people").keeps = vec!["invoice_number".into()];
+    dataset(&mut inventory, "crm.people").verbs = vec![Verb::Restrict];
+    let from = basis(&["crm.people", "shop.people"]);
+    let made = plan(&request(1), &from, &inventory, None);
+    assert_eq!(
+        remarks(&made, &from.holdings, &inventory),
+        [
+            "field_not_erasable crm people [\"erase is not supported\"]",
+            "field_not_erasable shop people [\"invoice_number\"]"
+        ]
+    );
+    assert!(!made.remarks.iter().any(|remark| remark.code.is_fatal()));
+}
+
+#[test]
+fn the_linter_remarks_a_copy_whose_source_is_left_alone() {
+    let inventory = inventory(&["crm.people", "shop.people"], &[("shop.people", "crm.people")]);
+    let both = basis(&["crm.people", "shop.people"]);
+    let mut made = plan(&request(1), &both, &inventory, None);
+    made.steps.retain(|step| step.system.as_str() == "crm");
+    assert_eq!(
+        remarks(&made, &both.holdings, &inventory),
+        [
+            "holding_without_step shop people []",
+            "copy_will_be_refilled crm people [\"shop.people\"]"
+        ]
+    );
+}
+
+#[test]
+fn the_linter_remarks_a_lead_time_beyond_the_deadline() {
+    let mut inventory = inventory(&["shop.people"], &[]);
+    let from = basis(&["shop.people"]);
+    let lead = &mut dataset(&mut inventory, "shop.people").lead_ms;
+    *lead = 1_000_000;
+    let made = plan(&request(1), &from, &inventory, None);
+    assert_eq!(
+        remarks(&made, &from.holdings, &inventory),
+        [""; 0],
+        "just in time"
+    );
+    dataset(&mut inventory, "shop.people").settle_ms = 1;
+    let made = plan(&request(1), &from, &inventory, None);
+    let [late] = made.remarks.as_slice() else {
+        unreachable!()
+    };
+    assert_eq!(late.code, RemarkCode::LeadTimeBreaksDeadline);
+    assert_eq!(late.detail, ["1970-01-01T00:16:39.999Z"]);
+}
+
+#[test]
+fn the_linter_remarks_input_that_stands_in_quarantine() {
+    let mut inventory = inventory(&["shop.people"], &[]);
+    inventory.systems[0].quarantined = 3;
+    let from = basis(&["shop.people"]);
+    let made = plan(&request(1), &from, &inventory, None);
+    assert_eq!(
+        remarks(&made, &from.holdings, &inventory),
+        ["quarantine_may_hide shop - [\"3\"]"]
+    );
+}
