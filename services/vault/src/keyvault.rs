@@ -15,7 +15,7 @@ pub enum Method {
 
 impl Method {
     /// The method as it stands on the wire.
-    pub const fn code(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::WrappedFormDropped => "wrapped-form-dropped",
         }

@@ -74,6 +74,7 @@ pub struct Story {
     pub filler: u64,
 }
 
+// tidy: long because it is one bundle written out, and the tests change single fields of it
 pub fn story() -> Story {
     let case = CaseId::from_bytes([1; 8]);
     let steps = vec![step(0, "shop", "account"), step(1, "website", "access")];

@@ -144,11 +144,11 @@ fn contradict(case: &mut CaseView) {
     if let Some(step) = case.steps.last_mut() {
         step.state = StepState::Failed;
         step.observed = Some(Observed::Present);
-        step.code = Some("fake-contradicted".to_owned());
+        step.code = Some("casework-contradicted".to_owned());
         case.attention.push(AttentionView {
             system: step.system.clone(),
             dataset: Some(step.dataset.clone()),
-            code: "fake-contradicted".to_owned(),
+            code: "casework-contradicted".to_owned(),
         });
     }
 }

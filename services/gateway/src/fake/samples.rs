@@ -205,7 +205,7 @@ pub(super) fn cases(now: Timestamp) -> BTreeMap<CaseId, (CaseView, Option<PlanVi
                     case.attention.push(AttentionView {
                         system: "website".to_owned(),
                         dataset: None,
-                        code: "fake-unreachable".to_owned(),
+                        code: "kit-timeout".to_owned(),
                     });
                 }
                 CaseState::Completed | CaseState::CompletedWithExceptions => complete(&mut case),

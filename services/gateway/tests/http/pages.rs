@@ -29,7 +29,7 @@ async fn the_dashboards_buttons_do_what_they_say_once() {
     assert!(
         server
             .send("GET", attention, "", "")
-            .contains("fake-contradicted")
+            .contains("casework-contradicted")
     );
     assert_eq!(
         status(&server.form(&format!("{attention}/close"), "revision=5&reason=nonsense")),
