@@ -1,4 +1,5 @@
 //! `schemas/json` says what stands on the log and in the proof. `UPDATE_SCHEMAS=1 cargo test -p lethe-journal --test schemas` writes it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
