@@ -7,17 +7,20 @@ use lethe_terms::{CaseState, InstructionId, Right, Verb};
 
 use crate::world::{World, case, command};
 
-fn erase(cut: Option<(usize, bool)>) -> World {
+/// After which effect, whether it was carried out, and whether answers overtake walks.
+type Cut = (Option<(usize, bool)>, bool);
+
+fn erase(cut: Cut) -> World {
     let mut world = World::new(&["crm", "shop"], &[1], true);
-    world.cut = cut;
+    (world.cut, world.answers_first) = cut;
     world.open(1, 1, Right::Erasure, None);
     world.run();
     world
 }
 
-fn restrict_and_lift(cut: Option<(usize, bool)>) -> World {
+fn restrict_and_lift(cut: Cut) -> World {
     let mut world = World::new(&["crm", "shop"], &[1], true);
-    world.cut = cut;
+    (world.cut, world.answers_first) = cut;
     world.open(1, 1, Right::Restriction, None);
     world.open(2, 1, Right::Erasure, None);
     world.run();
@@ -44,19 +47,18 @@ fn ids(world: &World) -> BTreeSet<InstructionId> {
         .collect()
 }
 
-fn check_every_cut(run: fn(Option<(usize, bool)>) -> World) {
-    let whole = run(None);
-    assert!(whole.effects > 20);
-    for at in 1..=whole.effects {
-        for done in [false, true] {
-            let cut = run(Some((at, done)));
-            assert_eq!(
-                cut.ending(),
-                whole.ending(),
-                "cut at effect {at}, carried out: {done}"
-            );
-            assert_eq!(ids(&cut), ids(&whole), "cut at effect {at}, carried out: {done}");
-            cut.assert_once();
+fn check_every_cut(run: fn(Cut) -> World) {
+    for answers_first in [false, true] {
+        let whole = run((None, answers_first));
+        assert!(whole.effects > 20);
+        for at in 1..=whole.effects {
+            for done in [false, true] {
+                let cut = run((Some((at, done)), answers_first));
+                let place = format!("effect {at}, carried out: {done}, answers first: {answers_first}");
+                assert_eq!(cut.ending(), whole.ending(), "{place}");
+                assert_eq!(ids(&cut), ids(&whole), "{place}");
+                cut.assert_once();
+            }
         }
     }
 }

@@ -270,3 +270,32 @@ fn one_slow_system_has_a_bounded_number_out_and_holds_up_no_other() {
     );
     world.assert_once();
 }
+
+#[test]
+fn a_system_that_could_not_be_searched_is_searched_again_under_a_new_id() {
+    let mut world = World::new(&["crm", "shop"], &[1], true);
+    world
+        .system("shop")
+        .locating
+        .push_back(Whim::Fail(FailureClass::Final));
+    world.open(1, 1, Right::Erasure, None);
+    world.run();
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    assert!(
+        !world.transcript.contains(&"plan_frozen".into()),
+        "what the shop holds is unknown"
+    );
+    world.say(Command::Replan {
+        command: command(9),
+        case: case(1),
+    });
+    world.run();
+    assert_eq!(world.state(1), CaseState::Completed);
+    let searched = world
+        .sent
+        .iter()
+        .filter(|order| order.verb == Verb::Locate && order.system == name("shop"));
+    let mut ids: Vec<_> = searched.map(|order| order.id).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 2);
+}

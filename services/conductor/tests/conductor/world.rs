@@ -37,6 +37,8 @@ pub enum Whim {
 pub struct System {
     /// Whims for instructions that act, first one first.
     pub acting: VecDeque<Whim>,
+    /// Whims for searches, first one first.
+    pub locating: VecDeque<Whim>,
     /// Whims for observations, first one first.
     pub observing: VecDeque<Whim>,
     /// Whether it keeps its answers to itself.
@@ -75,6 +77,8 @@ pub struct World {
     pub cut: Option<(usize, bool)>,
     /// Effects so far.
     pub effects: usize,
+    /// Whether answers on the log come before walks that are under way.
+    pub answers_first: bool,
     /// Whether the operator approves what waits for approval.
     pub approving: bool,
     inventory: Inventory,
@@ -156,6 +160,7 @@ impl World {
             sent: Vec::new(),
             cut: None,
             effects: 0,
+            answers_first: false,
             approving: true,
             inventory,
             leaves: 0,
@@ -231,7 +236,8 @@ impl World {
     }
 
     fn go(&mut self) -> bool {
-        if let Some(walked) = self.walks.pop_front() {
+        let answered = self.answers_first && !self.inputs.is_empty();
+        if let Some(walked) = self.walks.pop_front_if(|_| !answered) {
             self.take(walked);
         } else if let Some(input) = self.inputs.front().cloned() {
             if self.take(input) {
@@ -409,7 +415,7 @@ impl World {
         }
         let observing = order.verb == Verb::Observe;
         let whim = if order.verb == Verb::Locate {
-            None
+            system.locating.pop_front()
         } else if observing {
             system.observing.pop_front()
         } else {
