@@ -109,6 +109,7 @@ impl ConductorShell {
         let (send, mut walks) = mpsc::channel(WALKS_MAX);
         let effects = self.with_conductor(|conductor| conductor.recover(shell::moment()));
         self.carry_out(effects, &standing, &send).await?;
+        self.cases.changed.send_modify(|round| *round += 1);
         while !*stop.borrow() {
             let inputs = self.gather(&mut standing, &mut walks).await?;
             let idle = inputs.is_empty() && !self.is_due();
@@ -239,7 +240,8 @@ impl ConductorShell {
             .log
             .read(&Place::new(stream.clone(), 0), from, PAGE_ENTRIES_MAX)
             .await?;
-        if page.fell_behind {
+        // A reader without a position starts where the queue starts: what was dropped before, somebody had read.
+        if page.fell_behind && from > 0 {
             return Err(Error::Stopped {
                 what: "the conductor, whose position fell off the start of a queue,",
             });

@@ -69,7 +69,8 @@ impl ConnectorShell {
                 .log
                 .read(&at, from, PAGE_ENTRIES_MAX.min(AT_ONCE_MAX))
                 .await?;
-            if page.fell_behind {
+            // A reader without a position starts where the queue starts: what was dropped before, somebody had read.
+            if page.fell_behind && from > 0 {
                 return Err(Error::Stopped {
                     what: "a connector host, whose position fell off the start of its queue,",
                 });

@@ -234,6 +234,12 @@ async fn run(parts: Parts, roles: &mut Roles, stopped: &watch::Receiver<bool>) -
         after: Duration::from_secs(parts.settings.compact_after_s),
     };
     roles.spawn(janitor.run(stopped.clone()));
+    // Before the histories are read every accepted case would be answered with "no such case".
+    let mut rounds = cases.changes();
+    tokio::select! {
+        _ = rounds.wait_for(|round| *round > 0) => {}
+        Some(ended) = roles.join_next() => return Err(ended.ok().and_then(Result::err).unwrap_or(Error::Stopped { what: "a role" })),
+    }
     let running = start_gateway(&parts, cases, stopped).await?;
     eprintln!("lethe: listening on {}", running.url());
     let mut ended = Box::pin(running.ended());
