@@ -407,6 +407,7 @@ impl World {
         self.sent.push(instruction);
     }
 
+    // tidy: long because it is one arm per kind of answer that a system can give
     fn answer(&mut self, order: &Instruction) -> Answer {
         let (case, instruction) = (order.case, order.id);
         let system = self.systems.get_mut(&order.system).unwrap();
