@@ -249,9 +249,13 @@ fn one_slow_system_has_a_bounded_number_out_and_holds_up_no_other() {
     let persons: Vec<u8> = (1..=200).collect();
     let mut world = World::new(&["archive", "shop"], &persons, false);
     world.system("archive").silent = true;
+    world.system("shop").silent = true;
     for person in &persons {
         world.open(*person, *person, Right::Erasure, None);
     }
+    world.run();
+    assert_eq!(world.system("shop").unanswered.len(), IN_FLIGHT_PER_SYSTEM_MAX);
+    world.speak("shop");
     world.run();
     assert_eq!(world.system("archive").unanswered.len(), IN_FLIGHT_PER_SYSTEM_MAX);
     let erased = persons

@@ -172,6 +172,15 @@ impl World {
         self.systems.get_mut(&name(text)).unwrap()
     }
 
+    /// A silent system says everything that it had kept to itself.
+    pub fn speak(&mut self, text: &str) {
+        let system = self.system(text);
+        system.silent = false;
+        let kept = std::mem::take(&mut system.unanswered);
+        let answers: Vec<_> = kept.iter().map(|id| system.answers[id].clone()).collect();
+        self.inputs.extend(answers.into_iter().map(Input::Answer));
+    }
+
     pub fn moment(&mut self) -> Moment {
         self.drawn += 1;
         let mut nonce = [0; 32];
