@@ -1,0 +1,230 @@
+//! The real server is killed at random moments while cases run, and nothing that it accepted is lost or done twice.
+//!
+//! `SEED=n` plays the same moments again; `LETHE_TEST_SOAK=1` kills 200 times.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod company;
+mod course;
+mod server;
+
+use std::path::Path;
+use std::time::Duration;
+
+use company::Company;
+use course::{Api, Away, Course};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use server::{Home, Server};
+
+/// Kills in the normal run: it has to stay below three minutes.
+const KILLS: u32 = 12;
+
+/// Kills in the soak.
+const KILLS_SOAK: u32 = 200;
+
+/// Latest moment of a kill after the start, in milliseconds: some hit the start itself, some hit work well under way.
+const KILL_AFTER_MS_MAX: u64 = 4_000;
+
+/// How long everything that is left may take once nobody kills any more.
+const REST_TIME_MAX: Duration = Duration::from_secs(120);
+
+struct Operator {
+    api: Api,
+    seed: u64,
+    person_restricted: String,
+    person_erased: String,
+    scanned: Vec<&'static str>,
+    courses: Vec<Course>,
+}
+
+impl Operator {
+    /// Works until `enough`: first restriction, lift and erasure, then restrictions of the same person again and again.
+    async fn work(&mut self, enough: bool) -> Result<(), Away> {
+        for system in ["shop", "website"] {
+            if !self.scanned.contains(&system) {
+                self.api.scan(system).await?;
+                self.scanned.push(system);
+            }
+        }
+        loop {
+            let open = self.courses.iter_mut().find(|course| !course.done);
+            if let Some(course) = open {
+                course.go_on(&self.api).await?;
+            } else if enough && self.courses.len() >= 2 {
+                return Ok(());
+            } else {
+                let number = self.courses.len();
+                let key = format!("kill-{}-{number}", self.seed);
+                self.courses.push(match number {
+                    1 => Course::new("erasure", &self.person_erased, key),
+                    _ => Course::new("restriction", &self.person_restricted, key),
+                });
+            }
+        }
+    }
+
+    /// Works with one running server until the time is over. A server that ends by itself ends the test.
+    async fn work_with(&mut self, home: &Home, server: &mut Server, enough: bool) {
+        assert!(
+            server.listens().await,
+            "the server does not start:\n{}",
+            home.last_words()
+        );
+        while self.work(enough).await.is_err() {
+            assert!(
+                !server.ended(),
+                "the server ended by itself:\n{}",
+                home.last_words()
+            );
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn seed() -> u64 {
+    std::env::var("SEED")
+        .ok()
+        .map_or_else(rand::random::<u64>, |seed| {
+            seed.parse().expect("SEED is a number")
+        })
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+fn kills() -> u32 {
+    if std::env::var_os("LETHE_TEST_SOAK").is_some() {
+        KILLS_SOAK
+    } else {
+        KILLS
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_killed_at_any_moment_loses_no_case_and_does_nothing_twice() {
+    let seed = seed();
+    println!("SEED={seed}");
+    let folder = tempfile::tempdir().unwrap();
+    let company = Company::found(folder.path(), seed).await;
+    let port = free_port();
+    let home = Home {
+        program: server::program(),
+        config: company.configure(port),
+        output: folder.path().join("lethe").join("output"),
+        url: format!("http://127.0.0.1:{port}"),
+    };
+    std::fs::create_dir(folder.path().join("lethe")).unwrap();
+    let mut operator = Operator {
+        api: Api::new(&home.url),
+        seed,
+        person_restricted: company.world.colleague().email,
+        person_erased: company.world.subject().email,
+        scanned: Vec::new(),
+        courses: Vec::new(),
+    };
+    let mut random = StdRng::seed_from_u64(seed);
+    for number in 1..=kills() {
+        let moment = Duration::from_millis(random.random_range(0..KILL_AFTER_MS_MAX));
+        let mut server = home.start();
+        // The time runs out on purpose: the work never ends before it.
+        let _ = tokio::time::timeout(moment, operator.work_with(&home, &mut server, false)).await;
+        server.kill();
+        let done = operator.courses.iter().filter(|course| course.done).count();
+        println!(
+            "kill {number} after {moment:?}: {done} of {} cases done",
+            operator.courses.len()
+        );
+    }
+    let mut server = home.start();
+    let rest = tokio::time::timeout(REST_TIME_MAX, operator.work_with(&home, &mut server, true)).await;
+    assert!(
+        rest.is_ok(),
+        "the cases do not end: {:?}\n{}",
+        operator.courses.last(),
+        home.last_words()
+    );
+    every_case_is_completed_and_certified(&operator, folder.path()).await;
+    assert!(
+        server.stop().success(),
+        "the server did not stop in order:\n{}",
+        home.last_words()
+    );
+    let steps: u64 = operator.courses.iter().map(|course| course.steps).sum();
+    assert_eq!(
+        company.instructions().await,
+        steps,
+        "instructions that had effect, and steps of the plans"
+    );
+    company.audit().await;
+    assert!(
+        !company.leaks(&folder.path().join("logs")).is_empty()
+            && !company.leaks(&folder.path().join("shop.db")).is_empty()
+    );
+    assert_eq!(
+        company.leaks(&folder.path().join("lethe")),
+        Vec::<std::path::PathBuf>::new(),
+        "files with a person's values"
+    );
+    the_files_are_in_order(&home, folder.path());
+}
+
+async fn every_case_is_completed_and_certified(operator: &Operator, folder: &Path) {
+    let policy = folder.join("policy");
+    std::fs::write(&policy, operator.api.get("/v1/policy").await.unwrap()).unwrap();
+    for course in &operator.courses {
+        let id = course.id.as_deref().unwrap();
+        let case = operator.api.case(id).await.unwrap();
+        assert_eq!(case["state"], "completed", "{case:#}");
+        let certificate = folder.join(format!("certificate-{id}"));
+        std::fs::write(
+            &certificate,
+            operator
+                .api
+                .get(&format!("/v1/cases/{id}/certificate"))
+                .await
+                .unwrap(),
+        )
+        .unwrap();
+        let mut page = Vec::new();
+        let code = lethe_verify::show(&certificate, Some(&policy), false, &mut page);
+        assert_eq!(code, 0, "{}", String::from_utf8_lossy(&page));
+    }
+    let all: serde_json::Value =
+        serde_json::from_slice(&operator.api.get("/v1/cases").await.unwrap()).unwrap();
+    assert_eq!(
+        all["total"],
+        operator.courses.len(),
+        "a command that was sent twice opened two cases"
+    );
+}
+
+/// The doctor finds nothing, and the log folded anew is what the server's stores hold.
+fn the_files_are_in_order(home: &Home, folder: &Path) {
+    let doctor = home.run(&["doctor", "--json"]);
+    let seen = String::from_utf8(doctor.stdout).unwrap();
+    assert!(
+        doctor.status.success(),
+        "{seen}\n{}",
+        String::from_utf8_lossy(&doctor.stderr)
+    );
+    let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
+    let lineage = seen
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["what"] == "lineage")
+        .unwrap();
+    let replayed = home.run(&["replay", "--into", folder.join("replayed").to_str().unwrap()]);
+    assert!(
+        replayed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&replayed.stderr)
+    );
+    let hash = String::from_utf8(replayed.stdout).unwrap();
+    assert_eq!(lineage["detail"], format!("state hash {}", hash.trim()));
+}

@@ -1,0 +1,141 @@
+//! The real program: built once, started, killed and started again on the same folder.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+/// What the server says once its API listens.
+const LISTENS: &str = "listening on";
+
+/// The program, built in the profile and target folder of this test.
+pub(crate) fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "-p", "lethe-node", "--bin", "lethe"])
+        .arg("--target-dir")
+        .arg(profile.parent().unwrap())
+        .args((profile.file_name().unwrap() == "release").then_some("--release"))
+        .status()
+        .unwrap();
+    assert!(built.success(), "the program does not build");
+    profile.join("lethe")
+}
+
+/// Where one server lives, over all its starts.
+pub(crate) struct Home {
+    pub(crate) program: PathBuf,
+    pub(crate) config: PathBuf,
+    pub(crate) output: PathBuf,
+    pub(crate) url: String,
+}
+
+/// A running server. Dropping it is the end of it as well.
+pub(crate) struct Server {
+    child: Child,
+    ready: Option<tokio::sync::oneshot::Receiver<()>>,
+    reader: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Home {
+    /// Starts the server; what it says is appended to the output file.
+    pub(crate) fn start(&self) -> Server {
+        let mut child = Command::new(&self.program)
+            .args(["serve", "--config"])
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stderr.take().unwrap());
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.output)
+            .unwrap();
+        let (tell, ready) = tokio::sync::oneshot::channel();
+        let reader = std::thread::spawn(move || {
+            let mut tell = Some(tell);
+            for line in said.split(b'\n').map_while(Result::ok) {
+                if String::from_utf8_lossy(&line).contains(LISTENS) {
+                    tell.take().map(|tell| tell.send(()));
+                }
+                file.write_all(&line)
+                    .and_then(|()| file.write_all(b"\n"))
+                    .unwrap();
+            }
+        });
+        Server {
+            child,
+            ready: Some(ready),
+            reader: Some(reader),
+        }
+    }
+
+    /// Runs another command of the program on the stopped server's files.
+    pub(crate) fn run(&self, words: &[&str]) -> Output {
+        Command::new(&self.program)
+            .args(words)
+            .arg("--config")
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// What the server said last.
+    pub(crate) fn last_words(&self) -> String {
+        let said = std::fs::read_to_string(&self.output).unwrap_or_default();
+        let lines: Vec<&str> = said.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Server {
+    /// Waits until the API listens; false where the server ended before.
+    pub(crate) async fn listens(&mut self) -> bool {
+        let Some(ready) = self.ready.as_mut() else {
+            return true;
+        };
+        let listens = ready.await.is_ok();
+        self.ready = None;
+        listens
+    }
+
+    /// Whether it ended by itself, which nobody asked it to.
+    pub(crate) fn ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.reader.take().map(std::thread::JoinHandle::join);
+    }
+
+    /// Asks it to stop, and waits until it did.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let status = self.child.wait().unwrap();
+        self.reader.take().map(std::thread::JoinHandle::join);
+        status
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Where it has ended already there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
