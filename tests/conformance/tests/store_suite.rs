@@ -1,5 +1,7 @@
 //! The suite of the Store port on every implementation, and on the mutants.
 
+#![allow(clippy::unwrap_used, clippy::redundant_closure)]
+
 use std::sync::Arc;
 
 use lethe_conformance::store::mutants::{Fault, MUTANTS, MutantSite};

@@ -100,20 +100,6 @@ impl Api {
         }
     }
 
-    /// Waits until the server says that it is ready; before that it need not know its cases.
-    pub(crate) async fn ready(&self) {
-        let mut looks = tokio::time::interval(LOOK_EVERY);
-        let ask = || {
-            self.http
-                .get(format!("{}/readyz", self.url))
-                .timeout(ANSWER_TIME_MAX)
-                .send()
-        };
-        while !ask().await.is_ok_and(|answer| answer.status().is_success()) {
-            looks.tick().await;
-        }
-    }
-
     /// Has a system scanned to the end.
     pub(crate) async fn scan(&self, system: &str) -> Result<(), Away> {
         let path = format!("/v1/systems/{system}/scan");
