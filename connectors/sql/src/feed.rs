@@ -16,8 +16,8 @@ use crate::error::{Stage, failure};
 use crate::model::{Key, Unit};
 use crate::read;
 
-/// Rows in a block where PostgreSQL has no statistics yet: a typical row has a hundred bytes or two.
-const ROWS_PER_BLOCK: usize = 60;
+/// Most rows in a block of PostgreSQL: 8,192 bytes, less the page header, at 28 bytes for a row without data.
+const ROWS_PER_BLOCK: usize = 291;
 /// SQLite's rows are passed in buckets of this size, so that a cursor names a bucket and no row.
 const BUCKET_ROWS: i64 = 128;
 const BUCKET_SHIFT: u32 = BUCKET_ROWS.ilog2();
@@ -177,25 +177,21 @@ impl SqlConnector {
         limit: usize,
     ) -> Result<(Vec<Key>, Option<i64>), sqlx::Error> {
         let root = &unit.root().sql;
-        let statistics = "SELECT (pg_relation_size(oid) / current_setting('block_size')::bigint)::text,
-            (CASE WHEN relpages > 0 AND reltuples > 0 THEN ceil(reltuples / relpages) END)::bigint::text FROM pg_class WHERE oid = $1::text::regclass";
+        // The statistics of the table can be stale by any factor, so a page counts with as many rows as a block can hold.
+        let size =
+            "SELECT (pg_relation_size($1::text::regclass) / current_setting('block_size')::bigint)::text";
         let row = tx
-            .rows(statistics, &[root])
+            .rows(size, &[root])
             .await?
             .into_iter()
             .next()
             .unwrap_or_default();
-        let number = |n: usize| {
-            row.get(n)
-                .and_then(Option::as_deref)
-                .and_then(|t| t.parse::<i64>().ok())
-        };
-        let blocks = number(0).unwrap_or(0);
-        let per_block = number(1)
-            .and_then(|n| usize::try_from(n).ok())
-            .unwrap_or(ROWS_PER_BLOCK)
-            .max(1);
-        let to = from + i64::try_from((limit / per_block).max(1)).unwrap_or(1);
+        let blocks = row
+            .first()
+            .and_then(Option::as_deref)
+            .and_then(|text| text.parse::<i64>().ok())
+            .unwrap_or(0);
+        let to = from + i64::try_from((limit / ROWS_PER_BLOCK).max(1)).unwrap_or(1);
         let condition = format!("t0.ctid >= '({from},0)'::tid AND t0.ctid < '({to},0)'::tid");
         let keys = self.keys_where(tx, unit, &condition, &[]).await?;
         Ok((keys, (to < blocks).then_some(to)))
