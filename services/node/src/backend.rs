@@ -13,8 +13,8 @@ use lethe_gateway::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, DatasetView, FindingView, HealthView,
     LineageView, PlanView, ScanState, ScanView, SystemState, SystemView,
 };
-use lethe_journal::{CaseOrigin, CloseReason, Command, Entry, Event, Opening, Place, Selectors, Stream};
-use lethe_log::{Appended, EventLog};
+use lethe_journal::{CaseOrigin, CloseReason, Command, Opening, Place, Selectors, Stream};
+use lethe_log::EventLog;
 use lethe_terms::{CaseId, CommandId, Identifier, SystemName, Timestamp};
 
 use crate::case_keys::CaseKeys;
@@ -23,7 +23,7 @@ use crate::evidence::Evidence;
 use crate::metrics::Metrics;
 use crate::systems::System;
 use crate::walker::Walker;
-use crate::{Error, shell, views};
+use crate::{Error, publish, shell, views};
 
 /// How long an answer to a command may take until the request is told that the outcome is unknown.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
@@ -97,27 +97,15 @@ impl NodeBackend {
     }
 
     async fn append(&self, command: Command) -> Result<(), Error> {
-        let id = shell::entry_id();
-        let key = command.case().as_bytes().to_vec();
-        let event = Event {
-            id,
-            source: "/lethe/gateway",
-            time: shell::now(),
-            data: command,
-        };
-        let entry = Entry {
-            id,
-            key,
-            value: Some(event.encode()?),
-        };
-        match self
-            .log
-            .append(&Place::new(Stream::Commands, 0), None, vec![entry])
-            .await?
-        {
-            Appended::At { .. } => Ok(()),
-            Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "commands" }),
-        }
+        let case = command.case();
+        let entry = publish::entry(case.as_bytes(), "/lethe/gateway", command)?;
+        publish::append(
+            &*self.log,
+            &Place::new(Stream::Commands, 0),
+            vec![entry],
+            "commands",
+        )
+        .await
     }
 
     fn known(&self, id: CaseId) -> Result<(), BackendError> {

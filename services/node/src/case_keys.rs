@@ -4,16 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lethe_journal::{
-    CaseEntry, CaseEvent, Entry, Event, KeyWrapped, Place, Sealed, Selectors, SelectorsWire, Stream,
-    partition_of,
-};
-use lethe_log::{Appended, EventLog};
+use lethe_journal::{CaseEntry, CaseEvent, Place, Sealed, Selectors, SelectorsWire, Stream, partition_of};
+use lethe_log::EventLog;
 use lethe_terms::CaseId;
 use lethe_vault::{DataKey, KeyVault, open_json, seal_json};
 
 use crate::owners::Owners;
-use crate::{Error, shell};
+use crate::{Error, publish};
 
 /// How long a key that another part of the process has just put on the log may take to be folded.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,22 +40,8 @@ impl CaseKeys {
     /// Makes the key of a new case; it is durable when this returns, before anything that it opens.
     pub(crate) async fn create(&self, case: CaseId) -> Result<Arc<DataKey>, Error> {
         let (key, wrapped) = self.vault.create()?;
-        let id = shell::entry_id();
-        let event = Event::<KeyWrapped> {
-            id,
-            source: "/lethe/gateway",
-            time: shell::now(),
-            data: wrapped,
-        };
-        let entry = Entry {
-            id,
-            key: case.as_bytes().to_vec(),
-            value: Some(event.encode()?),
-        };
-        match self.log.append(&place_of(case), None, vec![entry]).await? {
-            Appended::At { .. } => {}
-            Appended::StaleEpoch { .. } => return Err(Error::Fenced { what: "keys" }),
-        }
+        let entry = publish::entry(case.as_bytes(), "/lethe/gateway", wrapped)?;
+        publish::append(&*self.log, &place_of(case), vec![entry], "keys").await?;
         let key = Arc::new(key);
         self.remember(case, &key);
         Ok(key)

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use lethe_intake::Intake;
 use lethe_journal::{
-    Answer, Entry, Event, FailureCode, Found, Instruction, Order, Place, Planned, Position, Selectors, Stream,
+    Answer, FailureCode, Found, Instruction, Order, Place, Planned, Position, Selectors, Stream,
 };
 use lethe_kit::{Ask, Error as CallError, Host, Page, Performed, Selected, Selector};
-use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX};
+use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
 use lethe_store::{Batch, Store};
 use lethe_terms::{FailureClass, Observed, SystemName, Verb};
 use tokio::sync::{Semaphore, watch};
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::case_keys::CaseKeys;
 use crate::receipts::Signers;
-use crate::{Error, shell};
+use crate::{Error, publish, shell};
 
 /// Instructions of one system that are carried out at the same time; the host has its own, lower, bound on calls.
 const AT_ONCE_MAX: usize = 64;
@@ -252,27 +252,15 @@ impl ConnectorShell {
     }
 
     async fn answer(&self, answer: Answer) -> Result<(), Error> {
-        let id = shell::entry_id();
-        let key = answer.case().as_bytes().to_vec();
-        let event = Event {
-            id,
-            source: "/lethe/connectors",
-            time: shell::now(),
-            data: answer,
-        };
-        let entry = Entry {
-            id,
-            key,
-            value: Some(event.encode()?),
-        };
-        match self
-            .log
-            .append(&Place::new(Stream::Answers, 0), None, vec![entry])
-            .await?
-        {
-            Appended::At { .. } => Ok(()),
-            Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "answers" }),
-        }
+        let case = answer.case();
+        let entry = publish::entry(case.as_bytes(), "/lethe/connectors", answer)?;
+        publish::append(
+            &*self.log,
+            &Place::new(Stream::Answers, 0),
+            vec![entry],
+            "answers",
+        )
+        .await
     }
 }
 

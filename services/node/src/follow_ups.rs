@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use lethe_intake::Finding;
-use lethe_journal::{CaseOrigin, Command, Entry, Event, Opening, Place, Selectors, Stream};
-use lethe_log::{Appended, EventLog};
+use lethe_journal::{CaseOrigin, Command, Opening, Place, Selectors, Stream};
+use lethe_log::EventLog;
 use lethe_terms::{CaseId, CommandId, ErasureGround, Right};
 
 use crate::case_keys::CaseKeys;
 use crate::conductor_shell::Cases;
 use crate::evidence::Evidence;
-use crate::{Error, shell};
+use crate::{Error, publish, shell};
 
 /// Opens cases for findings.
 pub(crate) struct FollowUps {
@@ -47,31 +47,19 @@ impl FollowUps {
             given: self.keys.seal_selectors(case, selectors).await?,
             commitment,
         };
-        let id = shell::entry_id();
         let data = Command::Open {
             command,
             case,
             opening,
         };
-        let event = Event {
-            id,
-            source: "/lethe/intake",
-            time: shell::now(),
-            data,
-        };
-        let entry = Entry {
-            id,
-            key: case.as_bytes().to_vec(),
-            value: Some(event.encode()?),
-        };
-        match self
-            .log
-            .append(&Place::new(Stream::Commands, 0), None, vec![entry])
-            .await?
-        {
-            Appended::At { .. } => Ok(()),
-            Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "commands" }),
-        }
+        let entry = publish::entry(case.as_bytes(), "/lethe/intake", data)?;
+        publish::append(
+            &*self.log,
+            &Place::new(Stream::Commands, 0),
+            vec![entry],
+            "commands",
+        )
+        .await
     }
 }
 

@@ -16,6 +16,7 @@ mod ledger_shell;
 mod metrics;
 mod offline;
 mod owners;
+mod publish;
 mod receipts;
 mod server;
 mod settings;
