@@ -8,8 +8,11 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 /// What the server says once its API listens.
 const LISTENS: &str = "listening on";
 
-/// The program, built in the profile and target folder of this test.
+/// The program, built in the profile and target folder of this test; `LETHE_TEST_PROGRAM` names another build of it.
 pub(crate) fn program() -> PathBuf {
+    if let Some(program) = std::env::var_os("LETHE_TEST_PROGRAM") {
+        return program.into();
+    }
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
     let built = Command::new(env!("CARGO"))
