@@ -19,7 +19,7 @@ pub enum Dependency {
 }
 
 /// Every dataset of the inventory; an edge leads from what is done first. Identity sources come after everything that does not have to
-/// follow them. Flows and dependencies that name an unknown dataset are left out.
+/// follow one of them. Flows and dependencies that name an unknown dataset are left out.
 pub fn company_graph(
     inventory: &Inventory,
     identity_sources: &BTreeSet<DatasetRef>,
@@ -67,17 +67,18 @@ fn put_identity_last(
     nodes: &BTreeMap<DatasetRef, NodeIndex>,
     identity_sources: &BTreeSet<DatasetRef>,
 ) {
-    let identities: BTreeMap<NodeIndex, BTreeSet<NodeIndex>> = identity_sources
+    let identities: Vec<NodeIndex> = identity_sources
         .iter()
-        .filter_map(|source| nodes.get(source))
-        .map(|source| (*source, reachable(graph, *source)))
+        .filter_map(|source| nodes.get(source).copied())
         .collect();
-    for (source, follow) in &identities {
+    // What follows one identity source is put before none: two of them would else wait for each other's copies in a circle.
+    let follow: BTreeSet<NodeIndex> = identities
+        .iter()
+        .flat_map(|source| reachable(graph, *source))
+        .collect();
+    for source in &identities {
         for node in nodes.values() {
-            if !follow.contains(node)
-                && !identities.contains_key(node)
-                && graph.find_edge(*node, *source).is_none()
-            {
+            if !follow.contains(node) && graph.find_edge(*node, *source).is_none() {
                 graph.add_edge(*node, *source, Dependency::IdentityLast);
             }
         }

@@ -109,6 +109,16 @@ fn identity_sources_come_last_unless_they_refill() {
 }
 
 #[test]
+fn two_identity_sources_with_copies_do_not_wait_for_each_others_copies() {
+    check(
+        &["login/accounts", "shop/people", "web/log", "crm/contacts", "chat/people"],
+        &["login/accounts>chat/people", "shop/people>crm/contacts"],
+        &["login/accounts", "shop/people"],
+        &["web/log", "login/accounts shop/people", "chat/people crm/contacts"],
+    );
+}
+
+#[test]
 fn a_circle_has_no_order_of_its_own_and_stops_nothing() {
     check(
         &["a/x", "b/x", "c/x", "d/x"],

@@ -109,6 +109,7 @@ impl Walker {
         let basis = Basis {
             holdings: holdings(&reached),
             selectors,
+            identity_sources: identity_sources(&reached),
             read_up_to,
         };
         Ok(WalkOutcome::Reached {
@@ -191,6 +192,29 @@ fn holdings(reached: &Reached) -> Vec<Holding> {
             via: found.via(),
         })
         .collect()
+}
+
+/// Datasets with a record in which an identifier was first found that led to a record elsewhere.
+fn identity_sources(reached: &Reached) -> BTreeSet<DatasetRef> {
+    let places: BTreeMap<_, _> = reached
+        .records
+        .iter()
+        .map(|found| (found.record, &found.dataset))
+        .collect();
+    let found_in: BTreeMap<_, _> = reached
+        .identifiers
+        .iter()
+        .filter_map(|known| Some((known.token.token, *places.get(&known.found_in?)?)))
+        .collect();
+    let mut sources = BTreeSet::new();
+    for hop in reached.records.iter().flat_map(|found| &found.path) {
+        if let (Some(source), Some(place)) = (found_in.get(&hop.token), places.get(&hop.record))
+            && source != place
+        {
+            sources.insert((*source).clone());
+        }
+    }
+    sources
 }
 
 fn view(reached: &Reached) -> LineageView {

@@ -1,48 +1,54 @@
-//! The order of steps: a source before the copies that it would refill, children before parents.
+//! The order of steps, from the order of work in the company: a source before the copies that it would refill, children before parents,
+//! identity sources last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lethe_journal::{DatasetRef, Inventory, Step};
-use petgraph::algo::{condensation, toposort};
-use petgraph::graph::{DiGraph, NodeIndex};
-use petgraph::visit::{Dfs, Reversed};
+use lethe_journal::{DatasetRef, Inventory, Plan, Step};
+use lethe_lineage::{layers, must_precede};
 
 /// Numbers the steps in an order that fits their dependencies, and names those that each has to wait for. Datasets that feed each other in a
 /// circle have no order among themselves.
-pub(crate) fn ordered(mut steps: Vec<Step>, inventory: &Inventory) -> Vec<Step> {
-    let graph = condensation(precedence(inventory), true);
-    let component: BTreeMap<DatasetRef, NodeIndex> = graph
-        .node_indices()
-        .flat_map(|node| graph[node].iter().map(move |place| (place.clone(), node)))
-        .collect();
-    // A condensation has no cycles, so a topological order exists.
-    let rank: BTreeMap<NodeIndex, usize> = toposort(&graph, None)
-        .unwrap_or_default()
+pub(crate) fn ordered(
+    mut steps: Vec<Step>,
+    inventory: &Inventory,
+    identity_sources: &BTreeSet<DatasetRef>,
+) -> Vec<Step> {
+    let rank: BTreeMap<DatasetRef, usize> = layers(inventory, identity_sources)
         .into_iter()
         .enumerate()
-        .map(|(rank, node)| (node, rank))
+        .flat_map(|(rank, layer)| layer.into_iter().map(move |place| (place, rank)))
         .collect();
-    let node_of = |step: &Step| component.get(&place_of(step)).copied();
-    steps.sort_by_key(|step| {
-        (
-            node_of(step).and_then(|node| rank.get(&node).copied()),
-            step.system.clone(),
-            step.dataset.clone(),
-        )
+    steps.sort_by_cached_key(|step| {
+        let place = place_of(step);
+        (rank.get(&place).copied(), place)
     });
-    let nodes: Vec<_> = steps.iter().map(node_of).collect();
-    for (number, step) in steps.iter_mut().enumerate() {
-        step.step = u32::try_from(number).unwrap_or(u32::MAX);
-        step.after = nodes[number].map_or_else(Vec::new, |node| {
-            let before = ancestors(&graph, node);
-            (0_u32..)
-                .zip(&nodes)
-                .filter(|(_, other)| other.is_some_and(|o| before.contains(&o)))
-                .map(|(n, _)| n)
-                .collect()
-        });
+    let number: BTreeMap<DatasetRef, u32> = steps.iter().map(place_of).zip(0..).collect();
+    let mut after: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for (first, second) in must_precede(inventory, identity_sources) {
+        if let (Some(first), Some(second)) = (number.get(&first), number.get(&second)) {
+            after.entry(*second).or_default().push(*first);
+        }
+    }
+    for (number, step) in (0..).zip(&mut steps) {
+        step.step = number;
+        step.after = after.remove(&number).unwrap_or_default();
+        step.after.sort_unstable();
     }
     steps
+}
+
+/// Datasets that an earlier plan left for the end, as far as the inventory does not say why: its identity sources. A later walk starts at
+/// what they had given away and does not learn of them again.
+pub(crate) fn left_for_the_end(earlier: &Plan, inventory: &Inventory) -> BTreeSet<DatasetRef> {
+    let explained: BTreeSet<_> = must_precede(inventory, &BTreeSet::new()).into_iter().collect();
+    let waits = |step: &&Step| {
+        let mut before = earlier
+            .steps
+            .iter()
+            .filter(|other| step.after.contains(&other.step));
+        before.any(|other| !explained.contains(&(place_of(other), place_of(step))))
+    };
+    earlier.steps.iter().filter(waits).map(place_of).collect()
 }
 
 /// Where a step acts.
@@ -51,54 +57,4 @@ pub(crate) fn place_of(step: &Step) -> DatasetRef {
         system: step.system.clone(),
         dataset: step.dataset.clone(),
     }
-}
-
-/// One node a dataset; an edge from what is done first.
-fn precedence(inventory: &Inventory) -> DiGraph<DatasetRef, ()> {
-    let mut graph = DiGraph::new();
-    let mut nodes = BTreeMap::new();
-    for system in &inventory.systems {
-        for dataset in &system.datasets {
-            let place = DatasetRef {
-                system: system.name.clone(),
-                dataset: dataset.name.clone(),
-            };
-            nodes.insert(place.clone(), graph.add_node(place));
-        }
-    }
-    for (source, copy) in &inventory.flows {
-        if let (Some(source), Some(copy)) = (nodes.get(source), nodes.get(copy)) {
-            graph.add_edge(*source, *copy, ());
-        }
-    }
-    for system in &inventory.systems {
-        for dataset in &system.datasets {
-            let parent = DatasetRef {
-                system: system.name.clone(),
-                dataset: dataset.name.clone(),
-            };
-            for child in &dataset.after {
-                let child = DatasetRef {
-                    system: system.name.clone(),
-                    dataset: child.clone(),
-                };
-                if let (Some(child), Some(parent)) = (nodes.get(&child), nodes.get(&parent)) {
-                    graph.add_edge(*child, *parent, ());
-                }
-            }
-        }
-    }
-    graph
-}
-
-fn ancestors(graph: &DiGraph<Vec<DatasetRef>, ()>, node: NodeIndex) -> Vec<NodeIndex> {
-    let reversed = Reversed(graph);
-    let mut walk = Dfs::new(reversed, node);
-    let mut found = Vec::new();
-    while let Some(next) = walk.next(reversed) {
-        if next != node {
-            found.push(next);
-        }
-    }
-    found
 }

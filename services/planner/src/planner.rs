@@ -47,6 +47,9 @@ pub struct Basis {
     pub holdings: Vec<Holding>,
     /// Selectors by dataset, sealed under the case's key.
     pub selectors: BTreeMap<DatasetRef, Sealed>,
+    /// Datasets in which the walk found identifiers that led it into others: they come last, since without them what hangs on them
+    /// could not be found any more.
+    pub identity_sources: BTreeSet<DatasetRef>,
     /// Log positions up to which lineage had read, by partition of `records`.
     pub read_up_to: Vec<Position>,
 }
@@ -70,6 +73,10 @@ pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, previous: O
         });
         steps.extend(left.cloned());
     }
+    let mut last = basis.identity_sources.clone();
+    if let Some(previous) = previous {
+        last.extend(order::left_for_the_end(previous, inventory));
+    }
     let mut plan = Plan {
         case: request.case,
         right: request.right,
@@ -78,7 +85,7 @@ pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, previous: O
         frozen_at: request.now,
         inventory: inventory_digest(inventory),
         read_up_to: basis.read_up_to.clone(),
-        steps: order::ordered(steps, inventory),
+        steps: order::ordered(steps, inventory, &last),
         exceptions: Vec::new(),
         remarks: Vec::new(),
     };
@@ -106,7 +113,8 @@ pub fn plan_lift(request: &Request, restricted: &Plan, inventory: &Inventory) ->
         frozen_at: request.now,
         inventory: inventory_digest(inventory),
         read_up_to: restricted.read_up_to.clone(),
-        steps: order::ordered(steps, inventory),
+        // A lift takes nothing away by which something else is found.
+        steps: order::ordered(steps, inventory, &BTreeSet::new()),
         exceptions: Vec::new(),
         remarks: Vec::new(),
     };

@@ -1,6 +1,8 @@
 //! The order of steps, and what the linter remarks.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
+
 use lethe_journal::{DatasetRef, Inventory, InventoryDataset, InventorySystem, Plan, RemarkCode, Sealed};
 use lethe_planner::{Basis, Holding, Request, digest, lint, plan};
 use lethe_terms::{CaseId, RecordToken, Right, Timestamp, Verb};
@@ -78,6 +80,7 @@ fn basis(places: &[&str]) -> Basis {
             .iter()
             .map(|text| (place(text), Sealed::from_bytes(vec![1])))
             .collect(),
+        identity_sources: BTreeSet::new(),
         read_up_to: Vec::new(),
     }
 }
@@ -170,6 +173,24 @@ fn children_come_before_their_parent() {
         steps(&made),
         ["0 shop.orders after []", "1 shop.customers after [0]"]
     );
+}
+
+#[test]
+fn where_the_walk_found_its_way_on_comes_last_and_stays_last_in_a_later_plan() {
+    let places = ["copy.x", "login.x", "web.x"];
+    let inventory = inventory(&places, &[("login.x", "copy.x")]);
+    let mut from = basis(&places);
+    from.identity_sources.insert(place("login.x"));
+    let expected = [
+        "0 web.x after []",
+        "1 login.x after [0]",
+        "2 copy.x after [0, 1]",
+    ];
+    let first = plan(&request(1), &from, &inventory, None);
+    assert_eq!(steps(&first), expected);
+    // The next walk starts at what the login had given away.
+    let second = plan(&request(2), &basis(&places), &inventory, Some(&first));
+    assert_eq!(steps(&second), expected);
 }
 
 #[test]
