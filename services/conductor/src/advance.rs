@@ -8,6 +8,7 @@ use lethe_planner::{Basis, Request, digest, plan, plan_lift};
 use lethe_terms::{CaseId, InstructionId, Observed, RecordToken, SystemName, Timestamp, Verb};
 use sha2::{Digest, Sha256};
 
+use crate::Error;
 use crate::answers::{answered_instruction, event_of};
 use crate::conductor::{Conductor, Effect, IN_FLIGHT_PER_SYSTEM_MAX, Moment, WalkOutcome, WalkPurpose};
 use crate::errands::{self, Errand};
@@ -36,6 +37,10 @@ enum Move {
 impl Conductor {
     /// Goes on with a case until it waits for somebody or something.
     pub(crate) fn advance(&mut self, id: CaseId, moment: Moment) {
+        // What stands still must not act either: nothing of it could be journaled.
+        if self.stands_still(id) {
+            return;
+        }
         let Some(case) = self.cases.get(&id) else { return };
         if case.withdrawn || matches!(case.statement, Statement::Asked | Statement::Issued { .. }) {
             return;
@@ -241,6 +246,9 @@ impl Conductor {
             return;
         }
         self.walking.remove(&id);
+        if self.stands_still(id) {
+            return;
+        }
         let WalkOutcome::Reached { basis, person } = outcome else {
             self.wake_at(id, moment.now.plus_millis(WALK_AGAIN_MS));
             return;
@@ -335,6 +343,10 @@ impl Conductor {
         let digest = digest(&plan);
         let nonce = drawn(moment, id, b"plan statement");
         let Some(statement) = statements::of_plan(&self.config, &plan, &digest, nonce) else {
+            self.stop(Error::NoStatement {
+                case: id,
+                what: "plan",
+            });
             return;
         };
         self.record(
@@ -394,8 +406,12 @@ impl Conductor {
         let certificate = drawn(moment, id, b"certificate");
         let nonce = drawn(moment, id, b"completion");
         let statement = statements::of_completion(&self.config, case, certificate, nonce, moment.now);
-        if let Some(statement) = statement {
-            self.record(id, CaseEvent::StatementAsked { statement }, moment.now);
+        match statement {
+            Some(statement) => self.record(id, CaseEvent::StatementAsked { statement }, moment.now),
+            None => self.stop(Error::NoStatement {
+                case: id,
+                what: "completion",
+            }),
         }
     }
 

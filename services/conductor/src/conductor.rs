@@ -99,6 +99,8 @@ pub enum Refused {
     NoSuchCase,
     /// The restriction that is to be given up is not one of this person.
     SupersedesOther,
+    /// The case stands still, and nothing can be done with it.
+    StandsStill(Error),
 }
 
 impl Refused {
@@ -108,6 +110,7 @@ impl Refused {
             Self::ByCase(refusal) => refusal.code(),
             Self::NoSuchCase => "conductor-no-such-case",
             Self::SupersedesOther => "conductor-supersedes-other",
+            Self::StandsStill(error) => error.code(),
         }
     }
 }
@@ -120,6 +123,7 @@ impl std::fmt::Display for Refused {
             Self::SupersedesOther => f.write_str(
                 "the case to be superseded is not a restriction of the same person: expected its id",
             ),
+            Self::StandsStill(error) => error.fmt(f),
         }
     }
 }
@@ -235,6 +239,20 @@ impl Conductor {
         })
     }
 
+    /// Stops a case of whose history an entry cannot be opened: what follows would be folded over a gap.
+    pub fn unreadable(&mut self, case: CaseId) {
+        self.stop(Error::Unreadable { case });
+    }
+
+    /// Stops one case, until the cause is mended and the histories are replayed; the first cause stays.
+    pub(crate) fn stop(&mut self, error: Error) {
+        self.damaged.entry(error.case()).or_insert(error);
+    }
+
+    pub(crate) fn stands_still(&self, case: CaseId) -> bool {
+        self.damaged.contains_key(&case)
+    }
+
     /// After the replay of all histories: sends again what is unanswered, and goes on with every case.
     pub fn recover(&mut self, moment: Moment) {
         self.rebuild_claims();
@@ -299,7 +317,21 @@ impl Conductor {
         !self.given_up.contains(&case.id) && case.flags().restricted
     }
 
-    /// Histories that cannot be folded.
+    /// State of a case as a person has to see it: one that stands still needs attention, whatever its history had come to.
+    pub fn state(&self, case: &Case) -> CaseState {
+        if self.stands_still(case.id) {
+            CaseState::NeedsAttention
+        } else {
+            case.state()
+        }
+    }
+
+    /// Why a case stands still, where it does.
+    pub fn stopped(&self, case: CaseId) -> Option<&Error> {
+        self.damaged.get(&case)
+    }
+
+    /// Why cases stand still: histories that cannot be folded, statements that cannot be written.
     pub fn damaged(&self) -> impl Iterator<Item = &Error> {
         self.damaged.values()
     }
@@ -340,6 +372,9 @@ impl Conductor {
 
     fn command(&mut self, command: &Command, tokens: Vec<Token>, moment: Moment) {
         let refused = match command {
+            known if self.stands_still(known.case()) => {
+                self.damaged.get(&known.case()).cloned().map(Refused::StandsStill)
+            }
             Command::Open {
                 command,
                 case,

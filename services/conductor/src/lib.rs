@@ -26,6 +26,20 @@ pub enum Error {
         /// What does not fit.
         source: lethe_casework::Error,
     },
+    /// An entry of the history of one case cannot be opened; the others go on.
+    #[error("history of {case} has an entry that cannot be opened")]
+    Unreadable {
+        /// The case.
+        case: lethe_terms::CaseId,
+    },
+    /// What the ledger is to sign for one case cannot be written; the others go on.
+    #[error("the {what} statement of {case} cannot be written")]
+    NoStatement {
+        /// The case.
+        case: lethe_terms::CaseId,
+        /// Which statement.
+        what: &'static str,
+    },
 }
 
 impl Error {
@@ -33,6 +47,15 @@ impl Error {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Damaged { .. } => "conductor-history-damaged",
+            Self::Unreadable { .. } => "conductor-history-unreadable",
+            Self::NoStatement { .. } => "conductor-no-statement",
+        }
+    }
+
+    /// The case that stands still.
+    pub const fn case(&self) -> lethe_terms::CaseId {
+        match self {
+            Self::Damaged { case, .. } | Self::Unreadable { case } | Self::NoStatement { case, .. } => *case,
         }
     }
 }

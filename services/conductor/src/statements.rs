@@ -38,6 +38,7 @@ fn exception_row(exception: &PlannedException) -> ExceptionRow {
     }
 }
 
+/// Nothing where the statement has no canonical form: the caller stops the case with an error.
 fn canonical<T: serde::Serialize>(statement: &T) -> Option<String> {
     to_canonical("statement", statement)
         .ok()

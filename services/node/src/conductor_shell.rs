@@ -4,7 +4,7 @@
 //! one append a partition; then instructions, one append a system; then walks and marks. So cases run side by side and share
 //! their fsyncs, and nothing happens before it is journaled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -135,7 +135,11 @@ impl ConductorShell {
 
     fn with_conductor(&self, act: impl FnOnce(&mut Conductor)) -> Vec<Effect> {
         let mut conductor = self.cases.look();
+        let before: BTreeSet<CaseId> = conductor.damaged().map(lethe_conductor::Error::case).collect();
         act(&mut conductor);
+        for error in conductor.damaged().filter(|error| !before.contains(&error.case())) {
+            tracing::error!(code = error.code(), case = %error.case(), "a case stands still");
+        }
         std::iter::from_fn(|| conductor.next_effect()).collect()
     }
 
@@ -180,6 +184,7 @@ impl ConductorShell {
                     Ok(opened) => opened,
                     Err(error) => {
                         tracing::error!(code = error.code(), case = %event.data.case, "a case history cannot be opened");
+                        self.cases.look().unreadable(event.data.case);
                         continue;
                     }
                 };
