@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lethe_journal::{CaseEvent, CloseReason, FailureCode, Found, LiftRequest, Opening, Person, Plan, Token};
+use lethe_journal::{
+    CaseEvent, CloseReason, FailureCode, Found, LiftRequest, Opening, Person, Plan, Step, Token,
+};
 use lethe_terms::{
-    CaseId, CaseState, CommandId, InstructionId, Outcome, RecordToken, Right, StepState, SystemName,
-    Timestamp, Verb,
+    CaseId, CaseState, CommandId, InstructionId, Observed, Outcome, RecordToken, Right, StepState,
+    SystemName, Timestamp, Verb,
 };
 
 use crate::step::{Failure, Report, Sent, Sighting};
@@ -65,6 +67,20 @@ impl PlanProgress {
             .iter()
             .zip(&self.steps)
             .all(|(step, progress)| progress.is_verified(step.verb))
+    }
+
+    /// Steps whose records were not all seen absent: a later plan must not lose them, though no walk reaches them any more.
+    pub fn unseen(&self) -> impl Iterator<Item = &Step> {
+        let steps = self.plan.steps.iter().zip(&self.steps);
+        steps
+            .filter(|(step, progress)| {
+                let absent = progress
+                    .sighting
+                    .as_ref()
+                    .is_some_and(|seen| seen.observed == Observed::Absent);
+                !(absent && progress.is_verified(step.verb))
+            })
+            .map(|(step, _)| step)
     }
 
     /// Whether every step is at least reported.

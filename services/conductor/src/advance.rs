@@ -231,10 +231,18 @@ impl Conductor {
                 .cloned()
                 .collect();
             let tokens = case.start();
+            // Only a plan is made of selectors.
+            let earlier = case.plan().filter(|_| purpose == WalkPurpose::Plan);
+            let kept = earlier
+                .into_iter()
+                .flat_map(PlanProgress::unseen)
+                .map(|step| (errands::place_of(step), step.selectors.clone()))
+                .collect();
             self.queue(Effect::Walk {
                 case: id,
                 tokens,
                 known,
+                kept,
                 purpose,
             });
         }
@@ -305,8 +313,7 @@ impl Conductor {
             return;
         };
         let request = self.request(case, moment);
-        let previous = case.plan().map(|present| present.plan.clone());
-        let plan = plan(&request, basis, &self.inventory, previous.as_ref());
+        let plan = plan(&request, basis, &self.inventory, case.plan());
         self.frozen(id, plan, person, moment);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lethe_casework::{Case, Land, Refusal, decide, due};
-use lethe_journal::{Answer, CaseEvent, Command, Instruction, Inventory, Person, Sealed, Token};
+use lethe_journal::{Answer, CaseEvent, Command, DatasetRef, Instruction, Inventory, Person, Sealed, Token};
 use lethe_planner::Basis;
 use lethe_terms::{CaseId, CaseState, CommandId, InstructionId, RecordToken, Right, SystemName, Timestamp};
 
@@ -152,6 +152,9 @@ pub enum Effect {
         tokens: Vec<Token>,
         /// Identifiers that are known already, as selectors under the case's key.
         known: Vec<Sealed>,
+        /// Selectors of the earlier plan by dataset, where it was not seen absent: the new selectors of the dataset have to hold their
+        /// records too, and a dataset that is only here gets selectors as well.
+        kept: BTreeMap<DatasetRef, Sealed>,
         /// What it is for.
         purpose: WalkPurpose,
     },

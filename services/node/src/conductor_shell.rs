@@ -422,12 +422,13 @@ impl ConductorShell {
                 case,
                 tokens,
                 known,
+                kept,
                 purpose,
             } => {
                 let (walker, keys, send) = (Arc::clone(&self.walker), self.keys.clone(), send.clone());
                 tokio::spawn(async move {
                     let outcome = walker
-                        .walk_for_case(&keys, case, tokens, known)
+                        .walk_for_case(&keys, case, tokens, known, kept)
                         .await
                         .unwrap_or_else(|error| {
                             tracing::warn!(code = error.code(), %case, "a walk could not be finished");

@@ -65,20 +65,28 @@ impl Walker {
         Ok((reached, read_up_to))
     }
 
-    /// A walk for a case, with everything that its plan needs sealed under its key.
+    /// A walk for a case, with everything that its plan needs sealed under its key. What `kept` selects is selected again: it may be out of
+    /// reach because an identifier that led to it was erased first.
     pub(crate) async fn walk_for_case(
         &self,
         keys: &CaseKeys,
         case: CaseId,
         start: Vec<Token>,
         known: Vec<Sealed>,
+        kept: BTreeMap<DatasetRef, Sealed>,
     ) -> Result<WalkOutcome, Error> {
         let (reached, read_up_to) = self.walk(start).await?;
         if reached.bound.is_some() {
             // What lies beyond the bound is unknown, and nothing may be decided on it.
             return Ok(WalkOutcome::Unknown);
         }
-        let (places, held) = self.opened(&reached)?;
+        let (mut places, held) = self.opened(&reached)?;
+        for (place, sealed) in kept {
+            let records = places.entry(place).or_default();
+            let fresh: BTreeSet<_> = records.iter().map(|(record, _)| *record).collect();
+            let earlier = keys.open_selectors(case, &sealed).await?.records;
+            records.extend(earlier.into_iter().filter(|(record, _)| !fresh.contains(record)));
+        }
         let mut identifiers = BTreeSet::new();
         for sealed in &known {
             identifiers.extend(keys.open_selectors(case, sealed).await?.identifiers);

@@ -10,7 +10,7 @@ use crate::planner::dataset_of;
 
 /// What is to be said about a plan before somebody approves it.
 pub fn lint(plan: &Plan, holdings: &[Holding], inventory: &Inventory, due: Timestamp) -> Vec<Remark> {
-    let mut remarks = holdings_without_step(plan, holdings);
+    let mut remarks = holdings_without_step(plan, holdings, inventory);
     for step in &plan.steps {
         remarks.extend(field_not_erasable(step, inventory));
         remarks.extend(lead_time_breaks_deadline(step, plan.frozen_at, due));
@@ -36,10 +36,13 @@ fn place_of(step: &Step) -> DatasetRef {
     }
 }
 
-fn holdings_without_step(plan: &Plan, holdings: &[Holding]) -> Vec<Remark> {
+fn holdings_without_step(plan: &Plan, holdings: &[Holding], inventory: &Inventory) -> Vec<Remark> {
+    // What no connector answers for any more is not done by a step that stands from an earlier plan.
+    let known = |step: &&Step| dataset_of(inventory, &place_of(step)).is_some();
     let planned: BTreeSet<RecordToken> = plan
         .steps
         .iter()
+        .filter(known)
         .flat_map(|step| step.records.iter().map(|holding| holding.record))
         .collect();
     let missing: BTreeSet<DatasetRef> = holdings
@@ -58,7 +61,10 @@ fn holdings_without_step(plan: &Plan, holdings: &[Holding]) -> Vec<Remark> {
 
 fn field_not_erasable(step: &Step, inventory: &Inventory) -> Option<Remark> {
     let place = place_of(step);
-    let known = dataset_of(inventory, &place)?;
+    let Some(known) = dataset_of(inventory, &place) else {
+        let gone = vec!["the dataset is not in the inventory any more".into()];
+        return Some(remark(RemarkCode::FieldNotErasable, &place, gone));
+    };
     if !known.verbs.contains(&step.verb) {
         return Some(remark(
             RemarkCode::FieldNotErasable,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lethe_casework::PlanProgress;
 use lethe_journal::{DatasetRef, HoldingRef, Inventory, InventoryDataset, Plan, Position, Sealed, Step};
 use lethe_terms::{CaseId, DatasetName, IdentifierKind, RecordToken, Right, SystemName, Timestamp, Verb};
 use sha2::{Digest, Sha256};
@@ -45,7 +46,7 @@ pub struct Holding {
 pub struct Basis {
     /// The records.
     pub holdings: Vec<Holding>,
-    /// Selectors by dataset, sealed under the case's key.
+    /// Selectors by dataset, sealed under the case's key: of the records here, and of those that the present plan's unseen steps hold.
     pub selectors: BTreeMap<DatasetRef, Sealed>,
     /// Datasets in which the walk found identifiers that led it into others: they come last, since without them what hangs on them
     /// could not be found any more.
@@ -54,28 +55,22 @@ pub struct Basis {
     pub read_up_to: Vec<Position>,
 }
 
-/// The plan for what the walk reached. Steps of `previous` whose records the walk does not reach any more stand again, so that the plan is
-/// whole by itself: acting twice with effect once is what every connector promises.
-pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, previous: Option<&Plan>) -> Plan {
-    let mut steps = fresh_steps(request, basis, inventory);
-    let reached: BTreeSet<_> = basis.holdings.iter().map(|holding| holding.record).collect();
-    // One step a place: a certificate that names one twice is refused. Selectors are sealed, so two steps cannot be made one; the
-    // fresh one carries the person's identifiers, too.
-    let places: BTreeSet<_> = steps.iter().map(order::place_of).collect();
-    if let Some(previous) = previous {
-        let left = previous.steps.iter().filter(|step| {
-            step.verb == request.verb
-                && !places.contains(&order::place_of(step))
-                && step
-                    .records
-                    .iter()
-                    .any(|holding| !reached.contains(&holding.record))
-        });
-        steps.extend(left.cloned());
-    }
+/// The plan for what the walk reached. It never shrinks against an earlier one, since an erased link cuts a walk short: a record of `earlier`
+/// that was not seen absent stays in the step of its dataset, whose selectors hold it ([`Basis::selectors`]), and a step of a dataset in which
+/// nothing is reached any more stands again, so that the plan is whole by itself. Acting twice with effect once is what every connector promises.
+pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, earlier: Option<&PlanProgress>) -> Plan {
+    let mut steps = fresh_steps(request, basis, inventory, earlier);
     let mut last = basis.identity_sources.clone();
-    if let Some(previous) = previous {
-        last.extend(order::left_for_the_end(previous, inventory));
+    if let Some(earlier) = earlier {
+        // One step a place: a certificate that names one twice is refused.
+        let places: BTreeSet<_> = steps.iter().map(order::place_of).collect();
+        let left = earlier
+            .plan
+            .steps
+            .iter()
+            .filter(|step| step.verb == request.verb && !places.contains(&order::place_of(step)));
+        steps.extend(left.cloned());
+        last.extend(order::left_for_the_end(&earlier.plan, inventory));
     }
     let mut plan = Plan {
         case: request.case,
@@ -122,7 +117,12 @@ pub fn plan_lift(request: &Request, restricted: &Plan, inventory: &Inventory) ->
     plan
 }
 
-fn fresh_steps(request: &Request, basis: &Basis, inventory: &Inventory) -> Vec<Step> {
+fn fresh_steps(
+    request: &Request,
+    basis: &Basis,
+    inventory: &Inventory,
+    earlier: Option<&PlanProgress>,
+) -> Vec<Step> {
     let mut by_dataset: BTreeMap<DatasetRef, Vec<HoldingRef>> = BTreeMap::new();
     for holding in &basis.holdings {
         by_dataset
@@ -135,6 +135,16 @@ fn fresh_steps(request: &Request, basis: &Basis, inventory: &Inventory) -> Vec<S
                 record: holding.record,
                 via: holding.via.clone(),
             });
+    }
+    let unseen = earlier.into_iter().flat_map(PlanProgress::unseen);
+    for step in unseen.filter(|step| step.verb == request.verb) {
+        let records = by_dataset.entry(order::place_of(step)).or_default();
+        let reached: BTreeSet<_> = records.iter().map(|holding| holding.record).collect();
+        let cut_off = step
+            .records
+            .iter()
+            .filter(|holding| !reached.contains(&holding.record));
+        records.extend(cut_off.cloned());
     }
     by_dataset
         .into_iter()

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use lethe_journal::{DatasetRef, Inventory, InventoryDataset, InventorySystem, Plan, RemarkCode, Sealed};
+use lethe_casework::{PlanProgress, StepProgress};
+use lethe_journal::{
+    DatasetRef, Inventory, InventoryDataset, InventorySystem, Person, Plan, RemarkCode, Sealed,
+};
 use lethe_planner::{Basis, Holding, Request, digest, lint, plan};
 use lethe_terms::{CaseId, RecordToken, Right, Timestamp, Verb};
 
@@ -100,6 +103,22 @@ fn request(number: u32) -> Request {
     }
 }
 
+/// The plan as it is before anything came of it.
+fn begun(plan: Plan) -> PlanProgress {
+    PlanProgress {
+        steps: vec![StepProgress::default(); plan.steps.len()],
+        digest: digest(&plan),
+        plan,
+        statement: String::new(),
+        person: Person {
+            tokens: Vec::new(),
+            identifiers: Sealed::from_bytes(Vec::new()),
+        },
+        logged: None,
+        approved: None,
+    }
+}
+
 /// Each step with those that it waits for.
 fn steps(plan: &Plan) -> Vec<String> {
     let line = |step: &lethe_journal::Step| {
@@ -181,15 +200,11 @@ fn where_the_walk_found_its_way_on_comes_last_and_stays_last_in_a_later_plan() {
     let inventory = inventory(&places, &[("login.x", "copy.x")]);
     let mut from = basis(&places);
     from.identity_sources.insert(place("login.x"));
-    let expected = [
-        "0 web.x after []",
-        "1 login.x after [0]",
-        "2 copy.x after [0, 1]",
-    ];
+    let expected = ["0 web.x after []", "1 login.x after [0]", "2 copy.x after [0, 1]"];
     let first = plan(&request(1), &from, &inventory, None);
     assert_eq!(steps(&first), expected);
     // The next walk starts at what the login had given away.
-    let second = plan(&request(2), &basis(&places), &inventory, Some(&first));
+    let second = plan(&request(2), &basis(&places), &inventory, Some(&begun(first)));
     assert_eq!(steps(&second), expected);
 }
 
@@ -225,8 +240,14 @@ fn a_new_plan_names_no_place_twice_and_keeps_what_is_not_reached_any_more() {
     first.holdings.push(holding("a.x", 9));
     let first = plan(&request(1), &first, &inventory, None);
     // One of the two records of a, and all of b, are gone.
-    let second = plan(&request(2), &basis(&["a.x"]), &inventory, Some(&first));
+    let second = plan(&request(2), &basis(&["a.x"]), &inventory, Some(&begun(first)));
     assert_eq!(steps(&second), ["0 a.x after []", "1 b.x after []"]);
+    let kept: Vec<u8> = second.steps[0]
+        .records
+        .iter()
+        .map(|holding| holding.record.as_bytes()[0])
+        .collect();
+    assert_eq!(kept, [1, 9], "the record that nothing leads to any more, too");
 }
 
 #[test]

@@ -303,3 +303,36 @@ fn a_system_that_could_not_be_searched_is_searched_again_under_a_new_id() {
     ids.dedup();
     assert_eq!(ids.len(), 2);
 }
+
+#[test]
+fn a_new_plan_keeps_a_record_that_nothing_leads_to_any_more() {
+    let mut world = erasure(&["crm", "shop"]);
+    // The crm holds the only link to a second record in the shop, and is erased before the shop fails.
+    world.behind.insert((1, name("shop")), Observed::Present);
+    let shop = world.system("shop");
+    shop.acting.push_back(Whim::Fail(FailureClass::Final));
+    world.run();
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    assert_eq!(world.held[&(1, name("crm"))], Observed::Absent);
+    // A second time: what the second plan had kept, the third one keeps.
+    for number in [8, 9] {
+        if number == 8 {
+            let shop = world.system("shop");
+            shop.acting.push_back(Whim::Fail(FailureClass::Final));
+        }
+        world.say(Command::Replan {
+            command: command(number),
+            case: case(1),
+        });
+        world.run();
+        let present = world.conductor.case(case(1)).unwrap().plan().unwrap();
+        let shop = present.plan.steps.iter().find(|step| step.system == name("shop"));
+        assert_eq!(shop.unwrap().records.len(), 2, "after replan {number}");
+    }
+    assert_eq!(world.state(1), CaseState::Completed);
+    assert_eq!(
+        world.behind[&(1, name("shop"))],
+        Observed::Absent,
+        "erased, not left behind"
+    );
+}

@@ -19,6 +19,9 @@ use lethe_terms::{
 /// 24 November 2026, 09:00 UTC.
 pub const START_MS: i64 = 1_795_510_800_000;
 
+/// Tells a person's second record from the first.
+const BEHIND: u8 = 100;
+
 /// What a system does next instead of what it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whim {
@@ -63,6 +66,8 @@ pub struct World {
     pub systems: BTreeMap<SystemName, System>,
     /// What is where of whom: person, system.
     pub held: BTreeMap<(u8, SystemName), Observed>,
+    /// Second records of a person in a system, which only what the first system holds of the person leads to.
+    pub behind: BTreeMap<(u8, SystemName), Observed>,
     /// Now.
     pub now: Timestamp,
     /// What happened, a line each.
@@ -153,6 +158,7 @@ impl World {
                 .map(|text| (name(text), System::default()))
                 .collect(),
             held,
+            behind: BTreeMap::new(),
             now: Timestamp::from_millis(START_MS),
             transcript: Vec::new(),
             refused: Vec::new(),
@@ -333,10 +339,11 @@ impl World {
             Effect::Walk {
                 case,
                 tokens,
+                kept,
                 purpose,
                 ..
             } => {
-                let outcome = self.walk(tokens[0]);
+                let outcome = self.walk(tokens[0], &kept);
                 self.walks.push_back(Input::Walked {
                     case,
                     purpose,
@@ -383,17 +390,23 @@ impl World {
         self.journal.push((case, number, at, event));
     }
 
-    fn walk(&self, from: Token) -> WalkOutcome {
+    /// Selectors are the person, and a second byte where they hold the record behind.
+    fn walk(&self, from: Token, kept: &BTreeMap<DatasetRef, Sealed>) -> WalkOutcome {
         let person = from.token.as_bytes()[0];
+        let leads_on = |(of, _): &(u8, SystemName)| {
+            *of == person
+                && self
+                    .held
+                    .iter()
+                    .find(|((of, _), _)| *of == person)
+                    .is_some_and(|(_, state)| *state == Observed::Present)
+        };
         let mut basis = Basis::default();
         for ((of, system), state) in &self.held {
             if *of != person || *state == Observed::Absent {
                 continue;
             }
-            let place = DatasetRef {
-                system: system.clone(),
-                dataset: "people".parse().unwrap(),
-            };
+            let place = place(system);
             basis.holdings.push(Holding {
                 record: record(person, system),
                 system: system.clone(),
@@ -401,6 +414,25 @@ impl World {
                 via: vec![IdentifierKind::Email],
             });
             basis.selectors.insert(place, Sealed::from_bytes(vec![person]));
+        }
+        for ((_, system), state) in self.behind.iter().filter(|(key, _)| leads_on(key)) {
+            if *state != Observed::Absent {
+                let place = place(system);
+                basis.holdings.push(Holding {
+                    record: record(person + BEHIND, system),
+                    system: system.clone(),
+                    dataset: place.dataset.clone(),
+                    via: vec![IdentifierKind::Email, IdentifierKind::UserId],
+                });
+                let both = Sealed::from_bytes(vec![person, BEHIND]);
+                basis.selectors.insert(place, both);
+            }
+        }
+        for (place, sealed) in kept {
+            let selectors = basis.selectors.entry(place.clone()).or_insert(sealed.clone());
+            if sealed.as_bytes().len() > selectors.as_bytes().len() {
+                *selectors = sealed.clone();
+            }
         }
         let person = Person {
             tokens: vec![from],
@@ -438,7 +470,13 @@ impl World {
             system.acting.pop_front()
         };
         let key = (order.selectors.as_bytes()[0], order.system.clone());
-        let there = self.held.get(&key).copied().unwrap_or(Observed::Absent);
+        let selects_behind = order.selectors.as_bytes().len() > 1;
+        let first = self.held.get(&key).copied().unwrap_or(Observed::Absent);
+        // One that is still there decides what is seen.
+        let there = match self.behind.get(&key) {
+            Some(state) if selects_behind && first == Observed::Absent => *state,
+            _ => first,
+        };
         let signed = envelope(instruction);
         let answer = match (order.verb, whim) {
             (_, Some(Whim::Fail(class))) => {
@@ -486,6 +524,9 @@ impl World {
                     _ => (Outcome::Lifted, Observed::Present),
                 };
                 if whim != Some(Whim::Lie) {
+                    if selects_behind {
+                        self.behind.insert(key.clone(), after);
+                    }
                     self.held.insert(key, after);
                     *system.effects.entry(instruction).or_default() += 1;
                 }
@@ -529,6 +570,13 @@ impl World {
                 "{system} acted twice on one instruction"
             );
         }
+    }
+}
+
+fn place(system: &SystemName) -> DatasetRef {
+    DatasetRef {
+        system: system.clone(),
+        dataset: "people".parse().unwrap(),
     }
 }
 
