@@ -87,10 +87,9 @@ fn approve(case: &Case, command: CommandId, plan_digest: &str) -> Result<CaseEve
 
 fn withdraw(case: &Case, command: CommandId) -> Result<CaseEvent, Refusal> {
     let state = case.state();
-    // Once an instruction went out, what was done cannot be taken back by taking back the request.
-    let acting = case
-        .plan()
-        .is_some_and(|present| present.steps.iter().any(|step| step.sent.is_some()));
+    // Once an instruction went out, of whatever plan, what was done cannot be taken back by taking back the request.
+    let mut steps = case.plans.iter().flat_map(|made| &made.steps);
+    let acting = steps.any(|step| step.sent.is_some());
     if state.is_ended() || acting {
         return Err(Refusal::WrongState {
             state,

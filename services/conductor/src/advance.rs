@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use lethe_casework::{Case, Failure, PlanProgress, Sent, Statement, StepProgress};
-use lethe_journal::{Answer, CaseEvent, Instruction, Person, Plan, Sealed, Step};
+use lethe_journal::{Answer, CaseEvent, FailureCode, Instruction, Person, Plan, Sealed, Step};
 use lethe_planner::{Basis, Request, digest, plan, plan_lift};
-use lethe_terms::{CaseId, InstructionId, Observed, RecordToken, SystemName, Timestamp, Verb};
+use lethe_terms::{CaseId, FailureClass, InstructionId, Observed, RecordToken, SystemName, Timestamp, Verb};
 use sha2::{Digest, Sha256};
 
 use crate::Error;
@@ -25,6 +25,9 @@ const RETRY_BASE_MS: i64 = 500;
 
 /// Longest such wait, in milliseconds.
 const RETRY_MAX_MS: i64 = 300_000;
+
+/// The dataset of a step left the inventory before its instruction went out: nobody would answer it.
+const DATASET_GONE: &str = "conductor-dataset-gone";
 
 /// What the next thing to do for a step is.
 enum Move {
@@ -188,6 +191,16 @@ impl Conductor {
             return;
         };
         let number = planned.step;
+        if matches!(errand, Errand::Act(_)) && !self.is_in_inventory(planned) {
+            let event = CaseEvent::StepFailed {
+                step: number,
+                observing: false,
+                class: FailureClass::Final,
+                code: FailureCode(DATASET_GONE.into()),
+            };
+            self.record(id, event, moment.now);
+            return;
+        }
         let event = match errand {
             Errand::Act(_) => Some(CaseEvent::Dispatched {
                 step: number,
@@ -213,6 +226,13 @@ impl Conductor {
             self.refresh_claims(id);
         }
         self.send(instruction);
+    }
+
+    fn is_in_inventory(&self, step: &Step) -> bool {
+        let mut systems = self.inventory.systems.iter();
+        systems
+            .find(|system| system.name == step.system)
+            .is_some_and(|system| system.datasets.iter().any(|known| known.name == step.dataset))
     }
 
     fn send(&mut self, instruction: Instruction) {
@@ -426,7 +446,8 @@ impl Conductor {
     pub(crate) fn answer(&mut self, answer: &Answer, moment: Moment) {
         let id = answer.case();
         let freed = answered_instruction(answer).and_then(|instruction| self.landed(instruction));
-        let event = self.cases.get(&id).and_then(|case| event_of(case, answer));
+        let case = self.cases.get(&id).filter(|case| !case.withdrawn);
+        let event = case.and_then(|case| event_of(case, answer));
         if let Some(event) = event {
             let claims = matches!(
                 event,

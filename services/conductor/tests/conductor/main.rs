@@ -1,8 +1,10 @@
 //! The conductor in a small company in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod change;
 mod crash;
 mod damage;
 mod erasure;
+mod parts;
 mod restriction;
 mod world;

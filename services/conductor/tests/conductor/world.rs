@@ -3,18 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use lethe_casework::Land;
-use lethe_conductor::{Conductor, Config, Effect, Input, Moment, WalkOutcome};
+use lethe_conductor::{Conductor, Effect, Input, Moment, WalkOutcome};
 use lethe_journal::{
-    Answer, CaseEvent, CaseOrigin, Command, DatasetRef, EnvelopeBytes, FailureCode, Found, Instruction,
-    Inventory, InventoryDataset, InventorySystem, Opening, Person, Sealed, Token,
+    Answer, CaseEvent, CaseOrigin, Command, DatasetRef, FailureCode, Found, Instruction, Inventory, Opening,
+    Person, Sealed, Token,
 };
 use lethe_planner::{Basis, Holding};
-use lethe_proof::{Envelope, Signature};
 use lethe_terms::{
-    CaseId, CaseState, CommandId, ErasureGround, FailureClass, IdentifierKind, IdentifierToken, Independence,
-    InstructionId, Observed, Outcome, RecordToken, RestrictionGround, Right, SystemName, Timestamp, Verb,
+    CaseId, CaseState, CommandId, ErasureGround, FailureClass, IdentifierKind, Independence, InstructionId,
+    Observed, Outcome, RestrictionGround, Right, SystemName, Timestamp, Verb,
 };
+
+use crate::parts::{config, envelope, inventory, place, record, token};
 
 /// 24 November 2026, 09:00 UTC.
 pub const START_MS: i64 = 1_795_510_800_000;
@@ -86,7 +86,8 @@ pub struct World {
     pub answers_first: bool,
     /// Whether the operator approves what waits for approval.
     pub approving: bool,
-    inventory: Inventory,
+    /// The inventory, as the shell would hand it over after a crash.
+    pub inventory: Inventory,
     leaves: u64,
     drawn: u64,
 }
@@ -101,39 +102,6 @@ pub fn case(number: u8) -> CaseId {
 
 pub fn command(number: u8) -> CommandId {
     CommandId::from_bytes([number; 16])
-}
-
-fn config() -> Config {
-    Config {
-        controller_id: "controller".into(),
-        controller_name: "Beispiel GmbH".into(),
-        version: "0.1.0".into(),
-        land: Land::Nationwide,
-        suppression_days: 100,
-        copies: Vec::new(),
-    }
-}
-
-fn inventory(systems: &[&str], locates: bool) -> Inventory {
-    let dataset = InventoryDataset {
-        name: "people".parse().unwrap(),
-        verbs: vec![Verb::Erase, Verb::Restrict, Verb::Lift],
-        categories: Vec::new(),
-        keeps: Vec::new(),
-        after: Vec::new(),
-        settle_ms: 1_000,
-        lead_ms: 1_000,
-    };
-    let system = |text: &&str| InventorySystem {
-        name: name(text),
-        locates,
-        datasets: vec![dataset.clone()],
-        quarantined: 0,
-    };
-    Inventory {
-        systems: systems.iter().map(system).collect(),
-        flows: Vec::new(),
-    }
 }
 
 impl World {
@@ -176,6 +144,23 @@ impl World {
 
     pub fn system(&mut self, text: &str) -> &mut System {
         self.systems.get_mut(&name(text)).unwrap()
+    }
+
+    /// From now on the company has these systems; a new one holds a record of each of these persons.
+    pub fn change_systems(&mut self, systems: &[&str], persons: &[u8]) {
+        let locates = self.inventory.systems.iter().any(|system| system.locates);
+        self.inventory = inventory(systems, locates);
+        for system in systems.iter().copied().map(name) {
+            if !self.systems.contains_key(&system) {
+                self.systems.insert(system.clone(), System::default());
+                let new = persons
+                    .iter()
+                    .map(|person| ((*person, system.clone()), Observed::Present));
+                self.held.extend(new);
+            }
+        }
+        self.inputs
+            .push_back(Input::InventoryChanged(self.inventory.clone()));
     }
 
     /// A silent system says everything that it had kept to itself.
@@ -571,40 +556,4 @@ impl World {
             );
         }
     }
-}
-
-fn place(system: &SystemName) -> DatasetRef {
-    DatasetRef {
-        system: system.clone(),
-        dataset: "people".parse().unwrap(),
-    }
-}
-
-fn token(person: u8) -> Token {
-    Token {
-        kind: IdentifierKind::Email,
-        token: IdentifierToken::from_bytes([person; 16]),
-    }
-}
-
-fn record(person: u8, system: &SystemName) -> RecordToken {
-    let mut bytes = [person; 16];
-    for (byte, letter) in bytes.iter_mut().skip(1).zip(system.as_str().bytes()) {
-        *byte = letter;
-    }
-    RecordToken::from_bytes(bytes)
-}
-
-fn envelope(instruction: InstructionId) -> EnvelopeBytes {
-    let payload: String = instruction.to_string().chars().skip(4).collect();
-    let signature = Signature {
-        keyid: "test".into(),
-        sig: "AAAA".into(),
-    };
-    let envelope = Envelope {
-        payload_type: "test".into(),
-        payload,
-        signatures: vec![signature],
-    };
-    EnvelopeBytes(envelope.to_text().unwrap())
 }
