@@ -85,3 +85,25 @@ fn the_place_of_an_instruction_among_all_is_the_same_after_a_restart() {
     world.crash();
     assert_eq!(world.sent, before);
 }
+
+#[test]
+fn ended_cases_cost_nothing_but_their_fold_when_the_conductor_comes_back() {
+    let persons: Vec<u8> = (1..=200).collect();
+    let mut world = World::new(&["crm", "shop"], &persons, false);
+    for person in &persons {
+        world.open(*person, *person, Right::Restriction, None);
+    }
+    world.run();
+    assert!(
+        persons
+            .iter()
+            .all(|person| world.state(*person) == CaseState::Completed)
+    );
+    let (effects, sent) = (world.effects, world.sent.len());
+    world.crash();
+    assert_eq!(
+        (world.effects, world.sent.len()),
+        (effects, sent),
+        "nothing is done again"
+    );
+}
