@@ -111,10 +111,20 @@ fn identity_sources_come_last_unless_they_refill() {
 #[test]
 fn two_identity_sources_with_copies_do_not_wait_for_each_others_copies() {
     check(
-        &["login/accounts", "shop/people", "web/log", "crm/contacts", "chat/people"],
+        &[
+            "login/accounts",
+            "shop/people",
+            "web/log",
+            "crm/contacts",
+            "chat/people",
+        ],
         &["login/accounts>chat/people", "shop/people>crm/contacts"],
         &["login/accounts", "shop/people"],
-        &["web/log", "login/accounts shop/people", "chat/people crm/contacts"],
+        &[
+            "web/log",
+            "login/accounts shop/people",
+            "chat/people crm/contacts",
+        ],
     );
 }
 

@@ -137,7 +137,10 @@ impl ConductorShell {
         let mut conductor = self.cases.look();
         let before: BTreeSet<CaseId> = conductor.damaged().map(lethe_conductor::Error::case).collect();
         act(&mut conductor);
-        for error in conductor.damaged().filter(|error| !before.contains(&error.case())) {
+        for error in conductor
+            .damaged()
+            .filter(|error| !before.contains(&error.case()))
+        {
             tracing::error!(code = error.code(), case = %error.case(), "a case stands still");
         }
         std::iter::from_fn(|| conductor.next_effect()).collect()
