@@ -15,7 +15,7 @@ mod heads;
 mod manifest;
 mod memory;
 mod rewrite;
-mod rules;
+pub mod rules;
 mod writer;
 
 use std::time::Duration;

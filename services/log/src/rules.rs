@@ -1,4 +1,4 @@
-//! The rules that every log of this crate shares.
+//! The rules that every log shares, here and in crates of their own.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -29,7 +29,7 @@ impl State {
 
 /// What the epoch of a writer means for its append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub enum Standing {
     /// It may write.
     Current,
     /// A newer writer took over.
@@ -39,7 +39,7 @@ pub(crate) enum Standing {
 }
 
 /// Weighs a writer's epoch against the newest one.
-pub(crate) fn standing(writer: Option<Epoch>, current: Epoch) -> Standing {
+pub fn standing(writer: Option<Epoch>, current: Epoch) -> Standing {
     match writer {
         None => Standing::Current,
         Some(epoch) if epoch == current => Standing::Current,
@@ -58,7 +58,7 @@ pub(crate) const fn fell_behind(kind: StreamKind, from: Position, removed_below:
 }
 
 /// Refuses a place that does not exist.
-pub(crate) fn check_place(at: &Place) -> Result<(), Error> {
+pub fn check_place(at: &Place) -> Result<(), Error> {
     if at.partition < at.stream.partitions() {
         return Ok(());
     }
@@ -69,7 +69,7 @@ pub(crate) fn check_place(at: &Place) -> Result<(), Error> {
 }
 
 /// Refuses a batch that is empty or too large.
-pub(crate) fn check_batch(at: &Place, entries: &[Entry]) -> Result<(), Error> {
+pub fn check_batch(at: &Place, entries: &[Entry]) -> Result<(), Error> {
     if entries.is_empty() {
         return Err(Error::NotStored(format!("an append to {at} holds no entry")));
     }
@@ -94,7 +94,7 @@ pub(crate) fn entry_bytes(entry: &Entry) -> usize {
 }
 
 /// Refuses a read past the head.
-pub(crate) fn check_from(at: &Place, from: Position, head: Position) -> Result<(), Error> {
+pub fn check_from(at: &Place, from: Position, head: Position) -> Result<(), Error> {
     if from <= head {
         return Ok(());
     }
@@ -104,7 +104,7 @@ pub(crate) fn check_from(at: &Place, from: Position, head: Position) -> Result<(
 }
 
 /// The error of an epoch that nobody was given.
-pub(crate) fn unheard(at: &Place, current: Epoch) -> Error {
+pub fn unheard(at: &Place, current: Epoch) -> Error {
     Error::NotStored(format!(
         "the writer's epoch in {at} was never given: the newest is {current}"
     ))
@@ -112,16 +112,16 @@ pub(crate) fn unheard(at: &Place, current: Epoch) -> Error {
 
 /// Fills a page and says when it is full.
 #[derive(Debug)]
-pub(crate) struct PageRoom {
+pub struct PageRoom {
     entries_left: usize,
     value_bytes: usize,
     /// The entries so far.
-    pub(crate) entries: Vec<Stored>,
+    pub entries: Vec<Stored>,
 }
 
 impl PageRoom {
     /// An empty page of at most `limit` entries.
-    pub(crate) fn new(limit: usize) -> Self {
+    pub fn new(limit: usize) -> Self {
         Self {
             entries_left: limit.min(PAGE_ENTRIES_MAX),
             value_bytes: 0,
@@ -130,17 +130,17 @@ impl PageRoom {
     }
 
     /// Whether nothing may be added any more.
-    pub(crate) const fn is_full(&self) -> bool {
+    pub const fn is_full(&self) -> bool {
         self.entries_left == 0
     }
 
     /// Whether a value of so many bytes still fits; the first always does.
-    pub(crate) fn fits(&self, value_bytes: usize) -> bool {
+    pub fn fits(&self, value_bytes: usize) -> bool {
         self.entries.is_empty() || self.value_bytes + value_bytes <= PAGE_BYTES_MAX
     }
 
     /// Adds an entry.
-    pub(crate) fn push(&mut self, stored: Stored) {
+    pub fn push(&mut self, stored: Stored) {
         self.value_bytes += stored.entry.value.as_ref().map_or(0, Vec::len);
         self.entries_left -= 1;
         self.entries.push(stored);

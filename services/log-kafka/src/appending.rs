@@ -1,0 +1,440 @@
+//! Appending: one turn at a time in each partition, whatever waits together in one transaction.
+//!
+//! A single entry without an epoch goes alone, by an idempotent producer: it is one message, stored or not (0.3 ms). Everything else is a
+//! transaction (4 ms, for one entry or a thousand), and counts as stored when it can be read. A writer's entries carry its epoch, so that a reader
+//! can tell what a fenced writer wrote even where Kafka's own fencing failed.
+
+use std::time::{Duration, Instant};
+
+use futures::executor::block_on;
+use lethe_journal::{Epoch, Place, Position};
+use lethe_log::rules::{self, Standing};
+use lethe_log::{Appended, Error};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{FutureRecord, Producer};
+use tokio::sync::oneshot;
+
+use crate::channel::{Append, Channel, Turn};
+use crate::clients::{Clients, DELIVERY_TIMEOUT, Sender, TRANSACTION_TIMEOUT};
+use crate::shared::Shared;
+use crate::wire::Content;
+use crate::{reading, told};
+
+/// How long a commit is repeated before its outcome is looked for in the partition.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the outcome of a transaction may stay open: until the broker has ended it by itself, and some more.
+const OUTCOME_TIMEOUT: Duration = TRANSACTION_TIMEOUT.saturating_add(DELIVERY_TIMEOUT);
+
+/// Pause between two looks whether a transaction can be read: its marker is written within a millisecond or three.
+const LOOK_PAUSE: Duration = Duration::from_micros(500);
+
+/// How often a fence is set again where another one came in between.
+const ACQUIRE_ATTEMPTS_MAX: u32 = 5;
+
+/// Why a transaction was not simply stored.
+enum Failure {
+    /// A newer writer came; nothing was committed.
+    Fenced,
+    /// It was given up before its commit was asked for.
+    NotStored(String),
+    /// Its commit was asked for: what became of it stands in the partition, at these positions.
+    Open { positions: Vec<Position>, why: String },
+    /// Its commit was not asked for, but that it was given up is not sure.
+    Unknown(String),
+}
+
+/// What became of the entries of a turn.
+enum Outcome {
+    /// They stand at these positions.
+    At(Vec<Position>),
+    /// A newer writer owns the partition.
+    Stale(Epoch),
+}
+
+/// Serves the queue of a partition until it is empty.
+pub(crate) fn serve(shared: &Shared, channel: &Channel) {
+    /// Drops what waits if a turn ends by a panic.
+    struct Guard<'a>(&'a Channel, bool);
+    impl Drop for Guard<'_> {
+        fn drop(&mut self) {
+            if !self.1 {
+                self.0.abandon();
+            }
+        }
+    }
+    let mut guard = Guard(channel, false);
+    while let Some(turn) = channel.next_turn() {
+        match turn {
+            Turn::Append(appends) => append(shared, channel, appends),
+            Turn::Acquire(reply) => {
+                // Whoever asked may be gone; the epoch is taken all the same.
+                let _ = reply.send(acquire(shared, channel));
+            }
+        }
+    }
+    guard.1 = true;
+}
+
+/// Becomes the writer: fences off earlier producers, reads the newest epoch, and sets a fence with the next one.
+///
+/// The fence is read back: where another one of its epoch stands before it, Kafka's fencing failed, and a higher epoch is taken.
+fn acquire(shared: &Shared, channel: &Channel) -> Result<Epoch, Error> {
+    channel.writer().held = None;
+    let mut known = None;
+    for _ in 0..ACQUIRE_ATTEMPTS_MAX {
+        let producer = shared
+            .clients
+            .writer(&channel.at)
+            .map_err(|error| not_acquired(&channel.at, &error.to_string()))?;
+        let (low, high) = shared.span(channel)?;
+        let newest = match known {
+            Some((epoch, seen)) => shared.newest_fence(channel, seen, high)?.max(epoch),
+            None => shared.fence_before(channel, low, high)?,
+        };
+        let epoch = newest + 1;
+        let set = transact(&producer, channel, Some(epoch), &[&Content::Fence]);
+        let position = match set {
+            Ok(positions) => last_of(&positions),
+            Err(Failure::Fenced) => {
+                return Err(not_acquired(&channel.at, "another writer took over meanwhile"));
+            }
+            Err(Failure::NotStored(why)) => return Err(not_acquired(&channel.at, &why)),
+            Err(Failure::Open { why, .. } | Failure::Unknown(why)) => return Err(Error::Unknown(why)),
+        };
+        shared.await_readable(channel, position);
+        let between = shared.newest_fence(channel, high, position)?;
+        if between < epoch {
+            channel.writer().held = Some((producer, epoch));
+            return Ok(epoch);
+        }
+        tracing::warn!(at = %channel.at, epoch, "two writers set a fence of one epoch: taking a higher one");
+        known = Some((between, position));
+    }
+    Err(not_acquired(&channel.at, "other writers kept taking over"))
+}
+
+fn not_acquired(at: &Place, why: &str) -> Error {
+    Error::NotStored(format!("nobody became the writer of {at}: {why}"))
+}
+
+fn append(shared: &Shared, channel: &Channel, appends: Vec<Append>) {
+    let contents: Vec<&Content> = appends.iter().flat_map(|append| &append.contents).collect();
+    let outcome = match appends.first().and_then(|append| append.writer) {
+        Some(epoch) => append_fenced(shared, channel, epoch, &contents),
+        None if contents.len() == 1 => append_single(shared, channel, contents[0]),
+        None => append_shared(shared, channel, &contents),
+    };
+    let positions = match outcome {
+        Ok(Outcome::At(positions)) => positions,
+        Ok(Outcome::Stale(current)) => return answer(appends, || Ok(Appended::StaleEpoch { current })),
+        Err(Error::NotStored(why)) => return answer(appends, || Err(Error::NotStored(why.clone()))),
+        Err(Error::Unknown(why)) => return answer(appends, || Err(Error::Unknown(why.clone()))),
+        Err(Error::Corrupt(why)) => return answer(appends, || Err(Error::Corrupt(why.clone()))),
+    };
+    let mut rest = positions.as_slice();
+    for append in appends {
+        let (own, others) = rest.split_at(append.contents.len().min(rest.len()));
+        rest = others;
+        let appended = match (own.first(), own.last()) {
+            (Some(first), Some(last)) => Ok(Appended::At {
+                first: *first,
+                next: last + 1,
+            }),
+            _ => Err(unknown(
+                channel,
+                "Kafka told fewer positions than entries were sent",
+            )),
+        };
+        let _ = append.reply.send(appended);
+    }
+}
+
+fn answer(appends: Vec<Append>, outcome: impl Fn() -> Result<Appended, Error>) {
+    for append in appends {
+        let _: Result<(), _> = oneshot::Sender::send(append.reply, outcome());
+    }
+}
+
+fn append_fenced(
+    shared: &Shared,
+    channel: &Channel,
+    epoch: Epoch,
+    contents: &[&Content],
+) -> Result<Outcome, Error> {
+    let mut writer = channel.writer();
+    let held = writer.held.as_ref().filter(|(_, held)| *held == epoch);
+    let Some((producer, _)) = held else {
+        drop(writer);
+        return not_held(shared, channel, epoch);
+    };
+    let failure = match transact(producer, channel, Some(epoch), contents) {
+        Ok(positions) => {
+            shared.await_readable(channel, last_of(&positions));
+            return Ok(Outcome::At(positions));
+        }
+        Err(failure) => failure,
+    };
+    // Whatever came in between: this producer's order of things is over.
+    writer.held = None;
+    drop(writer);
+    match failure {
+        Failure::Fenced => not_held(shared, channel, epoch),
+        failure => settle(shared, channel, contents, Some(epoch), failure),
+    }
+}
+
+/// What an epoch means whose producer is not here (any more).
+fn not_held(shared: &Shared, channel: &Channel, epoch: Epoch) -> Result<Outcome, Error> {
+    let (low, high) = shared.span(channel)?;
+    let current = shared.fence_before(channel, low, high)?;
+    match rules::standing(Some(epoch), current) {
+        Standing::Stale => Ok(Outcome::Stale(current)),
+        Standing::Unheard => Err(rules::unheard(&channel.at, current)),
+        Standing::Current => Err(Error::NotStored(format!(
+            "the writer of {} was given up, or is another process: acquire the partition again",
+            channel.at
+        ))),
+    }
+}
+
+fn append_single(shared: &Shared, channel: &Channel, content: &Content) -> Result<Outcome, Error> {
+    let parts = content.parts(None);
+    let sent =
+        send(&shared.clients.single, channel, &parts).map_err(|error| not_stored(channel, &told(&error)))?;
+    match block_on(sent) {
+        Ok(Ok(delivery)) => {
+            let first = Position::try_from(delivery.offset).unwrap_or(0);
+            shared.await_readable(channel, first);
+            Ok(Outcome::At(vec![first]))
+        }
+        Ok(Err((error, _))) if never_left(&error) => Err(not_stored(channel, &told(&error))),
+        Ok(Err((error, _))) => Err(unknown(channel, &told(&error))),
+        Err(_) => Err(unknown(channel, "the producer ended")),
+    }
+}
+
+/// Errors of which it is sure that no broker stored the message.
+fn never_left(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::InvalidRecord
+                | RDKafkaErrorCode::QueueFull
+        )
+    )
+}
+
+fn append_shared(shared: &Shared, channel: &Channel, contents: &[&Content]) -> Result<Outcome, Error> {
+    let clients: &Clients = &shared.clients;
+    let borrowed = clients
+        .borrow()
+        .map_err(|error| not_stored(channel, &error.to_string()))?;
+    match transact(&borrowed.producer, channel, None, contents) {
+        Ok(positions) => {
+            clients.give_back(borrowed);
+            shared.await_readable(channel, last_of(&positions));
+            Ok(Outcome::At(positions))
+        }
+        Err(failure) => {
+            clients.give_up(borrowed);
+            settle(shared, channel, contents, None, failure)
+        }
+    }
+}
+
+fn not_stored(channel: &Channel, why: &str) -> Error {
+    Error::NotStored(format!("an append to {}: {why}", channel.at))
+}
+
+fn unknown(channel: &Channel, why: &str) -> Error {
+    Error::Unknown(format!("an append to {}: {why}", channel.at))
+}
+
+/// What became of a transaction that did not simply end: looks where it would stand, once nobody can change it any more.
+fn settle(
+    shared: &Shared,
+    channel: &Channel,
+    contents: &[&Content],
+    epoch: Option<Epoch>,
+    failure: Failure,
+) -> Result<Outcome, Error> {
+    let (positions, why) = match failure {
+        Failure::Fenced => {
+            return Err(not_stored(
+                channel,
+                "another process has this one's instance name",
+            ));
+        }
+        Failure::NotStored(why) => return Err(not_stored(channel, &why)),
+        Failure::Unknown(why) => return Err(unknown(channel, &why)),
+        Failure::Open { positions, why } => (positions, why),
+    };
+    let first = positions.iter().min().copied().unwrap_or(0);
+    let last = last_of(&positions);
+    let until = Instant::now() + OUTCOME_TIMEOUT;
+    let mut found = 0_usize;
+    let looked = shared.await_readable_until(channel, last, until).and_then(|()| {
+        shared
+            .readers
+            .scan(&shared.clients, channel, first, last + 1, &mut |read| {
+                let is_next = contents
+                    .get(found)
+                    .is_some_and(|content| **content == read.content);
+                found += usize::from(is_next && read.epoch == epoch);
+                reading::Want::More
+            })
+    });
+    match (looked, epoch) {
+        (Ok(_), _) if found == contents.len() => Ok(Outcome::At(positions)),
+        (Ok(_), Some(epoch)) if found == 0 => not_held(shared, channel, epoch),
+        (Ok(_), None) if found == 0 => Err(not_stored(channel, &why)),
+        _ => Err(unknown(channel, &why)),
+    }
+}
+
+fn last_of(positions: &[Position]) -> Position {
+    positions.iter().max().copied().unwrap_or(0)
+}
+
+fn send(
+    producer: &Sender,
+    channel: &Channel,
+    parts: &crate::wire::Parts<'_>,
+) -> Result<rdkafka::producer::DeliveryFuture, KafkaError> {
+    let mut record = FutureRecord::<[u8], [u8]>::to(&channel.topic)
+        .partition(channel.partition())
+        .key(&parts.key)
+        .headers(parts.headers.clone());
+    record.payload = parts.value;
+    producer.send_result(record).map_err(|(error, _)| error)
+}
+
+/// Writes a transaction: gives the positions of its entries.
+fn transact(
+    producer: &Sender,
+    channel: &Channel,
+    epoch: Option<Epoch>,
+    contents: &[&Content],
+) -> Result<Vec<Position>, Failure> {
+    producer.begin_transaction().map_err(|error| before(&error))?;
+    let delivered = deliver(producer, channel, epoch, contents);
+    let positions = match delivered {
+        Ok(positions) => positions,
+        Err(error) => return Err(given_up(producer, &error)),
+    };
+    if !positions.is_sorted() {
+        return Err(given_up(producer, &KafkaError::Canceled));
+    }
+    let deadline = Instant::now() + COMMIT_TIMEOUT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match producer.commit_transaction(left) {
+            Ok(()) => return Ok(positions),
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && !left.is_zero() => {}
+            Err(KafkaError::Transaction(error)) if error.txn_requires_abort() => {
+                return Err(given_up(producer, &KafkaError::Transaction(error)));
+            }
+            Err(error) => {
+                return Err(Failure::Open {
+                    positions,
+                    why: told(&error),
+                });
+            }
+        }
+    }
+}
+
+/// Sends all and waits for all; gives their positions.
+fn deliver(
+    producer: &Sender,
+    channel: &Channel,
+    epoch: Option<Epoch>,
+    contents: &[&Content],
+) -> Result<Vec<Position>, KafkaError> {
+    let mut under_way = Vec::with_capacity(contents.len());
+    for content in contents {
+        under_way.push(send(producer, channel, &content.parts(epoch))?);
+    }
+    let mut positions = Vec::with_capacity(contents.len());
+    for sent in under_way {
+        match block_on(sent) {
+            Ok(Ok(delivery)) => positions.push(Position::try_from(delivery.offset).unwrap_or(0)),
+            Ok(Err((error, _))) => return Err(error),
+            Err(_) => return Err(KafkaError::Canceled),
+        }
+    }
+    Ok(positions)
+}
+
+/// The failure of a transaction that did not begin.
+fn before(error: &KafkaError) -> Failure {
+    if is_fenced(error) {
+        Failure::Fenced
+    } else {
+        Failure::NotStored(told(error))
+    }
+}
+
+/// Gives a transaction up whose commit was not asked for.
+fn given_up(producer: &Sender, error: &KafkaError) -> Failure {
+    if is_fenced(error) {
+        return Failure::Fenced;
+    }
+    match producer.abort_transaction(COMMIT_TIMEOUT) {
+        Ok(()) => Failure::NotStored(told(error)),
+        Err(abort) if is_fenced(&abort) => Failure::Fenced,
+        Err(abort) => Failure::Unknown(format!(
+            "{}, and it could not be given up: {}",
+            told(error),
+            told(&abort)
+        )),
+    }
+}
+
+fn is_fenced(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::Fenced
+                | RDKafkaErrorCode::ProducerFenced
+                | RDKafkaErrorCode::InvalidProducerEpoch
+        )
+    )
+}
+
+impl Shared {
+    /// Returns when everything up to and with `last` can be read, or somewhat later if it still cannot: then it is stored all the same.
+    fn await_readable(&self, channel: &Channel, last: Position) {
+        if self
+            .await_readable_until(channel, last, Instant::now() + OUTCOME_TIMEOUT)
+            .is_err()
+        {
+            tracing::warn!(at = %channel.at, "an append is stored but cannot be read yet");
+        }
+    }
+
+    fn await_readable_until(&self, channel: &Channel, last: Position, until: Instant) -> Result<(), Error> {
+        loop {
+            match self.span(channel) {
+                Ok((_, high)) if high > last => {
+                    channel.raise(high);
+                    return Ok(());
+                }
+                Err(error) if Instant::now() >= until => return Err(error),
+                Ok(_) if Instant::now() >= until => {
+                    return Err(unknown(
+                        channel,
+                        "an older transaction in the partition is still open",
+                    ));
+                }
+                _ => std::thread::sleep(LOOK_PAUSE),
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The clients of Kafka: how each is configured, and the few that all places share.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use lethe_journal::Place;
+use rdkafka::admin::AdminClient;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::producer::{FutureProducer, Producer};
+
+use crate::context::Talk;
+use crate::settings::KafkaSettings;
+use crate::topics::MESSAGE_BYTES_MAX;
+use crate::{Error, told};
+
+/// How long a transaction may stay open. While one of a writer that died is open, nobody reads past it; a new writer of the
+/// same partition, or a new run of the same [`instance`](KafkaSettings::instance), ends it at once.
+pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long an entry may be under way before its outcome is unknown: shorter than its transaction lives.
+pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a new writer may wait for the transactions of an earlier one to end.
+pub(crate) const FENCING_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Idle transactional producers that are kept: each has a few threads and connections; more than so many appends at once are rare.
+const SPARE_PRODUCERS_MAX: usize = 8;
+
+pub(crate) type Sender = FutureProducer<Talk>;
+pub(crate) type Consumer = BaseConsumer<Talk>;
+
+/// Makes clients, and keeps those that are used again.
+pub(crate) struct Clients {
+    settings: KafkaSettings,
+    config: ClientConfig,
+    /// Names this process among the writers that need no epoch.
+    instance: String,
+    /// For entries that stand alone.
+    pub(crate) single: Sender,
+    /// For questions about positions.
+    pub(crate) asking: Consumer,
+    spare: Mutex<Spare>,
+}
+
+#[derive(Default)]
+struct Spare {
+    producers: Vec<Shared>,
+    free_numbers: Vec<u32>,
+    next_number: u32,
+}
+
+/// A transactional producer for partitions without a single writer.
+pub(crate) struct Shared {
+    pub(crate) producer: Sender,
+    number: u32,
+}
+
+impl Clients {
+    /// The clients that every log needs.
+    pub(crate) fn new(settings: &KafkaSettings) -> Result<Self, Error> {
+        let config = settings.client()?;
+        let instance = match &settings.instance {
+            Some(name) => name.clone(),
+            None => random_name()?,
+        };
+        let talk = talk(settings);
+        let single = producer(&config)
+            .create_with_context(talk.clone())
+            .map_err(|error| refused(&error))?;
+        let asking = consumer(&config, settings)
+            .create_with_context(talk)
+            .map_err(|error| refused(&error))?;
+        Ok(Self {
+            settings: settings.clone(),
+            config,
+            instance,
+            single,
+            asking,
+            spare: Mutex::default(),
+        })
+    }
+
+    /// A client for topics and their settings.
+    pub(crate) fn admin(&self) -> Result<AdminClient<Talk>, Error> {
+        self.config
+            .create_with_context(talk(&self.settings))
+            .map_err(|error| refused(&error))
+    }
+
+    /// A consumer that stands nowhere.
+    pub(crate) fn consumer(&self) -> Result<Consumer, Error> {
+        consumer(&self.config, &self.settings)
+            .create_with_context(talk(&self.settings))
+            .map_err(|error| refused(&error))
+    }
+
+    /// The producer of a partition's single writer: every earlier one is fenced off when this returns.
+    pub(crate) fn writer(&self, at: &Place) -> Result<Sender, Error> {
+        self.transactional(&format!(
+            "{}{}.{}",
+            self.settings.topic_prefix, at.stream, at.partition
+        ))
+    }
+
+    fn transactional(&self, id: &str) -> Result<Sender, Error> {
+        let mut config = producer(&self.config);
+        config.set("transactional.id", id);
+        config.set("transaction.timeout.ms", millis(TRANSACTION_TIMEOUT));
+        let producer: Sender = config
+            .create_with_context(talk(&self.settings))
+            .map_err(|error| refused(&error))?;
+        producer
+            .init_transactions(FENCING_TIMEOUT)
+            .map_err(|error| Error::Unreachable(told(&error)))?;
+        Ok(producer)
+    }
+
+    /// A transactional producer that nobody else uses now.
+    pub(crate) fn borrow(&self) -> Result<Shared, Error> {
+        let number = {
+            let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(producer) = spare.producers.pop() {
+                return Ok(producer);
+            }
+            spare.free_numbers.pop().unwrap_or_else(|| {
+                spare.next_number += 1;
+                spare.next_number
+            })
+        };
+        let id = format!("{}{}.shared.{number}", self.settings.topic_prefix, self.instance);
+        let made = self.transactional(&id);
+        if made.is_err() {
+            self.spare
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .free_numbers
+                .push(number);
+        }
+        Ok(Shared {
+            producer: made?,
+            number,
+        })
+    }
+
+    /// Gives back a producer whose last transaction ended well.
+    pub(crate) fn give_back(&self, shared: Shared) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.producers.len() < SPARE_PRODUCERS_MAX {
+            spare.producers.push(shared);
+        } else {
+            spare.free_numbers.push(shared.number);
+        }
+    }
+
+    /// Gives up a producer whose last transaction did not; its name may be used again, which ends what it left.
+    pub(crate) fn give_up(&self, shared: Shared) {
+        let number = shared.number;
+        drop(shared);
+        self.spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .free_numbers
+            .push(number);
+    }
+}
+
+fn talk(settings: &KafkaSettings) -> Talk {
+    Talk {
+        token_file: settings.oauthbearer_token_file.clone(),
+    }
+}
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
+}
+
+fn producer(base: &ClientConfig) -> ClientConfig {
+    let mut config = base.clone();
+    if config.get("linger.ms").is_none() {
+        // An append is a batch already: waiting for more to come would only add latency.
+        config.set("linger.ms", "0");
+    }
+    config
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        .set("message.timeout.ms", millis(DELIVERY_TIMEOUT))
+        .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
+        .set("allow.auto.create.topics", "false");
+    config
+}
+
+fn consumer(base: &ClientConfig, settings: &KafkaSettings) -> ClientConfig {
+    let mut config = base.clone();
+    let defaults = [
+        // Only a name: readers are assigned by hand, and nothing is committed.
+        ("group.id", format!("{}readers", settings.topic_prefix)),
+        // What is fetched ahead of a page and not asked for is fetched in vain.
+        ("queued.min.messages", "10000".to_owned()),
+        ("queued.max.messages.kbytes", "16384".to_owned()),
+        ("fetch.message.max.bytes", (8 << 20).to_string()),
+        ("fetch.error.backoff.ms", "50".to_owned()),
+    ];
+    for (name, value) in defaults {
+        if config.get(name).is_none() {
+            config.set(name, value);
+        }
+    }
+    config
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "error")
+        .set("check.crcs", "true")
+        .set("allow.auto.create.topics", "false")
+        .set("fetch.max.bytes", MESSAGE_BYTES_MAX.to_string())
+        .set(
+            "receive.message.max.bytes",
+            (MESSAGE_BYTES_MAX + (1 << 20)).to_string(),
+        );
+    config
+}
+
+/// The error of a client that librdkafka does not make: what it says, without the value, which may be a password.
+fn refused(error: &rdkafka::error::KafkaError) -> Error {
+    Error::Settings(told(error))
+}
+
+fn random_name() -> Result<String, Error> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|_| Error::Settings("the system gives no randomness".to_owned()))?;
+    Ok(hex::encode(bytes))
+}

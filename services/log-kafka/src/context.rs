@@ -1,0 +1,61 @@
+//! What librdkafka tells and asks: its log lines, its errors, and tokens.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+use rdkafka::statistics::Statistics;
+
+/// How long a token from a file is used before the file is read again. librdkafka asks after four fifths of it.
+const TOKEN_LIFE: Duration = Duration::from_mins(5);
+
+/// The context of every client of the log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Talk {
+    /// Where the current token stands.
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl ClientContext for Talk {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => tracing::error!(target: "librdkafka", facility, "{line}"),
+            RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{line}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "librdkafka", facility, "{line}")
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{line}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // What an operation comes to is told by the operation; this is what happens beside them.
+        tracing::warn!(target: "librdkafka", error = crate::told(&error), "{reason}");
+    }
+
+    fn stats(&self, _statistics: Statistics) {}
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let Some(file) = &self.token_file else {
+            return Err("oauthbearer_token_file is not set".into());
+        };
+        let token = std::fs::read_to_string(file)
+            .map_err(|error| format!("the token file {} cannot be read: {error}", file.display()))?;
+        let until = SystemTime::now().duration_since(UNIX_EPOCH)? + TOKEN_LIFE;
+        Ok(OAuthToken {
+            token: token.trim().to_owned(),
+            principal_name: String::new(),
+            lifetime_ms: i64::try_from(until.as_millis())?,
+        })
+    }
+}
+
+impl ConsumerContext for Talk {}

@@ -1,0 +1,259 @@
+//! Whether the cluster is as the log needs it, and the heartbeat.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lethe_journal::{Place, Position, Stream, StreamKind};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::producer::FutureRecord;
+
+use crate::shared::{ASK_TIMEOUT, Shared};
+use crate::wire::Content;
+use crate::{Drift, Error, KafkaLog, off_thread, told, topics};
+
+/// Something about the cluster that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// Somebody changed a setting of a topic: how long values survive there may not be what certificates say.
+    Drift(Drift),
+    /// A partition has no leader: nothing can be read or appended.
+    NoLeader(Place),
+    /// Replicas of a partition are away: what they hold is not removed until they are back.
+    ReplicasAway {
+        /// The partition.
+        at: Place,
+        /// Replicas that keep up.
+        in_sync: usize,
+        /// Replicas that there are.
+        replicas: usize,
+    },
+    /// A topic has fewer or more replicas than declared.
+    Replication {
+        /// The partition.
+        at: Place,
+        /// Replicas that Lethe declared.
+        declared: u16,
+        /// Replicas that there are.
+        found: usize,
+    },
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drift(drift) => write!(
+                f,
+                "topic {} has {} = {}, not {}",
+                drift.topic, drift.setting, drift.found, drift.declared
+            ),
+            Self::NoLeader(at) => write!(f, "{at} has no leader"),
+            Self::ReplicasAway {
+                at,
+                in_sync,
+                replicas,
+            } => {
+                write!(f, "{at} has {in_sync} of {replicas} replicas in sync")
+            }
+            Self::Replication { at, declared, found } => {
+                write!(f, "{at} has {found} replicas, not {declared}")
+            }
+        }
+    }
+}
+
+impl Finding {
+    /// Whether what erasure removes may survive longer than [`gone_by`](lethe_log::EventLog::gone_by) says while this is so.
+    pub const fn delays_removal(&self) -> bool {
+        matches!(
+            self,
+            Self::Drift(_) | Self::NoLeader(_) | Self::ReplicasAway { .. }
+        )
+    }
+}
+
+/// What the cluster says of a partition.
+pub(crate) struct Seen {
+    has_leader: bool,
+    replicas: usize,
+    in_sync: usize,
+}
+
+impl KafkaLog {
+    /// Everything about the cluster that is not as it should be.
+    ///
+    /// Errors: [`Error::Unreachable`] where it does not answer.
+    pub async fn findings(&self) -> Result<Vec<Finding>, Error> {
+        let mut findings: Vec<Finding> = self.drift().await?.into_iter().map(Finding::Drift).collect();
+        for (at, seen) in self.partitions_as_declared().await? {
+            if !seen.has_leader {
+                findings.push(Finding::NoLeader(at.clone()));
+            }
+            if seen.in_sync < seen.replicas {
+                findings.push(Finding::ReplicasAway {
+                    at: at.clone(),
+                    in_sync: seen.in_sync,
+                    replicas: seen.replicas,
+                });
+            }
+            let declared = self.shared.settings.replication_factor;
+            if seen.replicas != usize::from(declared) {
+                findings.push(Finding::Replication {
+                    at,
+                    declared,
+                    found: seen.replicas,
+                });
+            }
+        }
+        Ok(findings)
+    }
+
+    /// Settings of topics that somebody changed.
+    ///
+    /// Errors: [`Error::Unreachable`] and [`Error::TopicRefused`].
+    pub async fn drift(&self) -> Result<Vec<Drift>, Error> {
+        let admin = self.shared.clients.admin()?;
+        topics::drift(&admin, &self.shared.settings, &self.streams()).await
+    }
+
+    /// Appends an entry that nobody reads to each partition of a table or queue, so that segments close and compaction and retention come
+    /// to them though nobody writes. To be called every [`heartbeat_ms`](crate::Retention::heartbeat_ms), by one process at least.
+    ///
+    /// Gives the number of partitions. Errors: [`lethe_log::Error::Unknown`] where some may not have got theirs; calling it again mends that.
+    pub async fn heartbeat(&self) -> Result<usize, lethe_log::Error> {
+        let content = Content::Heartbeat;
+        let parts = content.parts(None);
+        let channels = self
+            .shared
+            .channels
+            .values()
+            .filter(|channel| channel.at.stream.kind() != StreamKind::History);
+        let failed = |what: String| lethe_log::Error::Unknown(format!("a heartbeat: {what}"));
+        let mut sent = Vec::new();
+        for channel in channels {
+            let mut record = FutureRecord::<[u8], [u8]>::to(&channel.topic)
+                .partition(channel.partition())
+                .key(&parts.key)
+                .headers(parts.headers.clone());
+            record.payload = parts.value;
+            let under_way = self.shared.clients.single.send_result(record);
+            sent.push(under_way.map_err(|(error, _)| failed(told(&error)))?);
+        }
+        let partitions = sent.len();
+        for under_way in sent {
+            match under_way.await {
+                Ok(Ok(_)) => {}
+                Ok(Err((error, _))) => return Err(failed(told(&error))),
+                Err(_) => return Err(failed("the producer ended".to_owned())),
+            }
+        }
+        Ok(partitions)
+    }
+
+    /// Drops the start of partitions of a queue or history, up to but without the given positions: nothing before them is read again. Kafka
+    /// removes a file once nothing in it is left.
+    ///
+    /// Errors: [`lethe_log::Error::NotStored`] where the stream is a table, or a position is past the head.
+    pub async fn drop_start(
+        &self,
+        stream: &Stream,
+        before: &BTreeMap<u16, Position>,
+    ) -> Result<(), lethe_log::Error> {
+        if stream.kind() == StreamKind::Table {
+            return Err(lethe_log::Error::NotStored(format!(
+                "{stream} is a table: only its tombstones end entries"
+            )));
+        }
+        let failed = |what: String| {
+            lethe_log::Error::NotStored(format!("the start of {stream} is still there: {what}"))
+        };
+        let mut list = rdkafka::TopicPartitionList::new();
+        let topic = topics::name(&self.shared.settings, stream);
+        for (partition, position) in before {
+            let offset = rdkafka::Offset::Offset(i64::try_from(*position).unwrap_or(i64::MAX));
+            list.add_partition_offset(&topic, i32::from(*partition), offset)
+                .map_err(|error| failed(told(&error)))?;
+        }
+        let admin = self
+            .shared
+            .clients
+            .admin()
+            .map_err(|error| failed(error.to_string()))?;
+        let done = admin
+            .delete_records(
+                &list,
+                &rdkafka::admin::AdminOptions::new().operation_timeout(Some(ASK_TIMEOUT)),
+            )
+            .await
+            .map_err(|error| failed(told(&error)))?;
+        for element in done.elements() {
+            element.error().map_err(|error| failed(told(&error)))?;
+        }
+        Ok(())
+    }
+
+    /// What the cluster says of each partition of the log.
+    ///
+    /// Errors: [`Error::WrongPartitions`] where a topic has another number of them.
+    pub(crate) async fn partitions_as_declared(&self) -> Result<Vec<(Place, Seen)>, Error> {
+        let (shared, streams) = (Arc::clone(&self.shared), self.streams());
+        off_thread(move || {
+            let mut seen = Vec::new();
+            for stream in &streams {
+                seen.extend(partitions(&shared, stream)?);
+            }
+            Ok(seen)
+        })
+        .await
+        .ok_or_else(|| Error::Unreachable("the program is ending".to_owned()))?
+    }
+}
+
+/// How long a topic may take to be known to every broker after it was made.
+const KNOWN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Pause between two looks whether it is.
+const KNOWN_PAUSE: Duration = Duration::from_millis(20);
+
+fn partitions(shared: &Shared, stream: &Stream) -> Result<Vec<(Place, Seen)>, Error> {
+    let topic = topics::name(&shared.settings, stream);
+    let until = Instant::now() + KNOWN_PATIENCE;
+    let metadata = loop {
+        let metadata = shared
+            .clients
+            .asking
+            .fetch_metadata(Some(&topic), ASK_TIMEOUT)
+            .map_err(|error| Error::Unreachable(told(&error)))?;
+        let is_known = metadata
+            .topics()
+            .iter()
+            .any(|topic| !topic.partitions().is_empty());
+        if is_known || Instant::now() >= until {
+            break metadata;
+        }
+        std::thread::sleep(KNOWN_PAUSE);
+    };
+    let partitions = metadata
+        .topics()
+        .first()
+        .map(|topic| topic.partitions())
+        .unwrap_or_default();
+    if partitions.len() != usize::from(stream.partitions()) {
+        return Err(Error::WrongPartitions {
+            topic,
+            declared: stream.partitions(),
+            found: partitions.len(),
+        });
+    }
+    let seen = partitions.iter().map(|partition| {
+        let at = Place::new(stream.clone(), u16::try_from(partition.id()).unwrap_or(u16::MAX));
+        let seen = Seen {
+            has_leader: partition.leader() >= 0,
+            replicas: partition.replicas().len(),
+            in_sync: partition.isr().len(),
+        };
+        (at, seen)
+    });
+    Ok(seen.collect())
+}

@@ -1,0 +1,209 @@
+//! Reading: consumers that stand somewhere, and pages.
+//!
+//! A consumer is assigned a position by hand and joins no group. One that ended with a full page stays where it is, with what it has
+//! fetched ahead, and serves the next page; the others wait, unassigned, for any place. A page ends at its limits, at the head, or where
+//! Kafka says that nothing more is there: the positions up to the head are then control records, aborted entries, or entries of the log
+//! itself. Kafka's word counts only from a consumer that was assigned after the head was asked for: an older one may speak of an older end.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use lethe_journal::{Place, Position};
+use lethe_log::Error;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::channel::Channel;
+use crate::clients::{Clients, Consumer};
+use crate::told;
+use crate::wire::{Read, decode};
+
+/// How long the cluster may keep a reader waiting for the next message: an election takes a few seconds.
+pub(crate) const READ_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long one look at a consumer's queue lasts; only then the deadline is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Consumers that are kept. Each has a few threads and connections, and up to 16 MiB that it fetched ahead.
+const KEPT_MAX: usize = 24;
+
+/// The consumers.
+pub(crate) struct Readers {
+    kept: Mutex<Vec<Reader>>,
+}
+
+struct Reader {
+    consumer: Consumer,
+    /// Where it stands; `None` where it is assigned nothing.
+    stands: Option<(Place, Position)>,
+}
+
+impl Reader {
+    fn assign(&mut self, channel: &Channel, from: Position) -> Result<(), Error> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        let offset = Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
+        list.add_partition_offset(&channel.topic, channel.partition(), offset)
+            .and_then(|()| self.consumer.assign(&list))
+            .map_err(|error| unread(&channel.at, &told(&error)))?;
+        self.stands = Some((channel.at.clone(), from));
+        Ok(())
+    }
+}
+
+/// What the sink of a scan wants next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// The next message.
+    More,
+    /// No more after this one.
+    Enough,
+    /// This one was too much: it is to be read again.
+    TooMuch,
+}
+
+impl Readers {
+    pub(crate) const fn new() -> Self {
+        Self {
+            kept: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Reads what stands in `from..to`, where `to` is not past the head. Gives the position to read on from.
+    pub(crate) fn scan(
+        &self,
+        clients: &Clients,
+        channel: &Channel,
+        from: Position,
+        to: Position,
+        sink: &mut dyn FnMut(Read) -> Want,
+    ) -> Result<Position, Error> {
+        if from >= to {
+            return Ok(from);
+        }
+        let (mut reader, mut is_fresh) = self.take(clients, channel, from)?;
+        let mut next = from;
+        let mut deadline = Instant::now() + READ_DEADLINE;
+        while next < to {
+            match reader.consumer.poll(POLL) {
+                Some(Ok(message)) => {
+                    deadline = Instant::now() + READ_DEADLINE;
+                    let position = Position::try_from(message.offset()).unwrap_or(0);
+                    if position < next {
+                        continue;
+                    }
+                    if position >= to {
+                        reader.stands = None;
+                        next = to;
+                        break;
+                    }
+                    let read = decode(&message).ok_or_else(|| foreign(&channel.at, position))?;
+                    match sink(read) {
+                        Want::More => next = position + 1,
+                        Want::Enough => {
+                            next = position + 1;
+                            break;
+                        }
+                        Want::TooMuch => {
+                            reader.stands = None;
+                            next = position;
+                            break;
+                        }
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) if is_fresh => {
+                    reader.stands = None;
+                    next = to;
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    reader.assign(channel, next)?;
+                    is_fresh = true;
+                }
+                Some(Err(error)) => bear(&channel.at, &error)?,
+                None => {}
+            }
+            if Instant::now() >= deadline {
+                return Err(unread(&channel.at, "no answer came in time"));
+            }
+        }
+        self.keep(reader, channel, next);
+        Ok(next)
+    }
+
+    fn take(&self, clients: &Clients, channel: &Channel, from: Position) -> Result<(Reader, bool), Error> {
+        let taken = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let stands_here = |reader: &Reader| {
+                reader
+                    .stands
+                    .as_ref()
+                    .is_some_and(|(place, position)| *place == channel.at && *position == from)
+            };
+            if let Some(index) = kept.iter().position(stands_here) {
+                return Ok((kept.swap_remove(index), false));
+            }
+            let idle = kept.iter().position(|reader| reader.stands.is_none());
+            let any = idle.or((kept.len() >= KEPT_MAX).then_some(0));
+            any.map(|index| kept.remove(index))
+        };
+        let mut reader = match taken {
+            Some(reader) => reader,
+            None => Reader {
+                consumer: clients
+                    .consumer()
+                    .map_err(|error| unread(&channel.at, &error.to_string()))?,
+                stands: None,
+            },
+        };
+        reader.assign(channel, from)?;
+        Ok((reader, true))
+    }
+
+    fn keep(&self, mut reader: Reader, channel: &Channel, next: Position) {
+        if reader.stands.is_some() {
+            reader.stands = Some((channel.at.clone(), next));
+        } else if reader.consumer.unassign().is_err() {
+            return;
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT_MAX {
+            kept.push(reader);
+        }
+    }
+}
+
+/// The error of a place that cannot be read now.
+pub(crate) fn unread(at: &Place, what: &str) -> Error {
+    Error::NotStored(format!("{at} cannot be read: {what}"))
+}
+
+fn foreign(at: &Place, position: Position) -> Error {
+    Error::Corrupt(format!(
+        "what stands in {at} at {position} was not written by this log: its headers are missing"
+    ))
+}
+
+/// Bears what librdkafka repeats by itself, and ends on the rest.
+fn bear(at: &Place, error: &KafkaError) -> Result<(), Error> {
+    match error {
+        KafkaError::MessageConsumptionFatal(_) => Err(unread(at, &told(error))),
+        KafkaError::MessageConsumption(RDKafkaErrorCode::BadMessage) => Err(Error::Corrupt(format!(
+            "a message in {at} does not have its checksum"
+        ))),
+        KafkaError::MessageConsumption(
+            RDKafkaErrorCode::AutoOffsetReset
+            | RDKafkaErrorCode::OffsetOutOfRange
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::Authentication,
+        ) => Err(unread(at, &told(error))),
+        other => {
+            tracing::debug!(error = told(other), %at, "a reader goes on after an error");
+            Ok(())
+        }
+    }
+}

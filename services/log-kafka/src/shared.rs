@@ -1,0 +1,386 @@
+//! What all calls share: the places, questions about positions, fences, and who waits.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lethe_journal::{Epoch, Place, Position, Stream, StreamKind};
+use lethe_log::Error;
+use lethe_log::Page;
+use lethe_log::rules::{self, PageRoom};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::channel::{Channel, Trail};
+use crate::clients::Clients;
+use crate::reading::{Readers, Want, unread};
+use crate::settings::KafkaSettings;
+use crate::told;
+use crate::wire::{Content, Read};
+
+/// How long a question about positions may take.
+pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a reader who seems to have seen more than there is waits: a new leader of a partition knows its end a moment late.
+const SHORTER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Pause between two looks whether places that somebody waits for have grown.
+const WATCH_PAUSE: Duration = Duration::from_millis(5);
+
+/// Longest pause, where nothing has grown for a while: five looks a second that a reader would notice cost a broker nothing.
+const WATCH_PAUSE_MAX: Duration = Duration::from_millis(25);
+
+/// Entries in which a fence is looked for first, from the end; then in ever more.
+const FENCE_WINDOW_ENTRIES: u64 = 1_024;
+
+/// What all calls share.
+pub(crate) struct Shared {
+    pub(crate) settings: KafkaSettings,
+    pub(crate) clients: Clients,
+    pub(crate) readers: Readers,
+    pub(crate) channels: BTreeMap<Place, Arc<Channel>>,
+    watch: Mutex<Watch>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Watch {
+    waiting: BTreeMap<Place, usize>,
+    is_closed: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(settings: KafkaSettings, clients: Clients, streams: &[Stream]) -> Self {
+        let channels = streams
+            .iter()
+            .flat_map(Place::all)
+            .map(|at| {
+                let topic = crate::topics::name(&settings, &at.stream);
+                (at.clone(), Channel::new(at, topic))
+            })
+            .collect();
+        Self {
+            settings,
+            clients,
+            readers: Readers::new(),
+            channels,
+            watch: Mutex::default(),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// The channel of a place.
+    pub(crate) fn channel(&self, at: &Place) -> Result<&Arc<Channel>, Error> {
+        rules::check_place(at)?;
+        self.channels
+            .get(at)
+            .ok_or_else(|| Error::NotStored(format!("the log has no stream {}", at.stream)))
+    }
+
+    /// The first position that is still there, and the one up to which the partition can be read.
+    pub(crate) fn span(&self, channel: &Channel) -> Result<(Position, Position), Error> {
+        let (low, high) = self
+            .clients
+            .asking
+            .fetch_watermarks(&channel.topic, channel.partition(), ASK_TIMEOUT)
+            .map_err(|error| unread(&channel.at, &told(&error)))?;
+        let position = |offset| {
+            Position::try_from(offset).map_err(|_| unread(&channel.at, "its positions are not known"))
+        };
+        Ok((position(low)?, position(high)?))
+    }
+
+    /// The newest epoch whose fence stands in `from..to`; 0 where none does.
+    pub(crate) fn newest_fence(
+        &self,
+        channel: &Channel,
+        from: Position,
+        to: Position,
+    ) -> Result<Epoch, Error> {
+        let mut newest = 0;
+        self.readers.scan(&self.clients, channel, from, to, &mut |read| {
+            if let (Content::Fence, Some(epoch)) = (read.content, read.epoch) {
+                newest = newest.max(epoch);
+            }
+            Want::More
+        })?;
+        Ok(newest)
+    }
+
+    /// The newest epoch that began before a position. Reads backwards until it meets a fence: in a partition without
+    /// one that is everything, in one with a single writer as much as it wrote.
+    pub(crate) fn fence_before(
+        &self,
+        channel: &Channel,
+        low: Position,
+        position: Position,
+    ) -> Result<Epoch, Error> {
+        let (mut to, mut window) = (position, FENCE_WINDOW_ENTRIES);
+        while to > low {
+            if let Some(epoch) = channel.trail(to).epoch {
+                return Ok(epoch);
+            }
+            let from = to.saturating_sub(window).max(low);
+            let newest = self.newest_fence(channel, from, to)?;
+            if newest > 0 {
+                return Ok(newest);
+            }
+            (to, window) = (from, window.saturating_mul(4));
+        }
+        Ok(0)
+    }
+
+    /// Reads a page.
+    pub(crate) fn page(&self, channel: &Channel, from: Position, limit: usize) -> Result<Page, Error> {
+        let began = Instant::now();
+        let (low, high) = self.span_for(channel, from)?;
+        rules::check_from(&channel.at, from, high)?;
+        channel.raise(high);
+        let trail = channel.trail(from);
+        let is_fresh = trail
+            .as_of
+            .is_some_and(|as_of| as_of.elapsed() < self.settings.retention.reader_away_max());
+        let fell_behind = match channel.at.stream.kind() {
+            StreamKind::Queue | StreamKind::History => from < low,
+            StreamKind::Table => {
+                from > 0 && from < high && !is_fresh && from < self.old_before(channel, high)?
+            }
+        };
+        let mut room = PageRoom::new(limit);
+        if room.is_full() {
+            return Ok(Page {
+                entries: Vec::new(),
+                next: from,
+                head: high,
+                fell_behind,
+            });
+        }
+        let start = from.max(low);
+        let (read, next) = self.fill(channel, start, high, limit)?;
+        let epoch = self.drop_stale(channel, (low, start), trail.epoch, read, &mut room)?;
+        let as_of = if next == high || from == 0 {
+            Some(began)
+        } else {
+            trail.as_of
+        };
+        channel.note(next, Trail { epoch, as_of });
+        Ok(Page {
+            entries: room.entries,
+            next,
+            head: high,
+            fell_behind,
+        })
+    }
+
+    /// What fits a page, with fences, before anything of it is dropped.
+    fn fill(
+        &self,
+        channel: &Channel,
+        from: Position,
+        to: Position,
+        limit: usize,
+    ) -> Result<(Vec<Read>, Position), Error> {
+        let mut read = Vec::new();
+        let mut bytes = Size::default();
+        let next = self
+            .readers
+            .scan(&self.clients, channel, from, to, &mut |next: Read| {
+                if matches!(next.content, Content::Heartbeat) {
+                    return Want::More;
+                }
+                let Content::Entry(entry) = &next.content else {
+                    read.push(next);
+                    return Want::More;
+                };
+                let value_bytes = entry.value.as_ref().map_or(0, Vec::len);
+                if !bytes.fits(value_bytes) {
+                    return Want::TooMuch;
+                }
+                bytes.add(value_bytes);
+                read.push(next);
+                if bytes.entries >= limit.min(lethe_log::PAGE_ENTRIES_MAX) {
+                    Want::Enough
+                } else {
+                    Want::More
+                }
+            })?;
+        Ok((read, next))
+    }
+
+    /// Puts what was read into a page, but for entries of a writer that wrote after a newer one had begun. Gives the newest epoch
+    /// after the page, where it is known.
+    fn drop_stale(
+        &self,
+        channel: &Channel,
+        (low, start): (Position, Position),
+        known: Option<Epoch>,
+        read: Vec<Read>,
+        room: &mut PageRoom,
+    ) -> Result<Option<Epoch>, Error> {
+        let mut current = if start == low {
+            Some(known.unwrap_or(0))
+        } else {
+            known
+        };
+        if current.is_none() && read.iter().any(|read| read.epoch.is_some()) {
+            current = Some(self.fence_before(channel, low, start)?);
+        }
+        for read in read {
+            match (read.content, read.epoch) {
+                (Content::Fence, epoch) => current = current.max(epoch),
+                (Content::Heartbeat, _) => {}
+                (Content::Entry(_), Some(epoch)) if current.is_some_and(|current| epoch < current) => {
+                    tracing::error!(at = %channel.at, position = read.position, epoch, "an entry of a fenced writer is left out");
+                }
+                (Content::Entry(entry), _) => room.push(lethe_journal::Stored {
+                    position: read.position,
+                    entry,
+                }),
+            }
+        }
+        Ok(current)
+    }
+
+    fn span_for(&self, channel: &Channel, from: Position) -> Result<(Position, Position), Error> {
+        let until = Instant::now() + SHORTER_PATIENCE;
+        loop {
+            let span = self.span(channel)?;
+            if from <= span.1 || Instant::now() >= until {
+                return Ok(span);
+            }
+            std::thread::sleep(WATCH_PAUSE_MAX);
+        }
+    }
+
+    /// The position before which everything is older than a reader may be away.
+    fn old_before(&self, channel: &Channel, high: Position) -> Result<Position, Error> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = now.saturating_sub(self.settings.retention.reader_away_max());
+        let since = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        let found = self
+            .ask([channel], Offset::Offset(since))
+            .map_err(|error| unread(&channel.at, &error))?;
+        Ok(found.first().copied().flatten().unwrap_or(high))
+    }
+
+    /// Asks for positions of several places at once.
+    fn ask<'a>(
+        &self,
+        places: impl IntoIterator<Item = &'a Channel>,
+        what: Offset,
+    ) -> Result<Vec<Option<Position>>, String> {
+        let mut list = TopicPartitionList::new();
+        for channel in places {
+            list.add_partition_offset(&channel.topic, channel.partition(), what)
+                .map_err(|error| told(&error))?;
+        }
+        let found = self
+            .clients
+            .asking
+            .offsets_for_times(list, ASK_TIMEOUT)
+            .map_err(|error| told(&error))?;
+        let position = |offset| match offset {
+            Offset::Offset(offset) => Position::try_from(offset).ok(),
+            _ => None,
+        };
+        Ok(found
+            .elements()
+            .iter()
+            .map(|element| position(element.offset()))
+            .collect())
+    }
+
+    /// Adds somebody who waits for a place.
+    pub(crate) fn begin_waiting(&self, at: &Place) {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        *watch.waiting.entry(at.clone()).or_default() += 1;
+        self.wake.notify_one();
+    }
+
+    /// Takes away somebody who waited.
+    pub(crate) fn end_waiting(&self, at: &Place) {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = watch.waiting.get_mut(at) {
+            *count -= 1;
+            if *count == 0 {
+                watch.waiting.remove(at);
+            }
+        }
+    }
+
+    /// Ends [`Shared::watch`].
+    pub(crate) fn close(&self) {
+        self.watch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_closed = true;
+        self.wake.notify_one();
+    }
+
+    /// Looks after the places that somebody waits for, until the log is closed.
+    pub(crate) fn watch(&self) {
+        let mut pause = WATCH_PAUSE;
+        loop {
+            let places: Vec<Place> = {
+                let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+                let watch = self
+                    .wake
+                    .wait_while(watch, |watch| watch.waiting.is_empty() && !watch.is_closed)
+                    .unwrap_or_else(PoisonError::into_inner);
+                if watch.is_closed {
+                    return;
+                }
+                watch.waiting.keys().cloned().collect()
+            };
+            let has_grown = self.look(&places);
+            pause = if has_grown {
+                WATCH_PAUSE
+            } else {
+                (pause + pause / 4).min(WATCH_PAUSE_MAX)
+            };
+            let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+            // A new waiter ends the pause.
+            drop(self.wake.wait_timeout(watch, pause));
+        }
+    }
+
+    fn look(&self, places: &[Place]) -> bool {
+        let channels: Vec<&Channel> = places
+            .iter()
+            .filter_map(|at| self.channels.get(at))
+            .map(Arc::as_ref)
+            .collect();
+        let heads = match self.ask(channels.iter().copied(), Offset::End) {
+            Ok(heads) => heads,
+            Err(error) => {
+                tracing::debug!(error, "heads are not known");
+                return false;
+            }
+        };
+        let mut has_grown = false;
+        for (channel, head) in channels.iter().zip(heads) {
+            let head = head.unwrap_or(0);
+            has_grown |= head > *channel.head.borrow();
+            channel.raise(head);
+        }
+        has_grown
+    }
+}
+
+/// Counts what a page holds.
+#[derive(Default)]
+struct Size {
+    entries: usize,
+    value_bytes: usize,
+}
+
+impl Size {
+    const fn fits(&self, value_bytes: usize) -> bool {
+        self.entries == 0 || self.value_bytes + value_bytes <= lethe_log::PAGE_BYTES_MAX
+    }
+
+    const fn add(&mut self, value_bytes: usize) {
+        self.entries += 1;
+        self.value_bytes += value_bytes;
+    }
+}

@@ -1,0 +1,124 @@
+//! An entry as a Kafka message.
+//!
+//! Key and value are the message's own. Headers hold `id` (16 bytes), `epoch` (8 bytes, big-endian; only of a writer that acquired the
+//! partition) and, in entries of the log itself, `own`: `fence` or `heartbeat`. Readers never see the log's own entries: they are gaps.
+
+use lethe_journal::{Entry, Epoch, Position};
+use lethe_terms::EntryId;
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+
+/// Before the keys of the log's own entries; nobody else's key may begin so.
+pub(crate) const OWN_KEY_PREFIX: &[u8] = b"\0lethe.";
+
+const ID: &str = "id";
+const EPOCH: &str = "epoch";
+const OWN: &str = "own";
+const FENCE: &[u8] = b"fence";
+const HEARTBEAT: &[u8] = b"heartbeat";
+
+/// What is appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// An entry of the port.
+    Entry(Entry),
+    /// The beginning of an epoch.
+    Fence,
+    /// An entry that only lets segments close.
+    Heartbeat,
+}
+
+/// A message that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Read {
+    /// Where it stands.
+    pub(crate) position: Position,
+    /// The epoch of its writer.
+    pub(crate) epoch: Option<Epoch>,
+    /// What it is.
+    pub(crate) content: Content,
+}
+
+/// Key, value and headers of what is appended.
+pub(crate) struct Parts<'a> {
+    pub(crate) key: std::borrow::Cow<'a, [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: OwnedHeaders,
+}
+
+impl Content {
+    /// The message of this content, written under an epoch.
+    pub(crate) fn parts(&self, epoch: Option<Epoch>) -> Parts<'_> {
+        let mut headers = OwnedHeaders::new_with_capacity(2);
+        if let Some(epoch) = epoch {
+            headers = with(headers, EPOCH, &epoch.to_be_bytes());
+        }
+        match self {
+            Self::Entry(entry) => Parts {
+                key: entry.key.as_slice().into(),
+                value: entry.value.as_deref(),
+                headers: with(headers, ID, entry.id.as_bytes()),
+            },
+            // Each fence has a key of its own, so that compaction keeps every one: a reader must know all of them.
+            Self::Fence => Parts {
+                key: own_key(FENCE, &epoch.unwrap_or_default().to_be_bytes()).into(),
+                value: Some(&[]),
+                headers: with(headers, OWN, FENCE),
+            },
+            Self::Heartbeat => Parts {
+                key: own_key(HEARTBEAT, &[]).into(),
+                value: Some(&[]),
+                headers: with(headers, OWN, HEARTBEAT),
+            },
+        }
+    }
+
+    /// Bytes of key and value.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Entry(entry) => entry.key.len() + entry.value.as_ref().map_or(0, Vec::len),
+            Self::Fence | Self::Heartbeat => 0,
+        }
+    }
+}
+
+fn with(headers: OwnedHeaders, key: &str, value: &[u8]) -> OwnedHeaders {
+    headers.insert(Header {
+        key,
+        value: Some(value),
+    })
+}
+
+fn own_key(kind: &[u8], rest: &[u8]) -> Vec<u8> {
+    [OWN_KEY_PREFIX, kind, b".", rest].concat()
+}
+
+/// Reads a message; `None` where it is not one of this log.
+pub(crate) fn decode(message: &BorrowedMessage<'_>) -> Option<Read> {
+    let position = Position::try_from(message.offset()).ok()?;
+    let headers = message.headers()?;
+    let (mut id, mut epoch, mut own) = (None, None, None);
+    for header in headers.iter() {
+        match header.key {
+            ID => id = header.value,
+            EPOCH => epoch = Some(Epoch::from_be_bytes(header.value?.try_into().ok()?)),
+            OWN => own = header.value,
+            // A newer version or a tool of the company may add some.
+            _ => {}
+        }
+    }
+    let content = match own {
+        Some(FENCE) => epoch.map(|_| Content::Fence)?,
+        Some(HEARTBEAT) => Content::Heartbeat,
+        Some(_) => return None,
+        None => Content::Entry(Entry {
+            id: EntryId::from_bytes(id?.try_into().ok()?),
+            key: message.key()?.to_vec(),
+            value: message.payload().map(<[u8]>::to_vec),
+        }),
+    };
+    Some(Read {
+        position,
+        epoch,
+        content,
+    })
+}
