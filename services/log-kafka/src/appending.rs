@@ -21,13 +21,16 @@ use crate::wire::Content;
 use crate::{reading, told};
 
 /// How long a commit is repeated before its outcome is looked for in the partition.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long the outcome of a transaction may stay open: until the broker has ended it by itself, and some more.
 const OUTCOME_TIMEOUT: Duration = TRANSACTION_TIMEOUT.saturating_add(DELIVERY_TIMEOUT);
 
 /// Pause between two looks whether a transaction can be read: its marker is written within a millisecond or three.
 const LOOK_PAUSE: Duration = Duration::from_micros(500);
+
+/// Pause between two looks whether the reports of all entries are put away: that takes microseconds.
+const REPORT_PAUSE: Duration = Duration::from_micros(50);
 
 /// How often a fence is set again where another one came in between.
 const ACQUIRE_ATTEMPTS_MAX: u32 = 5;
@@ -102,7 +105,7 @@ fn acquire(shared: &Shared, channel: &Channel) -> Result<Epoch, Error> {
             Err(Failure::NotStored(why)) => return Err(not_acquired(&channel.at, &why)),
             Err(Failure::Open { why, .. } | Failure::Unknown(why)) => return Err(Error::Unknown(why)),
         };
-        shared.await_readable(channel, position);
+        shared.await_readable(channel, position)?;
         let between = shared.newest_fence(channel, high, position)?;
         if between < epoch {
             channel.writer().held = Some((producer, epoch));
@@ -170,8 +173,11 @@ fn append_fenced(
     };
     let failure = match transact(producer, channel, Some(epoch), contents) {
         Ok(positions) => {
-            shared.await_readable(channel, last_of(&positions));
-            return Ok(Outcome::At(positions));
+            let readable = shared.await_readable(channel, last_of(&positions));
+            if readable.is_err() {
+                writer.held = None;
+            }
+            return readable.map(|()| Outcome::At(positions));
         }
         Err(failure) => failure,
     };
@@ -205,7 +211,7 @@ fn append_single(shared: &Shared, channel: &Channel, content: &Content) -> Resul
     match block_on(sent) {
         Ok(Ok(delivery)) => {
             let first = Position::try_from(delivery.offset).unwrap_or(0);
-            shared.await_readable(channel, first);
+            shared.await_readable(channel, first)?;
             Ok(Outcome::At(vec![first]))
         }
         Ok(Err((error, _))) if never_left(&error) => Err(not_stored(channel, &told(&error))),
@@ -238,7 +244,7 @@ fn append_shared(shared: &Shared, channel: &Channel, contents: &[&Content]) -> R
     match transact(&borrowed.producer, channel, None, contents) {
         Ok(positions) => {
             clients.give_back(borrowed);
-            shared.await_readable(channel, last_of(&positions));
+            shared.await_readable(channel, last_of(&positions))?;
             Ok(Outcome::At(positions))
         }
         Err(failure) => {
@@ -332,6 +338,10 @@ fn transact(
         return Err(given_up(producer, &KafkaError::Canceled));
     }
     let deadline = Instant::now() + COMMIT_TIMEOUT;
+    // The library counts a message as under way until its report is put away; a commit that meets one such waits 100 ms.
+    while producer.in_flight_count() > 0 && Instant::now() < deadline {
+        std::thread::sleep(REPORT_PAUSE);
+    }
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match producer.commit_transaction(left) {
@@ -409,14 +419,18 @@ fn is_fenced(error: &KafkaError) -> bool {
 }
 
 impl Shared {
-    /// Returns when everything up to and with `last` can be read, or somewhat later if it still cannot: then it is stored all the same.
-    fn await_readable(&self, channel: &Channel, last: Position) {
-        if self
-            .await_readable_until(channel, last, Instant::now() + OUTCOME_TIMEOUT)
-            .is_err()
-        {
-            tracing::warn!(at = %channel.at, "an append is stored but cannot be read yet");
-        }
+    /// Returns when everything up to and with `last` can be read.
+    ///
+    /// A committed transaction is stored before its marker stands in the partition, and only then can it be read. An append
+    /// is acknowledged only here: so whoever reads up to the head finds all that was acknowledged, also after a broker broke down.
+    fn await_readable(&self, channel: &Channel, last: Position) -> Result<(), Error> {
+        self.await_readable_until(channel, last, Instant::now() + OUTCOME_TIMEOUT)
+            .map_err(|error| {
+                unknown(
+                    channel,
+                    &format!("it is committed but cannot be read yet: {error}"),
+                )
+            })
     }
 
     fn await_readable_until(&self, channel: &Channel, last: Position, until: Instant) -> Result<(), Error> {

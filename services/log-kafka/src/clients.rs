@@ -16,10 +16,11 @@ use crate::{Error, told};
 
 /// How long a transaction may stay open. While one of a writer that died is open, nobody reads past it; a new writer of the
 /// same partition, or a new run of the same [`instance`](KafkaSettings::instance), ends it at once.
-pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
+pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long an entry may be under way before its outcome is unknown: shorter than its transaction lives.
-pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an entry may be under way before its outcome is unknown: shorter than its transaction lives, and longer than the cluster needs
+/// to notice that a broker broke down (`broker.session.timeout.ms`, 9 s by default) and to elect another leader.
+pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a new writer may wait for the transactions of an earlier one to end.
 pub(crate) const FENCING_TIMEOUT: Duration = Duration::from_secs(30);
@@ -200,6 +201,10 @@ fn consumer(base: &ClientConfig, settings: &KafkaSettings) -> ClientConfig {
         ("queued.max.messages.kbytes", "16384".to_owned()),
         ("fetch.message.max.bytes", (8 << 20).to_string()),
         ("fetch.error.backoff.ms", "50".to_owned()),
+        // Kafka's word that nothing more is there comes so late, and a consumer that is sent elsewhere waits so long. None fetches but
+        // for a page that somebody waits for.
+        ("fetch.wait.max.ms", "1".to_owned()),
+        ("fetch.queue.backoff.ms", "10".to_owned()),
     ];
     for (name, value) in defaults {
         if config.get(name).is_none() {

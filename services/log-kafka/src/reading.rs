@@ -127,7 +127,7 @@ impl Readers {
                 return Err(unread(&channel.at, "no answer came in time"));
             }
         }
-        self.keep(reader, channel, next);
+        self.keep(reader, channel, next, to);
         Ok(next)
     }
 
@@ -160,11 +160,15 @@ impl Readers {
         Ok((reader, true))
     }
 
-    fn keep(&self, mut reader: Reader, channel: &Channel, next: Position) {
-        if reader.stands.is_some() {
+    fn keep(&self, mut reader: Reader, channel: &Channel, next: Position, to: Position) {
+        // One that stands at the end would ask the broker a hundred times a second for nothing.
+        if reader.stands.is_some() && next < to {
             reader.stands = Some((channel.at.clone(), next));
-        } else if reader.consumer.unassign().is_err() {
-            return;
+        } else {
+            reader.stands = None;
+            if reader.consumer.unassign().is_err() {
+                return;
+            }
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < KEPT_MAX {

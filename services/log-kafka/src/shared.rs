@@ -18,8 +18,11 @@ use crate::settings::KafkaSettings;
 use crate::told;
 use crate::wire::{Content, Read};
 
-/// How long a question about positions may take.
-pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a question about positions may take: an election of a leader may come in between.
+pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Pause before a question that was not answered is asked again.
+const ASK_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a reader who seems to have seen more than there is waits: a new leader of a partition knows its end a moment late.
 const SHORTER_PATIENCE: Duration = Duration::from_secs(2);
@@ -79,15 +82,26 @@ impl Shared {
 
     /// The first position that is still there, and the one up to which the partition can be read.
     pub(crate) fn span(&self, channel: &Channel) -> Result<(Position, Position), Error> {
-        let (low, high) = self
-            .clients
-            .asking
-            .fetch_watermarks(&channel.topic, channel.partition(), ASK_TIMEOUT)
-            .map_err(|error| unread(&channel.at, &told(&error)))?;
-        let position = |offset| {
-            Position::try_from(offset).map_err(|_| unread(&channel.at, "its positions are not known"))
-        };
-        Ok((position(low)?, position(high)?))
+        let until = Instant::now() + ASK_TIMEOUT;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let asked = self
+                .clients
+                .asking
+                .fetch_watermarks(&channel.topic, channel.partition(), left);
+            match asked {
+                Ok((low, high)) => {
+                    let position = |offset| {
+                        Position::try_from(offset)
+                            .map_err(|_| unread(&channel.at, "its positions are not known"))
+                    };
+                    return Ok((position(low)?, position(high)?));
+                }
+                Err(error) if Instant::now() >= until => return Err(unread(&channel.at, &told(&error))),
+                // A partition without a leader answers at once, and so does a broker that is not there.
+                Err(_) => std::thread::sleep(ASK_PAUSE),
+            }
+        }
     }
 
     /// The newest epoch whose fence stands in `from..to`; 0 where none does.

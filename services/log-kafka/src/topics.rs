@@ -93,7 +93,7 @@ pub(crate) fn declared(settings: &KafkaSettings, stream: &Stream) -> BTreeMap<&'
 /// not compacted is older than `max.compaction.lag.ms`. The first pass after the tombstone therefore ends at the latest
 /// `pass = max(min(segment.ms, max.compaction.lag.ms) + heartbeat, max.compaction.lag.ms) + cleaner` later, and takes the value away. The
 /// tombstone holds the key, which is a token, and stays `delete.retention.ms` from then on. To take it away needs a second pass, and there
-/// is one only where something new became due: a heartbeat, one `pass` later. The files of the last pass stay `file.delete.delay.ms` more.
+/// is one only where something new became due: a heartbeat, one `pass` later. The files of the last pass stay a while more.
 ///
 /// `2 * pass + delete.retention.ms + file.delete.delay.ms`
 ///

@@ -134,3 +134,9 @@ impl Factory for KafkaLogs {
         true
     }
 }
+
+/// Appends without an epoch and expects it to be stored.
+pub(crate) async fn appended(log: &OnKafka, at: &Place, entries: Vec<Entry>) {
+    let outcome = log.append(at, None, entries).await.expect("an append is stored");
+    assert!(matches!(outcome, Appended::At { .. }), "{outcome:?}");
+}

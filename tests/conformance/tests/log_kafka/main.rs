@@ -9,6 +9,9 @@
 )]
 
 mod broker;
+mod compaction;
+mod faults;
+mod writers;
 
 mod suite {
     use crate::broker::KafkaLogs;

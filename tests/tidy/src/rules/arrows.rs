@@ -4,7 +4,7 @@ use crate::Violation;
 use crate::repository::Package;
 
 /// Every crate outside tests with the crates of the workspace that it may be built from.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("lethe-terms", &[]),
     ("lethe-journal", &["terms"]),
     ("lethe-proof", &["terms"]),
@@ -16,6 +16,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
         &["terms", "journal", "lineage", "casework", "planner", "proof"],
     ),
     ("lethe-log", &["terms", "journal"]),
+    ("lethe-log-kafka", &["terms", "journal", "log"]),
     ("lethe-store", &["terms", "journal"]),
     ("lethe-store-sled", &["terms", "journal", "store"]),
     ("lethe-vault", &["terms", "journal"]),

@@ -1,0 +1,301 @@
+//! A cluster that is not as it should be.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use lethe_conformance::event_log::{entry, read_from};
+use lethe_journal::{Place, Stream};
+use lethe_log::{Appended, Error, EventLog};
+use lethe_log_kafka::{Finding, KafkaLog};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+
+use crate::broker::{OnKafka, bootstrap, open, settings};
+
+fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .create()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_setting_that_somebody_changed_is_found() {
+    let Some(bootstrap) = bootstrap() else { return };
+    let settings = settings(&bootstrap);
+    let log = open(&settings).await;
+    assert_eq!(log.drift().await.unwrap(), []);
+    let topic = format!("{}records", settings.topic_prefix);
+    // An older call of Kafka's that sets all at once: what is not named goes back to the broker's default.
+    let change = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("max.compaction.lag.ms", "999999");
+    for outcome in admin(&bootstrap)
+        .alter_configs(&[change], &AdminOptions::new())
+        .await
+        .unwrap()
+    {
+        outcome.unwrap();
+    }
+    let drift = log.drift().await.unwrap();
+    assert!(drift.iter().all(|drift| drift.topic == topic), "{drift:?}");
+    let lag = drift
+        .iter()
+        .find(|drift| drift.setting == "max.compaction.lag.ms")
+        .unwrap();
+    assert_eq!(
+        (lag.declared.as_str(), lag.found.as_str()),
+        ("86400000", "999999")
+    );
+    assert!(
+        drift.iter().any(|drift| drift.setting == "cleanup.policy"),
+        "{drift:?}"
+    );
+    let check = log.check().await.unwrap_err().to_string();
+    assert!(check.contains("max.compaction.lag.ms = 999999"), "{check}");
+    drop(open(&settings).await);
+}
+
+#[tokio::test]
+async fn a_topic_with_other_partitions_is_refused() {
+    let Some(bootstrap) = bootstrap() else { return };
+    let settings = settings(&bootstrap);
+    let topic = format!("{}records", settings.topic_prefix);
+    let new = NewTopic::new(&topic, 3, TopicReplication::Fixed(1));
+    for outcome in admin(&bootstrap)
+        .create_topics(&[new], &AdminOptions::new())
+        .await
+        .unwrap()
+    {
+        outcome.unwrap();
+    }
+    let refused = KafkaLog::open(settings, &[Stream::Records]).await.unwrap_err();
+    assert_eq!(refused.code(), "log-kafka-wrong-partitions");
+    assert!(
+        refused.to_string().contains("has 3 partitions, not 16"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn a_property_that_does_not_exist_is_refused_without_its_value() {
+    let mut nobody = settings("127.0.0.1:1");
+    nobody
+        .properties
+        .insert("no.such.property".to_owned(), "s3cret".to_owned());
+    let refused = KafkaLog::open(nobody, &[Stream::Commands]).await.unwrap_err();
+    assert_eq!(refused.code(), "log-kafka-settings");
+    let told = refused.to_string();
+    assert!(
+        told.contains("no.such.property") && !told.contains("s3cret"),
+        "{told}"
+    );
+}
+
+/// A cluster of its own, which a test may break.
+struct Cluster {
+    folder: tempfile::TempDir,
+    bootstrap: String,
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ops/kafka")
+}
+
+impl Cluster {
+    fn start(brokers: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut cluster = Self {
+            folder,
+            bootstrap: String::new(),
+        };
+        cluster.bootstrap = cluster.run(&["start", "--brokers", &brokers.to_string()]);
+        cluster
+    }
+
+    fn run(&self, words: &[&str]) -> String {
+        let out = Command::new(script())
+            .args(words)
+            .arg(self.folder.path())
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // A test that failed before leaves its cluster to nobody else.
+        let _ = Command::new(script())
+            .args(["stop", "--kill"])
+            .arg(self.folder.path())
+            .status();
+    }
+}
+
+/// How appends ended, by their numbers.
+#[derive(Default)]
+struct Ended {
+    stored: BTreeSet<u64>,
+    absent: BTreeSet<u64>,
+    unknown: BTreeSet<u64>,
+}
+
+/// Appends one batch after the other until it is told to stop; a writer whose append failed becomes the writer again.
+async fn append_until_told(log: Arc<OnKafka>, at: Place, stop: Arc<AtomicBool>) -> Ended {
+    let mut ended = Ended::default();
+    let mut epoch = None;
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        while at.stream == Stream::Cases && epoch.is_none() {
+            epoch = log.acquire(&at).await.ok();
+        }
+        match log
+            .append(&at, epoch, vec![entry(number, "a", Some("x")); 2])
+            .await
+        {
+            Ok(Appended::At { .. }) => drop(ended.stored.insert(number)),
+            Ok(Appended::StaleEpoch { .. }) => panic!("nobody else writes"),
+            Err(Error::NotStored(_)) => {
+                ended.absent.insert(number);
+                epoch = None;
+            }
+            Err(Error::Unknown(_)) => {
+                ended.unknown.insert(number);
+                epoch = None;
+            }
+            Err(Error::Corrupt(what)) => panic!("{what}"),
+        }
+    }
+    ended
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_goes_in_the_middle_of_appends_loses_nothing_that_was_stored() {
+    const KILLS: u64 = 2;
+    if bootstrap().is_none() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let settings = settings(&cluster.bootstrap);
+    let log = Arc::new(OnKafka(open(&settings).await));
+    let places = [
+        Place::new(Stream::Cases, 0),
+        Place::new(Stream::Records, 1),
+        Place::new(Stream::Commands, 0),
+    ];
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = places
+        .iter()
+        .map(|at| tokio::spawn(append_until_told(Arc::clone(&log), at.clone(), Arc::clone(&stop))))
+        .collect();
+    for kill in 0..=KILLS {
+        for at in &places {
+            let grown = log.head(at).await.unwrap() + 20;
+            log.wait(at, grown, Duration::from_secs(60)).await.unwrap();
+            assert!(
+                log.head(at).await.unwrap() > grown,
+                "{at} goes on after {kill} kills"
+            );
+        }
+        if kill < KILLS {
+            cluster.run(&["stop", "--kill"]);
+            cluster.run(&["start"]);
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut ended = Vec::new();
+    for writer in writers {
+        ended.push(writer.await.unwrap());
+    }
+    for (at, ended) in places.iter().zip(ended) {
+        let read = read_from(&*log, at, 0).await;
+        let times = |number: u64| {
+            read.iter()
+                .filter(|stored| stored.entry.id == entry(number, "", None).id)
+                .count()
+        };
+        for number in ended.stored {
+            assert_eq!(times(number), 2, "{at}: {number} was acknowledged");
+        }
+        for number in ended.absent {
+            assert_eq!(times(number), 0, "{at}: {number} was said not to be stored");
+        }
+        for number in ended.unknown {
+            assert!(
+                times(number) == 0 || times(number) == 2,
+                "{at}: a part of {number} is stored"
+            );
+        }
+    }
+
+    // Where the broker stays away nothing is acknowledged.
+    cluster.run(&["stop", "--kill"]);
+    let lost = log.append(&places[2], None, vec![entry(0, "a", Some("x"))]).await;
+    assert!(
+        matches!(lost, Err(Error::NotStored(_) | Error::Unknown(_))),
+        "{lost:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_broker_of_three_may_go_and_it_is_told() {
+    if bootstrap().is_none() {
+        return;
+    }
+    let cluster = Cluster::start(3);
+    let mut settings = settings(&cluster.bootstrap);
+    settings.replication_factor = 3;
+    let log = OnKafka(open(&settings).await);
+    log.check().await.unwrap();
+    let at = Place::new(Stream::Cases, 0);
+    let epoch = log.acquire(&at).await.unwrap();
+    let mut expected = Vec::new();
+    for number in 0..60 {
+        if number == 20 {
+            cluster.run(&["stop", "--broker", "2", "--kill"]);
+        }
+        let outcome = log
+            .append(&at, Some(epoch), vec![entry(number, "a", Some("x"))])
+            .await
+            .unwrap();
+        assert!(matches!(outcome, Appended::At { .. }), "{number}: {outcome:?}");
+        expected.push(entry(number, "", None).id);
+    }
+    let ids: Vec<_> = read_from(&log, &at, 0)
+        .await
+        .iter()
+        .map(|stored| stored.entry.id)
+        .collect();
+    assert_eq!(ids, expected);
+    let findings = log.0.findings().await.unwrap();
+    let away = |finding: &Finding| {
+        matches!(
+            finding,
+            Finding::ReplicasAway {
+                in_sync: 2,
+                replicas: 3,
+                ..
+            }
+        )
+    };
+    assert!(findings.iter().any(away), "{findings:?}");
+    assert!(
+        findings.iter().any(Finding::delays_removal),
+        "what is removed stays on the replica that is away"
+    );
+    assert!(log.check().await.is_err());
+
+    cluster.run(&["start"]);
+    let until = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = log.check().await {
+        assert!(Instant::now() < until, "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
