@@ -1,4 +1,4 @@
-//! The eraser erases itself: compacts log and stores once something was ended, and drops what queues have handed over.
+//! The eraser erases itself: compacts log and stores once something has been ended for a while, and drops what queues have handed over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,24 +25,24 @@ pub(crate) struct Janitor {
     pub(crate) evidence: Arc<Evidence>,
     /// Readers of queues: where each stands.
     pub(crate) queues: Vec<(Stream, Arc<dyn Store>)>,
-    /// How long after the last ended record compaction follows.
+    /// How long an ended record may wait for compaction.
     pub(crate) after: Duration,
 }
 
 impl Janitor {
-    /// Looks around until `stop`.
+    /// Looks around until `stop`. What earlier runs of the server left is due after the start: nobody wrote down whether they came to it.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
-        let mut done = self.intake.counters().gone;
-        let mut seen = (done, shell::now());
+        let mut compacted_to = self.intake.counters().gone;
+        let mut waits_since = Some(shell::now());
         while !*stop.borrow() {
             let gone = self.intake.counters().gone;
-            if gone != seen.0 {
-                seen = (gone, shell::now());
+            if gone != compacted_to && waits_since.is_none() {
+                waits_since = Some(shell::now());
             }
-            let quiet = Duration::from_millis(u64::try_from(shell::now().since(seen.1)).unwrap_or(0));
-            if gone != done && quiet >= self.after {
+            let waited = waits_since.map(|since| u64::try_from(shell::now().since(since)).unwrap_or(0));
+            if waited.is_some_and(|waited_ms| Duration::from_millis(waited_ms) >= self.after) {
                 self.compact().await?;
-                done = gone;
+                (compacted_to, waits_since) = (gone, None);
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}

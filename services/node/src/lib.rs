@@ -25,7 +25,8 @@ mod systems;
 mod views;
 mod walker;
 
+pub use connect::Kinds;
 pub use error::Error;
 pub use offline::{Diagnosis, doctor, replay};
-pub use server::serve;
+pub use server::{serve, told_to_stop};
 pub use settings::Settings;

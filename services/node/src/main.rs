@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use lethe_node::Kinds;
 use lethe_node::cli::{self, Command};
 use tracing_subscriber::EnvFilter;
 
@@ -28,7 +29,10 @@ fn main() -> ExitCode {
                 return ExitCode::from(USAGE);
             }
             log_to_stderr();
-            server(lethe_node::serve(&config(args.config)))
+            server(async {
+                let told_to_stop = lethe_node::told_to_stop();
+                lethe_node::serve(&config(args.config), &Kinds::shipped(), told_to_stop).await
+            })
         }
         Command::Verify(args) => {
             let mut out = std::io::stdout().lock();

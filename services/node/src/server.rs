@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use crate::backend::NodeBackend;
 use crate::case_keys::CaseKeys;
 use crate::conductor_shell::{Cases, ConductorShell};
+use crate::connect::Kinds;
 use crate::connector_shell::ConnectorShell;
 use crate::evidence::Evidence;
 use crate::follow_ups::FollowUps;
@@ -36,7 +37,7 @@ use crate::receipts::Signers;
 use crate::settings::Settings;
 use crate::systems::{System, inventory};
 use crate::walker::Walker;
-use crate::{Error, connect, shell};
+use crate::{Error, shell};
 
 /// How long the folds may take to catch up when the server starts.
 const START_PATIENCE: Duration = Duration::from_secs(3_600);
@@ -95,17 +96,21 @@ pub(crate) fn origin(settings: &Settings) -> String {
     format!("{}/lethe", settings.controller.id)
 }
 
-/// Runs the server until it is told to stop.
+/// Runs the server with these kinds of connectors until `told_to_stop` ends.
 ///
 /// # Errors
 /// Where it cannot start, or a role fails.
-pub async fn serve(config: &Path) -> Result<(), Error> {
+pub async fn serve(
+    config: &Path,
+    kinds: &Kinds,
+    told_to_stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
     let settings = Settings::load(config)?;
     let flows = settings.flow_refs(config)?;
     let (stop, stopped) = watch::channel(false);
     let mut roles = JoinSet::new();
-    let parts = open(settings, flows, &mut roles, &stopped).await?;
-    let outcome = run(parts, &mut roles, &stopped).await;
+    let parts = open(settings, flows, kinds, &mut roles, &stopped).await?;
+    let outcome = run(parts, &mut roles, &stopped, told_to_stop).await;
     // The receivers are the roles; where none is left there is nothing to stop.
     let _ = stop.send(true);
     while let Some(ended) = roles.join_next().await {
@@ -125,6 +130,7 @@ type Roles = JoinSet<Result<(), Error>>;
 async fn open(
     settings: Settings,
     flows: Vec<(lethe_journal::DatasetRef, lethe_journal::DatasetRef)>,
+    kinds: &Kinds,
     roles: &mut Roles,
     stopped: &watch::Receiver<bool>,
 ) -> Result<Parts, Error> {
@@ -169,7 +175,7 @@ async fn open(
     });
     let mut systems = BTreeMap::new();
     for system in &settings.systems {
-        let connector = connect::connector(system).await?;
+        let connector = kinds.connector(system).await?;
         systems.insert(system.name.clone(), Arc::new(System::new(Host::new(connector))));
     }
     let names: Vec<_> = systems.keys().cloned().collect();
@@ -213,7 +219,12 @@ fn positions(folders: &Folders, of: &str) -> Result<Arc<dyn Store>, Error> {
     Ok(Arc::new(opened.store))
 }
 
-async fn run(parts: Parts, roles: &mut Roles, stopped: &watch::Receiver<bool>) -> Result<(), Error> {
+async fn run(
+    parts: Parts,
+    roles: &mut Roles,
+    stopped: &watch::Receiver<bool>,
+    told_to_stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
     let (inventories, known) =
         watch::channel(inventory(parts.systems.values().map(AsRef::as_ref), &parts.flows));
     let cases = Cases::new(Conductor::new(
@@ -244,7 +255,7 @@ async fn run(parts: Parts, roles: &mut Roles, stopped: &watch::Receiver<bool>) -
     eprintln!("lethe: listening on {}", running.url());
     let mut ended = Box::pin(running.ended());
     let outcome = tokio::select! {
-        () = told_to_stop() => Ok(()),
+        () = told_to_stop => Ok(()),
         ended = &mut ended => return ended.map_err(Error::from),
         Some(ended) = roles.join_next() => match ended {
             Ok(Ok(())) => Err(Error::Stopped { what: "a role" }),
@@ -259,7 +270,7 @@ async fn run(parts: Parts, roles: &mut Roles, stopped: &watch::Receiver<bool>) -
 fn conductor_config(parts: &Parts) -> Config {
     let mut copies = vec![(
         "lethe log and stores".to_owned(),
-        format!("{} s after the last ended record", parts.settings.compact_after_s),
+        format!("{} s after a record ended", parts.settings.compact_after_s),
     )];
     for (name, system) in &parts.systems {
         if let Some(days) = system.host.manifest().backup_days {
@@ -416,7 +427,7 @@ async fn start_gateway(
 }
 
 /// Returns on Ctrl-C or SIGTERM.
-async fn told_to_stop() {
+pub async fn told_to_stop() {
     let mut term = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(term) => term,
         Err(_) => return std::future::pending().await,

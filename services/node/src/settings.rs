@@ -18,7 +18,7 @@ const LISTEN: &str = "127.0.0.1:7380";
 /// How often a system's feed is read when nothing is known to wait, in milliseconds.
 const FEED_EVERY_MS: u64 = 1_000;
 
-/// How long after the last tombstone the log and the stores are compacted, in seconds.
+/// How long an ended record may wait for the compaction of log and stores, in seconds.
 const COMPACT_AFTER_S: u64 = 600;
 
 /// How long an erased person's suppression lasts, in days: a year of backups and a month to restore one.
@@ -54,7 +54,7 @@ pub struct Settings {
     /// How often feeds are read, in milliseconds.
     #[serde(default = "feed_every_ms")]
     pub feed_every_ms: u64,
-    /// How long after the last tombstone compaction follows, in seconds.
+    /// How long an ended record may wait for compaction, in seconds.
     #[serde(default = "compact_after_s")]
     pub compact_after_s: u64,
     /// How long suppression lasts, in days.

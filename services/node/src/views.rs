@@ -22,7 +22,7 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
     CaseView {
         id: case.id,
         right: opening.right,
-        state: case.state(),
+        state: conductor.state(case),
         due: case.due,
         plan_digest: present.map(|present| present.digest.clone()),
         steps: present.map_or_else(Vec::new, |present| step_views(conductor, case, present)),
@@ -43,12 +43,22 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
                 dataset: attention.dataset.map(|dataset| dataset.to_string()),
                 code: attention.code,
             })
+            .chain(conductor.stopped(case.id).map(stands_still))
             .collect(),
         remarks: present.map_or_else(Vec::new, |present| {
             present.plan.remarks.iter().map(remark_view).collect()
         }),
         gap: present.map(|_| case.locating.gap),
         revision: case.next_number,
+    }
+}
+
+/// What to look at where a case stands still: nothing of any system, but its own history.
+fn stands_still(error: &lethe_conductor::Error) -> AttentionView {
+    AttentionView {
+        system: "lethe".to_owned(),
+        dataset: None,
+        code: error.code().to_owned(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Speed and memory as ratios against something real in the same run: a ratio holds on another machine, a speed does not.
 
 mod erasing;
+mod server;
 mod taking;
 
 use std::time::Duration;
@@ -24,6 +25,12 @@ struct Options {
     /// People of them to erase.
     #[arg(long, default_value_t = 200)]
     erasures: u32,
+    /// Lines in the logs of the real server's company.
+    #[arg(long, default_value_t = 20_000)]
+    lines: u64,
+    /// People to erase one by one on the idle server.
+    #[arg(long, default_value_t = 100)]
+    idle_erasures: u32,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -35,11 +42,10 @@ struct Measured {
     build: &'static str,
     taking: taking::Taking,
     erasing: erasing::Erasing,
+    serving: server::Serving,
     /// Largest resident memory of this run, in bytes, after taking in and after erasing; nothing where the system does not tell.
     peak_bytes_taking: Option<u64>,
     peak_bytes: Option<u64>,
-    /// What this run does not say.
-    not_measured: [&'static str; 1],
 }
 
 #[tokio::main]
@@ -49,6 +55,14 @@ async fn main() -> Result<(), Failure> {
     let taking = taking::measure(&folder.path().join("lethe"), options.events).await?;
     let peak_bytes_taking = peak_bytes();
     let erasing = erasing::measure(folder.path(), options.people, options.erasures).await?;
+    let peak = peak_bytes();
+    let serving = server::measure(
+        &folder.path().join("company"),
+        options.people,
+        options.lines,
+        options.idle_erasures,
+    )
+    .await?;
     let measured = Measured {
         build: if cfg!(debug_assertions) {
             "debug"
@@ -57,11 +71,9 @@ async fn main() -> Result<(), Failure> {
         },
         taking,
         erasing,
+        serving,
         peak_bytes_taking,
-        peak_bytes: peak_bytes(),
-        not_measured: [
-            "one erasure on an idle system, from the request to the certificate, over the real server",
-        ],
+        peak_bytes: peak,
     };
     if options.json {
         println!("{}", serde_json::to_string_pretty(&measured)?);
@@ -73,7 +85,8 @@ async fn main() -> Result<(), Failure> {
 
 fn text(measured: &Measured) -> String {
     let mib = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), |b| format!("{} MiB", b >> 20));
-    let (taking, erasing) = (&measured.taking, &measured.erasing);
+    let (taking, erasing, serving) = (&measured.taking, &measured.erasing, &measured.serving);
+    let by_hand_ms = 1_000.0 / erasing.by_hand_per_s;
     format!(
         "{} build\n\
          taking in   {:>10.0} observations/s, sealed, on the log and synced, of {}\n\
@@ -82,7 +95,10 @@ fn text(measured: &Measured) -> String {
          erasing     {:>10.1} people/s with receipts, of {} in {} (SQLite)\n\
          \x20 beside    {:>10.1} people/s by the same statements by hand: {:.4} of that speed\n\
          memory      {} at most while taking in, {} at most in all\n\
-         not measured: {}\n",
+         server      {:>10.0} records/s of {}, from the start on: {} people in SQLite, {} lines of logs\n\
+         \x20 memory    {} at most when all was scanned, {} at most in all\n\
+         idle        {:>10.1} ms p50, {:.1} ms p99 from the request to the certificate, {} erasures one by one\n\
+         \x20 beside    {:>10.1} ms for the same statements by hand: {:.1} times as long\n",
         measured.build,
         taking.per_s,
         taking.events,
@@ -97,7 +113,17 @@ fn text(measured: &Measured) -> String {
         erasing.of_by_hand,
         mib(measured.peak_bytes_taking),
         mib(measured.peak_bytes),
-        measured.not_measured.join("; "),
+        serving.records_per_s,
+        serving.records,
+        serving.people,
+        serving.lines,
+        mib(serving.peak_bytes_scanned),
+        mib(serving.peak_bytes),
+        serving.p50_ms,
+        serving.p99_ms,
+        serving.erasures,
+        by_hand_ms,
+        serving.p50_ms / by_hand_ms,
     )
 }
 
@@ -108,7 +134,12 @@ fn per_s(count: u32, time: Duration) -> f64 {
 
 /// The largest resident memory of this program so far, in bytes, as Linux tells it.
 fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    peak_bytes_of("self")
+}
+
+/// The largest resident memory of a process so far, in bytes.
+fn peak_bytes_of(process: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)

@@ -9,10 +9,11 @@ use lethe_gateway::views::{CasePage, CaseView, PlanView, RemarkView};
 use lethe_gateway::words::{self, Move};
 use lethe_terms::{CaseId, CaseState, Right, StepState, Timestamp};
 
-use super::args::{CaseCommand, ListArgs, OpenArgs, WaitArgs};
+use super::args::{CaseCommand, CloseArgs, ListArgs, OpenArgs, WaitArgs, WaitedArgs};
 use super::exit::{Error, Exit};
+use super::identifiers;
 use super::talk::{Talk, table};
-use super::{identifiers, wait};
+use super::wait::{self, Goal};
 
 /// Carries out a command on cases.
 pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'_>) -> Result<Exit, Error> {
@@ -21,26 +22,22 @@ pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'
         CaseCommand::List(args) => list(client, args, talk).await,
         CaseCommand::Show(args) => {
             let case = client.case(args.id).await?;
-            settle(client, &case, None, &args.waiting, talk).await
+            settle(client, &case, Goal::Rest(None), &args.waiting, talk).await
         }
         CaseCommand::Plan(args) => plan(client, args.id, talk).await,
         CaseCommand::Approve(args) => {
             let before = client.case(args.id).await?;
             client.approve(args.id, args.plan).await?;
-            settle(client, &before, Some(before.revision), &args.waiting, talk).await
+            settle(
+                client,
+                &before,
+                Goal::Rest(Some(before.revision)),
+                &args.waiting,
+                talk,
+            )
+            .await
         }
-        CaseCommand::Withdraw(args) => {
-            let before = client.case(args.id).await?;
-            client.withdraw(args.id).await?;
-            let exit = settle(client, &before, Some(before.revision), &args.waiting, talk).await?;
-            // Here this is what was wanted.
-            let case = client.case(args.id).await?;
-            Ok(if case.state == CaseState::Withdrawn {
-                Exit::Yes
-            } else {
-                exit
-            })
-        }
+        CaseCommand::Withdraw(args) => withdraw(client, args, talk).await,
         CaseCommand::Lift(args) => {
             let before = client.case(args.id).await?;
             client
@@ -51,25 +48,28 @@ pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'
                     },
                 )
                 .await?;
-            settle(client, &before, Some(before.revision), &args.waiting, talk).await
+            settle(
+                client,
+                &before,
+                Goal::Rest(Some(before.revision)),
+                &args.waiting,
+                talk,
+            )
+            .await
         }
         CaseCommand::Replan(args) => {
             let before = client.case(args.id).await?;
             client.replan(args.id).await?;
-            settle(client, &before, Some(before.revision), &args.waiting, talk).await
+            settle(
+                client,
+                &before,
+                Goal::Rest(Some(before.revision)),
+                &args.waiting,
+                talk,
+            )
+            .await
         }
-        CaseCommand::Close(args) => {
-            let reason = CLOSE_REASONS
-                .iter()
-                .find(|(_, code, _)| *code == args.reason)
-                .map(|(reason, _, _)| *reason);
-            let reason = reason.ok_or_else(|| Error::Usage {
-                expected: "a known reason".to_owned(),
-            })?;
-            let before = client.case(args.id).await?;
-            client.close(args.id, Close { reason }).await?;
-            settle(client, &before, Some(before.revision), &args.waiting, talk).await
-        }
+        CaseCommand::Close(args) => close(client, args, talk).await,
         CaseCommand::Certificate(args) => {
             let certificate = client.certificate(args.id).await?;
             talk.bytes(&certificate, args.out.out.as_deref())?;
@@ -124,7 +124,7 @@ async fn open(client: &Client, args: OpenArgs, talk: &mut Talk<'_>) -> Result<Ex
     }
     // What was accepted may take a moment to be seen; the case exists all the same.
     let case = wait_to_see(client, accepted.case).await?;
-    settle(client, &case, None, &args.waiting, talk).await
+    settle(client, &case, Goal::Rest(None), &args.waiting, talk).await
 }
 
 /// The case, once the server shows it: what is on the log is folded a moment later.
@@ -143,24 +143,57 @@ async fn wait_to_see(client: &Client, id: CaseId) -> Result<CaseView, Error> {
     }
 }
 
+async fn withdraw(client: &Client, args: WaitedArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    let before = client.case(args.id).await?;
+    client.withdraw(args.id).await?;
+    let exit = settle(
+        client,
+        &before,
+        Goal::Rest(Some(before.revision)),
+        &args.waiting,
+        talk,
+    )
+    .await?;
+    // Here this is what was wanted.
+    let case = client.case(args.id).await?;
+    Ok(if case.state == CaseState::Withdrawn {
+        Exit::Yes
+    } else {
+        exit
+    })
+}
+
+async fn close(client: &Client, args: CloseArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    let reason = CLOSE_REASONS
+        .iter()
+        .find(|(_, code, _)| *code == args.reason)
+        .map(|(reason, _, _)| *reason);
+    let reason = reason.ok_or_else(|| Error::Usage {
+        expected: "a known reason".to_owned(),
+    })?;
+    let before = client.case(args.id).await?;
+    client.close(args.id, Close { reason }).await?;
+    // It needs attention until its statement is signed.
+    settle(client, &before, Goal::End, &args.waiting, talk).await
+}
+
 /// Waits where that is asked for, then shows the case and says what can be done next.
 async fn settle(
     client: &Client,
     known: &CaseView,
-    after: Option<u64>,
+    goal: Goal,
     waiting: &WaitArgs,
     talk: &mut Talk<'_>,
 ) -> Result<Exit, Error> {
     if !waiting.wait {
-        let case = if after.is_some() {
-            client.case(known.id).await?
-        } else {
-            known.clone()
+        let case = match goal {
+            Goal::Rest(None) => known.clone(),
+            Goal::Rest(Some(_)) | Goal::End => client.case(known.id).await?,
         };
         show(&case, talk)?;
         return Ok(Exit::Yes);
     }
-    match wait::until(client, known.id, after, waiting, talk).await? {
+    match wait::until(client, known.id, goal, waiting, talk).await? {
         Some(case) => {
             show(&case, talk)?;
             Ok(wait::exit(case.state))

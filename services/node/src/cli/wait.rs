@@ -18,11 +18,37 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Longest single wait, so that progress is shown in between.
 const STRETCH: Duration = Duration::from_secs(2);
 
-/// Waits until the case has changed since `after` and has ended or waits for a person. `None` when the time is over.
+/// What is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Goal {
+    /// The case has changed since this revision, where one is given, and has ended or waits for a person.
+    Rest(Option<u64>),
+    /// The case has ended.
+    End,
+}
+
+impl Goal {
+    const fn after(self) -> Option<u64> {
+        match self {
+            Self::Rest(after) => after,
+            Self::End => None,
+        }
+    }
+
+    fn is_reached(self, case: &CaseView) -> bool {
+        let is_new = self.after().is_none_or(|after| case.revision > after);
+        match self {
+            Self::Rest(_) => is_new && (case.state.is_ended() || case.state.waits_for_person()),
+            Self::End => case.state.is_ended(),
+        }
+    }
+}
+
+/// Waits for the goal. `None` when the time is over.
 pub(super) async fn until(
     client: &Client,
     id: CaseId,
-    after: Option<u64>,
+    goal: Goal,
     args: &WaitArgs,
     talk: &Talk<'_>,
 ) -> Result<Option<CaseView>, Error> {
@@ -30,17 +56,18 @@ pub(super) async fn until(
     let stretch = if talk.lively { STRETCH } else { WAIT_MAX };
     let progress = talk.progress(None);
     progress.set_prefix(id.to_string());
+    let mut after = goal.after();
     let mut answered = false;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         match client.wait_case(id, after, left.min(stretch)).await {
             Ok(case) => {
                 answered = true;
-                let is_new = after.is_none_or(|after| case.revision > after);
-                if is_new && (case.state.is_ended() || case.state.waits_for_person()) {
+                if goal.is_reached(&case) {
                     progress.finish_and_clear();
                     return Ok(Some(case));
                 }
+                after = Some(case.revision);
                 progress.set_message(summary(&case));
                 progress.tick();
             }

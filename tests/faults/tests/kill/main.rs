@@ -3,18 +3,14 @@
 //! `SEED=n` plays the same moments again; `LETHE_TEST_SOAK=1` kills 200 times.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod company;
-mod course;
-mod server;
-
 use std::path::Path;
 use std::time::Duration;
 
-use company::Company;
-use course::{Api, Away, Course};
+use lethe_journeys::company::{Company, LINES, PEOPLE};
+use lethe_journeys::course::{Api, Away, Course};
+use lethe_journeys::server::{Home, Server, free_port, program};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use server::{Home, Server};
 
 /// Kills in the normal run: it has to stay below three minutes.
 const KILLS: u32 = 12;
@@ -89,14 +85,6 @@ fn seed() -> u64 {
         })
 }
 
-fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
 fn kills() -> u32 {
     if std::env::var_os("LETHE_TEST_SOAK").is_some() {
         KILLS_SOAK
@@ -110,11 +98,12 @@ async fn a_server_killed_at_any_moment_loses_no_case_and_does_nothing_twice() {
     let seed = seed();
     println!("SEED={seed}");
     let folder = tempfile::tempdir().unwrap();
-    let company = Company::found(folder.path(), seed).await;
+    let company = Company::found(folder.path(), seed, PEOPLE, LINES).await;
     let port = free_port();
     let home = Home {
-        program: server::program(),
-        config: company.configure(port),
+        program: program(),
+        // Compaction follows at once, so that kills hit it as well.
+        config: company.configure(port, "compact_after_s = 2\nfeed_every_ms = 200"),
         output: folder.path().join("lethe").join("output"),
         url: format!("http://127.0.0.1:{port}"),
     };

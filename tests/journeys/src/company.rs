@@ -8,26 +8,27 @@ use lethe_world::{World, audit, logs, seed};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::Row;
 
-/// How many people the company knows: enough for the cast and for bystanders.
-const PEOPLE: u32 = 30;
+/// How many people a small company knows: enough for the cast and for bystanders.
+pub const PEOPLE: u32 = 30;
 
-/// Lines in its logs: each of the cast is named in every file.
-const LINES: u64 = 900;
+/// Lines in a small company's logs: each of the cast is named in every file.
+pub const LINES: u64 = 900;
 
 /// The end of its past, in seconds since 1970.
 const ENDS: i64 = 1_790_000_000;
 
-pub(crate) struct Company {
-    pub(crate) world: World,
+pub struct Company {
+    pub world: World,
     folder: PathBuf,
     database: String,
     logs: Vec<PathBuf>,
 }
 
 impl Company {
-    pub(crate) async fn found(folder: &Path, seed: u64) -> Self {
-        let mut world = World::new(seed, PEOPLE, ENDS).unwrap();
-        world.log_lines = LINES;
+    /// Fills the company's systems below `folder`.
+    pub async fn found(folder: &Path, seed: u64, people: u32, lines: u64) -> Self {
+        let mut world = World::new(seed, people, ENDS).unwrap();
+        world.log_lines = lines;
         let database = format!("sqlite:{}", folder.join("shop.db").display());
         seed::seed(&world, &mut Database::connect(&database).await.unwrap())
             .await
@@ -41,8 +42,8 @@ impl Company {
         }
     }
 
-    /// The reference configuration on this company; compaction follows at once, so that kills hit it as well.
-    pub(crate) fn configure(&self, port: u16) -> PathBuf {
+    /// The reference configuration on this company, with `first` in front of it.
+    pub fn configure(&self, port: u16, first: &str) -> PathBuf {
         let folder = self.folder.display().to_string();
         let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ops/config/lethe.toml");
         let told: String = std::fs::read_to_string(reference)
@@ -63,17 +64,13 @@ impl Company {
             .replace("postgres://lethe@127.0.0.1:5432/shop", &self.database)
             .replace("/var/log/nginx", &format!("{folder}/logs"));
         let config = self.folder.join("lethe.toml");
-        std::fs::write(
-            &config,
-            format!("compact_after_s = 2\nfeed_every_ms = 200\n{told}"),
-        )
-        .unwrap();
+        std::fs::write(&config, format!("{first}\n{told}")).unwrap();
         config
     }
 
     /// The erased person is gone, the amounts stayed, and everybody else's rows and lines are as they were; of the person whose
     /// restriction was lifted only the time of the last change may differ.
-    pub(crate) async fn audit(&self) {
+    pub async fn audit(&self) {
         let mut report = audit::Report::default();
         let mut database = Database::connect(&self.database).await.unwrap();
         audit::database(&self.world, &mut database, true, &mut report)
@@ -106,7 +103,7 @@ impl Company {
     }
 
     /// Rows of the instruction table, and none of them for the same step of the same plan.
-    pub(crate) async fn instructions(&self) -> u64 {
+    pub async fn instructions(&self) -> u64 {
         let Database::Sqlite(mut database) = Database::connect(&self.database).await.unwrap() else {
             panic!("not SQLite")
         };
@@ -156,7 +153,7 @@ impl Company {
     }
 
     /// Files below a folder that hold a clear value of either person.
-    pub(crate) fn leaks(&self, below: &Path) -> Vec<PathBuf> {
+    pub fn leaks(&self, below: &Path) -> Vec<PathBuf> {
         let canaries = self.canaries();
         let mut found = Vec::new();
         for entry in walkdir::WalkDir::new(below)
@@ -165,24 +162,13 @@ impl Company {
             .filter(|entry| entry.file_type().is_file())
         {
             let bytes = std::fs::read(entry.path()).unwrap().to_ascii_lowercase();
-            if canaries.iter().any(|canary| holds(&bytes, canary)) {
+            if canaries
+                .iter()
+                .any(|canary| memchr::memmem::find(&bytes, canary).is_some())
+            {
                 found.push(entry.into_path());
             }
         }
         found
     }
-}
-
-/// Whether the bytes hold the value. Looks for the first byte before it compares, which is what makes an unoptimised build bearable.
-fn holds(bytes: &[u8], value: &[u8]) -> bool {
-    let (Some(first), mut rest) = (value.first(), bytes) else {
-        return false;
-    };
-    while let Some(at) = rest.iter().position(|byte| byte == first) {
-        if rest[at..].starts_with(value) {
-            return true;
-        }
-        rest = &rest[at + 1..];
-    }
-    false
 }

@@ -16,16 +16,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The server went away before it answered, or could not tell: try again.
 #[derive(Debug)]
-pub(crate) struct Away;
+pub struct Away;
 
 /// Talks to the API.
-pub(crate) struct Api {
+pub struct Api {
     http: reqwest::Client,
     url: String,
 }
 
 impl Api {
-    pub(crate) fn new(url: &str) -> Self {
+    pub fn new(url: &str) -> Self {
         // Another test of this program may have set it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
@@ -45,7 +45,7 @@ impl Api {
         Ok((status, body))
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Result<Vec<u8>, Away> {
+    pub async fn get(&self, path: &str) -> Result<Vec<u8>, Away> {
         let (status, body) = self.send(self.http.get(format!("{}{path}", self.url))).await?;
         assert_eq!(status, 200, "GET {path}: {}", String::from_utf8_lossy(&body));
         Ok(body)
@@ -66,7 +66,7 @@ impl Api {
         Ok(serde_json::from_slice(&body).unwrap())
     }
 
-    pub(crate) async fn case(&self, id: &str) -> Result<Value, Away> {
+    pub async fn case(&self, id: &str) -> Result<Value, Away> {
         Ok(serde_json::from_slice(&self.get(&format!("/v1/cases/{id}")).await?).unwrap())
     }
 
@@ -101,7 +101,7 @@ impl Api {
     }
 
     /// Has a system scanned to the end.
-    pub(crate) async fn scan(&self, system: &str) -> Result<(), Away> {
+    pub async fn scan(&self, system: &str) -> Result<(), Away> {
         let path = format!("/v1/systems/{system}/scan");
         let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
@@ -117,27 +117,36 @@ impl Api {
     }
 }
 
+impl Api {
+    /// Records that a system's feed published since the server started.
+    pub async fn records(&self, system: &str) -> Result<u64, Away> {
+        let scan: Value =
+            serde_json::from_slice(&self.get(&format!("/v1/systems/{system}/scan")).await?).unwrap();
+        Ok(scan["records"].as_u64().unwrap())
+    }
+}
+
 /// One case from its opening to its end.
 #[derive(Debug, Default)]
-pub(crate) struct Course {
+pub struct Course {
     right: &'static str,
     email: String,
     key: String,
     /// The case, once the server said that it was accepted.
-    pub(crate) id: Option<String>,
+    pub id: Option<String>,
     digest: Option<String>,
     approved: bool,
     /// Steps in the database by the plans that were carried out.
-    pub(crate) steps: u64,
+    pub steps: u64,
     completed: bool,
     lift_asked: bool,
     /// Whether everything that was asked for has been seen to be done.
-    pub(crate) done: bool,
+    pub done: bool,
 }
 
 impl Course {
     /// A case that is to come. The key stands for its commands, whatever happens to their answers.
-    pub(crate) fn new(right: &'static str, email: &str, key: String) -> Self {
+    pub fn new(right: &'static str, email: &str, key: String) -> Self {
         Self {
             right,
             email: email.to_owned(),
@@ -147,7 +156,7 @@ impl Course {
     }
 
     /// Goes on from where it stood. A restriction is lifted once it is in force.
-    pub(crate) async fn go_on(&mut self, api: &Api) -> Result<(), Away> {
+    pub async fn go_on(&mut self, api: &Api) -> Result<(), Away> {
         if self.id.is_none() {
             let ask =
                 json!({ "right": self.right, "identifiers": [{ "kind": "email", "value": self.email }] });

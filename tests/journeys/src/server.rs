@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 const LISTENS: &str = "listening on";
 
 /// The program, built in the profile and target folder of this test; `LETHE_TEST_PROGRAM` names another build of it.
-pub(crate) fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     if let Some(program) = std::env::var_os("LETHE_TEST_PROGRAM") {
         return program.into();
     }
@@ -26,16 +26,25 @@ pub(crate) fn program() -> PathBuf {
     profile.join("lethe")
 }
 
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
 /// Where one server lives, over all its starts.
-pub(crate) struct Home {
-    pub(crate) program: PathBuf,
-    pub(crate) config: PathBuf,
-    pub(crate) output: PathBuf,
-    pub(crate) url: String,
+pub struct Home {
+    pub program: PathBuf,
+    pub config: PathBuf,
+    pub output: PathBuf,
+    pub url: String,
 }
 
 /// A running server. Dropping it is the end of it as well.
-pub(crate) struct Server {
+pub struct Server {
     child: Child,
     ready: Option<tokio::sync::oneshot::Receiver<()>>,
     reader: Option<std::thread::JoinHandle<()>>,
@@ -43,7 +52,7 @@ pub(crate) struct Server {
 
 impl Home {
     /// Starts the server; what it says is appended to the output file.
-    pub(crate) fn start(&self) -> Server {
+    pub fn start(&self) -> Server {
         let mut child = Command::new(&self.program)
             .args(["serve", "--config"])
             .arg(&self.config)
@@ -78,7 +87,7 @@ impl Home {
     }
 
     /// Runs another command of the program on the stopped server's files.
-    pub(crate) fn run(&self, words: &[&str]) -> Output {
+    pub fn run(&self, words: &[&str]) -> Output {
         Command::new(&self.program)
             .args(words)
             .arg("--config")
@@ -89,7 +98,7 @@ impl Home {
     }
 
     /// What the server said last.
-    pub(crate) fn last_words(&self) -> String {
+    pub fn last_words(&self) -> String {
         let said = std::fs::read_to_string(&self.output).unwrap_or_default();
         let lines: Vec<&str> = said.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
@@ -98,7 +107,7 @@ impl Home {
 
 impl Server {
     /// Waits until the API listens; false where the server ended before.
-    pub(crate) async fn listens(&mut self) -> bool {
+    pub async fn listens(&mut self) -> bool {
         let Some(ready) = self.ready.as_mut() else {
             return true;
         };
@@ -108,19 +117,24 @@ impl Server {
     }
 
     /// Whether it ended by itself, which nobody asked it to.
-    pub(crate) fn ended(&mut self) -> bool {
+    pub fn ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
+    /// Its number among the machine's processes.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `kill -9`.
-    pub(crate) fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.reader.take().map(std::thread::JoinHandle::join);
     }
 
     /// Asks it to stop, and waits until it did.
-    pub(crate) fn stop(mut self) -> ExitStatus {
+    pub fn stop(mut self) -> ExitStatus {
         let id = self.child.id().to_string();
         assert!(
             Command::new("kill")
