@@ -206,8 +206,11 @@ fn not_held(shared: &Shared, channel: &Channel, epoch: Epoch) -> Result<Outcome,
 
 fn append_single(shared: &Shared, channel: &Channel, content: &Content) -> Result<Outcome, Error> {
     let parts = content.parts(None);
-    let sent =
-        send(&shared.clients.single, channel, &parts).map_err(|error| not_stored(channel, &told(&error)))?;
+    let single = shared
+        .clients
+        .single()
+        .map_err(|error| not_stored(channel, &error.to_string()))?;
+    let sent = send(&single, channel, &parts).map_err(|error| not_stored(channel, &told(&error)))?;
     match block_on(sent) {
         Ok(Ok(delivery)) => {
             let first = Position::try_from(delivery.offset).unwrap_or(0);

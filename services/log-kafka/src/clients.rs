@@ -38,7 +38,7 @@ pub(crate) struct Clients {
     /// Names this process among the writers that need no epoch.
     instance: String,
     /// For entries that stand alone.
-    pub(crate) single: Sender,
+    single: Mutex<Sender>,
     /// For questions about positions.
     pub(crate) asking: Consumer,
     spare: Mutex<Spare>,
@@ -76,10 +76,21 @@ impl Clients {
             settings: settings.clone(),
             config,
             instance,
-            single,
+            single: Mutex::new(single),
             asking,
             spare: Mutex::default(),
         })
+    }
+
+    /// The producer for entries that stand alone. One that met an error after which it can do nothing is replaced.
+    pub(crate) fn single(&self) -> Result<Sender, Error> {
+        let mut single = self.single.lock().unwrap_or_else(PoisonError::into_inner);
+        if single.client().fatal_error().is_some() {
+            *single = producer(&self.config)
+                .create_with_context(talk(&self.settings))
+                .map_err(|error| refused(&error))?;
+        }
+        Ok(single.clone())
     }
 
     /// A client for topics and their settings.

@@ -130,6 +130,11 @@ impl KafkaLog {
             .values()
             .filter(|channel| channel.at.stream.kind() != StreamKind::History);
         let failed = |what: String| lethe_log::Error::Unknown(format!("a heartbeat: {what}"));
+        let single = self
+            .shared
+            .clients
+            .single()
+            .map_err(|error| failed(error.to_string()))?;
         let mut sent = Vec::new();
         for channel in channels {
             let mut record = FutureRecord::<[u8], [u8]>::to(&channel.topic)
@@ -137,7 +142,7 @@ impl KafkaLog {
                 .key(&parts.key)
                 .headers(parts.headers.clone());
             record.payload = parts.value;
-            let under_way = self.shared.clients.single.send_result(record);
+            let under_way = single.send_result(record);
             sent.push(under_way.map_err(|(error, _)| failed(told(&error)))?);
         }
         let partitions = sent.len();

@@ -40,7 +40,16 @@ async fn a_setting_that_somebody_changed_is_found() {
     {
         outcome.unwrap();
     }
-    let drift = log.drift().await.unwrap();
+    // The broker answers the change before all of it knows.
+    let until = Instant::now() + Duration::from_secs(30);
+    let drift = loop {
+        let drift = log.drift().await.unwrap();
+        if drift.iter().any(|drift| drift.setting == "max.compaction.lag.ms") {
+            break drift;
+        }
+        assert!(Instant::now() < until, "the change is not found: {drift:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
     assert!(drift.iter().all(|drift| drift.topic == topic), "{drift:?}");
     let lag = drift
         .iter()
