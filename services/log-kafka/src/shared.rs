@@ -21,6 +21,9 @@ use crate::wire::{Content, Read};
 /// How long a question about positions may take: an election of a leader may come in between.
 pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long one attempt may take. What the library found out about leaders may be old: the next attempt finds out anew.
+const ASK_ONCE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Pause before a question that was not answered is asked again.
 const ASK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -85,10 +88,11 @@ impl Shared {
         let until = Instant::now() + ASK_TIMEOUT;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let asked = self
-                .clients
-                .asking
-                .fetch_watermarks(&channel.topic, channel.partition(), left);
+            let asked = self.clients.asking.fetch_watermarks(
+                &channel.topic,
+                channel.partition(),
+                left.min(ASK_ONCE_TIMEOUT),
+            );
             match asked {
                 Ok((low, high)) => {
                     let position = |offset| {
