@@ -43,6 +43,16 @@ pub struct Step {
     pub lead_ms: u64,
 }
 
+impl Step {
+    /// Where it acts.
+    pub fn place(&self) -> DatasetRef {
+        DatasetRef {
+            system: self.system.clone(),
+            dataset: self.dataset.clone(),
+        }
+    }
+}
+
 /// Data that the plan leaves in place, with the norm and the end date.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -141,6 +151,16 @@ pub struct Inventory {
     pub systems: Vec<InventorySystem>,
     /// Flows between datasets: the first is copied to the second and refills it.
     pub flows: Vec<(DatasetRef, DatasetRef)>,
+}
+
+impl Inventory {
+    /// A dataset, where it is there.
+    pub fn dataset(&self, place: &DatasetRef) -> Option<&InventoryDataset> {
+        let mut systems = self.systems.iter();
+        let system = systems.find(|system| system.name == place.system)?;
+        let mut datasets = system.datasets.iter();
+        datasets.find(|dataset| dataset.name == place.dataset)
+    }
 }
 
 /// One system of the inventory.

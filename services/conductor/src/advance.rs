@@ -191,7 +191,7 @@ impl Conductor {
             return;
         };
         let number = planned.step;
-        if matches!(errand, Errand::Act(_)) && !self.is_in_inventory(planned) {
+        if matches!(errand, Errand::Act(_)) && self.inventory.dataset(&planned.place()).is_none() {
             let event = CaseEvent::StepFailed {
                 step: number,
                 observing: false,
@@ -228,13 +228,6 @@ impl Conductor {
         self.send(instruction);
     }
 
-    fn is_in_inventory(&self, step: &Step) -> bool {
-        let mut systems = self.inventory.systems.iter();
-        systems
-            .find(|system| system.name == step.system)
-            .is_some_and(|system| system.datasets.iter().any(|known| known.name == step.dataset))
-    }
-
     fn send(&mut self, instruction: Instruction) {
         self.in_flight
             .entry(instruction.system.clone())
@@ -256,7 +249,7 @@ impl Conductor {
             let kept = earlier
                 .into_iter()
                 .flat_map(PlanProgress::unseen)
-                .map(|step| (errands::place_of(step), step.selectors.clone()))
+                .map(|step| (step.place(), step.selectors.clone()))
                 .collect();
             self.queue(Effect::Walk {
                 case: id,

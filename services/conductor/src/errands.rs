@@ -1,7 +1,7 @@
 //! Instructions and their ids.
 
 use lethe_casework::{Case, PlanProgress};
-use lethe_journal::{DatasetRef, Generation, Instruction, Planned, Sealed, Step};
+use lethe_journal::{Generation, Instruction, Planned, Sealed, Step};
 use lethe_terms::{CaseId, InstructionId, SystemName, Verb};
 use sha2::{Digest, Sha256};
 
@@ -38,14 +38,6 @@ pub(crate) fn instruction_id(case: CaseId, plan: u32, system: &SystemName, erran
     let mut id = [0; 16];
     id.copy_from_slice(&digest[..16]);
     InstructionId::from_bytes(id)
-}
-
-/// Where a step acts.
-pub(crate) fn place_of(step: &Step) -> DatasetRef {
-    DatasetRef {
-        system: step.system.clone(),
-        dataset: step.dataset.clone(),
-    }
 }
 
 /// Number of the plan that a case is making or carrying out.

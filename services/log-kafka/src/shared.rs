@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use lethe_journal::{Epoch, Place, Position, Stream, StreamKind};
+use lethe_journal::{Epoch, Place, Position, Stored, Stream, StreamKind};
 use lethe_log::Error;
 use lethe_log::Page;
-use lethe_log::rules::{self, PageRoom};
+use lethe_log::rules::{self, PageBudget};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -164,8 +164,8 @@ impl Shared {
                 from > 0 && from < high && !is_fresh && from < self.old_before(channel, high)?
             }
         };
-        let mut room = PageRoom::new(limit);
-        if room.is_full() {
+        let budget = PageBudget::new(limit);
+        if budget.is_full() {
             return Ok(Page {
                 entries: Vec::new(),
                 next: from,
@@ -174,8 +174,8 @@ impl Shared {
             });
         }
         let start = from.max(low);
-        let (read, next) = self.fill(channel, start, high, limit)?;
-        let epoch = self.drop_stale(channel, (low, start), trail.epoch, read, &mut room)?;
+        let (read, next) = self.fill(channel, start, high, budget)?;
+        let (entries, epoch) = self.drop_stale(channel, (low, start), trail.epoch, read)?;
         let as_of = if next == high || from == 0 {
             Some(began)
         } else {
@@ -183,7 +183,7 @@ impl Shared {
         };
         channel.note(next, Trail { epoch, as_of });
         Ok(Page {
-            entries: room.entries,
+            entries,
             next,
             head: high,
             fell_behind,
@@ -196,10 +196,9 @@ impl Shared {
         channel: &Channel,
         from: Position,
         to: Position,
-        limit: usize,
+        mut budget: PageBudget,
     ) -> Result<(Vec<Read>, Position), Error> {
         let mut read = Vec::new();
-        let mut bytes = Size::default();
         let next = self
             .readers
             .scan(&self.clients, channel, from, to, &mut |next: Read| {
@@ -211,12 +210,12 @@ impl Shared {
                     return Want::More;
                 };
                 let value_bytes = entry.value.as_ref().map_or(0, Vec::len);
-                if !bytes.fits(value_bytes) {
+                if !budget.fits(value_bytes) {
                     return Want::TooMuch;
                 }
-                bytes.add(value_bytes);
+                budget.take(value_bytes);
                 read.push(next);
-                if bytes.entries >= limit.min(lethe_log::PAGE_ENTRIES_MAX) {
+                if budget.is_full() {
                     Want::Enough
                 } else {
                     Want::More
@@ -225,16 +224,15 @@ impl Shared {
         Ok((read, next))
     }
 
-    /// Puts what was read into a page, but for entries of a writer that wrote after a newer one had begun. Gives the newest epoch
-    /// after the page, where it is known.
+    /// The entries of what was read, but for those of a writer that wrote after a newer one had begun; and the newest epoch after them,
+    /// where it is known.
     fn drop_stale(
         &self,
         channel: &Channel,
         (low, start): (Position, Position),
         known: Option<Epoch>,
         read: Vec<Read>,
-        room: &mut PageRoom,
-    ) -> Result<Option<Epoch>, Error> {
+    ) -> Result<(Vec<Stored>, Option<Epoch>), Error> {
         let mut current = if start == low {
             Some(known.unwrap_or(0))
         } else {
@@ -243,6 +241,7 @@ impl Shared {
         if current.is_none() && read.iter().any(|read| read.epoch.is_some()) {
             current = Some(self.fence_before(channel, low, start)?);
         }
+        let mut entries = Vec::new();
         for read in read {
             match (read.content, read.epoch) {
                 (Content::Fence, epoch) => current = current.max(epoch),
@@ -250,13 +249,13 @@ impl Shared {
                 (Content::Entry(_), Some(epoch)) if current.is_some_and(|current| epoch < current) => {
                     tracing::error!(at = %channel.at, position = read.position, epoch, "an entry of a fenced writer is left out");
                 }
-                (Content::Entry(entry), _) => room.push(lethe_journal::Stored {
+                (Content::Entry(entry), _) => entries.push(Stored {
                     position: read.position,
                     entry,
                 }),
             }
         }
-        Ok(current)
+        Ok((entries, current))
     }
 
     fn span_for(&self, channel: &Channel, from: Position) -> Result<(Position, Position), Error> {
@@ -382,23 +381,5 @@ impl Shared {
             channel.raise(head);
         }
         has_grown
-    }
-}
-
-/// Counts what a page holds.
-#[derive(Default)]
-struct Size {
-    entries: usize,
-    value_bytes: usize,
-}
-
-impl Size {
-    const fn fits(&self, value_bytes: usize) -> bool {
-        self.entries == 0 || self.value_bytes + value_bytes <= lethe_log::PAGE_BYTES_MAX
-    }
-
-    const fn add(&mut self, value_bytes: usize) {
-        self.entries += 1;
-        self.value_bytes += value_bytes;
     }
 }

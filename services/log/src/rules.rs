@@ -110,22 +110,21 @@ pub fn unheard(at: &Place, current: Epoch) -> Error {
     ))
 }
 
-/// Fills a page and says when it is full.
+/// How much more a page may hold.
 #[derive(Debug)]
-pub struct PageRoom {
+pub struct PageBudget {
     entries_left: usize,
+    entries: usize,
     value_bytes: usize,
-    /// The entries so far.
-    pub entries: Vec<Stored>,
 }
 
-impl PageRoom {
-    /// An empty page of at most `limit` entries.
+impl PageBudget {
+    /// The budget of an empty page of at most `limit` entries.
     pub fn new(limit: usize) -> Self {
         Self {
             entries_left: limit.min(PAGE_ENTRIES_MAX),
+            entries: 0,
             value_bytes: 0,
-            entries: Vec::new(),
         }
     }
 
@@ -135,14 +134,48 @@ impl PageRoom {
     }
 
     /// Whether a value of so many bytes still fits; the first always does.
-    pub fn fits(&self, value_bytes: usize) -> bool {
-        self.entries.is_empty() || self.value_bytes + value_bytes <= PAGE_BYTES_MAX
+    pub const fn fits(&self, value_bytes: usize) -> bool {
+        self.entries == 0 || self.value_bytes + value_bytes <= PAGE_BYTES_MAX
+    }
+
+    /// Takes an entry with a value of so many bytes.
+    pub const fn take(&mut self, value_bytes: usize) {
+        self.entries_left = self.entries_left.saturating_sub(1);
+        self.entries += 1;
+        self.value_bytes += value_bytes;
+    }
+}
+
+/// Fills a page and says when it is full.
+#[derive(Debug)]
+pub(crate) struct PageRoom {
+    budget: PageBudget,
+    /// The entries so far.
+    pub(crate) entries: Vec<Stored>,
+}
+
+impl PageRoom {
+    /// An empty page of at most `limit` entries.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            budget: PageBudget::new(limit),
+            entries: Vec::new(),
+        }
+    }
+
+    /// Whether nothing may be added any more.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.budget.is_full()
+    }
+
+    /// Whether a value of so many bytes still fits; the first always does.
+    pub(crate) const fn fits(&self, value_bytes: usize) -> bool {
+        self.budget.fits(value_bytes)
     }
 
     /// Adds an entry.
-    pub fn push(&mut self, stored: Stored) {
-        self.value_bytes += stored.entry.value.as_ref().map_or(0, Vec::len);
-        self.entries_left -= 1;
+    pub(crate) fn push(&mut self, stored: Stored) {
+        self.budget.take(stored.entry.value.as_ref().map_or(0, Vec::len));
         self.entries.push(stored);
     }
 }

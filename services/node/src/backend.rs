@@ -73,7 +73,9 @@ impl NodeBackend {
         let (case, id) = (command.case(), command.id());
         let mut changes = self.cases.changes();
         if self.cases.settled(id).is_none() {
-            self.append(command).await.map_err(|error| unavailable(&error))?;
+            publish::command(&*self.log, "/lethe/gateway", command)
+                .await
+                .map_err(|error| unavailable(&error))?;
         }
         let settled = tokio::time::timeout(SETTLE_PATIENCE, async {
             loop {
@@ -94,18 +96,6 @@ impl NodeBackend {
                     .into(),
             }),
         }
-    }
-
-    async fn append(&self, command: Command) -> Result<(), Error> {
-        let case = command.case();
-        let entry = publish::entry(case.as_bytes(), "/lethe/gateway", command)?;
-        publish::append(
-            &*self.log,
-            &Place::new(Stream::Commands, 0),
-            vec![entry],
-            "commands",
-        )
-        .await
     }
 
     fn known(&self, id: CaseId) -> Result<(), BackendError> {

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::case_keys::CaseKeys;
 use crate::walker::Walker;
-use crate::{Error, shell};
+use crate::{Error, publish, shell};
 
 /// Longest wait before the conductor looks around without having been woken.
 const IDLE: Duration = Duration::from_secs(30);
@@ -413,10 +413,7 @@ impl ConductorShell {
     }
 
     async fn append(&self, stream: Stream, entries: Vec<Entry>) -> Result<(), Error> {
-        match self.log.append(&Place::new(stream, 0), None, entries).await? {
-            Appended::At { .. } => Ok(()),
-            Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "instructions" }),
-        }
+        publish::append(&*self.log, &Place::new(stream, 0), entries, "instructions").await
     }
 
     async fn carry_out_one(&self, effect: Effect, send: &mpsc::Sender<Walked>) -> Result<(), Error> {

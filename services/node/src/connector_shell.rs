@@ -252,15 +252,7 @@ impl ConnectorShell {
     }
 
     async fn answer(&self, answer: Answer) -> Result<(), Error> {
-        let case = answer.case();
-        let entry = publish::entry(case.as_bytes(), "/lethe/connectors", answer)?;
-        publish::append(
-            &*self.log,
-            &Place::new(Stream::Answers, 0),
-            vec![entry],
-            "answers",
-        )
-        .await
+        publish::answers(&*self.log, "/lethe/connectors", vec![answer]).await
     }
 }
 

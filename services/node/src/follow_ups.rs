@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lethe_intake::Finding;
-use lethe_journal::{CaseOrigin, Command, Opening, Place, Selectors, Stream};
+use lethe_journal::{CaseOrigin, Command, Opening, Selectors};
 use lethe_log::EventLog;
 use lethe_terms::{CaseId, CommandId, ErasureGround, Right};
 
@@ -52,14 +52,7 @@ impl FollowUps {
             case,
             opening,
         };
-        let entry = publish::entry(case.as_bytes(), "/lethe/intake", data)?;
-        publish::append(
-            &*self.log,
-            &Place::new(Stream::Commands, 0),
-            vec![entry],
-            "commands",
-        )
-        .await
+        publish::command(&*self.log, "/lethe/intake", data).await
     }
 }
 

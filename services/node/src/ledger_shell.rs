@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::case_keys::CaseKeys;
 use crate::evidence::Evidence;
-use crate::{Error, shell};
+use crate::{Error, publish, shell};
 
 /// Longest wait before the ledger looks around without having been woken.
 const IDLE: Duration = Duration::from_secs(30);
@@ -287,33 +287,10 @@ impl LedgerShell {
     }
 
     async fn answer(&self, answers: Vec<Answer>) -> Result<(), Error> {
-        let mut entries = Vec::new();
-        for answer in answers {
-            let id = shell::entry_id();
-            let key = answer.case().as_bytes().to_vec();
-            let event = Event {
-                id,
-                source: "/lethe/ledger",
-                time: shell::now(),
-                data: answer,
-            };
-            entries.push(Entry {
-                id,
-                key,
-                value: Some(event.encode()?),
-            });
-        }
-        if entries.is_empty() {
+        if answers.is_empty() {
             return Ok(());
         }
-        match self
-            .log
-            .append(&Place::new(Stream::Answers, 0), None, entries)
-            .await?
-        {
-            Appended::At { .. } => Ok(()),
-            Appended::StaleEpoch { .. } => Err(Error::Fenced { what: "answers" }),
-        }
+        publish::answers(&*self.log, "/lethe/ledger", answers).await
     }
 }
 

@@ -6,7 +6,6 @@ use lethe_journal::{DatasetRef, Inventory, Plan, Remark, RemarkCode, Step};
 use lethe_terms::{RecordToken, Timestamp, Verb};
 
 use crate::Holding;
-use crate::planner::dataset_of;
 
 /// What is to be said about a plan before somebody approves it.
 pub fn lint(plan: &Plan, holdings: &[Holding], inventory: &Inventory, due: Timestamp) -> Vec<Remark> {
@@ -29,16 +28,9 @@ fn remark(code: RemarkCode, place: &DatasetRef, detail: Vec<String>) -> Remark {
     }
 }
 
-fn place_of(step: &Step) -> DatasetRef {
-    DatasetRef {
-        system: step.system.clone(),
-        dataset: step.dataset.clone(),
-    }
-}
-
 fn holdings_without_step(plan: &Plan, holdings: &[Holding], inventory: &Inventory) -> Vec<Remark> {
     // What no connector answers for any more is not done by a step that stands from an earlier plan.
-    let known = |step: &&Step| dataset_of(inventory, &place_of(step)).is_some();
+    let known = |step: &&Step| inventory.dataset(&step.place()).is_some();
     let planned: BTreeSet<RecordToken> = plan
         .steps
         .iter()
@@ -48,10 +40,7 @@ fn holdings_without_step(plan: &Plan, holdings: &[Holding], inventory: &Inventor
     let missing: BTreeSet<DatasetRef> = holdings
         .iter()
         .filter(|holding| !planned.contains(&holding.record))
-        .map(|holding| DatasetRef {
-            system: holding.system.clone(),
-            dataset: holding.dataset.clone(),
-        })
+        .map(Holding::place)
         .collect();
     missing
         .iter()
@@ -60,8 +49,8 @@ fn holdings_without_step(plan: &Plan, holdings: &[Holding], inventory: &Inventor
 }
 
 fn field_not_erasable(step: &Step, inventory: &Inventory) -> Option<Remark> {
-    let place = place_of(step);
-    let Some(known) = dataset_of(inventory, &place) else {
+    let place = step.place();
+    let Some(known) = inventory.dataset(&place) else {
         let gone = vec!["the dataset is not in the inventory any more".into()];
         return Some(remark(RemarkCode::FieldNotErasable, &place, gone));
     };
@@ -82,7 +71,7 @@ fn lead_time_breaks_deadline(step: &Step, now: Timestamp, due: Timestamp) -> Opt
         let latest_safe_dispatch = due.plus_millis(lead.saturating_neg());
         remark(
             RemarkCode::LeadTimeBreaksDeadline,
-            &place_of(step),
+            &step.place(),
             vec![latest_safe_dispatch.to_string()],
         )
     })
@@ -90,14 +79,8 @@ fn lead_time_breaks_deadline(step: &Step, now: Timestamp, due: Timestamp) -> Opt
 
 /// A copy whose source holds data of the person and is left alone comes back.
 fn copies_refilled(plan: &Plan, holdings: &[Holding], inventory: &Inventory) -> Vec<Remark> {
-    let acted: BTreeSet<DatasetRef> = plan.steps.iter().map(place_of).collect();
-    let held: BTreeSet<DatasetRef> = holdings
-        .iter()
-        .map(|holding| DatasetRef {
-            system: holding.system.clone(),
-            dataset: holding.dataset.clone(),
-        })
-        .collect();
+    let acted: BTreeSet<DatasetRef> = plan.steps.iter().map(Step::place).collect();
+    let held: BTreeSet<DatasetRef> = holdings.iter().map(Holding::place).collect();
     inventory
         .flows
         .iter()

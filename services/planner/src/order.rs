@@ -19,10 +19,10 @@ pub(crate) fn ordered(
         .flat_map(|(rank, layer)| layer.into_iter().map(move |place| (place, rank)))
         .collect();
     steps.sort_by_cached_key(|step| {
-        let place = place_of(step);
+        let place = step.place();
         (rank.get(&place).copied(), place)
     });
-    let number: BTreeMap<DatasetRef, u32> = steps.iter().map(place_of).zip(0..).collect();
+    let number: BTreeMap<DatasetRef, u32> = steps.iter().map(Step::place).zip(0..).collect();
     let mut after: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for (first, second) in must_precede(inventory, identity_sources) {
         if let (Some(first), Some(second)) = (number.get(&first), number.get(&second)) {
@@ -46,15 +46,7 @@ pub(crate) fn left_for_the_end(earlier: &Plan, inventory: &Inventory) -> BTreeSe
             .steps
             .iter()
             .filter(|other| step.after.contains(&other.step));
-        before.any(|other| !explained.contains(&(place_of(other), place_of(step))))
+        before.any(|other| !explained.contains(&(other.place(), step.place())))
     };
-    earlier.steps.iter().filter(waits).map(place_of).collect()
-}
-
-/// Where a step acts.
-pub(crate) fn place_of(step: &Step) -> DatasetRef {
-    DatasetRef {
-        system: step.system.clone(),
-        dataset: step.dataset.clone(),
-    }
+    earlier.steps.iter().filter(waits).map(Step::place).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_casework::PlanProgress;
-use lethe_journal::{DatasetRef, HoldingRef, Inventory, InventoryDataset, Plan, Position, Sealed, Step};
+use lethe_journal::{DatasetRef, HoldingRef, Inventory, Plan, Position, Sealed, Step};
 use lethe_terms::{CaseId, DatasetName, IdentifierKind, RecordToken, Right, SystemName, Timestamp, Verb};
 use sha2::{Digest, Sha256};
 
@@ -41,6 +41,16 @@ pub struct Holding {
     pub via: Vec<IdentifierKind>,
 }
 
+impl Holding {
+    /// Where it is.
+    pub fn place(&self) -> DatasetRef {
+        DatasetRef {
+            system: self.system.clone(),
+            dataset: self.dataset.clone(),
+        }
+    }
+}
+
 /// What a plan is made from: the result of a walk, with what opens each dataset sealed by the shell.
 #[derive(Debug, Clone, Default)]
 pub struct Basis {
@@ -63,12 +73,12 @@ pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, earlier: Op
     let mut last = basis.identity_sources.clone();
     if let Some(earlier) = earlier {
         // One step a place: a certificate that names one twice is refused.
-        let places: BTreeSet<_> = steps.iter().map(order::place_of).collect();
+        let places: BTreeSet<_> = steps.iter().map(Step::place).collect();
         let left = earlier
             .plan
             .steps
             .iter()
-            .filter(|step| step.verb == request.verb && !places.contains(&order::place_of(step)));
+            .filter(|step| step.verb == request.verb && !places.contains(&step.place()));
         steps.extend(left.cloned());
         last.extend(order::left_for_the_end(&earlier.plan, inventory));
     }
@@ -125,20 +135,14 @@ fn fresh_steps(
 ) -> Vec<Step> {
     let mut by_dataset: BTreeMap<DatasetRef, Vec<HoldingRef>> = BTreeMap::new();
     for holding in &basis.holdings {
-        by_dataset
-            .entry(DatasetRef {
-                system: holding.system.clone(),
-                dataset: holding.dataset.clone(),
-            })
-            .or_default()
-            .push(HoldingRef {
-                record: holding.record,
-                via: holding.via.clone(),
-            });
+        by_dataset.entry(holding.place()).or_default().push(HoldingRef {
+            record: holding.record,
+            via: holding.via.clone(),
+        });
     }
     let unseen = earlier.into_iter().flat_map(PlanProgress::unseen);
     for step in unseen.filter(|step| step.verb == request.verb) {
-        let records = by_dataset.entry(order::place_of(step)).or_default();
+        let records = by_dataset.entry(step.place()).or_default();
         let reached: BTreeSet<_> = records.iter().map(|holding| holding.record).collect();
         let cut_off = step
             .records
@@ -149,7 +153,7 @@ fn fresh_steps(
     by_dataset
         .into_iter()
         .filter_map(|(place, mut records)| {
-            let known = dataset_of(inventory, &place)?;
+            let known = inventory.dataset(&place)?;
             let selectors = basis.selectors.get(&place)?.clone();
             records.sort_by_key(|holding| holding.record);
             Some(Step {
@@ -166,18 +170,6 @@ fn fresh_steps(
             })
         })
         .collect()
-}
-
-/// The dataset in the inventory, where it is there.
-pub(crate) fn dataset_of<'a>(inventory: &'a Inventory, place: &DatasetRef) -> Option<&'a InventoryDataset> {
-    let system = inventory
-        .systems
-        .iter()
-        .find(|system| system.name == place.system)?;
-    system
-        .datasets
-        .iter()
-        .find(|dataset| dataset.name == place.dataset)
 }
 
 /// Digest of a plan, `sha256:<hex>`: over its JSON, whose field order is that of the type.

@@ -28,14 +28,7 @@ pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'
         CaseCommand::Approve(args) => {
             let before = client.case(args.id).await?;
             client.approve(args.id, args.plan).await?;
-            settle(
-                client,
-                &before,
-                Goal::Rest(Some(before.revision)),
-                &args.waiting,
-                talk,
-            )
-            .await
+            changed(client, &before, &args.waiting, talk).await
         }
         CaseCommand::Withdraw(args) => withdraw(client, args, talk).await,
         CaseCommand::Lift(args) => {
@@ -48,26 +41,12 @@ pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'
                     },
                 )
                 .await?;
-            settle(
-                client,
-                &before,
-                Goal::Rest(Some(before.revision)),
-                &args.waiting,
-                talk,
-            )
-            .await
+            changed(client, &before, &args.waiting, talk).await
         }
         CaseCommand::Replan(args) => {
             let before = client.case(args.id).await?;
             client.replan(args.id).await?;
-            settle(
-                client,
-                &before,
-                Goal::Rest(Some(before.revision)),
-                &args.waiting,
-                talk,
-            )
-            .await
+            changed(client, &before, &args.waiting, talk).await
         }
         CaseCommand::Close(args) => close(client, args, talk).await,
         CaseCommand::Certificate(args) => {
@@ -146,14 +125,7 @@ async fn wait_to_see(client: &Client, id: CaseId) -> Result<CaseView, Error> {
 async fn withdraw(client: &Client, args: WaitedArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
     let before = client.case(args.id).await?;
     client.withdraw(args.id).await?;
-    let exit = settle(
-        client,
-        &before,
-        Goal::Rest(Some(before.revision)),
-        &args.waiting,
-        talk,
-    )
-    .await?;
+    let exit = changed(client, &before, &args.waiting, talk).await?;
     // Here this is what was wanted.
     let case = client.case(args.id).await?;
     Ok(if case.state == CaseState::Withdrawn {
@@ -175,6 +147,16 @@ async fn close(client: &Client, args: CloseArgs, talk: &mut Talk<'_>) -> Result<
     client.close(args.id, Close { reason }).await?;
     // It needs attention until its statement is signed.
     settle(client, &before, Goal::End, &args.waiting, talk).await
+}
+
+/// Settles a case that a command was given for.
+async fn changed(
+    client: &Client,
+    before: &CaseView,
+    waiting: &WaitArgs,
+    talk: &mut Talk<'_>,
+) -> Result<Exit, Error> {
+    settle(client, before, Goal::Rest(Some(before.revision)), waiting, talk).await
 }
 
 /// Waits where that is asked for, then shows the case and says what can be done next.
