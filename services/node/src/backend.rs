@@ -197,7 +197,7 @@ impl Backend for NodeBackend {
             })?;
         let fitting = all.into_iter().filter(|case| {
             query.right.is_none_or(|right| right == case.opening.right)
-                && query.state.is_none_or(|state| state == case.state())
+                && query.state.is_none_or(|state| state == conductor.state(case))
         });
         let mut cases: Vec<_> = fitting
             .skip(skip)

@@ -66,9 +66,11 @@ impl Metrics {
 
     fn measure(&self, cases: &Cases, systems: &BTreeMap<SystemName, Arc<System>>) {
         let mut by_state: BTreeMap<CaseState, i64> = CaseState::ALL.iter().map(|state| (*state, 0)).collect();
-        for case in cases.look().cases() {
-            *by_state.entry(case.state()).or_default() += 1;
+        let conductor = cases.look();
+        for case in conductor.cases() {
+            *by_state.entry(conductor.state(case)).or_default() += 1;
         }
+        drop(conductor);
         for (state, count) in by_state {
             self.cases.with_label_values(&[state.code()]).set(count);
         }
