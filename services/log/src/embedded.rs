@@ -69,7 +69,7 @@ pub struct OpenOptions {
 impl Default for OpenOptions {
     fn default() -> Self {
         Self {
-            cache_bytes_per_stream: 4 << 20,
+            cache_bytes_per_stream: 2 << 20,
             verify: false,
         }
     }

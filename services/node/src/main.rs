@@ -10,6 +10,9 @@ use tracing_subscriber::EnvFilter;
 /// The configuration where none is named.
 const DEFAULT_CONFIG: &str = "lethe.toml";
 
+/// Threads that wait for disks at a time: enough for every partition's fold, and each keeps memory of its own that it has freed.
+const DISK_THREADS_MAX: usize = 16;
+
 /// Exit code for what could not be told or done.
 const COULD_NOT: u8 = 2;
 
@@ -78,7 +81,11 @@ fn log_to_stderr() {
 }
 
 fn server(work: impl Future<Output = Result<(), lethe_node::Error>>) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(DISK_THREADS_MAX)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };

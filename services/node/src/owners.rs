@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use lethe_intake::Known;
 use lethe_journal::{KeyWrapped, Place, Position, Stream, TABLE_PARTITIONS, partition_of};
 use lethe_lineage::{Change, Chunk, RowPair, Rows, StateHash, fold, known_digest, state_hash, wrapped_key};
-use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
+use lethe_log::EventLog;
 use lethe_store::{Batch, Store};
 use lethe_store_sled::{Condition, SledStore};
 use lethe_terms::RecordToken;
@@ -22,6 +22,9 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// How long intake waits for the fold when it has run far ahead of it.
 const SETTLE: Duration = Duration::from_secs(120);
+
+/// Entries that a fold takes at a time: all partitions hold such a page at once, decoded, and one flush carries it.
+const FOLD_ENTRIES_MAX: usize = 256;
 
 /// The streams that an owner folds. Keys first: a record is of no use without the key that opens it.
 const FOLDED: [Stream; 2] = [Stream::Keys, Stream::Records];
@@ -198,7 +201,7 @@ impl Owner {
                 .read(
                     &Place::new(stream.clone(), self.partition),
                     from,
-                    PAGE_ENTRIES_MAX,
+                    FOLD_ENTRIES_MAX,
                 )
                 .await?;
             if page.fell_behind {
