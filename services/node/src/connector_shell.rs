@@ -75,6 +75,11 @@ impl ConnectorShell {
                     what: "a connector host, whose position fell off the start of its queue,",
                 });
             }
+            if page.entries.is_empty() {
+                // What nobody reads, such as a heartbeat, is passed all the same.
+                from = page.next;
+                frontier.lock().unwrap_or_else(PoisonError::into_inner).next = from;
+            }
             if page.entries.is_empty() && page.next >= page.head {
                 tokio::select! {
                     woken = self.log.wait(&at, from, IDLE) => woken?,

@@ -37,6 +37,9 @@ pub enum Error {
     /// The log.
     #[error("the log failed")]
     Log(#[from] lethe_log::Error),
+    /// Kafka, before the log was open.
+    #[error("the log on Kafka cannot be opened")]
+    Kafka(#[from] lethe_log_kafka::Error),
     /// A store.
     #[error("a store failed")]
     Store(#[from] lethe_store::Error),
@@ -84,6 +87,7 @@ impl Error {
             Self::Lagging => "node-lagging",
             Self::Stopped { .. } => "node-stopped",
             Self::Log(error) => error.code(),
+            Self::Kafka(error) => error.code(),
             Self::Store(error) => error.code(),
             Self::Vault(error) => error.code(),
             Self::Intake(error) => error.code(),

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use lethe_intake::Intake;
 use lethe_journal::{Position, Stream};
-use lethe_log::EmbeddedLog;
 use lethe_store::Store;
 use tokio::sync::watch;
 
 use crate::evidence::Evidence;
+use crate::log::Log;
 use crate::owners::Owners;
 use crate::{Error, shell};
 
@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Everything that compaction touches.
 pub(crate) struct Janitor {
-    pub(crate) log: Arc<EmbeddedLog>,
+    pub(crate) log: Log,
     pub(crate) owners: Arc<Owners>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) evidence: Arc<Evidence>,
@@ -65,7 +65,9 @@ impl Janitor {
         self.owners.compact().await?;
         for (stream, store) in &self.queues {
             let passed: Position = store.position(stream)?;
-            self.log.expire(stream, &BTreeMap::from([(0, passed)])).await?;
+            self.log
+                .drop_start(stream, &BTreeMap::from([(0, passed)]))
+                .await?;
         }
         let expired = self.evidence.sweep()?;
         tracing::info!(expired, "log and stores are compacted");

@@ -13,6 +13,7 @@ mod evidence;
 mod follow_ups;
 mod janitor;
 mod ledger_shell;
+mod log;
 mod metrics;
 mod offline;
 mod owners;

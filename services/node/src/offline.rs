@@ -9,6 +9,7 @@ use lethe_log::{EmbeddedLog, EventLog, OpenOptions};
 use lethe_vault::{FileVault, FirstStart, OsEntropy};
 
 use crate::Error;
+use crate::log::Log;
 use crate::owners::Owners;
 use crate::server::{Folders, origin};
 use crate::settings::Settings;
@@ -26,7 +27,7 @@ pub async fn replay(config: &Path, into: &Path) -> Result<String, Error> {
             "the folder is not empty: expected an empty or a new one",
         ));
     }
-    let log = open_log(&settings)?;
+    let log = open_log(&settings).await?;
     let owners = Owners::open(Arc::clone(&log), &into.join("lineage"))?;
     owners.fold_all().await?;
     Ok(owners.state_hash()?.to_string())
@@ -73,7 +74,7 @@ pub async fn doctor(config: &Path) -> Result<Vec<Diagnosis>, Error> {
         Ok(format!("{} systems", settings.systems.len())),
     )];
     found.push(diagnosis("vault", vault(&folders)));
-    let log = open_log(&settings);
+    let log = open_log(&settings).await;
     match log {
         Ok(log) => {
             found.push(diagnosis("log", checked(&log).await));
@@ -89,7 +90,10 @@ pub async fn doctor(config: &Path) -> Result<Vec<Diagnosis>, Error> {
     Ok(found)
 }
 
-fn open_log(settings: &Settings) -> Result<Arc<dyn EventLog>, Error> {
+async fn open_log(settings: &Settings) -> Result<Arc<dyn EventLog>, Error> {
+    if settings.kafka.is_some() {
+        return Ok(Log::open(settings).await?.port());
+    }
     let folder = Folders(settings.data_dir.clone()).log();
     if !folder.is_dir() {
         return Err(crate::settings::refused(

@@ -14,7 +14,7 @@ use lethe_intake::{Intake, Shell};
 use lethe_journal::{Inventory, Stream};
 use lethe_kit::Host;
 use lethe_ledger::{EvidenceStore, Keys, Ledger};
-use lethe_log::{EmbeddedLog, EventLog, OpenOptions};
+use lethe_log::EventLog;
 use lethe_store::Store;
 use lethe_store_sled::{Condition, SledStore};
 use lethe_terms::SystemName;
@@ -31,6 +31,7 @@ use crate::evidence::Evidence;
 use crate::follow_ups::FollowUps;
 use crate::janitor::Janitor;
 use crate::ledger_shell::LedgerShell;
+use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::owners::Owners;
 use crate::receipts::Signers;
@@ -79,7 +80,7 @@ impl Folders {
 struct Parts {
     settings: Settings,
     folders: Folders,
-    log: Arc<EmbeddedLog>,
+    log: Log,
     port: Arc<dyn EventLog>,
     owners: Arc<Owners>,
     intake: Arc<Intake>,
@@ -135,14 +136,9 @@ async fn open(
     stopped: &watch::Receiver<bool>,
 ) -> Result<Parts, Error> {
     let folders = Folders(settings.data_dir.clone());
-    let new = !folders.log().exists();
-    let log = Arc::new(EmbeddedLog::open(
-        &folders.log(),
-        &settings.streams(),
-        OpenOptions::default(),
-    )?);
-    let port: Arc<dyn EventLog> = Arc::clone(&log) as _;
-    let first = if new {
+    let log = Log::open(&settings).await?;
+    let port = log.port();
+    let first = if log.holds_no_keys().await? {
         FirstStart::Allowed
     } else {
         FirstStart::Refused
@@ -237,7 +233,7 @@ async fn run(
     start_connectors(&parts, &cases, roles, stopped, &mut queues)?;
     start_inventory(&parts, inventories, roles, stopped);
     let janitor = Janitor {
-        log: Arc::clone(&parts.log),
+        log: parts.log.clone(),
         owners: Arc::clone(&parts.owners),
         intake: Arc::clone(&parts.intake),
         evidence: Arc::clone(&parts.evidence),
@@ -245,6 +241,7 @@ async fn run(
         after: Duration::from_secs(parts.settings.compact_after_s),
     };
     roles.spawn(janitor.run(stopped.clone()));
+    roles.spawn(parts.log.clone().beat(stopped.clone()));
     // Before the histories are read every accepted case would be answered with "no such case".
     let mut rounds = cases.changes();
     tokio::select! {
@@ -270,7 +267,9 @@ async fn run(
 fn conductor_config(parts: &Parts) -> Config {
     let mut copies = vec![(
         "lethe log and stores".to_owned(),
-        format!("{} s after a record ended", parts.settings.compact_after_s),
+        parts
+            .log
+            .gone_by(&Stream::Records, parts.settings.compact_after_s),
     )];
     for (name, system) in &parts.systems {
         if let Some(days) = system.host.manifest().backup_days {

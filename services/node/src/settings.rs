@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use lethe_casework::Land;
 use lethe_journal::{DatasetRef, Stream};
+use lethe_log_kafka::KafkaSettings;
 use lethe_terms::SystemName;
 use serde::Deserialize;
 
@@ -43,6 +44,8 @@ pub struct Settings {
     pub api_keys_file: Option<PathBuf>,
     /// TLS of the API.
     pub tls: Option<Tls>,
+    /// The Kafka that carries the log; without it the log is in files below `data_dir`.
+    pub kafka: Option<KafkaSettings>,
     /// Who is responsible.
     pub controller: Controller,
     /// Where national telephone numbers are from, ISO 3166.

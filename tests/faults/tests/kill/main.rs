@@ -21,6 +21,9 @@ const KILLS_SOAK: u32 = 200;
 /// Latest moment of a kill after the start, in milliseconds: some hit the start itself, some hit work well under way.
 const KILL_AFTER_MS_MAX: u64 = 4_000;
 
+/// The same on Kafka, where a start reads everything over the wire.
+const KILL_AFTER_MS_MAX_KAFKA: u64 = 8_000;
+
 /// How long everything that is left may take once nobody kills any more.
 const REST_TIME_MAX: Duration = Duration::from_secs(120);
 
@@ -95,6 +98,26 @@ fn kills() -> u32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_at_any_moment_loses_no_case_and_does_nothing_twice() {
+    killed("", KILL_AFTER_MS_MAX).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_kafka_a_server_killed_at_any_moment_loses_no_case_and_does_nothing_twice() {
+    let Some(bootstrap) = std::env::var("LETHE_TEST_KAFKA")
+        .ok()
+        .filter(|address| !address.is_empty())
+    else {
+        println!("SKIPPED: Kafka: LETHE_TEST_KAFKA is not set");
+        return;
+    };
+    let prefix = format!("kill-{}.", rand::random::<u32>());
+    let kafka = format!(
+        "kafka = {{ bootstrap = \"{bootstrap}\", replication_factor = 1, topic_prefix = \"{prefix}\", instance = \"one\" }}"
+    );
+    killed(&kafka, KILL_AFTER_MS_MAX_KAFKA).await;
+}
+
+async fn killed(log: &str, kill_after_ms_max: u64) {
     let seed = seed();
     println!("SEED={seed}");
     let folder = tempfile::tempdir().unwrap();
@@ -103,7 +126,7 @@ async fn a_server_killed_at_any_moment_loses_no_case_and_does_nothing_twice() {
     let home = Home {
         program: program(),
         // Compaction follows at once, so that kills hit it as well.
-        config: company.configure(port, "compact_after_s = 2\nfeed_every_ms = 200"),
+        config: company.configure(port, &format!("compact_after_s = 2\nfeed_every_ms = 200\n{log}")),
         output: folder.path().join("lethe").join("output"),
         url: format!("http://127.0.0.1:{port}"),
     };
@@ -118,7 +141,7 @@ async fn a_server_killed_at_any_moment_loses_no_case_and_does_nothing_twice() {
     };
     let mut random = StdRng::seed_from_u64(seed);
     for number in 1..=kills() {
-        let moment = Duration::from_millis(random.random_range(0..KILL_AFTER_MS_MAX));
+        let moment = Duration::from_millis(random.random_range(0..kill_after_ms_max));
         let mut server = home.start();
         // The time runs out on purpose: the work never ends before it.
         let _ = tokio::time::timeout(moment, operator.work_with(&home, &mut server, false)).await;

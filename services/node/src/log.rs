@@ -1,0 +1,123 @@
+//! The log of this server, embedded or on Kafka, and what each needs besides the port: the embedded one is compacted by the janitor, Kafka compacts
+//! by itself and wants heartbeats.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lethe_journal::{Place, Position, Stream};
+use lethe_log::{EmbeddedLog, EventLog, GoneBy, OpenOptions};
+use lethe_log_kafka::KafkaLog;
+use tokio::sync::watch;
+
+use crate::Error;
+use crate::server::Folders;
+use crate::settings::Settings;
+
+/// Longest wait until a heartbeat that failed is tried again.
+const HEARTBEAT_RETRY: Duration = Duration::from_secs(10);
+
+/// The log.
+#[derive(Clone)]
+pub(crate) enum Log {
+    /// In files of this server.
+    Embedded(Arc<EmbeddedLog>),
+    /// On Kafka, with the time between heartbeats.
+    Kafka(Arc<KafkaLog>, Duration),
+}
+
+impl Log {
+    /// Opens the log that the settings name.
+    pub(crate) async fn open(settings: &Settings) -> Result<Self, Error> {
+        let streams = settings.streams();
+        let Some(kafka) = &settings.kafka else {
+            let folder = Folders(settings.data_dir.clone()).log();
+            let log = EmbeddedLog::open(&folder, &streams, OpenOptions::default())?;
+            return Ok(Self::Embedded(Arc::new(log)));
+        };
+        let every = Duration::from_millis(kafka.retention.heartbeat_ms);
+        let log = KafkaLog::open(kafka.clone(), &streams).await?;
+        Ok(Self::Kafka(Arc::new(log), every))
+    }
+
+    /// The log as everybody else sees it.
+    pub(crate) fn port(&self) -> Arc<dyn EventLog> {
+        match self {
+            Self::Embedded(log) => Arc::clone(log) as _,
+            Self::Kafka(log, _) => Arc::clone(log) as _,
+        }
+    }
+
+    /// Whether no key was ever written: only then may the vault begin with a new root.
+    pub(crate) async fn holds_no_keys(&self) -> Result<bool, Error> {
+        let port = self.port();
+        for at in Place::all(&Stream::Keys) {
+            if port.head(&at).await? > 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes from a table what newer entries replaced, as far as its readers have seen it. Kafka does that by itself.
+    pub(crate) async fn compact(&self, stream: &Stream, seen: &BTreeMap<u16, Position>) -> Result<(), Error> {
+        if let Self::Embedded(log) = self {
+            log.compact(stream, seen).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops the start of a queue, up to but without the given positions.
+    pub(crate) async fn drop_start(
+        &self,
+        stream: &Stream,
+        before: &BTreeMap<u16, Position>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Embedded(log) => {
+                log.expire(stream, before).await?;
+            }
+            Self::Kafka(log, _) => log.drop_start(stream, before).await?,
+        }
+        Ok(())
+    }
+
+    /// When what was ended is gone from a stream, in words for the certificate.
+    pub(crate) fn gone_by(&self, stream: &Stream, compact_after_s: u64) -> String {
+        match self.port().gone_by(stream) {
+            GoneBy::NextCompaction => format!("{compact_after_s} s after a record ended"),
+            GoneBy::Within(time) => format!("{} s after a record ended", time.as_secs()),
+            GoneBy::KeyDestroyed => "when the key is destroyed, with the evidence".to_owned(),
+        }
+    }
+
+    /// Keeps Kafka's segments rolling until `stop`, and tells what is wrong with the cluster; nothing to do on the embedded log.
+    pub(crate) async fn beat(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let Self::Kafka(log, every) = self else {
+            let _ = stop.wait_for(|stop| *stop).await;
+            return Ok(());
+        };
+        while !*stop.borrow() {
+            let pause = match log.heartbeat().await {
+                Ok(_) => every,
+                Err(error) => {
+                    tracing::warn!(code = error.code(), "a heartbeat may be missing in the log");
+                    every.min(HEARTBEAT_RETRY)
+                }
+            };
+            match log.findings().await {
+                Ok(findings) => {
+                    for finding in findings {
+                        tracing::warn!(%finding, "Kafka is not as declared");
+                    }
+                }
+                Err(error) => tracing::warn!(code = error.code(), "Kafka could not be looked at"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = stop.changed() => {}
+            }
+        }
+        Ok(())
+    }
+}
