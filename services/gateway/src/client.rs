@@ -73,6 +73,11 @@ impl ClientError {
         }
     }
 
+    /// Whether what was asked is malformed: nobody could have answered it.
+    pub fn is_malformed(&self) -> bool {
+        matches!(self, Self::Refused(problem) if matches!(problem.status, 400 | 422))
+    }
+
     /// Whether the answer is no, rather than unknown: the server understood, knew the caller, and refused.
     pub fn is_no(&self) -> bool {
         match self {

@@ -213,7 +213,8 @@ pub struct LineageView {
     pub edges: Vec<LineageEdge>,
     /// Records that share only a shared identifier with the person, such as an office address: not the person's, as far as is known.
     pub candidates_behind_shared: u64,
-    /// Whether every partition of lineage answered and had read everything; what is missing is unknown, never absent.
+    /// Whether every partition of lineage answered and had read everything, and every system was read to its end; what is missing is unknown,
+    /// never absent.
     pub complete: bool,
 }
 

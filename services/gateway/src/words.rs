@@ -208,6 +208,10 @@ pub fn moves(case: &CaseView) -> Vec<Move> {
     let mut moves = Vec::new();
     match case.state {
         CaseState::AwaitingApproval if case.plan_digest.is_some() => moves.push(Move::Approve),
+        // Without a plan there is nothing that a statement could be about, and nothing was done that could not be taken back.
+        CaseState::NeedsAttention if case.plan_digest.is_none() => {
+            moves.extend([Move::Replan, Move::Withdraw]);
+        }
         CaseState::NeedsAttention => moves.extend([Move::Replan, Move::Close]),
         CaseState::Completed | CaseState::CompletedWithExceptions
             if case.right == Right::Restriction && case.flags.contains(&CaseFlag::Restricted) =>

@@ -123,21 +123,44 @@ impl NodeBackend {
             .ok_or(BackendError::NotFound { what: "system" })
     }
 
+    fn normalised(&self, identifiers: &[Identifier]) -> Result<Vec<Identifier>, BackendError> {
+        self.walker.normalised(identifiers).map_err(|error| match error {
+            Error::Intake(lethe_intake::Error::Vault(lethe_vault::Error::NotNormalised {
+                kind,
+                expected,
+            })) => BackendError::Invalid {
+                code: error.code().to_owned(),
+                message: format!("what was given is not an identifier of kind {kind}"),
+                expected: expected.to_owned(),
+            },
+            other => unavailable(&other),
+        })
+    }
+
+    /// Whether every feed was read to its end, and the last look went well: what was never read is unknown, not absent.
+    fn all_read(&self) -> bool {
+        self.systems
+            .values()
+            .all(|system| system_state(system).0 == SystemState::Up)
+    }
+
     async fn opening(&self, case: CaseId, ask: &OpenCase) -> Result<Opening, BackendError> {
+        let now = shell::now();
+        let received_at = ask.received_at.unwrap_or(now);
+        if received_at > now {
+            return Err(BackendError::Invalid {
+                code: "node-received-later".into(),
+                message: "the request was received in the future".into(),
+                expected: "a moment that has been".into(),
+            });
+        }
         let ground = ask.checked_ground().map_err(|expected| BackendError::Invalid {
             code: "node-ground".into(),
             message: "unknown ground".into(),
             expected,
         })?;
         let identifiers: Vec<Identifier> = ask.identifiers.iter().cloned().map(Identifier::from).collect();
-        let identifiers = self
-            .walker
-            .normalised(&identifiers)
-            .map_err(|error| BackendError::Invalid {
-                code: error.code().to_owned(),
-                message: error.to_string(),
-                expected: "identifiers of the kinds that their words name".into(),
-            })?;
+        let identifiers = self.normalised(&identifiers)?;
         let commitment = self
             .evidence
             .commit(case, &identifiers)
@@ -159,7 +182,7 @@ impl NodeBackend {
             right: ask.right,
             erasure_ground,
             restriction_ground,
-            received_at: ask.received_at.unwrap_or_else(shell::now),
+            received_at,
             origin: CaseOrigin::Requested,
             supersedes: ask.supersedes,
             given,
@@ -317,18 +340,14 @@ impl Backend for NodeBackend {
     }
 
     async fn lineage(&self, identifiers: Vec<Identifier>) -> Result<LineageView, BackendError> {
-        let identifiers = self
+        let identifiers = self.normalised(&identifiers)?;
+        let mut view = self
             .walker
-            .normalised(&identifiers)
-            .map_err(|error| BackendError::Invalid {
-                code: error.code().to_owned(),
-                message: error.to_string(),
-                expected: "identifiers of the kinds that their words name".into(),
-            })?;
-        self.walker
             .lineage_view(&identifiers)
             .await
-            .map_err(|error| unavailable(&error))
+            .map_err(|error| unavailable(&error))?;
+        view.complete &= self.all_read();
+        Ok(view)
     }
 
     async fn systems(&self) -> Result<Vec<SystemView>, BackendError> {
@@ -420,8 +439,8 @@ impl Backend for NodeBackend {
     }
 }
 
-fn system_view(system: &System) -> SystemView {
-    let manifest = system.host.manifest();
+/// The state of a system, and when its feed was last read to its end.
+fn system_state(system: &System) -> (SystemState, Option<Timestamp>) {
     let caught_up = system.feed.caught_up_at.load(Ordering::Relaxed);
     let last_feed_at = (caught_up > 0).then(|| Timestamp::from_millis(caught_up));
     let state = match (system.feed.failed(), last_feed_at) {
@@ -429,6 +448,12 @@ fn system_view(system: &System) -> SystemView {
         (None, Some(_)) => SystemState::Up,
         (None, None) => SystemState::Scanning,
     };
+    (state, last_feed_at)
+}
+
+fn system_view(system: &System) -> SystemView {
+    let manifest = system.host.manifest();
+    let (state, last_feed_at) = system_state(system);
     SystemView {
         name: manifest.system.to_string(),
         kind: manifest.kind.to_owned(),

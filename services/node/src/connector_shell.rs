@@ -310,7 +310,7 @@ pub(crate) struct FeedState {
     pub(crate) total: AtomicU64,
     /// Records that were new or changed.
     pub(crate) records: AtomicU64,
-    /// Input that went into quarantine.
+    /// Input that is in quarantine.
     pub(crate) quarantined: AtomicU64,
     /// When every shard was last read to its end, in milliseconds; 0 before.
     pub(crate) caught_up_at: AtomicI64,

@@ -11,10 +11,10 @@ use std::time::Duration;
 use lethe_conductor::{Conductor, Config};
 use lethe_gateway::{Options, Running, TlsFiles};
 use lethe_intake::{Intake, Shell};
-use lethe_journal::{Inventory, Stream};
+use lethe_journal::{Inventory, Place, Stream};
 use lethe_kit::Host;
 use lethe_ledger::{EvidenceStore, Keys, Ledger};
-use lethe_log::EventLog;
+use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
 use lethe_store::Store;
 use lethe_store_sled::{Condition, SledStore};
 use lethe_terms::SystemName;
@@ -174,6 +174,7 @@ async fn open(
         let connector = kinds.connector(system).await?;
         systems.insert(system.name.clone(), Arc::new(System::new(Host::new(connector))));
     }
+    count_quarantine(&port, &systems).await?;
     let names: Vec<_> = systems.keys().cloned().collect();
     let signing = Arc::new(Keys::open(&folders.keys(), &names)?);
     let evidence = Arc::new(evidence(&settings, &folders, &signing)?);
@@ -191,6 +192,30 @@ async fn open(
         signing,
         flows,
     })
+}
+
+/// Tells each system what of it is in quarantine: a plan says so as long as it is.
+async fn count_quarantine(
+    log: &Arc<dyn EventLog>,
+    systems: &BTreeMap<SystemName, Arc<System>>,
+) -> Result<(), Error> {
+    let (at, mut from) = (Place::new(Stream::Quarantine, 0), 0);
+    loop {
+        let page = log.read(&at, from, PAGE_ENTRIES_MAX).await?;
+        for stored in &page.entries {
+            let name = std::str::from_utf8(&stored.entry.key).ok();
+            if let Some(system) = name
+                .and_then(|name| name.parse::<SystemName>().ok())
+                .and_then(|name| systems.get(&name))
+            {
+                system.feed.took(0, 1);
+            }
+        }
+        from = page.next;
+        if from >= page.head {
+            return Ok(());
+        }
+    }
 }
 
 fn evidence(settings: &Settings, folders: &Folders, signing: &Keys) -> Result<Evidence, Error> {

@@ -29,7 +29,13 @@ const SUPPRESSION_DAYS: u32 = 400;
 const EVIDENCE_DAYS: u32 = 1_461;
 
 /// Environment variables of the command line and of the tests, which are no settings.
-const NOT_SETTINGS: [&str; 4] = ["LETHE_SERVER", "LETHE_KEY_FILE", "LETHE_LOG", "LETHE_SHARED"];
+const NOT_SETTINGS: [&str; 5] = [
+    "LETHE_SERVER",
+    "LETHE_KEY_FILE",
+    "LETHE_CA_FILE",
+    "LETHE_LOG",
+    "LETHE_SHARED",
+];
 
 /// Everything that the server is told.
 #[derive(Debug, Clone, Deserialize)]

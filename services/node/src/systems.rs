@@ -111,6 +111,10 @@ impl System {
         for shard in &shards {
             before = self.read_shard(intake, shard, follow_ups, stop, before).await?;
         }
+        if before.1 > 0 {
+            // What was erased meanwhile is no longer there to be read.
+            self.feed.total.store(before.1, Ordering::Relaxed);
+        }
         Ok(())
     }
 

@@ -73,7 +73,7 @@ fn content(view: &LineageView) -> Markup {
         p.crumb { a href="/lineage" { "Look up another person" } }
         h1 { "A person's lineage" small { (words::counted(count, "record")) } }
         @if !view.complete {
-            section.alarm role="alert" { h2 { "This is not everything" } p { "A part of lineage did not answer or lags behind: what is missing is unknown, not absent." } }
+            section.alarm role="alert" { h2 { "This is not everything" } p { "A part of lineage lags behind, or a system was not read to its end: what is missing is unknown, not absent." } }
         }
         @if view.candidates_behind_shared > 0 {
             p.note { (words::counted(view.candidates_behind_shared, "record")) " share only a shared identifier, such as an office address, and do not count as this person's." }

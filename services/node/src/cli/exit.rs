@@ -72,6 +72,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Client(ClientError::Setup { .. }) | Self::Usage { .. } => Exit::Usage,
+            Self::Client(error) if error.is_malformed() => Exit::Usage,
             Self::Client(error) if error.is_no() => Exit::No,
             Self::Client(_) | Self::Read { .. } | Self::Write { .. } => Exit::Unknown,
         }

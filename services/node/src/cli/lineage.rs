@@ -53,7 +53,7 @@ pub(super) async fn run(client: &Client, args: LineageArgs, talk: &mut Talk<'_>)
         ));
     }
     if !view.complete {
-        talk.say("this is not everything: a part of lineage did not answer or lags behind");
+        talk.say("this is not everything: a part of lineage lags behind, or a system was not read to its end (lethe system list)");
         return Ok(Exit::Unknown);
     }
     if view.records.is_empty() {

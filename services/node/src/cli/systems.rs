@@ -195,6 +195,17 @@ pub(super) async fn connector_check(
             })
             .collect();
         talk.print(&table(&["must", "result", "what it says", "detail"], &rows))?;
+        let not_tried = report
+            .musts
+            .iter()
+            .filter(|must| must.result == MustResult::NotTried)
+            .count();
+        if not_tried > 0 {
+            talk.say(&format!(
+                "{not_tried} of {} were not tried: they would change the data of a live system",
+                report.musts.len()
+            ));
+        }
     }
     Ok(if report.ok { Exit::Yes } else { Exit::No })
 }
