@@ -210,8 +210,13 @@ impl<'u> Statements<'u> {
             Dialect::Sqlite => format!("{expression} IN ({values})"),
         };
         let text = || as_text(self.dialect, expression, column.class);
+        // Intake takes the blanks around a value away as well.
+        let trimmed = match self.dialect {
+            Dialect::Postgres => format!("btrim({expression}, E' \\t\\n\\r')"),
+            Dialect::Sqlite => format!("trim({expression}, char(32, 9, 10, 13))"),
+        };
         match (column.class, kind) {
-            (Class::Text, IdentifierKind::Email) => among(&format!("lower({expression})"), ""),
+            (Class::Text, IdentifierKind::Email) => among(&format!("lower({trimmed})"), ""),
             (Class::Text, IdentifierKind::Phone) => among(&self.phone(expression), ""),
             (Class::Text, _) if self.dialect == Dialect::Sqlite => among(expression, ""),
             (Class::Text | Class::Int | Class::Uuid, _) => among(expression, &format!("::{}[]", column.cast)),

@@ -103,7 +103,7 @@ impl Log {
         self.settle_names()?;
         // What an interrupted rewrite left behind is brought in as soon as its writer has let go.
         self.drain(false)?;
-        let files = self.files()?;
+        let files = self.whole()?;
         let mut places = match given {
             Some(given) => self.places(given)?,
             None => BTreeMap::new(),

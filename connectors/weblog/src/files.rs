@@ -14,6 +14,8 @@ use crate::state::{KnownFile, LogState, StateDir};
 
 /// Bytes of a line that are looked at. A longer line is kept whole, its rest unread.
 pub(crate) const LINE_BYTES_MAX: usize = 1 << 20;
+/// Endings of archives that are not read: what stands in one is unknown, so that it must not be passed over.
+const UNREAD: [&str; 7] = ["xz", "bz2", "zst", "lz4", "br", "zip", "Z"];
 /// Bytes of the first line that make a file's print.
 const PRINT_BYTES_MAX: usize = 4096;
 /// Buffer of a reader.
@@ -93,6 +95,13 @@ pub(crate) fn list(
         let entry = entry.map_err(|e| Error::file(folder, "listing the folder", e))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(age) = age_of(&name, &base, &log.rotated) else {
+            if is_unread(&name, &base) {
+                let why = io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "it is packed otherwise than with gzip",
+                );
+                return Err(Error::file(&entry.path(), "reading", why));
+            }
             continue;
         };
         match fs::symlink_metadata(entry.path()) {
@@ -130,6 +139,14 @@ pub(crate) fn list(
 }
 
 /// Age of a file by its name, oldest smallest; `None` for a name that is none of the log's.
+/// Whether a name is that of a rotated file which is packed in a way that is not read.
+fn is_unread(name: &str, base: &str) -> bool {
+    name.strip_prefix(base)
+        .and_then(|rest| rest.strip_prefix(['.', '-']))
+        .and_then(|rest| rest.rsplit_once('.'))
+        .is_some_and(|(_, ending)| UNREAD.contains(&ending))
+}
+
 fn age_of(name: &str, base: &str, rotated: &[String]) -> Option<(u8, i64, String)> {
     const LIVE: u8 = 2;
     const NUMBERED: u8 = 1;

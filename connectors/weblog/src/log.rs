@@ -111,6 +111,17 @@ impl Log {
         Ok(found)
     }
 
+    /// The files where the live one is among them. During a rotation it is away for a moment; a log that stays away, or never was, is not an
+    /// empty log.
+    pub(crate) fn whole(&mut self) -> Result<Vec<Found>, Error> {
+        let files = self.files()?;
+        if files.iter().any(|file| file.live) {
+            return Ok(files);
+        }
+        let why = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file");
+        Err(Error::file(&self.config.path, "looking for the live file", why))
+    }
+
     /// A keyed digest that stands for a record where its identifiers must not.
     pub(crate) fn digest_of(&self, record: &Record) -> String {
         self.dir.digest(&[b"record", record.handle().as_bytes()])

@@ -71,17 +71,19 @@ impl Log {
             };
             seen.insert(record.unwrap_or(whole));
         });
-        match looked {
-            Ok(()) => {}
+        let cut = match looked {
+            Ok(cut) => cut,
             Err(Error::File { .. }) => return Ok(cannot_tell),
             Err(e) => return Err(e),
-        }
+        };
         let gone = matcher
             .records()
             .difference(&still)
             .map(|r| (r.log.clone(), r.handle()))
             .collect();
         let (observed, records) = match (here.len(), aside.len()) {
+            // The person may stand in what was not read.
+            (0, 0) if cut => return Ok(cannot_tell),
             (0, 0) => (lethe_terms::Observed::Absent, 0),
             (0, aside) => (lethe_terms::Observed::Restricted, aside),
             (here, aside) => (lethe_terms::Observed::Present, here + aside),

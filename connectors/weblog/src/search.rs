@@ -17,10 +17,12 @@ use crate::matcher::Matcher;
 const EXPORT_LINES_MAX: usize = 1_000;
 
 impl Log {
-    /// Calls `each` with every line (without its end) of every file, whether rotated, live, late or restricted, oldest file first.
-    pub(crate) fn every_line(&mut self, each: &mut dyn FnMut(&[u8], bool)) -> Result<(), Error> {
+    /// Calls `each` with every line (without its end) of every file, whether rotated, live, late or restricted, oldest file first. Says whether
+    /// the rest of an overlong line stayed unread.
+    pub(crate) fn every_line(&mut self, each: &mut dyn FnMut(&[u8], bool)) -> Result<bool, Error> {
         self.settle_names()?;
-        let mut places: Vec<_> = self.files()?.into_iter().map(|f| (f, 0)).collect();
+        let mut cut = false;
+        let mut places: Vec<_> = self.whole()?.into_iter().map(|f| (f, 0)).collect();
         places.extend(self.undrained());
         let mut line = Vec::new();
         for (file, from) in places {
@@ -29,14 +31,18 @@ impl Log {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
                 other => other.map_err(failed)?,
             };
-            while lines.at() < file.end() && lines.next(&mut line).map_err(failed)?.is_some() {
+            while lines.at() < file.end() {
+                let Some(at) = lines.next(&mut line).map_err(failed)? else {
+                    break;
+                };
+                cut |= at.len > line.len() as u64;
                 each(files::text(&line), false);
             }
         }
         for line in self.side()?.lines {
             each(line.text(), true);
         }
-        Ok(())
+        Ok(cut)
     }
 
     /// Finds the records of a person: whole, with counts, in one pass.

@@ -495,11 +495,16 @@ impl Conductor {
         if step.verb == lethe_terms::Verb::Restrict {
             return false;
         }
+        // Two restrictions that both end do not wait for each other.
+        let ends = |holder: &CaseId| {
+            step.verb == lethe_terms::Verb::Lift
+                && self.cases.get(holder).is_some_and(|case| case.lift.is_some())
+        };
         step.records
             .iter()
             .filter_map(|holding| self.claims.get(&holding.record))
             .flatten()
-            .any(|holder| *holder != case.id && Some(*holder) != case.opening.supersedes)
+            .any(|holder| *holder != case.id && Some(*holder) != case.opening.supersedes && !ends(holder))
     }
 }
 

@@ -251,3 +251,30 @@ async fn a_check_names_what_does_not_work() {
     bench.write("access.log", b"");
     assert_eq!(wrong(connector.check().await.unwrap()), ["reopen command"]);
 }
+
+#[tokio::test]
+async fn what_cannot_be_read_is_unknown_and_never_absent() {
+    let ada = person("usr_ada001", "ada@example.org");
+    let long = format!(
+        "{}&email=ada@example.org\n",
+        "x".repeat(crate::files::LINE_BYTES_MAX)
+    );
+    let away: [(&str, &[u8]); 3] = [
+        ("access.log.1", b""),
+        ("access.log.2.xz", b"packed"),
+        ("access.log", long.as_bytes()),
+    ];
+    for (name, content) in away {
+        let bench = Bench::new("");
+        if name != "access.log.1" {
+            bench.write("access.log", b"");
+        }
+        bench.write(name, content);
+        let connector = bench.open();
+        assert_eq!(
+            observed(&connector, &ada).await.observed,
+            Observed::CannotTell,
+            "{name}"
+        );
+    }
+}

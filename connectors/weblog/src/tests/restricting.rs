@@ -96,6 +96,7 @@ async fn a_log_of_one_person_alone_empties_and_fills_again() {
 async fn lines_whose_file_is_gone_stay_in_the_side_file_and_the_lift_says_so() {
     let bench = Bench::new("");
     bench.write("access.log.1", &history(0, 20));
+    bench.write("access.log", b"");
     let ada = person("usr_ada001", "ada@example.org");
     let connector = bench.open();
     done(&connector, &ask(1, Verb::Restrict, &ada)).await;

@@ -115,3 +115,26 @@ fn what_is_gone_after_a_restriction_was_lost_and_a_person_looks() {
     world.run();
     assert_eq!(world.state(1), CaseState::NeedsAttention);
 }
+
+#[test]
+fn two_restrictions_of_one_person_that_are_both_lifted_do_not_wait_for_each_other() {
+    let mut world = restricted();
+    world.open(2, 1, Right::Restriction, None);
+    world.run();
+    lift(&mut world, -1);
+    assert_eq!(
+        world.held[&(1, name("shop"))],
+        Observed::Restricted,
+        "the other restriction is in force"
+    );
+    let notified_at = world.now.plus_millis(-1);
+    world.say(Command::Lift {
+        command: command(10),
+        case: case(2),
+        notified_at,
+    });
+    world.run();
+    assert_eq!(world.state(1), CaseState::Completed);
+    assert_eq!(world.state(2), CaseState::Completed);
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Present);
+}
