@@ -210,17 +210,20 @@ impl<'u> Statements<'u> {
             Dialect::Sqlite => format!("{expression} IN ({values})"),
         };
         let text = || as_text(self.dialect, expression, column.class);
-        // Intake takes the blanks around a value away as well.
-        let trimmed = match self.dialect {
-            Dialect::Postgres => format!("btrim({expression}, E' \\t\\n\\r')"),
-            Dialect::Sqlite => format!("trim({expression}, char(32, 9, 10, 13))"),
-        };
         match (column.class, kind) {
-            (Class::Text, IdentifierKind::Email) => among(&format!("lower({trimmed})"), ""),
+            (Class::Text, IdentifierKind::Email) => among(&self.email(expression), ""),
             (Class::Text, IdentifierKind::Phone) => among(&self.phone(expression), ""),
             (Class::Text, _) if self.dialect == Dialect::Sqlite => among(expression, ""),
             (Class::Text | Class::Int | Class::Uuid, _) => among(expression, &format!("::{}[]", column.cast)),
             _ => among(&text(), ""),
+        }
+    }
+
+    /// An e-mail as intake spells it: without the blanks around it, in lower case.
+    fn email(&self, expression: &str) -> String {
+        match self.dialect {
+            Dialect::Postgres => format!("lower(btrim({expression}, E' \\t\\n\\r'))"),
+            Dialect::Sqlite => format!("lower(trim({expression}, char(32, 9, 10, 13)))"),
         }
     }
 

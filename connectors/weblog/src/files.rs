@@ -138,7 +138,6 @@ pub(crate) fn list(
     Ok((found, changed))
 }
 
-/// Age of a file by its name, oldest smallest; `None` for a name that is none of the log's.
 /// Whether a name is that of a rotated file which is packed in a way that is not read.
 fn is_unread(name: &str, base: &str) -> bool {
     name.strip_prefix(base)
@@ -147,6 +146,7 @@ fn is_unread(name: &str, base: &str) -> bool {
         .is_some_and(|(_, ending)| UNREAD.contains(&ending))
 }
 
+/// Age of a file by its name, oldest smallest; `None` for a name that is none of the log's.
 fn age_of(name: &str, base: &str, rotated: &[String]) -> Option<(u8, i64, String)> {
     const LIVE: u8 = 2;
     const NUMBERED: u8 = 1;

@@ -117,6 +117,11 @@ impl KafkaLog {
         topics::drift(&admin, &self.shared.settings, &self.streams()).await
     }
 
+    /// How often somebody is to call [`Self::heartbeat`].
+    pub fn heartbeat_every(&self) -> Duration {
+        Duration::from_millis(self.shared.settings.retention.heartbeat_ms)
+    }
+
     /// Appends an entry that nobody reads to each partition of a table or queue, so that segments close and compaction and retention come
     /// to them though nobody writes. To be called every [`heartbeat_ms`](crate::Retention::heartbeat_ms), by one process at least.
     ///

@@ -22,8 +22,8 @@ const HEARTBEAT_RETRY: Duration = Duration::from_secs(10);
 pub(crate) enum Log {
     /// In files of this server.
     Embedded(Arc<EmbeddedLog>),
-    /// On Kafka, with the time between heartbeats.
-    Kafka(Arc<KafkaLog>, Duration),
+    /// On Kafka.
+    Kafka(Arc<KafkaLog>),
 }
 
 impl Log {
@@ -35,16 +35,15 @@ impl Log {
             let log = EmbeddedLog::open(&folder, &streams, OpenOptions::default())?;
             return Ok(Self::Embedded(Arc::new(log)));
         };
-        let every = Duration::from_millis(kafka.retention.heartbeat_ms);
         let log = KafkaLog::open(kafka.clone(), &streams).await?;
-        Ok(Self::Kafka(Arc::new(log), every))
+        Ok(Self::Kafka(Arc::new(log)))
     }
 
     /// The log as everybody else sees it.
     pub(crate) fn port(&self) -> Arc<dyn EventLog> {
         match self {
             Self::Embedded(log) => Arc::clone(log) as _,
-            Self::Kafka(log, _) => Arc::clone(log) as _,
+            Self::Kafka(log) => Arc::clone(log) as _,
         }
     }
 
@@ -77,7 +76,7 @@ impl Log {
             Self::Embedded(log) => {
                 log.expire(stream, before).await?;
             }
-            Self::Kafka(log, _) => log.drop_start(stream, before).await?,
+            Self::Kafka(log) => log.drop_start(stream, before).await?,
         }
         Ok(())
     }
@@ -90,34 +89,31 @@ impl Log {
             GoneBy::KeyDestroyed => "when the key is destroyed, with the evidence".to_owned(),
         }
     }
+}
 
-    /// Keeps Kafka's segments rolling until `stop`, and tells what is wrong with the cluster; nothing to do on the embedded log.
-    pub(crate) async fn beat(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
-        let Self::Kafka(log, every) = self else {
-            let _ = stop.wait_for(|stop| *stop).await;
-            return Ok(());
+/// Keeps Kafka's segments rolling until `stop`, and tells what is wrong with the cluster.
+pub(crate) async fn beat(log: Arc<KafkaLog>, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+    let every = log.heartbeat_every();
+    while !*stop.borrow() {
+        let pause = match log.heartbeat().await {
+            Ok(_) => every,
+            Err(error) => {
+                tracing::warn!(code = error.code(), "a heartbeat may be missing in the log");
+                every.min(HEARTBEAT_RETRY)
+            }
         };
-        while !*stop.borrow() {
-            let pause = match log.heartbeat().await {
-                Ok(_) => every,
-                Err(error) => {
-                    tracing::warn!(code = error.code(), "a heartbeat may be missing in the log");
-                    every.min(HEARTBEAT_RETRY)
+        match log.findings().await {
+            Ok(findings) => {
+                for finding in findings {
+                    tracing::warn!(%finding, "Kafka is not as declared");
                 }
-            };
-            match log.findings().await {
-                Ok(findings) => {
-                    for finding in findings {
-                        tracing::warn!(%finding, "Kafka is not as declared");
-                    }
-                }
-                Err(error) => tracing::warn!(code = error.code(), "Kafka could not be looked at"),
             }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                _ = stop.changed() => {}
-            }
+            Err(error) => tracing::warn!(code = error.code(), "Kafka could not be looked at"),
         }
-        Ok(())
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.changed() => {}
+        }
     }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lethe_journal::{Place, Stream};
 use lethe_ledger::{Keys, Ledger};
-use lethe_log::{EmbeddedLog, EventLog, OpenOptions};
+use lethe_log::EventLog;
 use lethe_vault::{FileVault, FirstStart, OsEntropy};
 
 use crate::Error;
@@ -91,21 +91,14 @@ pub async fn doctor(config: &Path) -> Result<Vec<Diagnosis>, Error> {
 }
 
 async fn open_log(settings: &Settings) -> Result<Arc<dyn EventLog>, Error> {
-    if settings.kafka.is_some() {
-        return Ok(Log::open(settings).await?.port());
-    }
     let folder = Folders(settings.data_dir.clone()).log();
-    if !folder.is_dir() {
+    if settings.kafka.is_none() && !folder.is_dir() {
         return Err(crate::settings::refused(
             &folder,
             "there is no log here: expected the data folder of a server",
         ));
     }
-    Ok(Arc::new(EmbeddedLog::open(
-        &folder,
-        &settings.streams(),
-        OpenOptions::default(),
-    )?))
+    Ok(Log::open(settings).await?.port())
 }
 
 async fn checked(log: &Arc<dyn EventLog>) -> Result<String, Error> {

@@ -38,7 +38,7 @@ use crate::receipts::Signers;
 use crate::settings::Settings;
 use crate::systems::{System, inventory};
 use crate::walker::Walker;
-use crate::{Error, shell};
+use crate::{Error, log, shell};
 
 /// How long the folds may take to catch up when the server starts.
 const START_PATIENCE: Duration = Duration::from_secs(3_600);
@@ -266,7 +266,9 @@ async fn run(
         after: Duration::from_secs(parts.settings.compact_after_s),
     };
     roles.spawn(janitor.run(stopped.clone()));
-    roles.spawn(parts.log.clone().beat(stopped.clone()));
+    if let Log::Kafka(log) = &parts.log {
+        roles.spawn(log::beat(Arc::clone(log), stopped.clone()));
+    }
     // Before the histories are read every accepted case would be answered with "no such case".
     let mut rounds = cases.changes();
     tokio::select! {

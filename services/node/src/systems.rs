@@ -15,7 +15,7 @@ use crate::connector_shell::FeedState;
 use crate::follow_ups::FollowUps;
 use crate::{Error, shell};
 
-/// Units of one page of a feed: rows or lines; moved as one batch, so it bounds memory, about 34 KiB a unit where every thread has had its turn.
+/// Units of one page of a feed: rows or lines; moved as one batch, so it bounds memory.
 const FEED_UNITS: usize = 500;
 
 /// Longest wait before a feed that failed is read again.
