@@ -232,6 +232,11 @@ pub enum CaseEvent {
         /// How many.
         records: u64,
     },
+    /// A later plan of another case reached records of a step first: the system would refuse this plan's instruction as stale.
+    Overtaken {
+        /// The step.
+        step: u32,
+    },
     /// An operator asked for a new plan.
     ReplanAsked {
         /// The command.

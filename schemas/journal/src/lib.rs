@@ -21,8 +21,8 @@ pub use entry::{Entry, Epoch, Place, Position, Stored};
 pub use event::{Error, Event, Kind, VALUE_BYTES_MAX};
 pub use instruction::{Generation, Instruction, Order, Planned, Selectors, SelectorsWire};
 pub use plan::{
-    DatasetRef, HoldingRef, Inventory, InventoryDataset, InventorySystem, Plan, PlannedException, Remark,
-    RemarkCode, Step,
+    DatasetRef, Held, HoldingRef, Inventory, InventoryDataset, InventorySystem, Plan, PlannedException,
+    Remark, RemarkCode, Step,
 };
 pub use record::{CursorAdvanced, ErasedMark, KeyWrapped, Quarantined, RecordObserved, RecordSecret, Token};
 pub use sealed::Sealed;

@@ -41,6 +41,30 @@ pub struct Step {
     pub settle_ms: u64,
     /// How long the system may take to act, in milliseconds.
     pub lead_ms: u64,
+    /// What earlier steps of the case left restricted here.
+    #[serde(default, skip_serializing_if = "Held::is_nothing")]
+    pub held: Held,
+}
+
+/// What earlier steps of a case left restricted in a dataset: where that is something, a system that finds nothing has lost it.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Held {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// An instruction went out of which no outcome is known, or a lift said that it released it.
+    Perhaps,
+    /// The system said that it restricted something, and nothing has released it since.
+    Something,
+}
+
+impl Held {
+    const fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
 }
 
 impl Step {

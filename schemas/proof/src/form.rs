@@ -4,7 +4,7 @@
 pub(crate) const STEPS_MAX: usize = 10_000;
 
 /// Limits, reasons and copies in one certificate.
-pub(crate) const LIST_MAX: usize = 1_000;
+pub const LIST_MAX: usize = 1_000;
 
 /// Longest name in a statement, in bytes.
 const TEXT_BYTES_MAX: usize = 200;

@@ -21,6 +21,7 @@ mod verify;
 pub use bundle::{BUNDLE_BYTES_MAX, Bundle, Logged, Proof};
 pub use canonical::{parse_canonical, to_canonical};
 pub use dsse::{Envelope, Signature, key_id, pae};
+pub use form::LIST_MAX;
 pub use leaf::{LEAF_BYTES, Leaf, LeafKind};
 pub use note::{Checkpoint, NoteKey, open_checkpoint, sign_checkpoint};
 pub use policy::{POLICY_BYTES_MAX, Policy, SystemKeys};

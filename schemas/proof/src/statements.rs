@@ -397,6 +397,9 @@ pub struct Completion {
     pub subject: Subject,
     /// The plan.
     pub plan: PlanReference,
+    /// Earlier plans of the case of which instructions went out, oldest first: what those did is not in the rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<PlanReference>,
     /// Every step of the plan.
     pub rows: Vec<Row>,
     /// What stays.
@@ -447,6 +450,10 @@ impl Statement for Completion {
                 self.subject.scheme == SUBJECT_SCHEME && is_commitment(&self.subject.commitment),
             ),
             ("plan", is_digest(&self.plan.digest)),
+            (
+                "earlier",
+                self.earlier.len() <= LIST_MAX && self.earlier.iter().all(|plan| is_digest(&plan.digest)),
+            ),
             ("rows", self.rows.len() <= STEPS_MAX && self.rows.iter().all(row)),
             (
                 "exceptions",

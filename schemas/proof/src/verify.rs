@@ -137,6 +137,10 @@ fn same_case(
             "the plan does not stand in the log where the statement says, before the statement".into(),
         );
     }
+    let plans = said.earlier.iter().chain([&said.plan]);
+    if !plans.map(|plan| plan.index).is_sorted_by(|a, b| a < b) {
+        return Err("the earlier plans do not stand in the log before the plan, in their order".into());
+    }
     if said.exceptions != planned.exceptions {
         return Err("the exceptions are not those of the plan".into());
     }
@@ -180,6 +184,13 @@ fn remarks_on(completion: &Completion) -> Vec<String> {
                 "{place}: the key was destroyed; the ciphertext may still be there"
             ));
         }
+    }
+    for plan in &completion.earlier {
+        remarks.push(format!(
+            "instructions of an earlier plan of the case (leaf {}) went out before: what they did has receipts of its own in the log, \
+             and where a row says not_found they may be why",
+            plan.index
+        ));
     }
     if completion.rows.is_empty() {
         remarks.push("the plan has no step: no system of the inventory was found to hold anything".into());

@@ -120,6 +120,22 @@ fn a_plan_logged_after_the_work_is_noticed() {
 }
 
 #[test]
+fn earlier_plans_are_told_of_and_stand_before_the_plan() {
+    let earlier = |index| PlanReference {
+        digest: format!("sha256:{}", "0".repeat(64)),
+        index,
+    };
+    let report = after(|story| story.completion.earlier = vec![earlier(1), earlier(2)]);
+    assert_eq!(report.status, Status::Complete);
+    let told = |remark: &&String| remark.contains("earlier plan");
+    assert_eq!(report.remarks.iter().filter(told).count(), 2);
+    refuses("plan", |story| {
+        story.completion.earlier = vec![earlier(2), earlier(1)]
+    });
+    refuses("plan", |story| story.completion.earlier = vec![earlier(3)]);
+}
+
+#[test]
 fn an_observation_logged_before_its_receipt_is_noticed() {
     refuses("completeness", |story| {
         story.order = vec!["plan", "observations", "receipts", "statement"]

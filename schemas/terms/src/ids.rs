@@ -98,6 +98,13 @@ id!(
     /// One command of an operator. The same id twice has the same effect as once.
     CommandId, 16, "cmd-", "command id", "cmd- and 32 hexadecimal digits"
 );
+impl CommandId {
+    /// Whether both come of one key that a client chose: the first half of the id is that of the key, the second that of what was asked with it.
+    pub fn has_key_of(self, other: Self) -> bool {
+        self.as_bytes()[..8] == other.as_bytes()[..8]
+    }
+}
+
 id!(
     /// One entry of the log, chosen by its writer.
     EntryId, 16, "", "entry id", "32 hexadecimal digits"

@@ -6,8 +6,8 @@ use lethe_journal::{
     CaseEvent, CloseReason, FailureCode, Found, LiftRequest, Opening, Person, Plan, Step, Token,
 };
 use lethe_terms::{
-    CaseId, CaseState, CommandId, InstructionId, Observed, Outcome, RecordToken, Right, StepState,
-    SystemName, Timestamp, Verb,
+    CaseId, CaseState, CommandId, InstructionId, Observed, Outcome, Right, StepState, SystemName, Timestamp,
+    Verb,
 };
 
 use crate::step::{Failure, Report, Sent, Sighting};
@@ -66,7 +66,7 @@ impl PlanProgress {
             .steps
             .iter()
             .zip(&self.steps)
-            .all(|(step, progress)| progress.is_verified(step.verb))
+            .all(|(step, progress)| progress.is_verified(step))
     }
 
     /// Steps whose records were not all seen absent: a later plan must not lose them, though no walk reaches them any more.
@@ -78,7 +78,7 @@ impl PlanProgress {
                     .sighting
                     .as_ref()
                     .is_some_and(|seen| seen.observed == Observed::Absent);
-                !(absent && progress.is_verified(step.verb))
+                !(absent && progress.is_verified(step))
             })
             .map(|(step, _)| step)
     }
@@ -106,13 +106,6 @@ pub enum Statement {
         /// When it was journaled.
         at: Timestamp,
     },
-}
-
-/// Marks beside the state of a case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Flags {
-    /// A restriction of this case is in force.
-    pub restricted: bool,
 }
 
 /// One case.
@@ -250,7 +243,7 @@ impl Case {
                 self.present(digest, "approved")?.approved = Some(*command);
                 self.commands.insert(*command);
             }
-            CaseEvent::NewHoldings { .. } => self.plan_again(),
+            CaseEvent::NewHoldings { .. } | CaseEvent::Overtaken { .. } => self.plan_again(),
             CaseEvent::ReplanAsked { command } => {
                 self.commands.insert(*command);
                 self.plan_again();
@@ -258,6 +251,7 @@ impl Case {
             CaseEvent::LiftAsked { command, lift } => {
                 self.commands.insert(*command);
                 self.lift = Some((*command, *lift));
+                self.closed = None;
                 self.plan_again();
             }
             CaseEvent::Withdrawn { command } => {
@@ -510,34 +504,6 @@ impl Case {
         })
     }
 
-    /// Marks beside the state.
-    pub fn flags(&self) -> Flags {
-        Flags {
-            restricted: !self.claims().is_empty(),
-        }
-    }
-
-    /// Records on which this case claims a restriction: from the moment in which the instruction to restrict goes out until the lift is
-    /// verified (GDPR Art. 18).
-    pub fn claims(&self) -> BTreeSet<RecordToken> {
-        let mut claims = BTreeSet::new();
-        for present in &self.plans {
-            for (step, progress) in present.plan.steps.iter().zip(&present.steps) {
-                let records = step.records.iter().map(|holding| holding.record);
-                match step.verb {
-                    Verb::Restrict if progress.sent.is_some() => claims.extend(records),
-                    Verb::Lift if progress.is_verified(Verb::Lift) => {
-                        records.for_each(|record| {
-                            claims.remove(&record);
-                        });
-                    }
-                    _ => {}
-                }
-            }
-        }
-        claims
-    }
-
     /// State of a step of the present plan.
     pub fn step_state(&self, step: usize, blocked: bool) -> Option<StepState> {
         let present = self.plan()?;
@@ -558,7 +524,7 @@ impl Case {
         planned.after.iter().all(|before| {
             usize::try_from(*before).is_ok_and(|before| {
                 match (present.plan.steps.get(before), present.steps.get(before)) {
-                    (Some(step), Some(progress)) => progress.is_verified(step.verb),
+                    (Some(step), Some(progress)) => progress.is_verified(step),
                     _ => false,
                 }
             })

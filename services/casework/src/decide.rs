@@ -8,6 +8,9 @@ use crate::{Case, Statement};
 /// Why a command is refused; nothing happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// The key of the command came with another body, and that was carried out.
+    #[error("the key of this command came before with another body; nothing was done")]
+    KeyReused,
     /// Another plan is the present one.
     #[error("the plan has another digest: read the present plan and approve that one")]
     OtherPlan,
@@ -36,6 +39,7 @@ impl Refusal {
     /// Stable code, with a page in ops/errors.
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::KeyReused => "casework-key-reused",
             Self::OtherPlan => "casework-other-plan",
             Self::WrongState { .. } => "casework-wrong-state",
             Self::NotRestricted => "casework-not-restricted",
@@ -49,6 +53,9 @@ impl Refusal {
 pub fn decide(case: &Case, command: &Command, now: Timestamp) -> Result<Vec<CaseEvent>, Refusal> {
     if case.commands.contains(&command.id()) {
         return Ok(Vec::new());
+    }
+    if case.commands.iter().any(|known| known.has_key_of(command.id())) {
+        return Err(Refusal::KeyReused);
     }
     match command {
         Command::Open { .. } => return Ok(Vec::new()),
@@ -105,8 +112,9 @@ fn lift(
     notified_at: Timestamp,
     now: Timestamp,
 ) -> Result<CaseEvent, Refusal> {
-    if case.opening.right != Right::Restriction || case.lift.is_some() || case.state() != CaseState::Completed
-    {
+    // However the case ended, what it restricts must not stay so for ever.
+    let in_force = case.state().is_ended() && case.flags().restricted;
+    if case.opening.right != Right::Restriction || !in_force {
         return Err(Refusal::NotRestricted);
     }
     if notified_at > now {

@@ -6,11 +6,13 @@
 mod case;
 mod clock;
 mod decide;
+mod restriction;
 mod step;
 
-pub use case::{Case, Flags, Locating, PlanProgress, Statement};
+pub use case::{Case, Locating, PlanProgress, Statement};
 pub use clock::{Land, due};
 pub use decide::{Refusal, decide};
+pub use restriction::Flags;
 pub use step::{
     Attention, Failure, OBSERVE_ATTEMPTS_MAX, Report, STEP_ATTEMPTS_MAX, Sent, Sighting, StepProgress, fits,
 };

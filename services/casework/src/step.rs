@@ -1,6 +1,6 @@
 //! How far one step of a plan has come.
 
-use lethe_journal::{EnvelopeBytes, FailureCode, Step};
+use lethe_journal::{EnvelopeBytes, FailureCode, Held, Step};
 use lethe_terms::{
     DatasetName, FailureClass, Independence, InstructionId, Observed, Outcome, StepState, SystemName,
     Timestamp, Verb,
@@ -99,16 +99,25 @@ pub const OBSERVE_ATTEMPTS_MAX: u32 = 5;
 
 impl StepProgress {
     /// Whether an observation saw what the verb wants.
-    pub fn is_verified(&self, verb: Verb) -> bool {
+    pub fn is_verified(&self, step: &Step) -> bool {
         match (&self.report, &self.sighting) {
-            (Some(report), Some(seen)) => fits(verb, report.outcome, seen.observed),
+            (Some(report), Some(seen)) => is_borne_out(step, report.outcome, seen.observed),
             _ => false,
         }
     }
 
+    /// Whether the instruction may have had an effect that no report tells of.
+    pub fn is_unknown(&self) -> bool {
+        let did_not_happen = self
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.class != FailureClass::Unknown);
+        self.sent.is_some() && self.report.is_none() && !did_not_happen
+    }
+
     /// State of the step. Whether it is blocked depends on other steps and cases: the caller knows.
     pub fn state(&self, step: &Step, blocked: bool) -> StepState {
-        if self.is_verified(step.verb) {
+        if self.is_verified(step) {
             StepState::Verified
         } else if self.attention(step).is_some() {
             StepState::Failed
@@ -127,7 +136,7 @@ impl StepProgress {
 
     /// What a person has to look at, where the step cannot go on by itself.
     pub fn attention(&self, step: &Step) -> Option<Attention> {
-        let code = self.attention_code(step.verb)?;
+        let code = self.attention_code(step)?;
         Some(Attention {
             system: step.system.clone(),
             dataset: Some(step.dataset.clone()),
@@ -135,9 +144,9 @@ impl StepProgress {
         })
     }
 
-    fn attention_code(&self, verb: Verb) -> Option<String> {
+    fn attention_code(&self, step: &Step) -> Option<String> {
         if let Some(failure) = &self.failure
-            && self.is_exhausted(verb, failure)
+            && self.is_exhausted(step.verb, failure)
         {
             return Some(failure.code.0.clone());
         }
@@ -151,7 +160,7 @@ impl StepProgress {
                 .observing
                 .is_some_and(|sent| sent.attempt >= OBSERVE_ATTEMPTS_MAX)
                 .then(|| CANNOT_TELL.into()),
-            observed => (!fits(verb, report.outcome, observed)).then(|| CONTRADICTED.into()),
+            observed => (!is_borne_out(step, report.outcome, observed)).then(|| CONTRADICTED.into()),
         }
     }
 
@@ -169,6 +178,20 @@ impl StepProgress {
             }
         }
     }
+}
+
+/// Whether report and observation show what the step wants. The case knows more than a verifier of its certificate: where the system held
+/// something for it, finding nothing is no success.
+fn is_borne_out(step: &Step, reported: Outcome, observed: Observed) -> bool {
+    let not_found = reported == Outcome::NotFound;
+    let lost = match (step.verb, step.held) {
+        (Verb::Lift, Held::Something) => not_found,
+        (Verb::Lift, Held::Perhaps) | (Verb::Restrict, Held::Perhaps | Held::Something) => {
+            not_found && observed == Observed::Absent
+        }
+        _ => false,
+    };
+    !lost && fits(step.verb, reported, observed)
 }
 
 /// Whether an observation shows what a verb wants, as a verifier of the certificate judges it. What was to be restricted or released

@@ -34,6 +34,7 @@ enum Move {
     Nothing,
     Wait(Timestamp),
     Blocked,
+    PlanAgain,
     Do(Errand),
 }
 
@@ -100,6 +101,10 @@ impl Conductor {
         self.blocked.remove(&id);
         for step in 0..steps {
             self.advance_step(id, step, moment);
+            if self.cases.get(&id).is_none_or(|case| case.plan_due) {
+                self.advance(id, moment);
+                return;
+            }
         }
         let Some(case) = self.cases.get(&id) else { return };
         if case.plan().is_some_and(PlanProgress::is_verified) {
@@ -137,6 +142,10 @@ impl Conductor {
             Move::Blocked => {
                 self.blocked.insert(id);
             }
+            Move::PlanAgain => {
+                let overtaken = CaseEvent::Overtaken { step: planned.step };
+                self.record(id, overtaken, moment.now);
+            }
             Move::Do(errand) => {
                 if self.is_full(&system) {
                     self.waiting.entry(system).or_default().insert(id);
@@ -155,7 +164,7 @@ impl Conductor {
         progress: &StepProgress,
         now: Timestamp,
     ) -> Move {
-        if progress.is_verified(planned.verb) || progress.attention(planned).is_some() {
+        if progress.is_verified(planned) || progress.attention(planned).is_some() {
             return Move::Nothing;
         }
         if progress.report.is_some() {
@@ -177,6 +186,13 @@ impl Conductor {
             (Some(sent), Some(failure)) => due_at(retry_at(sent, failure), now, Errand::Act(planned.step)),
             (Some(_), None) => Move::Nothing,
             (None, _) if self.claimed_by_another(case, step) => Move::Blocked,
+            (None, _)
+                if case
+                    .plan()
+                    .is_some_and(|present| self.is_overtaken(present, planned)) =>
+            {
+                Move::PlanAgain
+            }
             (None, _) if case.is_ready(step) => Move::Do(Errand::Act(planned.step)),
             (None, _) => Move::Nothing,
         }
@@ -218,9 +234,16 @@ impl Conductor {
             }
             Errand::Locate(_) => None,
         };
-        let claims = planned.verb == Verb::Restrict && matches!(errand, Errand::Act(_));
+        let acts = matches!(errand, Errand::Act(_));
+        let claims = planned.verb == Verb::Restrict && acts;
+        let reached = acts
+            .then(|| planned.clone())
+            .zip(present.logged.as_ref().map(|(index, _)| *index));
         if let Some(event) = event {
             self.record(id, event, moment.now);
+        }
+        if let Some((step, index)) = reached {
+            self.reach(index, &step);
         }
         if claims {
             self.refresh_claims(id);
@@ -332,18 +355,11 @@ impl Conductor {
 
     fn freeze_lift(&mut self, id: CaseId, moment: Moment) {
         let Some(case) = self.cases.get(&id) else { return };
-        // After a lift that fell short the present plan is itself a lift.
-        let restricting = case
-            .plans
-            .iter()
-            .rev()
-            .find(|made| made.plan.steps.iter().any(|step| step.verb == Verb::Restrict));
-        let Some(restricted) = restricting.or_else(|| case.plan()) else {
+        let Some(person) = case.plan().map(|present| present.person.clone()) else {
             return;
         };
         let request = self.request(case, moment);
-        let person = restricted.person.clone();
-        let plan = plan_lift(&request, &restricted.plan, &self.inventory);
+        let plan = plan_lift(&request, case, &self.inventory);
         self.frozen(id, plan, person, moment);
     }
 
@@ -356,6 +372,7 @@ impl Conductor {
             nonce: drawn(moment, case.id, b"plan"),
             now: moment.now,
             due: case.due,
+            held: self.held(case),
         }
     }
 

@@ -187,7 +187,8 @@ pub struct Conductor {
     pub(crate) walking: BTreeMap<CaseId, WalkPurpose>,
     pub(crate) polling: BTreeSet<InstructionId>,
     pub(crate) claims: BTreeMap<RecordToken, BTreeSet<CaseId>>,
-    given_up: BTreeSet<CaseId>,
+    pub(crate) given_up: BTreeSet<CaseId>,
+    pub(crate) reached: BTreeMap<RecordToken, u64>,
     pub(crate) wakes: BTreeMap<Timestamp, BTreeSet<CaseId>>,
     damaged: BTreeMap<CaseId, Error>,
     effects: VecDeque<Effect>,
@@ -207,6 +208,7 @@ impl Conductor {
             polling: BTreeSet::new(),
             claims: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            reached: BTreeMap::new(),
             wakes: BTreeMap::new(),
             damaged: BTreeMap::new(),
             effects: VecDeque::new(),
@@ -310,16 +312,6 @@ impl Conductor {
         self.cases.get(&case)
     }
 
-    /// Whether another case's restriction keeps a step from going on.
-    pub fn is_claimed(&self, case: &Case, step: usize) -> bool {
-        self.claimed_by_another(case, step)
-    }
-
-    /// Whether a restriction of the case is in force: claimed, and not given up for an erasure.
-    pub fn is_restricted(&self, case: &Case) -> bool {
-        !self.given_up.contains(&case.id) && case.flags().restricted
-    }
-
     /// State of a case as a person has to see it: one that stands still needs attention, whatever its history had come to.
     pub fn state(&self, case: &Case) -> CaseState {
         if self.stands_still(case.id) {
@@ -382,7 +374,7 @@ impl Conductor {
                 command,
                 case,
                 opening,
-            } => self.open(*command, *case, opening, tokens, moment),
+            } if !self.cases.contains_key(case) => self.open(*command, *case, opening, tokens, moment),
             other => self.command_known(other, moment),
         };
         let settled = refused.is_none();
@@ -399,6 +391,9 @@ impl Conductor {
         let Some(case) = self.cases.get(&command.case()) else {
             return Some(Refused::NoSuchCase);
         };
+        if matches!(command, Command::Lift { .. }) && !self.is_restricted(case) {
+            return Some(Refused::ByCase(Refusal::NotRestricted));
+        }
         match decide(case, command, moment.now) {
             Ok(events) => {
                 for event in events {
@@ -418,9 +413,6 @@ impl Conductor {
         tokens: Vec<Token>,
         moment: Moment,
     ) -> Option<Refused> {
-        if self.cases.contains_key(&case) {
-            return None;
-        }
         if let Some(earlier) = opening.supersedes {
             let same_person = self.cases.get(&earlier).is_some_and(|earlier| {
                 earlier.opening.right == Right::Restriction
@@ -440,78 +432,4 @@ impl Conductor {
         self.record(case, event, moment.now);
         None
     }
-
-    fn rebuild_claims(&mut self) {
-        self.claims.clear();
-        let given_up = self
-            .cases
-            .values()
-            .filter(|case| is_done(case))
-            .filter_map(|case| case.opening.supersedes);
-        self.given_up = given_up.collect();
-        let cases: Vec<_> = self.cases.keys().copied().collect();
-        for case in cases {
-            self.refresh_claims(case);
-        }
-    }
-
-    /// Brings the claims of one case up to date, and lets what they had blocked go on with the next tick.
-    pub(crate) fn refresh_claims(&mut self, id: CaseId) {
-        let Some(case) = self.cases.get(&id) else { return };
-        if is_done(case)
-            && let Some(earlier) = case.opening.supersedes
-            && self.given_up.insert(earlier)
-        {
-            self.refresh_claims(earlier);
-            return;
-        }
-        if case.opening.right != Right::Restriction {
-            return;
-        }
-        let holdings = case
-            .plans
-            .iter()
-            .flat_map(|present| present.plan.steps.iter())
-            .flat_map(|step| &step.records);
-        for holding in holdings {
-            if let Some(holders) = self.claims.get_mut(&holding.record) {
-                holders.remove(&id);
-                if holders.is_empty() {
-                    self.claims.remove(&holding.record);
-                }
-            }
-        }
-        if !self.given_up.contains(&id) {
-            for record in case.claims() {
-                self.claims.entry(record).or_default().insert(id);
-            }
-        }
-    }
-
-    pub(crate) fn claimed_by_another(&self, case: &Case, step: usize) -> bool {
-        let Some(step) = case.plan().and_then(|present| present.plan.steps.get(step)) else {
-            return false;
-        };
-        if step.verb == lethe_terms::Verb::Restrict {
-            return false;
-        }
-        // Two restrictions that both end do not wait for each other.
-        let ends = |holder: &CaseId| {
-            step.verb == lethe_terms::Verb::Lift
-                && self.cases.get(holder).is_some_and(|case| case.lift.is_some())
-        };
-        step.records
-            .iter()
-            .filter_map(|holding| self.claims.get(&holding.record))
-            .flatten()
-            .any(|holder| *holder != case.id && Some(*holder) != case.opening.supersedes && !ends(holder))
-    }
-}
-
-/// Whether the case ended with a certificate.
-fn is_done(case: &Case) -> bool {
-    matches!(
-        case.state(),
-        CaseState::Completed | CaseState::CompletedWithExceptions
-    )
 }

@@ -7,6 +7,7 @@
 
 mod advance;
 mod answers;
+mod claims;
 mod conductor;
 mod errands;
 mod statements;

@@ -3,8 +3,8 @@
 use lethe_casework::{Case, PlanProgress, StepProgress};
 use lethe_journal::{CloseReason, EnvelopeBytes, Plan, PlannedException, Step};
 use lethe_proof::{
-    Completion, Conclusion, Copy, Envelope, ExceptionRow, Kind, Party, PlanReference, PlanStatement,
-    PlanStep, RequestReference, Row, SUBJECT_SCHEME, Software, Subject, to_canonical,
+    Completion, Conclusion, Copy, Envelope, ExceptionRow, Kind, LIST_MAX, Party, PlanReference,
+    PlanStatement, PlanStep, RequestReference, Row, SUBJECT_SCHEME, Software, Subject, to_canonical,
 };
 use lethe_terms::{Outcome, Right, StepState, Timestamp, Verb};
 
@@ -107,6 +107,7 @@ pub(crate) fn of_completion(
             digest: present.digest.clone(),
             index: present.logged.as_ref()?.0,
         },
+        earlier: earlier(case),
         rows: rows(present),
         exceptions: present.plan.exceptions.iter().map(exception_row).collect(),
         copies: config
@@ -138,6 +139,23 @@ fn kind_of(case: &Case) -> Kind {
         (Right::Restriction, Verb::Lift) => Kind::RestrictionLifted,
         (Right::Restriction, _) => Kind::Restriction,
     }
+}
+
+/// The plans before the present one of which an instruction went out, the newest of them where there are more than a statement may name.
+fn earlier(case: &Case) -> Vec<PlanReference> {
+    let before = case.plans.len().saturating_sub(1);
+    let mut earlier: Vec<_> = case.plans[..before]
+        .iter()
+        .filter(|made| made.steps.iter().any(|step| step.sent.is_some()))
+        .filter_map(|made| {
+            Some(PlanReference {
+                digest: made.digest.clone(),
+                index: made.logged.as_ref()?.0,
+            })
+        })
+        .collect();
+    earlier.drain(..earlier.len().saturating_sub(LIST_MAX));
+    earlier
 }
 
 fn rows(present: &PlanProgress) -> Vec<Row> {

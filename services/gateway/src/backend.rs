@@ -68,10 +68,16 @@ pub struct Document {
 
 /// What the gateway asks. Implemented by the node.
 ///
-/// Every command carries a [`CommandId`]: the same id twice MUST have the effect of once and get the same answer. A command is
+/// Every command carries a [`CommandId`]: the same id twice MUST have the effect of once and get the same answer, and an id that has only
+/// the key of one that was carried out ([`CommandId::has_key_of`]) MUST be refused with `casework-key-reused`. A command is
 /// answered once it is durably on the log; what came of it shows in the case.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
+    /// Id of a command with a key that the client chose: its first half follows from the key alone, its second from key and body, so that the
+    /// same key with another body is told apart, however long ago it came. Ids stand on the log in the clear and a body names a person: both
+    /// halves are computed under a key of the server's own.
+    fn command_id(&self, key: &[&str], body: &[u8]) -> CommandId;
+
     /// Cases, newest first.
     async fn cases(&self, query: &CaseQuery) -> Result<CasePage, BackendError>;
     /// One case.

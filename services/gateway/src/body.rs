@@ -6,7 +6,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use lethe_terms::{CaseId, CommandId};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
-use sha2::{Digest, Sha256};
 
 use crate::asks::{IDENTIFIER_BYTES_MAX, IDENTIFIERS_MAX, IdentifierAsk};
 use crate::context::{Caller, Shared};
@@ -266,8 +265,8 @@ pub(crate) fn command_id(
     key: Option<&str>,
     body: &[u8],
 ) -> Result<CommandId, Problem> {
-    let mut id = [0; 16];
     let Some(key) = key else {
+        let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| {
             Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -277,26 +276,7 @@ pub(crate) fn command_id(
         })?;
         return Ok(CommandId::from_bytes(id));
     };
-    // Lengths stand in front, so that no two different triples make the same bytes.
-    let mut hash = Sha256::new();
-    for part in ["lethe-command-v1", caller, path, key] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part.as_bytes());
-    }
-    for (to, from) in id.iter_mut().zip(hash.finalize()) {
-        *to = from;
-    }
-    let command = CommandId::from_bytes(id);
-    if shared.repeats.fits(command, Sha256::digest(body).into()) {
-        return Ok(command);
-    }
-    Err(Problem::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        "gateway-key-reused",
-        "this Idempotency-Key came before with another body; nothing was done",
-    )
-    .at("header idempotency-key")
-    .expected("one key for one command"))
+    Ok(shared.backend.command_id(&[caller, path, key], body))
 }
 
 #[cfg(test)]

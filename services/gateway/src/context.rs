@@ -1,16 +1,15 @@
 //! What every request shares.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use lethe_terms::CommandId;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::backend::Backend;
 use crate::keys::Keys;
-use crate::limits::{REPEATS_MAX, REQUESTS_MAX, SESSION_TIME_MAX, SESSIONS_MAX, WAITERS_MAX};
+use crate::limits::{REQUESTS_MAX, SESSION_TIME_MAX, SESSIONS_MAX, WAITERS_MAX};
 use crate::meter::Meter;
 
 /// What every request shares.
@@ -21,7 +20,6 @@ pub(crate) struct Context {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) keys: Option<Keys>,
     pub(crate) sessions: Sessions,
-    pub(crate) repeats: Repeats,
     pub(crate) meter: Meter,
     pub(crate) places: Arc<Semaphore>,
     pub(crate) waiting_places: Arc<Semaphore>,
@@ -35,7 +33,6 @@ impl Context {
             backend,
             keys,
             sessions: Sessions::default(),
-            repeats: Repeats::default(),
             meter: Meter::new(),
             places: Arc::new(Semaphore::new(REQUESTS_MAX)),
             waiting_places: Arc::new(Semaphore::new(WAITERS_MAX)),
@@ -111,34 +108,6 @@ impl Sessions {
     }
 }
 
-/// Bodies by command, and the commands from the oldest on.
-type Seen = (BTreeMap<CommandId, [u8; 32]>, VecDeque<CommandId>);
-
-/// Bodies of commands by id, so that one `Idempotency-Key` with two bodies is refused instead of losing the second.
-#[derive(Default)]
-pub(crate) struct Repeats {
-    seen: Mutex<Seen>,
-}
-
-impl Repeats {
-    /// Whether the command is new or has the same body as before.
-    pub(crate) fn fits(&self, command: CommandId, body: [u8; 32]) -> bool {
-        let mut seen = locked(&self.seen);
-        let (bodies, order) = &mut *seen;
-        if let Some(known) = bodies.get(&command) {
-            return *known == body;
-        }
-        if order.len() >= REPEATS_MAX
-            && let Some(oldest) = order.pop_front()
-        {
-            bodies.remove(&oldest);
-        }
-        bodies.insert(command, body);
-        order.push_back(command);
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,17 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn memory_for_sessions_and_repeats_is_bounded() {
-        let (sessions, repeats, now) = (Sessions::default(), Repeats::default(), Instant::now());
-        for number in 0..2 * REPEATS_MAX as u64 {
-            let mut id = [0; 16];
-            id[..8].copy_from_slice(&number.to_be_bytes());
-            assert!(repeats.fits(CommandId::from_bytes(id), [0; 32]));
-        }
+    fn memory_for_sessions_is_bounded() {
+        let (sessions, now) = (Sessions::default(), Instant::now());
         for _ in 0..2 * SESSIONS_MAX {
             sessions.open("office", now).unwrap();
         }
-        assert_eq!(locked(&repeats.seen).0.len(), REPEATS_MAX);
         assert_eq!(locked(&sessions.open).len(), SESSIONS_MAX);
     }
 }

@@ -38,9 +38,6 @@ pub const SESSION_TIME_MAX: Duration = Duration::from_secs(30 * 60);
 /// Sessions of browsers at the same time: a company's data protection team many times over.
 pub const SESSIONS_MAX: usize = 256;
 
-/// `Idempotency-Key`s whose bodies are remembered, so that one key with two bodies is refused.
-pub const REPEATS_MAX: usize = 4096;
-
 /// Longest `Idempotency-Key`, in bytes: a UUID has 36.
 pub const KEY_BYTES_MAX: usize = 255;
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lethe_casework::Refusal;
 use lethe_conductor::Refused;
 use lethe_gateway::asks::{CaseQuery, Ground, OpenCase};
 use lethe_gateway::backend::{Backend, BackendError, Document};
@@ -60,6 +61,11 @@ fn unavailable(error: &Error) -> BackendError {
 fn refused(refused: &Refused) -> BackendError {
     match refused {
         Refused::NoSuchCase => BackendError::NotFound { what: "case" },
+        Refused::ByCase(Refusal::KeyReused) => BackendError::Invalid {
+            code: refused.code().to_owned(),
+            message: refused.to_string(),
+            expected: "one key for one command".into(),
+        },
         other => BackendError::Conflict {
             code: other.code().to_owned(),
             message: other.to_string(),
@@ -191,7 +197,7 @@ impl NodeBackend {
     }
 }
 
-/// The case that a command opens: derived from the command, so that repeating it opens one case.
+/// The case that a command opens: derived from the key of the command, so that repeating it opens one case.
 fn case_of(command: CommandId) -> CaseId {
     let mut id = [0; 8];
     id.copy_from_slice(&command.as_bytes()[..8]);
@@ -200,6 +206,17 @@ fn case_of(command: CommandId) -> CaseId {
 
 #[async_trait]
 impl Backend for NodeBackend {
+    fn command_id(&self, key: &[&str], body: &[u8]) -> CommandId {
+        let keys = self.walker.intake.tokens();
+        let key = || key.iter().map(|part| part.as_bytes());
+        let of_key = keys.command_id(key());
+        let of_both = keys.command_id(key().chain([body]));
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&of_key.as_bytes()[..8]);
+        id[8..].copy_from_slice(&of_both.as_bytes()[..8]);
+        CommandId::from_bytes(id)
+    }
+
     async fn cases(&self, query: &CaseQuery) -> Result<CasePage, BackendError> {
         let conductor = self.cases.look();
         let mut all: Vec<_> = conductor.cases().collect();
@@ -268,8 +285,12 @@ impl Backend for NodeBackend {
 
     async fn open_case(&self, command: CommandId, ask: OpenCase) -> Result<AcceptedView, BackendError> {
         let case = case_of(command);
-        if self.known(case).is_ok() {
-            return Ok(AcceptedView { case, command });
+        if let Some(opened) = self.cases.look().case(case) {
+            return if opened.commands.contains(&command) {
+                Ok(AcceptedView { case, command })
+            } else {
+                Err(refused(&Refused::ByCase(Refusal::KeyReused)))
+            };
         }
         self.keys
             .create(case)

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lethe_casework::PlanProgress;
-use lethe_journal::{DatasetRef, HoldingRef, Inventory, Plan, Position, Sealed, Step};
+use lethe_casework::{Case, PlanProgress};
+use lethe_journal::{DatasetRef, Held, HoldingRef, Inventory, Plan, Position, Sealed, Step};
 use lethe_terms::{CaseId, DatasetName, IdentifierKind, RecordToken, Right, SystemName, Timestamp, Verb};
 use sha2::{Digest, Sha256};
 
@@ -26,6 +26,8 @@ pub struct Request {
     pub now: Timestamp,
     /// When the case is due.
     pub due: Timestamp,
+    /// What earlier steps of the case left restricted.
+    pub held: BTreeMap<DatasetRef, Held>,
 }
 
 /// One record that the walk reached.
@@ -82,6 +84,7 @@ pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, earlier: Op
         steps.extend(left.cloned());
         last.extend(order::left_for_the_end(&earlier.plan, inventory));
     }
+    tell_held(&mut steps, request);
     let mut plan = Plan {
         case: request.case,
         right: request.right,
@@ -98,18 +101,18 @@ pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, earlier: Op
     plan
 }
 
-/// The plan that lifts what a plan had restricted: the same records, in the same places, without a walk, since restricted data is out of
-/// ordinary reach.
-pub fn plan_lift(request: &Request, restricted: &Plan, inventory: &Inventory) -> Plan {
-    let steps = restricted
-        .steps
-        .iter()
-        .filter(|step| step.verb == Verb::Restrict)
+/// The plan that lifts what a case has restricted, by whatever plan: the same records, in the same places, without a walk, since restricted
+/// data is out of ordinary reach.
+pub fn plan_lift(request: &Request, case: &Case, inventory: &Inventory) -> Plan {
+    let mut steps: Vec<Step> = case
+        .restricting()
+        .into_values()
         .map(|step| Step {
             verb: Verb::Lift,
             ..step.clone()
         })
         .collect();
+    tell_held(&mut steps, request);
     let mut plan = Plan {
         case: request.case,
         right: request.right,
@@ -117,7 +120,9 @@ pub fn plan_lift(request: &Request, restricted: &Plan, inventory: &Inventory) ->
         nonce: hex::encode(request.nonce),
         frozen_at: request.now,
         inventory: inventory_digest(inventory),
-        read_up_to: restricted.read_up_to.clone(),
+        read_up_to: case
+            .plan()
+            .map_or_else(Vec::new, |present| present.plan.read_up_to.clone()),
         // A lift takes nothing away by which something else is found.
         steps: order::ordered(steps, inventory, &BTreeSet::new()),
         exceptions: Vec::new(),
@@ -125,6 +130,12 @@ pub fn plan_lift(request: &Request, restricted: &Plan, inventory: &Inventory) ->
     };
     plan.remarks = lint(&plan, &[], inventory, request.due);
     plan
+}
+
+fn tell_held(steps: &mut [Step], request: &Request) {
+    for step in steps {
+        step.held = request.held.get(&step.place()).copied().unwrap_or_default();
+    }
 }
 
 fn fresh_steps(
@@ -167,6 +178,7 @@ fn fresh_steps(
                 categories: known.categories.clone(),
                 settle_ms: known.settle_ms,
                 lead_ms: known.lead_ms,
+                held: Held::default(),
             })
         })
         .collect()

@@ -100,6 +100,7 @@ fn request(number: u32) -> Request {
         nonce: [7; 16],
         now: NOW,
         due: DUE,
+        held: std::collections::BTreeMap::new(),
     }
 }
 

@@ -168,6 +168,7 @@ pub fn story() -> Story {
             digest: plan.plan_digest.clone(),
             index: 3,
         },
+        earlier: vec![],
         rows,
         exceptions: vec![],
         copies: vec![],

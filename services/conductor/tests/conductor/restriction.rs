@@ -1,6 +1,6 @@
 //! Restriction, its lift, and what it holds up.
 
-use lethe_journal::Command;
+use lethe_journal::{CloseReason, Command};
 use lethe_terms::{CaseState, FailureClass, Observed, Right, Verb};
 
 use crate::world::{Whim, World, case, command, name};
@@ -101,6 +101,11 @@ fn a_lift_of_which_nothing_is_known_is_not_repeated_and_can_be_planned_again() {
     assert_eq!(world.state(1), CaseState::Completed);
     assert_eq!(world.held[&(1, name("shop"))], Observed::Present);
     assert_eq!(world.statement(1)["rows"].as_array().unwrap().len(), 1);
+    let earlier = world.statement(1)["earlier"].as_array().unwrap().len();
+    assert_eq!(
+        earlier, 2,
+        "the restriction and the lift of which nothing is known"
+    );
 }
 
 #[test]
@@ -137,4 +142,118 @@ fn two_restrictions_of_one_person_that_are_both_lifted_do_not_wait_for_each_othe
     assert_eq!(world.state(1), CaseState::Completed);
     assert_eq!(world.state(2), CaseState::Completed);
     assert_eq!(world.held[&(1, name("shop"))], Observed::Present);
+}
+
+#[test]
+fn what_was_lost_while_it_was_restricted_is_no_lift() {
+    let mut world = restricted();
+    world.held.insert((1, name("shop")), Observed::Absent);
+    lift(&mut world, -1);
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    world.say(Command::Replan {
+        command: command(8),
+        case: case(1),
+    });
+    world.run();
+    assert_eq!(
+        world.state(1),
+        CaseState::NeedsAttention,
+        "planning again does not bring it back"
+    );
+    close(&mut world, 7);
+    assert_eq!(world.state(1), CaseState::NotCompleted);
+    assert_eq!(world.statement(1)["rows"][0]["reason"], "casework-contradicted");
+}
+
+fn approve(world: &mut World, number: u8) {
+    let present = world.conductor.case(case(number)).unwrap().plan().unwrap();
+    let plan_digest = present.digest.clone();
+    world.say(Command::Approve {
+        command: command(20 + number),
+        case: case(number),
+        plan_digest,
+    });
+    world.run();
+}
+
+fn close(world: &mut World, number: u8) {
+    world.say(Command::Close {
+        command: command(number),
+        case: case(1),
+        reason: CloseReason::SystemFailed,
+    });
+    world.run();
+}
+
+#[test]
+fn a_restriction_that_one_system_could_not_do_is_lifted_in_the_others() {
+    let mut world = World::new(&["crm", "shop"], &[1], false);
+    world.open(1, 1, Right::Restriction, None);
+    world
+        .system("crm")
+        .acting
+        .push_back(Whim::Fail(FailureClass::Final));
+    world.run();
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    close(&mut world, 8);
+    assert_eq!(world.state(1), CaseState::NotCompleted);
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Restricted);
+    lift(&mut world, -1);
+    assert!(world.refused.is_empty(), "{:?}", world.refused);
+    assert_eq!(world.state(1), CaseState::Completed);
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Present);
+    assert_eq!(world.statement(1)["kind"], "restriction_lifted");
+    world.crash();
+    assert_eq!(world.state(1), CaseState::Completed);
+}
+
+#[test]
+fn a_restriction_that_was_given_up_for_an_erasure_cannot_be_lifted() {
+    let mut world = restricted();
+    world.open(2, 1, Right::Erasure, Some(case(1)));
+    world.run();
+    lift(&mut world, -1);
+    assert_eq!(world.refused, [(command(9), "casework-not-restricted")]);
+    assert_eq!(world.state(1), CaseState::Completed);
+}
+
+#[test]
+fn an_erasure_whose_plan_a_restriction_overtook_is_planned_again() {
+    let mut world = World::new(&["shop"], &[1], false);
+    world.approving = false;
+    world.open(1, 1, Right::Erasure, None);
+    world.run();
+    assert_eq!(world.state(1), CaseState::AwaitingApproval);
+    world.open(2, 1, Right::Restriction, None);
+    world.run();
+    approve(&mut world, 2);
+    assert_eq!(world.state(2), CaseState::Completed);
+    world.approving = true;
+    world.run();
+    assert_eq!(world.state(1), CaseState::Acting, "the restriction holds it up");
+    world.say(Command::Lift {
+        command: command(9),
+        case: case(2),
+        notified_at: world.now,
+    });
+    world.run();
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Absent);
+    assert_eq!(world.state(1), CaseState::Completed);
+    assert_eq!(world.conductor.case(case(1)).unwrap().plans.len(), 2);
+    world.crash();
+    assert_eq!(world.state(1), CaseState::Completed);
+}
+
+#[test]
+fn the_second_of_two_erasures_of_one_person_is_planned_again_and_finds_nothing() {
+    let mut world = World::new(&["shop"], &[1], false);
+    world.approving = false;
+    world.open(1, 1, Right::Erasure, None);
+    world.open(2, 1, Right::Erasure, None);
+    world.run();
+    approve(&mut world, 2);
+    assert_eq!(world.state(2), CaseState::Completed);
+    world.approving = true;
+    world.run();
+    assert_eq!(world.state(1), CaseState::Completed);
 }

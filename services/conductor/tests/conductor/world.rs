@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lethe_conductor::{Conductor, Effect, Input, Moment, WalkOutcome};
 use lethe_journal::{
-    Answer, CaseEvent, CaseOrigin, Command, DatasetRef, FailureCode, Found, Instruction, Inventory, Opening,
-    Person, Sealed, Token,
+    Answer, CaseEvent, CaseOrigin, Command, DatasetRef, FailureCode, Found, Generation, Instruction,
+    Inventory, Opening, Person, Sealed, Token,
 };
 use lethe_planner::{Basis, Holding};
 use lethe_terms::{
@@ -49,6 +49,8 @@ pub struct System {
     /// How often each instruction had an effect.
     pub effects: BTreeMap<InstructionId, u32>,
     answers: BTreeMap<InstructionId, Answer>,
+    /// Generation of the newest instruction about each person.
+    newest: BTreeMap<u8, Generation>,
     /// Instructions that it took and did not answer.
     pub unanswered: BTreeSet<InstructionId>,
 }
@@ -503,12 +505,27 @@ impl World {
                 }
             }
             (verb, whim) => {
+                let generation = order.planned.as_ref().unwrap().generation;
+                let newest = system.newest.entry(key.0).or_insert(generation);
+                if generation < *newest {
+                    return Answer::Failed {
+                        case,
+                        instruction,
+                        class: FailureClass::Final,
+                        code: FailureCode("test-stale".into()),
+                    };
+                }
+                *newest = generation;
                 let (outcome, after) = match verb {
+                    _ if there == Observed::Absent && whim != Some(Whim::Lie) => {
+                        (Outcome::NotFound, Observed::Absent)
+                    }
                     Verb::Erase => (Outcome::Erased, Observed::Absent),
                     Verb::Restrict => (Outcome::Restricted, Observed::Restricted),
+                    _ if there == Observed::Present => (Outcome::NotFound, Observed::Present),
                     _ => (Outcome::Lifted, Observed::Present),
                 };
-                if whim != Some(Whim::Lie) {
+                if whim != Some(Whim::Lie) && outcome != Outcome::NotFound {
                     if selects_behind {
                         self.behind.insert(key.clone(), after);
                     }

@@ -15,6 +15,7 @@ use lethe_terms::{
     CaseId, CaseState, CommandId, Identifier, Independence, Observed, Outcome, Right, StepState, Timestamp,
     Verb,
 };
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::asks::{CaseQuery, OpenCase};
@@ -86,6 +87,13 @@ impl Fake {
         if let Some(known) = state.commands.get(&command) {
             return Ok(known.clone());
         }
+        if state.commands.keys().any(|known| known.has_key_of(command)) {
+            return Err(BackendError::Invalid {
+                code: "casework-key-reused".to_owned(),
+                message: "the key came with another body".to_owned(),
+                expected: "one key for one command".to_owned(),
+            });
+        }
         let case = act(&mut state)?;
         state.executed += 1;
         let view = AcceptedView { case, command };
@@ -155,6 +163,15 @@ fn contradict(case: &mut CaseView) {
 
 #[async_trait]
 impl Backend for Fake {
+    fn command_id(&self, key: &[&str], body: &[u8]) -> CommandId {
+        let key = Sha256::digest(key.join("\n"));
+        let body = Sha256::digest(body);
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&key[..8]);
+        id[8..].copy_from_slice(&body[..8]);
+        CommandId::from_bytes(id)
+    }
+
     async fn cases(&self, query: &CaseQuery) -> Result<CasePage, BackendError> {
         let state = self.locked();
         let mut cases: Vec<CaseView> = state

@@ -76,7 +76,7 @@ async fn one_key_is_one_command() {
     assert_eq!(first.split("\r\n\r\n").nth(1), second.split("\r\n\r\n").nth(1));
     let third = server.send("POST", "/v1/cases", headers, &other);
     assert!(
-        status(&third) == "422" && third.contains("gateway-key-reused"),
+        status(&third) == "422" && third.contains("casework-key-reused"),
         "{third}"
     );
     assert_eq!(server.backend.executed(), 1);

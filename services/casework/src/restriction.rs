@@ -1,0 +1,76 @@
+//! What a case restricts, and what it left restricted where (GDPR Art. 18).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lethe_journal::{DatasetRef, Held, Step};
+use lethe_terms::{Outcome, RecordToken, Verb};
+
+use crate::{Case, StepProgress};
+
+/// Marks beside the state of a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flags {
+    /// A restriction of this case is in force.
+    pub restricted: bool,
+}
+
+impl Case {
+    /// Marks beside the state.
+    pub fn flags(&self) -> Flags {
+        Flags {
+            restricted: !self.claims().is_empty(),
+        }
+    }
+
+    /// Records on which this case claims a restriction: from the moment in which the instruction to restrict goes out until the lift is
+    /// verified (GDPR Art. 18).
+    pub fn claims(&self) -> BTreeSet<RecordToken> {
+        let mut claims = BTreeSet::new();
+        for present in &self.plans {
+            for (step, progress) in present.plan.steps.iter().zip(&present.steps) {
+                let records = step.records.iter().map(|holding| holding.record);
+                match step.verb {
+                    Verb::Restrict if progress.sent.is_some() => claims.extend(records),
+                    Verb::Lift if progress.is_verified(step) => {
+                        records.for_each(|record| {
+                            claims.remove(&record);
+                        });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        claims
+    }
+
+    /// The newest step of each place by which the case restricted something, or may have.
+    pub fn restricting(&self) -> BTreeMap<DatasetRef, &Step> {
+        self.all_steps()
+            .filter(|(step, progress)| step.verb == Verb::Restrict && progress.sent.is_some())
+            .map(|(step, _)| (step.place(), step))
+            .collect()
+    }
+
+    /// What the steps of all plans left restricted, by place.
+    pub fn held(&self) -> BTreeMap<DatasetRef, Held> {
+        let mut held = BTreeMap::new();
+        for (step, progress) in self.all_steps() {
+            let now = held.entry(step.place()).or_default();
+            let outcome = progress.report.as_ref().map(|report| report.outcome);
+            match (step.verb, outcome) {
+                (Verb::Restrict, Some(Outcome::Restricted)) => *now = Held::Something,
+                (Verb::Restrict, None) if progress.is_unknown() => *now = Held::Perhaps.max(*now),
+                (Verb::Lift, Some(Outcome::Lifted)) => *now = Held::Perhaps,
+                (Verb::Lift, None) if progress.is_unknown() => *now = Held::Perhaps.min(*now),
+                _ => {}
+            }
+        }
+        held
+    }
+
+    fn all_steps(&self) -> impl Iterator<Item = (&Step, &StepProgress)> {
+        self.plans
+            .iter()
+            .flat_map(|made| made.plan.steps.iter().zip(&made.steps))
+    }
+}
