@@ -199,6 +199,12 @@ pub struct InventorySystem {
     pub datasets: Vec<InventoryDataset>,
     /// Input of this system that stands in quarantine.
     pub quarantined: u64,
+    /// How long backups of the system keep what was erased, in days; nothing where nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_days: Option<u32>,
+    /// Whether the system could not be reached since the server started: what it holds is unknown, and its datasets are not named here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub away: bool,
 }
 
 /// One dataset of the inventory.

@@ -80,12 +80,6 @@ impl Conductor {
         );
     }
 
-    /// Whether a system that can be searched was not asked in this round: none was, or a crash came between.
-    fn is_unasked(&self, case: &Case) -> bool {
-        let mut searchable = self.inventory.systems.iter().filter(|system| system.locates);
-        searchable.any(|system| !case.locating.asked.contains_key(&system.name))
-    }
-
     fn advance_plan(&mut self, id: CaseId, moment: Moment) {
         let Some(present) = self.cases.get(&id).and_then(Case::plan) else {
             return;
@@ -207,6 +201,9 @@ impl Conductor {
             return;
         };
         let number = planned.step;
+        if self.is_away(&planned.system) {
+            return;
+        }
         if matches!(errand, Errand::Act(_)) && self.inventory.dataset(&planned.place()).is_none() {
             let event = CaseEvent::StepFailed {
                 step: number,
@@ -251,7 +248,7 @@ impl Conductor {
         self.send(instruction);
     }
 
-    fn send(&mut self, instruction: Instruction) {
+    pub(crate) fn send(&mut self, instruction: Instruction) {
         self.in_flight
             .entry(instruction.system.clone())
             .or_default()
@@ -301,46 +298,6 @@ impl Conductor {
             WalkPurpose::Locate => self.locate(id, &person.identifiers, moment),
             WalkPurpose::Plan => self.freeze(id, &basis, person, moment),
             WalkPurpose::Confirm => self.confirm(id, &basis, person.identifiers, moment),
-        }
-    }
-
-    fn locate(&mut self, id: CaseId, identifiers: &Sealed, moment: Moment) {
-        let Some(case) = self.cases.get(&id).filter(|case| case.plan_due) else {
-            return;
-        };
-        // A round that a crash cut off is asked again under the same number, and so under the same ids.
-        let whole = case.locating.is_answered() && !self.is_unasked(case);
-        let round = if case.locating.asked.is_empty() || whole {
-            case.locating.round + 1
-        } else {
-            case.locating.round
-        };
-        let systems: Vec<SystemName> = self
-            .inventory
-            .systems
-            .iter()
-            .filter(|system| system.locates)
-            .map(|system| system.name.clone())
-            .collect();
-        for system in systems {
-            let Some(case) = self.cases.get(&id) else { return };
-            let instruction = errands::locate(case, &system, round, identifiers);
-            let answered = case.locating.round == round
-                && case
-                    .locating
-                    .asked
-                    .get(&system)
-                    .is_some_and(|(asked, answer)| *asked == instruction.id && answer.is_some());
-            if answered {
-                continue;
-            }
-            let event = CaseEvent::LocateAsked {
-                instruction: instruction.id,
-                system,
-                round,
-            };
-            self.record(id, event, moment.now);
-            self.send(instruction);
         }
     }
 
@@ -442,7 +399,14 @@ impl Conductor {
         let Some(case) = self.cases.get(&id) else { return };
         let certificate = drawn(moment, id, b"certificate");
         let nonce = drawn(moment, id, b"completion");
-        let statement = statements::of_completion(&self.config, case, certificate, nonce, moment.now);
+        let statement = statements::of_completion(
+            &self.config,
+            &self.inventory,
+            case,
+            certificate,
+            nonce,
+            moment.now,
+        );
         match statement {
             Some(statement) => self.record(id, CaseEvent::StatementAsked { statement }, moment.now),
             None => self.stop(Error::NoStatement {

@@ -25,7 +25,7 @@ pub struct Config {
     pub land: Land,
     /// How long the suppression of an erased person lasts, in days: longer than the longest backup.
     pub suppression_days: u32,
-    /// What the statement says about copies that end later: stream or backup, and when it is gone.
+    /// What the statement says about copies of our own that end later: stream, and when it is gone.
     pub copies: Vec<(String, String)>,
 }
 
@@ -286,7 +286,7 @@ impl Conductor {
                 purpose,
                 outcome,
             } => self.walked(case, purpose, outcome, moment),
-            Input::InventoryChanged(inventory) => self.inventory = inventory,
+            Input::InventoryChanged(inventory) => self.take_inventory(inventory, moment),
             Input::Tick => {}
         }
         self.wake(moment);
@@ -329,6 +329,23 @@ impl Conductor {
     /// Why cases stand still: histories that cannot be folded, statements that cannot be written.
     pub fn damaged(&self) -> impl Iterator<Item = &Error> {
         self.damaged.values()
+    }
+
+    /// Where a system has come back, what waited for it goes on.
+    fn take_inventory(&mut self, inventory: Inventory, moment: Moment) {
+        let before = std::mem::replace(&mut self.inventory, inventory);
+        let mut away = before.systems.iter().filter(|system| system.away);
+        if away.any(|system| !self.is_away(&system.name)) {
+            let cases: Vec<_> = self.cases.keys().copied().collect();
+            for case in cases {
+                self.advance(case, moment);
+            }
+        }
+    }
+
+    pub(crate) fn is_away(&self, name: &SystemName) -> bool {
+        let mut systems = self.inventory.systems.iter();
+        systems.any(|system| system.away && system.name == *name)
     }
 
     fn wake(&mut self, moment: Moment) {

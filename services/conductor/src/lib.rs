@@ -10,6 +10,7 @@ mod answers;
 mod claims;
 mod conductor;
 mod errands;
+mod locating;
 mod statements;
 
 pub use conductor::{

@@ -1,7 +1,7 @@
 //! What the ledger is asked to sign: the public plan, and the completion statement.
 
 use lethe_casework::{Case, PlanProgress, StepProgress};
-use lethe_journal::{CloseReason, EnvelopeBytes, Plan, PlannedException, Step};
+use lethe_journal::{CloseReason, EnvelopeBytes, Inventory, Plan, PlannedException, Step};
 use lethe_proof::{
     Completion, Conclusion, Copy, Envelope, ExceptionRow, Kind, LIST_MAX, Party, PlanReference,
     PlanStatement, PlanStep, RequestReference, Row, SUBJECT_SCHEME, Software, Subject, to_canonical,
@@ -65,6 +65,7 @@ pub(crate) fn of_plan(config: &Config, plan: &Plan, digest: &str, nonce: [u8; 16
 /// without it, and a verifier recomputes that from the rows.
 pub(crate) fn of_completion(
     config: &Config,
+    inventory: &Inventory,
     case: &Case,
     certificate: [u8; 16],
     nonce: [u8; 16],
@@ -110,14 +111,7 @@ pub(crate) fn of_completion(
         earlier: earlier(case),
         rows: rows(present),
         exceptions: present.plan.exceptions.iter().map(exception_row).collect(),
-        copies: config
-            .copies
-            .iter()
-            .map(|(place, gone_by)| Copy {
-                place: place.clone(),
-                gone_by: gone_by.clone(),
-            })
-            .collect(),
+        copies: copies(config, inventory),
         limits: LIMITS.iter().map(|limit| (*limit).to_owned()).collect(),
         reasons: case
             .closed
@@ -127,6 +121,20 @@ pub(crate) fn of_completion(
         issued_at: now,
         nonce: hex::encode(nonce),
     })
+}
+
+fn copies(config: &Config, inventory: &Inventory) -> Vec<Copy> {
+    let own = config.copies.iter().map(|(place, gone_by)| Copy {
+        place: place.clone(),
+        gone_by: gone_by.clone(),
+    });
+    let backups = inventory.systems.iter().filter_map(|system| {
+        Some(Copy {
+            place: format!("backups of {}", system.name),
+            gone_by: format!("{} days", system.backup_days?),
+        })
+    });
+    own.chain(backups).collect()
 }
 
 fn kind_of(case: &Case) -> Kind {

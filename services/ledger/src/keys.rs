@@ -10,7 +10,7 @@ use lethe_proof::{NoteKey, Policy};
 use lethe_terms::SystemName;
 use zeroize::Zeroizing;
 
-use crate::{Error, files};
+use crate::{Error, Start, files};
 
 /// The key of one role, as its file holds it. `Debug` does not show it, and its memory is overwritten when it is dropped.
 #[derive(Clone)]
@@ -49,15 +49,20 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Opens the keys in a folder. The first time all are drawn; later only those of systems that are new.
+    /// Opens the keys in a folder. At the first start all are drawn; later only those of systems that are new.
     ///
     /// # Errors
     /// Where a key is damaged, can be read by others, or is missing although it was drawn before: a new one in its place would
     /// make every policy that was handed out wrong.
-    pub fn open(folder: &Path, systems: &[SystemName]) -> Result<Self, Error> {
+    pub fn open(folder: &Path, systems: &[SystemName], start: Start) -> Result<Self, Error> {
         files::make_folder(folder)?;
         // What was drawn is written down last, so that a crash while keys are drawn is no loss of keys.
         let before = files::read(&folder.join(DRAWN))?;
+        if before.is_none() && start == Start::Again {
+            return Err(Error::KeyUnreadable {
+                role: "checkpoint".to_owned(),
+            });
+        }
         let mut drawn: BTreeSet<String> = before
             .as_deref()
             .map(String::from_utf8_lossy)

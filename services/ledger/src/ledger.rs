@@ -8,7 +8,7 @@ use lethe_proof::merkle::{self, Hash};
 use lethe_proof::{Checkpoint, Leaf, NoteKey, Proof, open_checkpoint, sign_checkpoint};
 
 use crate::tree::{Tree, replace};
-use crate::{Error, files};
+use crate::{Error, Start, files};
 
 const HEAD: &str = "head";
 const LOCK: &str = "lock";
@@ -47,7 +47,13 @@ impl Ledger {
     ///
     /// # Errors
     /// Where it is open elsewhere, where signed leaves are damaged, or where there is a tree and no readable head.
-    pub fn open(folder: &Path, heads: &Path, origin: &str, key: &SigningKey) -> Result<Self, Error> {
+    pub fn open(
+        folder: &Path,
+        heads: &Path,
+        origin: &str,
+        key: &SigningKey,
+        start: Start,
+    ) -> Result<Self, Error> {
         files::make_folder(folder)?;
         files::make_folder(heads)?;
         let lock_path = heads.join(LOCK);
@@ -60,7 +66,7 @@ impl Ledger {
         let (note, signed) = match found {
             Some(found) => found,
             // The head of the empty tree is signed before the first leaf: where leaves are and no head is, it was lost.
-            None if tree.size() > 0 => return Err(Error::HeadUnreadable),
+            None if tree.size() > 0 || start == Start::Again => return Err(Error::HeadUnreadable),
             None => {
                 let empty = Checkpoint {
                     origin: origin.to_owned(),

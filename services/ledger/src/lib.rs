@@ -16,6 +16,16 @@ pub use evidence::{EvidenceStore, NAME_BYTES_MAX};
 pub use keys::{KeyFile, Keys};
 pub use ledger::Ledger;
 
+/// Whether the `leaves` stream holds anything yet. After the first leaf a folder without keys or without a signed head is one that was lost:
+/// what would be signed with new ones, no policy that was handed out would accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// It is empty.
+    First,
+    /// It holds leaves.
+    Again,
+}
+
 /// Why the ledger did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

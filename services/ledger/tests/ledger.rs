@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lethe_ledger::{Error, EvidenceStore, Keys, Ledger};
+use lethe_ledger::{Error, EvidenceStore, Keys, Ledger, Start};
 use lethe_proof::merkle::{self, Hash, verify_consistency, verify_inclusion};
 use lethe_proof::{Envelope, Leaf, LeafKind, NoteKey, open_checkpoint};
 use lethe_terms::{SystemName, Timestamp};
@@ -21,7 +21,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let keys = Keys::open(&root.path().join("keys"), &[]).unwrap();
+        let keys = Keys::open(&root.path().join("keys"), &[], Start::First).unwrap();
         Self { root, keys }
     }
 
@@ -34,7 +34,13 @@ impl Place {
     }
 
     fn open(&self) -> Result<Ledger, Error> {
-        Ledger::open(&self.tree(), &self.heads(), ORIGIN, self.keys.checkpoint().key())
+        Ledger::open(
+            &self.tree(),
+            &self.heads(),
+            ORIGIN,
+            self.keys.checkpoint().key(),
+            Start::First,
+        )
     }
 }
 
@@ -258,10 +264,10 @@ fn two_programs_cannot_open_one_ledger() {
 fn keys_are_drawn_once_are_their_owners_alone_and_show_nothing() {
     let root = tempfile::tempdir().unwrap();
     let system: SystemName = "shop".parse().unwrap();
-    let first = Keys::open(root.path(), std::slice::from_ref(&system)).unwrap();
+    let first = Keys::open(root.path(), std::slice::from_ref(&system), Start::First).unwrap();
     let policy = first.policy("acme", ORIGIN);
     assert_eq!(
-        Keys::open(root.path(), std::slice::from_ref(&system))
+        Keys::open(root.path(), std::slice::from_ref(&system), Start::First)
             .unwrap()
             .policy("acme", ORIGIN),
         policy
@@ -281,14 +287,35 @@ fn keys_are_drawn_once_are_their_owners_alone_and_show_nothing() {
     let path = root.path().join("observes.shop.key");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     assert!(matches!(
-        Keys::open(root.path(), std::slice::from_ref(&system)),
+        Keys::open(root.path(), std::slice::from_ref(&system), Start::First),
         Err(Error::KeyExposed { .. })
     ));
     std::fs::remove_file(&path).unwrap();
     assert!(matches!(
-        Keys::open(root.path(), &[system]),
+        Keys::open(root.path(), &[system], Start::First),
         Err(Error::KeyUnreadable { .. })
     ));
+}
+
+#[test]
+fn what_was_lost_after_the_first_leaf_is_not_made_anew() {
+    let root = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        Keys::open(&root.path().join("keys"), &[], Start::Again),
+        Err(Error::KeyUnreadable { .. })
+    ));
+    let keys = Keys::open(&root.path().join("keys"), &[], Start::First).unwrap();
+    let (tree, heads, key) = (
+        root.path().join("tree"),
+        root.path().join("heads"),
+        keys.checkpoint().key(),
+    );
+    assert!(matches!(
+        Ledger::open(&tree, &heads, ORIGIN, key, Start::Again),
+        Err(Error::HeadUnreadable)
+    ));
+    drop(Ledger::open(&tree, &heads, ORIGIN, key, Start::First).unwrap());
+    Ledger::open(&tree, &heads, ORIGIN, key, Start::Again).unwrap();
 }
 
 #[test]

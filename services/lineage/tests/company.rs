@@ -42,6 +42,8 @@ fn inventory(datasets: &[&str], flows: &[&str]) -> Inventory {
                 locates: true,
                 datasets: vec![dataset],
                 quarantined: 0,
+                backup_days: None,
+                away: false,
             }),
         }
     }

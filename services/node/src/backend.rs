@@ -1,8 +1,8 @@
 //! What the gateway asks of the node: views of its state, and commands onto the log.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,6 +21,7 @@ use lethe_terms::{CaseId, CommandId, Identifier, SystemName, Timestamp};
 use crate::case_keys::CaseKeys;
 use crate::conductor_shell::Cases;
 use crate::evidence::Evidence;
+use crate::janitor::LogHealth;
 use crate::metrics::Metrics;
 use crate::systems::System;
 use crate::walker::Walker;
@@ -43,6 +44,7 @@ pub(crate) struct NodeBackend {
     pub(crate) walker: Arc<Walker>,
     pub(crate) systems: BTreeMap<SystemName, Arc<System>>,
     pub(crate) evidence: Arc<Evidence>,
+    pub(crate) log_health: LogHealth,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -397,7 +399,13 @@ impl Backend for NodeBackend {
 
     async fn connector_check(&self, name: &str) -> Result<ConformanceView, BackendError> {
         let system = self.system(name)?;
-        Ok(system.conformance().await)
+        system
+            .conformance()
+            .await
+            .ok_or_else(|| BackendError::Unavailable {
+                code: "node-system-away".into(),
+                message: "the system cannot be reached".into(),
+            })
     }
 
     async fn certificate(&self, id: CaseId) -> Result<Document, BackendError> {
@@ -432,12 +440,18 @@ impl Backend for NodeBackend {
 
     async fn ready(&self) -> HealthView {
         let log = self.log.head(&Place::new(Stream::Commands, 0)).await;
+        let damage = *self.log_health.lock().unwrap_or_else(PoisonError::into_inner);
         let damaged = self.cases.look().damaged().count();
         let parts = vec![
             FindingView {
                 what: "log".into(),
                 ok: log.is_ok(),
                 detail: log.err().map_or_else(String::new, |e| e.to_string()),
+            },
+            FindingView {
+                what: "stored entries".into(),
+                ok: damage.is_none(),
+                detail: damage.unwrap_or_default().to_owned(),
             },
             FindingView {
                 what: "case histories".into(),
@@ -473,14 +487,14 @@ fn system_state(system: &System) -> (SystemState, Option<Timestamp>) {
 }
 
 fn system_view(system: &System) -> SystemView {
-    let manifest = system.host.manifest();
     let (state, last_feed_at) = system_state(system);
+    let datasets = system.host().map(|host| host.manifest().datasets.as_slice());
     SystemView {
-        name: manifest.system.to_string(),
-        kind: manifest.kind.to_owned(),
+        name: system.settings.name.to_string(),
+        kind: system.settings.kind.clone(),
         state,
-        datasets: manifest
-            .datasets
+        datasets: datasets
+            .unwrap_or_default()
             .iter()
             .map(|dataset| DatasetView {
                 name: dataset.name.to_string(),
@@ -514,11 +528,11 @@ fn scan_view(system: &System) -> ScanView {
     };
     let total = feed.total.load(Ordering::Relaxed);
     ScanView {
-        system: system.host.manifest().system.to_string(),
+        system: system.settings.name.to_string(),
         state,
         done: feed.done.load(Ordering::Relaxed),
         total: (total > 0).then_some(total),
-        unit: if system.host.manifest().kind == "weblog" {
+        unit: if system.settings.kind == "weblog" {
             "bytes".into()
         } else {
             "rows".into()

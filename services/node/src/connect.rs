@@ -4,15 +4,34 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use lethe_kit::Connector;
+use lethe_kit::{Connector, Error as CallError};
 use lethe_terms::SystemName;
 use serde::de::DeserializeOwned;
 
-use crate::Error;
 use crate::settings::SystemSettings;
 
-/// What opening a connector comes to; the error says what was expected and where.
-type Opened = Result<Arc<dyn Connector>, String>;
+/// What opening a connector comes to.
+type Opened = Result<Arc<dyn Connector>, Unopened>;
+
+/// Why a connector was not opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unopened {
+    /// Its settings are wrong, or do not fit the system: what was expected and where. The server does not start.
+    Refused(String),
+    /// The system cannot be reached now. The server starts without it and goes on trying.
+    Away {
+        /// Stable code, with a page in ops/errors.
+        code: &'static str,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
+}
+
+impl From<String> for Unopened {
+    fn from(message: String) -> Self {
+        Self::Refused(message)
+    }
+}
 
 /// Opens a connector from its own settings.
 type Open =
@@ -28,7 +47,7 @@ impl Kinds {
         Self(BTreeMap::new())
             .with("sql", |name, settings| async move {
                 let connected = lethe_sql::connect(name, own(settings)?).await;
-                Ok(Arc::new(connected.map_err(|error| chain(&error))?) as _)
+                Ok(Arc::new(connected.map_err(|error| unopened(&error))?) as _)
             })
             .with("weblog", |name, settings| async move {
                 let opened = lethe_weblog::open(name, own(settings)?);
@@ -37,7 +56,7 @@ impl Kinds {
     }
 
     /// One kind more, or another one under a known name. `open` is given the system's name and every setting of the system beside
-    /// `name` and `kind`; its error is shown to whoever starts the server.
+    /// `name` and `kind`; what it says of an error is shown to whoever starts the server.
     #[must_use]
     pub fn with<F>(
         mut self,
@@ -55,27 +74,33 @@ impl Kinds {
     }
 
     /// Opens the connector of a system.
-    pub(crate) async fn connector(&self, system: &SystemSettings) -> Result<Arc<dyn Connector>, Error> {
-        let refused = |message: String| Error::Connector {
-            system: system.name.to_string(),
-            message,
-        };
+    pub(crate) async fn connector(&self, system: &SystemSettings) -> Opened {
         let Some(open) = self.0.get(system.kind.as_str()) else {
             let known: Vec<&str> = self.0.keys().copied().collect();
-            return Err(refused(format!(
+            return Err(Unopened::Refused(format!(
                 "unknown kind {}: expected one of {}",
                 system.kind,
                 known.join(", ")
             )));
         };
         let settings = serde_json::Value::Object(system.connector.clone().into_iter().collect());
-        open(system.name.clone(), settings).await.map_err(refused)
+        open(system.name.clone(), settings).await
     }
 }
 
 /// The connector's own settings.
 fn own<T: DeserializeOwned>(settings: serde_json::Value) -> Result<T, String> {
     serde_json::from_value(settings).map_err(|error| crate::settings::with_nearest(&error.to_string()))
+}
+
+fn unopened(error: &lethe_sql::Error) -> Unopened {
+    match error {
+        lethe_sql::Error::Database(CallError::Transient { code, reason }) => Unopened::Away {
+            code,
+            reason: reason.clone(),
+        },
+        other => Unopened::Refused(chain(other)),
+    }
 }
 
 /// An error with everything behind it.

@@ -1,11 +1,12 @@
 //! The eraser erases itself: compacts log and stores once something has been ended for a while, and drops what queues have handed over.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lethe_intake::Intake;
 use lethe_journal::{Position, Stream};
+use lethe_log::EventLog;
 use lethe_store::Store;
 use tokio::sync::watch;
 
@@ -16,6 +17,38 @@ use crate::{Error, shell};
 
 /// How often the janitor looks whether something is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often every stored entry is read again: damage on a disk is found by looking, and a mended copy must still be at hand.
+const INSPECT_EVERY: Duration = Duration::from_secs(24 * 3_600);
+
+/// Wait before the first inspection, so that it slows no start down.
+const INSPECT_AFTER: Duration = Duration::from_secs(60);
+
+/// Code of what the last inspection of the log found wrong; nothing where all was well.
+pub(crate) type LogHealth = Arc<Mutex<Option<&'static str>>>;
+
+/// Reads every stored entry now and then until `stop`. Damage is said, and stops nothing by itself: what can be read goes on.
+pub(crate) async fn inspect(
+    log: Arc<dyn EventLog>,
+    health: LogHealth,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let mut pause = INSPECT_AFTER;
+    while !*stop.borrow() {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {
+                let found = log.check().await.map_err(|error| error.code()).err();
+                if let Some(code) = found {
+                    tracing::error!(code, "the log is damaged or cannot be read");
+                }
+                *health.lock().unwrap_or_else(PoisonError::into_inner) = found;
+            }
+            _ = stop.changed() => {}
+        }
+        pause = INSPECT_EVERY;
+    }
+    Ok(())
+}
 
 /// Everything that compaction touches.
 pub(crate) struct Janitor {

@@ -26,7 +26,7 @@ mod systems;
 mod views;
 mod walker;
 
-pub use connect::Kinds;
+pub use connect::{Kinds, Unopened};
 pub use error::Error;
 pub use offline::{Diagnosis, doctor, replay};
 pub use server::{serve, told_to_stop};

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lethe_journal::{Place, Stream};
-use lethe_ledger::{Keys, Ledger};
+use lethe_ledger::{Keys, Ledger, Start};
 use lethe_log::EventLog;
 use lethe_vault::{FileVault, FirstStart, OsEntropy};
 
@@ -130,12 +130,13 @@ fn ledger(settings: &Settings, folders: &Folders) -> Result<String, Error> {
         .iter()
         .map(|system| system.name.clone())
         .collect();
-    let keys = Keys::open(&folders.keys(), &names)?;
+    let keys = Keys::open(&folders.keys(), &names, Start::Again)?;
     let mut ledger = Ledger::open(
         &folders.tree(),
         &folders.head(),
         &origin(settings),
         keys.checkpoint().key(),
+        Start::Again,
     )?;
     ledger.sign_head()?;
     Ok(format!(

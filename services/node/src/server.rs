@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use lethe_conductor::{Conductor, Config};
 use lethe_gateway::{Options, Running, TlsFiles};
 use lethe_intake::{Intake, Shell};
-use lethe_journal::{Inventory, Place, Stream};
+use lethe_journal::{DatasetRef, Inventory, Place, Stream};
 use lethe_kit::Host;
-use lethe_ledger::{EvidenceStore, Keys, Ledger};
+use lethe_ledger::{EvidenceStore, Keys, Ledger, Start};
 use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
 use lethe_store::Store;
 use lethe_store_sled::{Condition, SledStore};
@@ -29,7 +31,7 @@ use crate::connect::Kinds;
 use crate::connector_shell::ConnectorShell;
 use crate::evidence::Evidence;
 use crate::follow_ups::FollowUps;
-use crate::janitor::Janitor;
+use crate::janitor::{self, Janitor, LogHealth};
 use crate::ledger_shell::LedgerShell;
 use crate::log::Log;
 use crate::metrics::Metrics;
@@ -89,7 +91,9 @@ struct Parts {
     evidence: Arc<Evidence>,
     systems: BTreeMap<SystemName, Arc<System>>,
     signing: Arc<Keys>,
-    flows: Vec<(lethe_journal::DatasetRef, lethe_journal::DatasetRef)>,
+    start: Start,
+    log_health: LogHealth,
+    flows: Vec<(DatasetRef, DatasetRef)>,
 }
 
 /// Name of the log in checkpoints.
@@ -111,7 +115,7 @@ pub async fn serve(
     let (stop, stopped) = watch::channel(false);
     let mut roles = JoinSet::new();
     let parts = open(settings, flows, kinds, &mut roles, &stopped).await?;
-    let outcome = run(parts, &mut roles, &stopped, told_to_stop).await;
+    let outcome = run(parts, kinds, &mut roles, &stopped, told_to_stop).await;
     // The receivers are the roles; where none is left there is nothing to stop.
     let _ = stop.send(true);
     while let Some(ended) = roles.join_next().await {
@@ -130,7 +134,7 @@ type Roles = JoinSet<Result<(), Error>>;
 
 async fn open(
     settings: Settings,
-    flows: Vec<(lethe_journal::DatasetRef, lethe_journal::DatasetRef)>,
+    flows: Vec<(DatasetRef, DatasetRef)>,
     kinds: &Kinds,
     roles: &mut Roles,
     stopped: &watch::Receiver<bool>,
@@ -169,14 +173,20 @@ async fn open(
         owners: Arc::clone(&owners),
         intake: Arc::clone(&intake),
     });
-    let mut systems = BTreeMap::new();
-    for system in &settings.systems {
-        let connector = kinds.connector(system).await?;
-        systems.insert(system.name.clone(), Arc::new(System::new(Host::new(connector))));
-    }
+    let systems: BTreeMap<_, _> = settings
+        .systems
+        .iter()
+        .map(|system| (system.name.clone(), Arc::new(System::new(system.clone()))))
+        .collect();
+    futures::future::try_join_all(systems.values().map(|system| system.open(kinds))).await?;
     count_quarantine(&port, &systems).await?;
     let names: Vec<_> = systems.keys().cloned().collect();
-    let signing = Arc::new(Keys::open(&folders.keys(), &names)?);
+    let start = if log.holds_leaves().await? {
+        Start::Again
+    } else {
+        Start::First
+    };
+    let signing = Arc::new(Keys::open(&folders.keys(), &names, start)?);
     let evidence = Arc::new(evidence(&settings, &folders, &signing)?);
     Ok(Parts {
         settings,
@@ -190,6 +200,8 @@ async fn open(
         evidence,
         systems,
         signing,
+        start,
+        log_health: LogHealth::default(),
         flows,
     })
 }
@@ -242,6 +254,7 @@ fn positions(folders: &Folders, of: &str) -> Result<Arc<dyn Store>, Error> {
 
 async fn run(
     parts: Parts,
+    kinds: &Kinds,
     roles: &mut Roles,
     stopped: &watch::Receiver<bool>,
     told_to_stop: impl Future<Output = ()>,
@@ -255,8 +268,16 @@ async fn run(
     let mut queues: Vec<(Stream, Arc<dyn Store>)> = Vec::new();
     start_ledger(&parts, roles, stopped)?;
     start_conductor(&parts, &cases, known, roles, stopped, &mut queues)?;
-    start_connectors(&parts, &cases, roles, stopped, &mut queues)?;
-    start_inventory(&parts, inventories, roles, stopped);
+    let hosts = hosts(&parts, &cases, &mut queues)?;
+    let mut away = FuturesUnordered::new();
+    for (name, system) in &parts.systems {
+        match system.host() {
+            Some(host) => start_connector(&parts, system, host, &hosts[name], roles, stopped),
+            None => away.push(Arc::clone(system).come_back(kinds)),
+        }
+    }
+    let inventories = Arc::new(inventories);
+    start_inventory(&parts, Arc::clone(&inventories), roles, stopped);
     let janitor = Janitor {
         log: parts.log.clone(),
         owners: Arc::clone(&parts.owners),
@@ -266,6 +287,11 @@ async fn run(
         after: Duration::from_secs(parts.settings.compact_after_s),
     };
     roles.spawn(janitor.run(stopped.clone()));
+    roles.spawn(janitor::inspect(
+        Arc::clone(&parts.port),
+        Arc::clone(&parts.log_health),
+        stopped.clone(),
+    ));
     if let Log::Kafka(log) = &parts.log {
         roles.spawn(log::beat(Arc::clone(log), stopped.clone()));
     }
@@ -277,32 +303,32 @@ async fn run(
     }
     let running = start_gateway(&parts, cases, stopped).await?;
     eprintln!("lethe: listening on {}", running.url());
-    let mut ended = Box::pin(running.ended());
-    let outcome = tokio::select! {
-        () = told_to_stop => Ok(()),
-        ended = &mut ended => return ended.map_err(Error::from),
-        Some(ended) = roles.join_next() => match ended {
-            Ok(Ok(())) => Err(Error::Stopped { what: "a role" }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(Error::Stopped { what: "a role" }),
-        },
-    };
-    drop(ended);
-    outcome
+    roles.spawn(async move { running.ended().await.map_err(Error::from) });
+    let mut told_to_stop = std::pin::pin!(told_to_stop);
+    loop {
+        tokio::select! {
+            () = &mut told_to_stop => return Ok(()),
+            Some(ended) = roles.join_next() => return Err(match ended {
+                Ok(Err(error)) => error,
+                Ok(Ok(())) | Err(_) => Error::Stopped { what: "a role" },
+            }),
+            Some((system, host)) = away.next() => {
+                tracing::info!(system = %system.settings.name, "a system can be reached now");
+                // Before it answers: a plan on its answers needs to know its datasets.
+                tell_inventory(&inventories, &parts.systems, &parts.flows);
+                start_connector(&parts, &system, &host, &hosts[&system.settings.name], roles, stopped);
+            }
+        }
+    }
 }
 
 fn conductor_config(parts: &Parts) -> Config {
-    let mut copies = vec![(
+    let copies = vec![(
         "lethe log and stores".to_owned(),
         parts
             .log
             .gone_by(&Stream::Records, parts.settings.compact_after_s),
     )];
-    for (name, system) in &parts.systems {
-        if let Some(days) = system.host.manifest().backup_days {
-            copies.push((format!("backups of {name}"), format!("{days} days")));
-        }
-    }
     Config {
         controller_id: parts.settings.controller.id.clone(),
         controller_name: parts.settings.controller.name.clone(),
@@ -324,6 +350,7 @@ fn start_ledger(parts: &Parts, roles: &mut Roles, stopped: &watch::Receiver<bool
             &head,
             &origin(&parts.settings),
             parts.signing.checkpoint().key(),
+            parts.start,
         )?,
         signing: Arc::clone(&parts.signing),
         store: positions(&parts.folders, "ledger")?,
@@ -356,50 +383,74 @@ fn start_conductor(
     Ok(())
 }
 
-fn start_connectors(
+/// What the host of one system needs of this server.
+struct Connected {
+    signers: Arc<Signers>,
+    store: Arc<dyn Store>,
+    follow_ups: Arc<FollowUps>,
+}
+
+/// Makes what every host needs; the queue of one that is away is kept for it.
+fn hosts(
     parts: &Parts,
     cases: &Cases,
-    roles: &mut Roles,
-    stopped: &watch::Receiver<bool>,
     queues: &mut Vec<(Stream, Arc<dyn Store>)>,
-) -> Result<(), Error> {
-    let every = Duration::from_millis(parts.settings.feed_every_ms);
+) -> Result<BTreeMap<SystemName, Connected>, Error> {
     let follow_ups = Arc::new(FollowUps {
         log: Arc::clone(&parts.port),
         keys: parts.keys.clone(),
         evidence: Arc::clone(&parts.evidence),
         cases: cases.clone(),
     });
-    for (name, system) in &parts.systems {
+    let mut hosts = BTreeMap::new();
+    for name in parts.systems.keys() {
         let signers = Arc::new(Signers {
             keys: Arc::clone(&parts.signing),
             system: name.clone(),
         });
         let store = positions(&parts.folders, &format!("host-{name}"))?;
         queues.push((Stream::Instructions(name.clone()), Arc::clone(&store)));
-        let shell = Arc::new(ConnectorShell {
-            log: Arc::clone(&parts.port),
-            keys: parts.keys.clone(),
-            intake: Arc::clone(&parts.intake),
-            host: Arc::clone(&system.host),
+        let follow_ups = Arc::clone(&follow_ups);
+        let connected = Connected {
             signers,
             store,
-            system: name.clone(),
-        });
-        roles.spawn(shell.run(stopped.clone()));
-        let (system, intake, follow_ups) = (
-            Arc::clone(system),
-            Arc::clone(&parts.intake),
-            Arc::clone(&follow_ups),
-        );
-        roles.spawn(system.follow(intake, every, follow_ups, stopped.clone()));
+            follow_ups,
+        };
+        hosts.insert(name.clone(), connected);
     }
-    Ok(())
+    Ok(hosts)
+}
+
+fn start_connector(
+    parts: &Parts,
+    system: &Arc<System>,
+    host: &Arc<Host>,
+    connected: &Connected,
+    roles: &mut Roles,
+    stopped: &watch::Receiver<bool>,
+) {
+    let shell = Arc::new(ConnectorShell {
+        log: Arc::clone(&parts.port),
+        keys: parts.keys.clone(),
+        intake: Arc::clone(&parts.intake),
+        host: Arc::clone(host),
+        signers: Arc::clone(&connected.signers),
+        store: Arc::clone(&connected.store),
+        system: system.settings.name.clone(),
+    });
+    roles.spawn(shell.run(stopped.clone()));
+    roles.spawn(Arc::clone(system).follow(
+        Arc::clone(host),
+        Arc::clone(&parts.intake),
+        Duration::from_millis(parts.settings.feed_every_ms),
+        Arc::clone(&connected.follow_ups),
+        stopped.clone(),
+    ));
 }
 
 fn start_inventory(
     parts: &Parts,
-    inventories: watch::Sender<Inventory>,
+    inventories: Arc<watch::Sender<Inventory>>,
     roles: &mut Roles,
     stopped: &watch::Receiver<bool>,
 ) {
@@ -410,14 +461,22 @@ fn start_inventory(
                 () = tokio::time::sleep(INVENTORY_EVERY) => {}
                 _ = stopped.changed() => {}
             }
-            let now = inventory(systems.values().map(AsRef::as_ref), &flows);
-            inventories.send_if_modified(|known| {
-                let changed = *known != now;
-                *known = now;
-                changed
-            });
+            tell_inventory(&inventories, &systems, &flows);
         }
         Ok(())
+    });
+}
+
+fn tell_inventory(
+    inventories: &watch::Sender<Inventory>,
+    systems: &BTreeMap<SystemName, Arc<System>>,
+    flows: &[(DatasetRef, DatasetRef)],
+) {
+    let now = inventory(systems.values().map(AsRef::as_ref), flows);
+    inventories.send_if_modified(|known| {
+        let changed = *known != now;
+        *known = now;
+        changed
     });
 }
 
@@ -435,6 +494,7 @@ async fn start_gateway(
         walker: Arc::clone(&parts.walker),
         systems: parts.systems.clone(),
         evidence: Arc::clone(&parts.evidence),
+        log_health: Arc::clone(&parts.log_health),
         metrics: Arc::new(metrics),
     });
     let options = Options {

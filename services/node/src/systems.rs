@@ -1,7 +1,7 @@
 //! One configured system: its connector behind a host, and the loop that follows its feed.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use lethe_gateway::views::{ConformanceView, FindingView};
@@ -11,19 +11,27 @@ use lethe_kit::{Host, Manifest};
 use lethe_terms::{ShardName, Verb};
 use tokio::sync::{Notify, watch};
 
+use crate::connect::{Kinds, Unopened};
 use crate::connector_shell::FeedState;
 use crate::follow_ups::FollowUps;
+use crate::settings::SystemSettings;
 use crate::{Error, shell};
 
 /// Units of one page of a feed: rows or lines; moved as one batch, so it bounds memory.
 const FEED_UNITS: usize = 500;
+
+/// Wait before a system that could not be reached is tried again.
+const AWAY_RETRY: Duration = Duration::from_secs(5);
 
 /// Longest wait before a feed that failed is read again.
 const FEED_RETRY: Duration = Duration::from_secs(5);
 
 /// A configured system.
 pub(crate) struct System {
-    pub(crate) host: Arc<Host>,
+    pub(crate) settings: SystemSettings,
+    host: OnceLock<Arc<Host>>,
+    /// Why it could not be opened, until it is.
+    away: Mutex<String>,
     pub(crate) feed: FeedState,
     /// When a scan was asked for last, in milliseconds.
     pub(crate) asked_at: AtomicI64,
@@ -31,13 +39,71 @@ pub(crate) struct System {
 }
 
 impl System {
-    pub(crate) fn new(host: Host) -> Self {
+    /// A system that is not open yet.
+    pub(crate) fn new(settings: SystemSettings) -> Self {
         Self {
-            host: Arc::new(host),
+            settings,
+            host: OnceLock::new(),
+            away: Mutex::new(String::new()),
             feed: FeedState::default(),
             asked_at: AtomicI64::new(0),
             wake: Notify::new(),
         }
+    }
+
+    /// Tries to open its connector. One that cannot be reached is away, and what it holds is unknown.
+    ///
+    /// # Errors
+    /// Where its settings are wrong.
+    pub(crate) async fn open(&self, kinds: &Kinds) -> Result<Option<Arc<Host>>, Error> {
+        match kinds.connector(&self.settings).await {
+            Ok(connector) => {
+                let host = self.host.get_or_init(|| Arc::new(Host::new(connector)));
+                return Ok(Some(Arc::clone(host)));
+            }
+            Err(Unopened::Away { code, reason }) => {
+                tracing::warn!(code, reason, system = %self.settings.name, "a system cannot be reached");
+                self.feed.fell_short(code);
+                *self.away.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+            }
+            Err(Unopened::Refused(message)) => {
+                return Err(Error::Connector {
+                    system: self.settings.name.to_string(),
+                    message,
+                });
+            }
+        }
+        Ok(None)
+    }
+
+    /// Opens its connector as soon as the system can be reached.
+    pub(crate) async fn come_back(self: Arc<Self>, kinds: &Kinds) -> (Arc<Self>, Arc<Host>) {
+        loop {
+            tokio::time::sleep(AWAY_RETRY).await;
+            match self.open(kinds).await {
+                Ok(Some(host)) => return (self, host),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(code = error.code(), %error, "a system that is back does not fit its settings");
+                    *self.away.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
+                    self.feed.fell_short(error.code());
+                }
+            }
+        }
+    }
+
+    /// Its host; nothing while it is away.
+    pub(crate) fn host(&self) -> Option<&Arc<Host>> {
+        self.host.get()
+    }
+
+    fn why_away(&self) -> Vec<FindingView> {
+        let reason = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        vec![FindingView {
+            what: "connection".into(),
+            ok: false,
+            detail: reason.clone(),
+        }]
     }
 
     /// Reads the feed now instead of at the next beat.
@@ -48,7 +114,10 @@ impl System {
 
     /// Whether the system can be reached and allows what its manifest says.
     pub(crate) async fn check(&self) -> Vec<FindingView> {
-        match self.host.check().await {
+        let Some(host) = self.host() else {
+            return self.why_away();
+        };
+        match host.check().await {
             Ok(findings) => findings
                 .into_iter()
                 .map(|finding| FindingView {
@@ -65,27 +134,28 @@ impl System {
         }
     }
 
-    /// The part of the connector contract that can be tried on a live system.
-    pub(crate) async fn conformance(&self) -> ConformanceView {
-        crate::conformance::against(&self.host).await
+    /// The part of the connector contract that can be tried on a live system; nothing while it is away.
+    pub(crate) async fn conformance(&self) -> Option<ConformanceView> {
+        Some(crate::conformance::against(self.host()?).await)
     }
 
     /// Follows the feed until `stop`, and opens a case for whatever comes back of erased people.
     pub(crate) async fn follow(
         self: Arc<Self>,
+        host: Arc<Host>,
         intake: Arc<Intake>,
         every: Duration,
         follow_ups: Arc<FollowUps>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Error> {
         while !*stop.borrow() {
-            let pause = match self.read_all(&intake, &follow_ups, &stop).await {
+            let pause = match self.read_all(&host, &intake, &follow_ups, &stop).await {
                 Ok(()) => {
                     self.feed.caught_up();
                     every
                 }
                 Err(code) => {
-                    let system = &self.host.manifest().system;
+                    let system = &self.settings.name;
                     tracing::warn!(code, %system, "a feed could not be read");
                     self.feed.fell_short(code);
                     every.max(FEED_RETRY)
@@ -102,14 +172,17 @@ impl System {
 
     async fn read_all(
         &self,
+        host: &Host,
         intake: &Intake,
         follow_ups: &FollowUps,
         stop: &watch::Receiver<bool>,
     ) -> Result<(), &'static str> {
-        let shards = self.host.manifest().shards.clone();
+        let shards = host.manifest().shards.clone();
         let mut before = (0, 0);
         for shard in &shards {
-            before = self.read_shard(intake, shard, follow_ups, stop, before).await?;
+            before = self
+                .read_shard(host, intake, shard, follow_ups, stop, before)
+                .await?;
         }
         if before.1 > 0 {
             // What was erased meanwhile is no longer there to be read.
@@ -120,19 +193,19 @@ impl System {
 
     async fn read_shard(
         &self,
+        host: &Host,
         intake: &Intake,
         shard: &ShardName,
         follow_ups: &FollowUps,
         stop: &watch::Receiver<bool>,
         before: (u64, u64),
     ) -> Result<(u64, u64), &'static str> {
-        let system = self.host.manifest().system.clone();
+        let system = self.settings.name.clone();
         let mut reached = before;
         loop {
             let mark = intake.mark(&system);
             let cursor = intake.cursor(&system, shard).map_err(|error| error.code())?;
-            let page = self
-                .host
+            let page = host
                 .feed(shard, cursor.as_deref(), FEED_UNITS)
                 .await
                 .map_err(|error| error.code())?;
@@ -186,6 +259,20 @@ pub(crate) fn inventory_system(manifest: &Manifest, quarantined: u64) -> Invento
             })
             .collect(),
         quarantined,
+        backup_days: manifest.backup_days,
+        away: false,
+    }
+}
+
+/// A system that cannot be reached: it is searched for everybody, so that no plan is made without it.
+fn away(system: &System, quarantined: u64) -> InventorySystem {
+    InventorySystem {
+        name: system.settings.name.clone(),
+        locates: true,
+        datasets: Vec::new(),
+        quarantined,
+        backup_days: None,
+        away: true,
     }
 }
 
@@ -200,10 +287,11 @@ pub(crate) fn inventory<'a>(
 ) -> Inventory {
     let systems = systems
         .map(|system| {
-            inventory_system(
-                system.host.manifest(),
-                system.feed.quarantined.load(Ordering::Relaxed),
-            )
+            let quarantined = system.feed.quarantined.load(Ordering::Relaxed);
+            match system.host() {
+                Some(host) => inventory_system(host.manifest(), quarantined),
+                None => away(system, quarantined),
+            }
         })
         .collect();
     Inventory {

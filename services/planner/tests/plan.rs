@@ -42,6 +42,8 @@ fn inventory(places: &[&str], flows: &[(&str, &str)]) -> Inventory {
                 locates: false,
                 datasets: vec![dataset],
                 quarantined: 0,
+                backup_days: None,
+                away: false,
             }),
         }
     }

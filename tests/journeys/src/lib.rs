@@ -11,4 +11,5 @@
 
 pub mod company;
 pub mod course;
+pub mod office;
 pub mod server;

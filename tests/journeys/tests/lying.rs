@@ -6,172 +6,13 @@
     reason = "a test that cannot go on has failed"
 )]
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use lethe_journeys::server::free_port;
-use lethe_kit::Connector;
+use lethe_journeys::office::{ADA, BOB, Office};
 use lethe_kit::memory::MemoryConnector;
-use lethe_node::cli::{Exit, parse_from, run_to};
-use lethe_node::{Error, Kinds, serve};
-use lethe_terms::{Identifier, IdentifierKind, Independence};
+use lethe_node::cli::Exit;
+use lethe_terms::Independence;
 use serde_json::Value;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-
-const ADA: &str = "ada@example.org";
-const BOB: &str = "bob@example.org";
-
-/// Systems with Ada and Bob in them.
-fn filled(connector: MemoryConnector) -> MemoryConnector {
-    let dataset = connector.manifest().datasets[0].name.clone();
-    for (key, email) in [("1", ADA), ("2", BOB)] {
-        connector.put(&dataset, key, vec![Identifier::new(IdentifierKind::Email, email)]);
-    }
-    connector
-}
-
-/// A running server with an honest system, `crm`, and another one, `chat`.
-struct Office {
-    url: String,
-    folder: tempfile::TempDir,
-    crm: MemoryConnector,
-    chat: MemoryConnector,
-    stop: oneshot::Sender<()>,
-    server: JoinHandle<Result<(), Error>>,
-}
-
-impl Office {
-    async fn open(chat: MemoryConnector) -> Self {
-        // Another test of this program may have set it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let config = configuration(folder.path(), port);
-        let (crm, chat) = (filled(MemoryConnector::new("crm").unwrap()), filled(chat));
-        let (one, other) = (crm.restarted(), chat.restarted());
-        let kinds = Kinds::shipped()
-            .with("honest", move |_, _| {
-                let connector: Arc<dyn Connector> = Arc::new(one.restarted());
-                async { Ok(connector) }
-            })
-            .with("other", move |_, _| {
-                let connector: Arc<dyn Connector> = Arc::new(other.restarted());
-                async { Ok(connector) }
-            });
-        let (stop, stopped) = oneshot::channel();
-        let server = tokio::spawn(async move {
-            let told_to_stop = async { drop(stopped.await) };
-            serve(&config, &kinds, told_to_stop).await
-        });
-        let office = Self {
-            url: format!("http://127.0.0.1:{port}"),
-            folder,
-            crm,
-            chat,
-            stop,
-            server,
-        };
-        office.ready().await;
-        office
-    }
-
-    async fn ready(&self) {
-        let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
-        while reqwest::get(format!("{}/readyz", self.url)).await.is_err() {
-            assert!(!self.server.is_finished(), "the server ended");
-            looks.tick().await;
-        }
-        for system in ["crm", "chat"] {
-            let (exit, _, err) = self.lethe(&format!("system scan {system}")).await;
-            assert_eq!(exit, Exit::Yes, "{err}");
-        }
-    }
-
-    /// Runs the command line.
-    async fn lethe(&self, words: &str) -> (Exit, String, String) {
-        let mut line = vec!["lethe"];
-        line.extend(words.split(' '));
-        line.extend(["--server", &self.url]);
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let exit = run_to(parse_from(line).unwrap(), &mut out, &mut err, false).await;
-        (
-            exit,
-            String::from_utf8(out).unwrap(),
-            String::from_utf8(err).unwrap(),
-        )
-    }
-
-    async fn json(&self, words: &str) -> (Exit, Value) {
-        let (exit, out, err) = self.lethe(&format!("{words} --json")).await;
-        let value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{words}: {out}{err}"));
-        (exit, value)
-    }
-
-    async fn page(&self, path: &str) -> String {
-        let response = reqwest::Client::new()
-            .get(format!("{}{path}", self.url))
-            .header("accept", "text/html")
-            .send();
-        response.await.unwrap().text().await.unwrap()
-    }
-
-    /// Erases Ada, as far as it gets.
-    async fn erase(&self) -> (Exit, Value) {
-        let open = format!("case open --right erasure --identifier email={ADA} --wait");
-        let (_, planned) = self.json(&open).await;
-        assert_eq!(planned["state"], "awaiting_approval", "{planned:#}");
-        let (id, digest) = (
-            planned["id"].as_str().unwrap(),
-            planned["plan_digest"].as_str().unwrap(),
-        );
-        self.json(&format!("case approve {id} --plan {digest} --wait"))
-            .await
-    }
-
-    /// The signed statement of a case, and the policy to verify it by.
-    async fn statement(&self, id: &str) -> (PathBuf, PathBuf) {
-        let (statement, policy) = (
-            self.folder.path().join("statement"),
-            self.folder.path().join("policy"),
-        );
-        let (exit, _, err) = self
-            .lethe(&format!("case certificate {id} --out {}", statement.display()))
-            .await;
-        assert_eq!(exit, Exit::Yes, "{err}");
-        let (exit, _, err) = self.lethe(&format!("policy --out {}", policy.display())).await;
-        assert_eq!(exit, Exit::Yes, "{err}");
-        (statement, policy)
-    }
-
-    async fn close(self) {
-        drop(self.stop);
-        self.server.await.unwrap().unwrap();
-    }
-}
-
-fn configuration(folder: &Path, port: u16) -> PathBuf {
-    let config = folder.join("lethe.toml");
-    let text = format!(
-        r#"
-data_dir = "{}"
-listen = "127.0.0.1:{port}"
-feed_every_ms = 100
-[controller]
-id = "example"
-name = "Example GmbH"
-[[systems]]
-name = "crm"
-kind = "honest"
-[[systems]]
-name = "chat"
-kind = "other"
-"#,
-        folder.join("lethe").display()
-    );
-    std::fs::write(&config, text).unwrap();
-    config
-}
 
 /// Verifies a statement: exit code, and what is said as JSON.
 fn verified((statement, policy): &(PathBuf, PathBuf)) -> (u8, Value, String) {
@@ -192,7 +33,7 @@ fn row<'a>(of: &'a Value, system: &str) -> &'a Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_system_that_says_erased_and_did_not_needs_attention_and_is_named_everywhere() {
-    let office = Office::open(MemoryConnector::new("chat").unwrap().says_erased_but_does_not()).await;
+    let mut office = Office::open(MemoryConnector::new("chat").unwrap().says_erased_but_does_not()).await;
     let (exit, case) = office.erase().await;
     assert_eq!(
         (exit, &case["state"]),
@@ -247,7 +88,7 @@ async fn a_certificate_names_the_weak_independence_of_an_observation_that_lies()
         .unwrap()
         .observe_lies_too()
         .with_independence(Independence::SamePath);
-    let office = Office::open(liar).await;
+    let mut office = Office::open(liar).await;
     let (exit, case) = office.erase().await;
     assert_eq!(
         (exit, &case["state"]),

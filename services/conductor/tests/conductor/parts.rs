@@ -34,6 +34,8 @@ pub fn inventory(systems: &[&str], locates: bool) -> Inventory {
         locates,
         datasets: vec![dataset.clone()],
         quarantined: 0,
+        backup_days: None,
+        away: false,
     };
     Inventory {
         systems: systems.iter().map(system).collect(),

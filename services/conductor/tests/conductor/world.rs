@@ -261,8 +261,10 @@ impl World {
         let open = self.conductor.cases().filter(|_| self.approving).find(waits)?;
         let present = open.plan()?;
         let mut id = [0xaa; 16];
-        id[..8].copy_from_slice(open.id.as_bytes());
-        id[8] = u8::try_from(present.plan.number).unwrap();
+        id[8..].copy_from_slice(open.id.as_bytes());
+        // The first half is that of the key, and each command has its own.
+        id[0] = u8::try_from(present.plan.number).unwrap();
+        id[1] = open.id.as_bytes()[7];
         let (command, plan_digest) = (CommandId::from_bytes(id), present.digest.clone());
         Some(Command::Approve {
             command,

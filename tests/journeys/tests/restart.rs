@@ -1,0 +1,129 @@
+//! What a server that starts anew makes of what it finds: systems that are away, commands that come again, a ledger that is gone.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+use std::sync::atomic::Ordering;
+
+use lethe_journeys::office::{ADA, BOB, Office};
+use lethe_kit::memory::MemoryConnector;
+use lethe_node::cli::Exit;
+use serde_json::{Value, json};
+
+fn chat() -> MemoryConnector {
+    MemoryConnector::new("chat").unwrap()
+}
+
+/// Waits until the case looks like that.
+async fn case_until(office: &Office, id: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(50));
+    loop {
+        let (_, case) = office.json(&format!("case show {id}")).await;
+        if fits(&case) {
+            return case;
+        }
+        looks.tick().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_that_is_away_stops_no_other_and_is_never_taken_for_empty() {
+    let mut office = Office::found(chat());
+    office.away.store(true, Ordering::SeqCst);
+    office.start().await;
+    office.scan("crm").await;
+    let (exit, out, _) = office.lethe("system check chat").await;
+    assert_eq!(exit, Exit::No);
+    assert!(out.contains("nobody answers"), "{out}");
+    let (exit, _, err) = office.lethe(&format!("lineage --identifier email={ADA}")).await;
+    assert_eq!(exit, Exit::Unknown, "{err}");
+
+    let open = format!("case open --right erasure --identifier email={ADA}");
+    let (_, opened) = office.json(&open).await;
+    let id = opened["id"].as_str().unwrap();
+    case_until(&office, id, |case| case["state"] == "accepted").await;
+    let (exit, _, _) = office.lethe(&format!("case plan {id}")).await;
+    assert_ne!(exit, Exit::Yes, "a plan was made without a system");
+
+    office.away.store(false, Ordering::SeqCst);
+    let planned = case_until(&office, id, |case| case["state"] == "awaiting_approval").await;
+    let digest = planned["plan_digest"].as_str().unwrap();
+    let (_, done) = office
+        .json(&format!("case approve {id} --plan {digest} --wait"))
+        .await;
+    assert_eq!(done["state"], "completed", "{done:#}");
+    assert!(!office.crm.holds(ADA) && !office.chat.holds(ADA));
+    assert!(office.crm.holds(BOB) && office.chat.holds(BOB));
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_waits_for_a_system_that_is_away_when_the_server_starts_again() {
+    let mut office = Office::open(chat()).await;
+    let open = format!("case open --right erasure --identifier email={ADA} --wait");
+    let (_, planned) = office.json(&open).await;
+    let id = planned["id"].as_str().unwrap();
+    let digest = planned["plan_digest"].as_str().unwrap();
+    office.close().await;
+    office.away.store(true, Ordering::SeqCst);
+    office.start().await;
+    office.lethe(&format!("case approve {id} --plan {digest}")).await;
+    let verified = |case: &Value, system: &str| {
+        let steps = case["steps"].as_array().unwrap();
+        steps
+            .iter()
+            .any(|step| step["system"] == system && step["state"] == "verified")
+    };
+    let acting = case_until(&office, id, |case| verified(case, "crm")).await;
+    assert_eq!(acting["state"], "acting", "{acting:#}");
+    assert!(office.chat.holds(ADA));
+    office.away.store(false, Ordering::SeqCst);
+    case_until(&office, id, |case| case["state"] == "completed").await;
+    assert!(!office.chat.holds(ADA));
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_comes_again_with_another_body_is_refused_after_a_restart_too() {
+    let mut office = Office::open(chat()).await;
+    let open = async |office: &Office, email: &str| {
+        let body = json!({"right": "erasure", "identifiers": [{"kind": "email", "value": email}]});
+        let asked = reqwest::Client::new()
+            .post(format!("{}/v1/cases", office.url))
+            .header("idempotency-key", "monday-1")
+            .json(&body)
+            .send();
+        let answer = asked.await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json::<Value>().await.unwrap())
+    };
+    let (status, first) = open(&office, ADA).await;
+    assert_eq!(status, 202);
+    office.close().await;
+    office.start().await;
+    let (status, refused) = open(&office, BOB).await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (422, &"casework-key-reused".into()),
+        "{refused:#}"
+    );
+    let (status, again) = open(&office, ADA).await;
+    assert_eq!((status, again), (202, first));
+    let (_, cases) = office.json("case list").await;
+    assert_eq!(cases["cases"].as_array().unwrap().len(), 1);
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_is_gone_is_not_begun_anew() {
+    let mut office = Office::open(chat()).await;
+    let (_, case) = office.erase().await;
+    assert_eq!(case["state"], "completed");
+    office.close().await;
+    std::fs::remove_dir_all(office.folder.path().join("lethe/ledger")).unwrap();
+    let error = office.refusal().await;
+    assert_eq!(error.code(), "ledger-key-unreadable", "{error}");
+}
