@@ -173,12 +173,7 @@ async fn open(
         owners: Arc::clone(&owners),
         intake: Arc::clone(&intake),
     });
-    let systems: BTreeMap<_, _> = settings
-        .systems
-        .iter()
-        .map(|system| (system.name.clone(), Arc::new(System::new(system.clone()))))
-        .collect();
-    futures::future::try_join_all(systems.values().map(|system| system.open(kinds))).await?;
+    let systems = systems(&settings, kinds).await?;
     count_quarantine(&port, &systems).await?;
     let names: Vec<_> = systems.keys().cloned().collect();
     let start = if log.holds_leaves().await? {
@@ -204,6 +199,17 @@ async fn open(
         log_health: LogHealth::default(),
         flows,
     })
+}
+
+/// The systems, opened as far as they can be reached.
+async fn systems(settings: &Settings, kinds: &Kinds) -> Result<BTreeMap<SystemName, Arc<System>>, Error> {
+    let systems: BTreeMap<_, _> = settings
+        .systems
+        .iter()
+        .map(|system| (system.name.clone(), Arc::new(System::new(system.clone()))))
+        .collect();
+    futures::future::try_join_all(systems.values().map(|system| system.open(kinds))).await?;
+    Ok(systems)
 }
 
 /// Tells each system what of it is in quarantine: a plan says so as long as it is.
