@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum_server::Handle;
@@ -146,13 +146,19 @@ fn router(shared: Shared) -> Router {
         .with_state(shared)
 }
 
-async fn nothing_there() -> Problem {
-    Problem::new(
+async fn nothing_there(headers: HeaderMap) -> Response {
+    let problem = Problem::new(
         StatusCode::NOT_FOUND,
         "gateway-not-found",
         "nothing is at this address",
     )
-    .expected("an address of /v1/openapi.json, or / for the dashboard")
+    .expected("an address of /v1/openapi.json, or / for the dashboard");
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accepts.is_some_and(|kinds| kinds.contains("text/html")) {
+        pages::problem(&problem)
+    } else {
+        problem.into_response()
+    }
 }
 
 async fn wrong_method() -> Problem {

@@ -2,7 +2,7 @@
 
 use lethe_terms::{CaseState, IdentifierKind, Outcome, Right, StepState, Timestamp, Verb};
 
-use crate::views::{BlockedBy, CaseFlag, CaseView, ScanState, StepView, SystemState};
+use crate::views::{BlockedBy, CaseFlag, CaseView, RemarkView, ScanState, StepView, SystemState};
 
 /// How something stands, for colour and shape. The words always stand beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +48,15 @@ pub const fn case_state(state: CaseState) -> &'static str {
         CaseState::NotCompleted => "closed as not completed",
         CaseState::Refused => "refused",
         CaseState::Withdrawn => "withdrawn",
+    }
+}
+
+/// What stands in place of steps where there are none.
+pub const fn no_steps(case: &CaseView) -> &'static str {
+    match (case.state, case.plan_digest.is_some()) {
+        (CaseState::Withdrawn | CaseState::Refused, false) => "no plan was made",
+        (_, false) => "no plan yet",
+        (_, true) => "the plan has no step: nothing was found",
     }
 }
 
@@ -188,6 +197,23 @@ pub fn norm(code: &str) -> String {
     format!("Art. {article}{rest}")
 }
 
+/// A remark of the plan linter in words.
+pub fn remark(remark: &RemarkView) -> String {
+    let detail = remark.detail.join(", ");
+    match remark.code.as_str() {
+        "holding_without_step" => "holds data of the person, and nothing in the plan acts on it".to_owned(),
+        "field_not_erasable" => format!("leaves in place: {detail}"),
+        "copy_will_be_refilled" => format!("is a copy that {detail} will fill again"),
+        "lead_time_breaks_deadline" => {
+            format!("may answer too late: it had to be asked by {detail}")
+        }
+        "quarantine_may_hide" => {
+            format!("has unreadable input that may hide data of the person: {detail} in quarantine")
+        }
+        _ => detail,
+    }
+}
+
 /// What a person can do with a case now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Move {
@@ -213,7 +239,7 @@ pub fn moves(case: &CaseView) -> Vec<Move> {
             moves.extend([Move::Replan, Move::Withdraw]);
         }
         CaseState::NeedsAttention => moves.extend([Move::Replan, Move::Close]),
-        CaseState::Completed | CaseState::CompletedWithExceptions
+        CaseState::Completed | CaseState::CompletedWithExceptions | CaseState::NotCompleted
             if case.right == Right::Restriction && case.flags.contains(&CaseFlag::Restricted) =>
         {
             moves.push(Move::Lift);

@@ -24,7 +24,9 @@ pub use fold::{CHUNK_CHANGES_MAX, Chunk, fold};
 pub use graph::{LineageEdge, LineageNode, lineage_graph};
 pub use hash::{StateHash, state_hash};
 pub use picture::{Picture, PictureEdge, PictureNode, PictureWhat, dot, picture};
-pub use query::{Ask, Held, PartAnswer, Seen, answer, known_digest, record, records_of, wrapped_key};
+pub use query::{
+    Ask, Held, PartAnswer, Seen, answer, known_digest, record, records_by_dataset, records_of, wrapped_key,
+};
 pub use reached::{Bound, Candidate, Hop, Link, Reached, ReachedIdentifier, ReachedRecord, Standing};
 pub use row::{Change, RowPair, Rows};
 pub use walk::{Limits, Next, Walk};

@@ -1,9 +1,14 @@
 //! What one partition answers.
 
+use std::collections::BTreeMap;
+
 use lethe_journal::{DatasetRef, KeyWrapped, RecordObserved, Token};
 use lethe_terms::{IdentifierToken, RecordToken};
 
-use crate::row::{decode_key, decode_record, index_prefix, indexed_record, record_key, wrapped_key_key};
+use crate::row::{
+    RECORD_PREFIX, decode_key, decode_record, index_prefix, indexed_record, place_of, record_key,
+    wrapped_key_key,
+};
 use crate::{Error, Rows};
 
 /// Most rows of one scan of the index: a page that is gone through quickly.
@@ -90,6 +95,22 @@ pub fn wrapped_key(rows: &dyn Rows, id: &[u8]) -> Result<Option<KeyWrapped>, Err
 /// Records of identifiers in one partition, at most `limit` of each, by token.
 pub fn records_of(rows: &dyn Rows, tokens: &[IdentifierToken], limit: usize) -> Result<Vec<Held>, Error> {
     tokens.iter().map(|token| held(rows, *token, limit)).collect()
+}
+
+/// How many records of each dataset the partition has.
+pub fn records_by_dataset(rows: &dyn Rows) -> Result<BTreeMap<DatasetRef, u64>, Error> {
+    let mut counts = BTreeMap::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = rows.scan(&RECORD_PREFIX, after.as_deref(), SCAN_ROWS_MAX)?;
+        let Some((last, _)) = page.last() else {
+            return Ok(counts);
+        };
+        after = Some(last.clone());
+        for (_, row) in &page {
+            *counts.entry(place_of(row)?).or_default() += 1;
+        }
+    }
 }
 
 /// Answers a walk from one partition.

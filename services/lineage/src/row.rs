@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use lethe_journal::{KeyWrapped, RecordObserved, Sealed, Token};
+use lethe_journal::{DatasetRef, KeyWrapped, RecordObserved, Sealed, Token};
 use lethe_terms::{IdentifierToken, RecordToken};
 
 use crate::Error;
@@ -51,6 +51,22 @@ const ROW_VERSION: u8 = 1;
 
 pub(crate) fn record_key(record: RecordToken) -> Vec<u8> {
     prefixed(b'r', record.as_bytes())
+}
+
+/// Start of all record rows.
+pub(crate) const RECORD_PREFIX: [u8; 1] = *b"r";
+
+/// Where the record of a row is.
+pub(crate) fn place_of(row: &[u8]) -> Result<DatasetRef, Error> {
+    let mut reader = Reader {
+        rest: row,
+        expected: "a record row",
+    };
+    reader.version()?;
+    Ok(DatasetRef {
+        system: reader.word()?,
+        dataset: reader.word()?,
+    })
 }
 
 pub(crate) fn wrapped_key_key(id: &[u8]) -> Vec<u8> {

@@ -7,7 +7,9 @@ use common::{
     Partition, apply, folded, hash, key_entry, observed, record_entry, record_token, stored, token,
 };
 use lethe_journal::{Entry, Stored, Stream};
-use lethe_lineage::{CHUNK_CHANGES_MAX, fold, known_digest, record, records_of, wrapped_key};
+use lethe_lineage::{
+    CHUNK_CHANGES_MAX, fold, known_digest, record, records_by_dataset, records_of, wrapped_key,
+};
 use lethe_terms::EntryId;
 use proptest::prelude::*;
 
@@ -73,6 +75,28 @@ fn a_tombstone_removes_every_row() {
     let mut rows = Partition::new();
     folded(&mut rows, &Stream::Records, &stored(0, &entries), &[2]);
     assert!(rows.is_empty());
+}
+
+#[test]
+fn records_are_counted_by_dataset() {
+    let entries = [
+        record_entry("shop/orders/1", Some("email=ada")),
+        record_entry("shop/orders/2", Some("email=ada phone=1")),
+        record_entry("crm/people/1", Some("email=ada")),
+        record_entry("crm/people/2", Some("email=bob")),
+        record_entry("crm/people/1", None),
+    ];
+    let mut rows = Partition::new();
+    folded(&mut rows, &Stream::Records, &stored(0, &entries), &[5]);
+    let counts: Vec<_> = records_by_dataset(&rows)
+        .unwrap()
+        .into_iter()
+        .map(|(place, count)| (format!("{}.{}", place.system, place.dataset), count))
+        .collect();
+    assert_eq!(
+        counts,
+        [("crm.people".to_owned(), 1), ("shop.orders".to_owned(), 2)]
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use lethe_gateway::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, DatasetView, FindingView, HealthView,
     LineageView, PlanView, ScanState, ScanView, SystemState, SystemView,
 };
-use lethe_journal::{CaseOrigin, CloseReason, Command, Opening, Place, Selectors, Stream};
+use lethe_journal::{CaseOrigin, CloseReason, Command, DatasetRef, Opening, Place, Selectors, Stream};
 use lethe_log::EventLog;
 use lethe_terms::{CaseId, CommandId, Identifier, SystemName, Timestamp};
 
@@ -23,6 +23,7 @@ use crate::conductor_shell::Cases;
 use crate::evidence::Evidence;
 use crate::janitor::LogHealth;
 use crate::metrics::Metrics;
+use crate::owners::Owners;
 use crate::systems::System;
 use crate::walker::Walker;
 use crate::{Error, publish, shell, views};
@@ -374,7 +375,12 @@ impl Backend for NodeBackend {
     }
 
     async fn systems(&self) -> Result<Vec<SystemView>, BackendError> {
-        Ok(self.systems.values().map(|system| system_view(system)).collect())
+        let owners = &self.walker.owners;
+        Ok(self
+            .systems
+            .values()
+            .map(|system| system_view(system, owners))
+            .collect())
     }
 
     async fn system_check(&self, name: &str) -> Result<CheckView, BackendError> {
@@ -486,7 +492,7 @@ fn system_state(system: &System) -> (SystemState, Option<Timestamp>) {
     (state, last_feed_at)
 }
 
-fn system_view(system: &System) -> SystemView {
+fn system_view(system: &System, owners: &Owners) -> SystemView {
     let (state, last_feed_at) = system_state(system);
     let datasets = system.host().map(|host| host.manifest().datasets.as_slice());
     SystemView {
@@ -501,7 +507,10 @@ fn system_view(system: &System) -> SystemView {
                 unit: dataset.unit.clone(),
                 verbs: dataset.verbs.clone(),
                 categories: dataset.categories.clone(),
-                records: None,
+                records: owners.records_in(&DatasetRef {
+                    system: system.settings.name.clone(),
+                    dataset: dataset.name.clone(),
+                }),
             })
             .collect(),
         last_feed_at,

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lethe_intake::Known;
-use lethe_journal::{KeyWrapped, Place, Position, Stream, TABLE_PARTITIONS, partition_of};
-use lethe_lineage::{Change, Chunk, RowPair, Rows, StateHash, fold, known_digest, state_hash, wrapped_key};
+use lethe_journal::{DatasetRef, KeyWrapped, Place, Position, Stream, TABLE_PARTITIONS, partition_of};
+use lethe_lineage::{
+    Change, Chunk, RowPair, Rows, StateHash, fold, known_digest, records_by_dataset, state_hash, wrapped_key,
+};
 use lethe_log::EventLog;
 use lethe_store::{Batch, Store};
 use lethe_store_sled::{Condition, SledStore};
@@ -22,6 +24,9 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// How long intake waits for the fold when it has run far ahead of it.
 const SETTLE: Duration = Duration::from_secs(120);
+
+/// How often records are counted again, where something changed: for people to look at, so a little late is soon enough.
+const COUNT_EVERY: Duration = Duration::from_secs(15);
 
 /// Entries that a fold takes at a time: all partitions hold such a page at once, decoded, and one flush carries it.
 const FOLD_ENTRIES_MAX: usize = 256;
@@ -41,6 +46,7 @@ pub(crate) struct Owner {
 pub(crate) struct Owners {
     log: Arc<dyn EventLog>,
     owners: Vec<Arc<Owner>>,
+    counts: Mutex<BTreeMap<DatasetRef, u64>>,
 }
 
 /// A store as the pure fold sees it.
@@ -84,12 +90,53 @@ impl Owners {
                 folded: watch::Sender::new(at),
             }));
         }
-        Ok(Self { log, owners })
+        Ok(Self {
+            log,
+            owners,
+            counts: Mutex::default(),
+        })
     }
 
     /// The partitions.
     pub(crate) fn all(&self) -> &[Arc<Owner>] {
         &self.owners
+    }
+
+    /// Records of a dataset, as they were counted last; nothing before the first count.
+    pub(crate) fn records_in(&self, place: &DatasetRef) -> Option<u64> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        (!counts.is_empty()).then(|| counts.get(place).copied().unwrap_or(0))
+    }
+
+    /// Counts records by dataset until `stop`, whenever the folds have moved.
+    pub(crate) async fn count(self: Arc<Self>, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let mut counted = None;
+        while !*stop.borrow() {
+            let now: Vec<_> = self.owners.iter().map(|owner| *owner.folded.borrow()).collect();
+            if counted.as_ref() != Some(&now) {
+                let owners = Arc::clone(&self);
+                tokio::task::spawn_blocking(move || owners.count_once())
+                    .await
+                    .map_err(|_| Error::Stopped { what: "a count" })??;
+                counted = Some(now);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(COUNT_EVERY) => {}
+                _ = stop.changed() => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn count_once(&self) -> Result<(), Error> {
+        let mut counts: BTreeMap<DatasetRef, u64> = BTreeMap::new();
+        for owner in &self.owners {
+            for (place, count) in records_by_dataset(&StoreRows(&owner.store))? {
+                *counts.entry(place).or_default() += count;
+            }
+        }
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+        Ok(())
     }
 
     fn owner_of(&self, key: &[u8]) -> &Arc<Owner> {

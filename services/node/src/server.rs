@@ -293,6 +293,7 @@ async fn run(
         after: Duration::from_secs(parts.settings.compact_after_s),
     };
     roles.spawn(janitor.run(stopped.clone()));
+    roles.spawn(Arc::clone(&parts.owners).count(stopped.clone()));
     roles.spawn(janitor::inspect(
         Arc::clone(&parts.port),
         Arc::clone(&parts.log_health),

@@ -193,7 +193,15 @@ fn one_move(case: &CaseView, plan: Option<&PlanView>, item: Move) -> Markup {
 
 fn steps(case: &CaseView) -> Markup {
     if case.steps.is_empty() {
-        return html! { p.empty { "The plan is being made: systems are asked what they hold." } };
+        let text = match (case.state, case.plan_digest.is_some()) {
+            (_, true) => "The plan has no step: no system was found to hold anything of the person.",
+            (state, false) if state.is_ended() => "No plan was made.",
+            (lethe_terms::CaseState::NeedsAttention, false) => {
+                "There is no plan: a system could not be asked what it holds."
+            }
+            _ => "The plan is being made: systems are asked what they hold.",
+        };
+        return html! { p.empty { (text) } };
     }
     let verified = case
         .steps
@@ -239,8 +247,8 @@ fn remarks(remarks: &[RemarkView]) -> Markup {
             ul.remarks {
                 @for remark in remarks {
                     li class=(if remark.fatal { "fatal" } else { "" }) {
-                        code { (remark.code) } " " strong { (remark.system) @if let Some(dataset) = &remark.dataset { " / " (dataset) } }
-                        @if !remark.detail.is_empty() { " " (remark.detail.join(", ")) }
+                        strong { (remark.system) @if let Some(dataset) = &remark.dataset { " / " (dataset) } }
+                        " " (words::remark(remark)) " " code { (remark.code) }
                     }
                 }
             }

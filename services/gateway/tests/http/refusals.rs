@@ -57,6 +57,8 @@ async fn malformed_requests_get_a_place_and_an_expectation_and_change_nothing() 
     );
     assert_eq!(status(&server.json("PUT", open, "")), "405");
     assert_eq!(status(&server.json("GET", "/nothing", "")), "404");
+    let page = server.send("GET", "/nothing", "accept: text/html,*/*\r\n", "");
+    assert!(status(&page) == "404" && page.contains("<main"), "{page}");
     assert_eq!(
         status(&server.json("POST", open, &" ".repeat(BODY_BYTES_MAX + 1))),
         "413"

@@ -312,11 +312,12 @@ fn remarks_text(remarks: &[RemarkView]) -> String {
         } else {
             "remark"
         };
-        let detail = remark.detail.join(", ");
         let _ = writeln!(
             text,
-            "{weight}: {}, {}{place} {detail}",
-            remark.code, remark.system
+            "{weight}: {}{place} {} ({})",
+            remark.system,
+            words::remark(remark),
+            remark.code
         );
     }
     if text.is_empty() {
