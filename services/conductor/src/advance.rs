@@ -3,22 +3,19 @@
 use std::collections::BTreeSet;
 
 use lethe_casework::{Case, Failure, PlanProgress, Sent, Statement, StepProgress};
-use lethe_journal::{Answer, CaseEvent, FailureCode, Instruction, Person, Plan, Sealed, Step};
+use lethe_journal::{Answer, CaseEvent, FailureCode, Instruction, Person, Plan, Step};
 use lethe_planner::{Basis, Request, digest, plan, plan_lift};
-use lethe_terms::{CaseId, FailureClass, InstructionId, Observed, RecordToken, SystemName, Timestamp, Verb};
+use lethe_terms::{CaseId, FailureClass, InstructionId, Observed, SystemName, Timestamp, Verb};
 use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::answers::{answered_instruction, event_of};
-use crate::conductor::{Conductor, Effect, IN_FLIGHT_PER_SYSTEM_MAX, Moment, WalkOutcome, WalkPurpose};
+use crate::conductor::{Conductor, Effect, IN_FLIGHT_PER_SYSTEM_MAX, Moment, WalkPurpose};
 use crate::errands::{self, Errand};
 use crate::statements;
 
 /// Rounds of searching: each finds records through identifiers that the one before brought up; a person with a longer chain is looked at.
 const LOCATE_ROUNDS_MAX: u32 = 8;
-
-/// Wait before a walk that met a lagging partition is taken again, in milliseconds.
-const WALK_AGAIN_MS: i64 = 200;
 
 /// First wait before something that did not happen is tried again, in milliseconds; doubled each time.
 const RETRY_BASE_MS: i64 = 500;
@@ -89,6 +86,10 @@ impl Conductor {
         }
         if present.approved.is_none() {
             self.approve_lift(id, moment);
+            return;
+        }
+        if self.looks_before_acting(id) {
+            self.walk(id, WalkPurpose::Dispatch);
             return;
         }
         let steps = present.steps.len();
@@ -256,52 +257,7 @@ impl Conductor {
         self.queue(Effect::Send(instruction));
     }
 
-    fn walk(&mut self, id: CaseId, purpose: WalkPurpose) {
-        let Some(case) = self.cases.get(&id) else { return };
-        if self.walking.insert(id, purpose) != Some(purpose) {
-            let known = std::iter::once(&case.opening.given)
-                .chain(case.plan().map(|present| &present.person.identifiers))
-                .cloned()
-                .collect();
-            let tokens = case.start();
-            // Only a plan is made of selectors.
-            let earlier = case.plan().filter(|_| purpose == WalkPurpose::Plan);
-            let kept = earlier
-                .into_iter()
-                .flat_map(PlanProgress::unseen)
-                .map(|step| (step.place(), step.selectors.clone()))
-                .collect();
-            self.queue(Effect::Walk {
-                case: id,
-                tokens,
-                known,
-                kept,
-                purpose,
-            });
-        }
-    }
-
-    /// What a walk came to. One that is not waited for any more is dropped.
-    pub(crate) fn walked(&mut self, id: CaseId, purpose: WalkPurpose, outcome: WalkOutcome, moment: Moment) {
-        if self.walking.get(&id) != Some(&purpose) {
-            return;
-        }
-        self.walking.remove(&id);
-        if self.stands_still(id) {
-            return;
-        }
-        let WalkOutcome::Reached { basis, person } = outcome else {
-            self.wake_at(id, moment.now.plus_millis(WALK_AGAIN_MS));
-            return;
-        };
-        match purpose {
-            WalkPurpose::Locate => self.locate(id, &person.identifiers, moment),
-            WalkPurpose::Plan => self.freeze(id, &basis, person, moment),
-            WalkPurpose::Confirm => self.confirm(id, &basis, person.identifiers, moment),
-        }
-    }
-
-    fn freeze(&mut self, id: CaseId, basis: &Basis, person: Person, moment: Moment) {
+    pub(crate) fn freeze(&mut self, id: CaseId, basis: &Basis, person: Person, moment: Moment) {
         let Some(case) = self.cases.get(&id).filter(|case| case.plan_due) else {
             return;
         };
@@ -355,47 +311,7 @@ impl Conductor {
         );
     }
 
-    /// The last look before the statement: what the plan does not cover is planned, too.
-    fn confirm(&mut self, id: CaseId, basis: &Basis, identifiers: Sealed, moment: Moment) {
-        let Some(case) = self.cases.get(&id) else { return };
-        let Some(present) = case.plan().filter(|present| present.is_verified()) else {
-            return;
-        };
-        let verb = case.verb();
-        let covered: BTreeSet<RecordToken> = match verb {
-            // What was observed absent and is reached again has come back.
-            Verb::Erase => BTreeSet::new(),
-            _ => present
-                .plan
-                .steps
-                .iter()
-                .flat_map(|step| step.records.iter().map(|holding| holding.record))
-                .collect(),
-        };
-        let new = basis
-            .holdings
-            .iter()
-            .filter(|holding| !covered.contains(&holding.record))
-            .count();
-        if new > 0 {
-            let records = u64::try_from(new).unwrap_or(u64::MAX);
-            self.record(id, CaseEvent::NewHoldings { records }, moment.now);
-            self.advance(id, moment);
-            return;
-        }
-        if verb == Verb::Erase {
-            let days = i64::from(self.config.suppression_days);
-            let until = moment.now.plus_millis(days.saturating_mul(86_400_000));
-            self.queue(Effect::MarkErased {
-                case: id,
-                identifiers,
-                until,
-            });
-        }
-        self.ask_statement(id, moment);
-    }
-
-    fn ask_statement(&mut self, id: CaseId, moment: Moment) {
+    pub(crate) fn ask_statement(&mut self, id: CaseId, moment: Moment) {
         let Some(case) = self.cases.get(&id) else { return };
         let certificate = drawn(moment, id, b"certificate");
         let nonce = drawn(moment, id, b"completion");
@@ -407,6 +323,7 @@ impl Conductor {
             nonce,
             moment.now,
         );
+        self.looked.remove(&id);
         match statement {
             Some(statement) => self.record(id, CaseEvent::StatementAsked { statement }, moment.now),
             None => self.stop(Error::NoStatement {

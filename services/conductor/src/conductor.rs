@@ -45,6 +45,8 @@ pub enum WalkPurpose {
     Locate,
     /// To freeze a plan on it.
     Plan,
+    /// To see before the first instruction that the approved plan is still whole.
+    Dispatch,
     /// To see before the statement that nothing was left out.
     Confirm,
 }
@@ -186,6 +188,7 @@ pub struct Conductor {
     pub(crate) blocked: BTreeSet<CaseId>,
     pub(crate) walking: BTreeMap<CaseId, WalkPurpose>,
     pub(crate) polling: BTreeSet<InstructionId>,
+    pub(crate) looked: BTreeMap<CaseId, u32>,
     pub(crate) claims: BTreeMap<RecordToken, BTreeSet<CaseId>>,
     pub(crate) given_up: BTreeSet<CaseId>,
     pub(crate) reached: BTreeMap<RecordToken, u64>,
@@ -206,6 +209,7 @@ impl Conductor {
             blocked: BTreeSet::new(),
             walking: BTreeMap::new(),
             polling: BTreeSet::new(),
+            looked: BTreeMap::new(),
             claims: BTreeMap::new(),
             given_up: BTreeSet::new(),
             reached: BTreeMap::new(),

@@ -12,6 +12,7 @@ mod conductor;
 mod errands;
 mod locating;
 mod statements;
+mod walks;
 
 pub use conductor::{
     Conductor, Config, Effect, IN_FLIGHT_PER_SYSTEM_MAX, Input, Moment, Refused, WalkOutcome, WalkPurpose,

@@ -135,14 +135,24 @@ fn a_request_cannot_be_taken_back_when_an_earlier_plan_had_acted() {
 }
 
 #[test]
-fn a_system_that_is_added_after_the_plan_is_planned_before_the_certificate() {
+fn a_system_that_is_added_after_the_plan_is_planned_before_anything_is_erased() {
     let mut world = opened(false);
     world.approving = false;
     world.run();
     world.change_systems(&["chat", "crm", "shop"], &[1]);
     world.approving = true;
     world.run();
-    assert!(world.transcript.contains(&"new_holdings".into()));
+    let first = |word: &str| {
+        world
+            .transcript
+            .iter()
+            .position(|line| line.starts_with(word))
+            .unwrap()
+    };
+    assert!(
+        first("new_holdings") < first("erase"),
+        "the walk is taken again before the first instruction"
+    );
     assert_eq!(world.state(1), CaseState::Completed);
     assert_eq!(world.held[&(1, name("chat"))], Observed::Absent);
     assert_eq!(world.statement(1)["rows"].as_array().unwrap().len(), 3);

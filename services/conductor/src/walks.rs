@@ -1,0 +1,140 @@
+//! Walks: when one is taken, and what follows from it.
+
+use std::collections::BTreeSet;
+
+use lethe_casework::{Case, PlanProgress};
+use lethe_journal::{CaseEvent, Sealed};
+use lethe_planner::{Basis, Holding};
+use lethe_terms::{CaseId, RecordToken, Verb};
+
+use crate::conductor::{Conductor, Effect, Moment, WalkOutcome, WalkPurpose};
+
+/// Wait before a walk that met a lagging partition is taken again, in milliseconds.
+const WALK_AGAIN_MS: i64 = 200;
+
+impl Conductor {
+    /// Asks for a walk, unless one for the same purpose is under way.
+    pub(crate) fn walk(&mut self, id: CaseId, purpose: WalkPurpose) {
+        let Some(case) = self.cases.get(&id) else { return };
+        if self.walking.insert(id, purpose) != Some(purpose) {
+            let known = std::iter::once(&case.opening.given)
+                .chain(case.plan().map(|present| &present.person.identifiers))
+                .cloned()
+                .collect();
+            let tokens = case.start();
+            // Only a plan is made of selectors.
+            let earlier = case.plan().filter(|_| purpose == WalkPurpose::Plan);
+            let kept = earlier
+                .into_iter()
+                .flat_map(PlanProgress::unseen)
+                .map(|step| (step.place(), step.selectors.clone()))
+                .collect();
+            self.queue(Effect::Walk {
+                case: id,
+                tokens,
+                known,
+                kept,
+                purpose,
+            });
+        }
+    }
+
+    /// What a walk came to. One that is not waited for any more is dropped.
+    pub(crate) fn walked(&mut self, id: CaseId, purpose: WalkPurpose, outcome: WalkOutcome, moment: Moment) {
+        if self.walking.get(&id) != Some(&purpose) {
+            return;
+        }
+        self.walking.remove(&id);
+        if self.stands_still(id) {
+            return;
+        }
+        let WalkOutcome::Reached { basis, person } = outcome else {
+            self.wake_at(id, moment.now.plus_millis(WALK_AGAIN_MS));
+            return;
+        };
+        match purpose {
+            WalkPurpose::Locate => self.locate(id, &person.identifiers, moment),
+            WalkPurpose::Plan => self.freeze(id, &basis, person, moment),
+            WalkPurpose::Dispatch => self.look_before_acting(id, &basis, moment),
+            WalkPurpose::Confirm => self.confirm(id, &basis, person.identifiers, moment),
+        }
+    }
+
+    /// Whether the walk is taken again before the first instruction: between plan and approval days may have passed, and what leads to a new
+    /// record may be what the plan erases first. A lift has no walk, and what is under way goes on.
+    pub(crate) fn looks_before_acting(&self, id: CaseId) -> bool {
+        let Some(case) = self.cases.get(&id) else {
+            return false;
+        };
+        let Some(present) = case.plan().filter(|_| case.lift.is_none()) else {
+            return false;
+        };
+        let acts = present.steps.iter().any(|step| step.sent.is_some());
+        !acts && self.looked.get(&id) != Some(&present.plan.number)
+    }
+
+    fn look_before_acting(&mut self, id: CaseId, basis: &Basis, moment: Moment) {
+        let waits = |case: &&Case| !case.plan_due && !case.withdrawn;
+        let Some(present) = self.cases.get(&id).filter(waits).and_then(Case::plan) else {
+            return;
+        };
+        let (number, covered) = (present.plan.number, covered(present));
+        if !self.is_new(id, &basis.holdings, &covered, moment) {
+            self.looked.insert(id, number);
+            self.advance(id, moment);
+        }
+    }
+
+    /// Whether a walk reached what is not covered: then a new plan is due.
+    fn is_new(
+        &mut self,
+        id: CaseId,
+        holdings: &[Holding],
+        covered: &BTreeSet<RecordToken>,
+        moment: Moment,
+    ) -> bool {
+        let new = holdings
+            .iter()
+            .filter(|holding| !covered.contains(&holding.record));
+        let records = u64::try_from(new.count()).unwrap_or(u64::MAX);
+        if records > 0 {
+            self.record(id, CaseEvent::NewHoldings { records }, moment.now);
+            self.advance(id, moment);
+        }
+        records > 0
+    }
+
+    /// The last look before the statement: what the plan does not cover is planned, too.
+    fn confirm(&mut self, id: CaseId, basis: &Basis, identifiers: Sealed, moment: Moment) {
+        let Some(case) = self.cases.get(&id) else { return };
+        let Some(present) = case.plan().filter(|present| present.is_verified()) else {
+            return;
+        };
+        let verb = case.verb();
+        let covered = match verb {
+            // What was observed absent and is reached again has come back.
+            Verb::Erase => BTreeSet::new(),
+            _ => covered(present),
+        };
+        if self.is_new(id, &basis.holdings, &covered, moment) {
+            return;
+        }
+        if verb == Verb::Erase {
+            let days = i64::from(self.config.suppression_days);
+            let until = moment.now.plus_millis(days.saturating_mul(86_400_000));
+            self.queue(Effect::MarkErased {
+                case: id,
+                identifiers,
+                until,
+            });
+        }
+        self.ask_statement(id, moment);
+    }
+}
+
+fn covered(present: &PlanProgress) -> BTreeSet<RecordToken> {
+    let steps = present.plan.steps.iter();
+    steps
+        .flat_map(|step| step.records.iter().map(|holding| holding.record))
+        .collect()
+}
