@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use lethe_terms::{DataCategory, DatasetName, IdentifierKind, LegalBasis, Purpose};
 use serde::Deserialize;
 
+use crate::error::Error;
+
 /// Calls at the same time, where the mapping names no number: leaves the company's own sessions most of the connections.
 const CONCURRENCY_MAX: usize = 4;
 /// A call that takes longer counts as unanswered.
@@ -20,6 +22,23 @@ const REMEMBER_DAYS: u32 = 30;
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Url(pub String);
+
+/// How the URLs of the databases begin that this connector knows.
+const SCHEMES: [&str; 3] = ["postgres://", "postgresql://", "sqlite:"];
+
+impl Url {
+    /// Refuses the URL of a database that is not known, without repeating it.
+    pub(crate) fn checked(self, what: &str) -> Result<Self, Error> {
+        if SCHEMES.iter().any(|scheme| self.0.starts_with(scheme)) {
+            return Ok(self);
+        }
+        Err(Error::Config {
+            what: what.to_owned(),
+            expected: "a URL that begins with postgres:// or sqlite:, other databases are not known"
+                .to_owned(),
+        })
+    }
+}
 
 impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -89,10 +89,12 @@ fn url(url: Option<&Url>, file: Option<&std::path::Path>, what: &str) -> Result<
             what: what.to_owned(),
             expected: format!("{what} or {what}_file, and not both"),
         }),
-        (Some(url), None) => Ok(Some(url.clone())),
+        (Some(url), None) => url.clone().checked(what).map(Some),
         (None, None) => Ok(None),
         (None, Some(file)) => match std::fs::read_to_string(file) {
-            Ok(text) => Ok(Some(Url(text.trim().to_owned()))),
+            Ok(text) => Url(text.trim().to_owned())
+                .checked(&format!("{what}_file"))
+                .map(Some),
             Err(error) => {
                 let expected = format!("a readable file with one URL: {}", error.kind());
                 Err(Error::Config {

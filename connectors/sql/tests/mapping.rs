@@ -296,3 +296,33 @@ on_both!(keys_of_every_type_are_found_again, |target| {
         }
     }
 });
+
+#[tokio::test]
+async fn a_database_that_is_not_known_is_refused_before_anything_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("url");
+    std::fs::write(&file, "mysql://lethe:secret@127.0.0.1/shop\n").unwrap();
+    let by_file = format!("url_file = {:?}", file.display().to_string());
+    for (setting, named) in [
+        ("url = \"mysql://lethe:secret@127.0.0.1/shop\"", "url:"),
+        ("url = \"/srv/secret/shop.db\"", "url:"),
+        ("url = \"postgres:secret\"", "url:"),
+        (&by_file, "url_file:"),
+        (
+            "url = \"sqlite:/nowhere/shop.db\"\nobserve_url = \"mysql://secret@127.0.0.1/shop\"",
+            "observe_url:",
+        ),
+    ] {
+        let config = toml::from_str(&format!("{setting}\nunits = []")).unwrap();
+        let error = lethe_sql::connect("shop".parse().unwrap(), config)
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), "sql-config", "{setting}: {error}");
+        let error = error.to_string();
+        assert!(
+            error.starts_with(named) && error.contains("a URL that begins with postgres:// or sqlite:"),
+            "{setting}: {error}"
+        );
+        assert!(!error.contains("secret"), "{error}");
+    }
+}

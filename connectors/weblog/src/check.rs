@@ -98,7 +98,8 @@ fn reopen_finding(reopen: &[String]) -> Finding {
     )
 }
 
-fn runnable(program: &str) -> bool {
+/// Whether a program is there and may be executed.
+pub(crate) fn runnable(program: &str) -> bool {
     let executable = |path: &Path| {
         path.metadata()
             .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)

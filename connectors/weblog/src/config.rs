@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use lethe_terms::{DatasetName, IdentifierKind, LegalBasis, Purpose};
 use serde::Deserialize;
 
+use crate::check::runnable;
 use crate::error::Error;
 
 /// Configuration of one system of web-server logs. README.md of this crate explains each field.
@@ -131,6 +132,12 @@ impl Config {
         {
             return wrong(format!(
                 "query_identifiers {name}: expected the name in lower case (any case matches)"
+            ));
+        }
+        if let Some(program) = self.reopen.first().filter(|program| !runnable(program)) {
+            return wrong(format!(
+                "reopen: {program} is not there or cannot be executed: expected a program that makes the server reopen its logs, by its \
+                 path or by a name that PATH finds"
             ));
         }
         for template in &self.path_identifiers {

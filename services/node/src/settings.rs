@@ -2,7 +2,9 @@
 //! nearest known one.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use lethe_casework::Land;
@@ -27,6 +29,24 @@ const SUPPRESSION_DAYS: u32 = 400;
 
 /// How long evidence payloads are kept, in days: three years, the regular limitation period (BGB § 195), and the rest of a year.
 const EVIDENCE_DAYS: u32 = 1_461;
+
+/// How often a feed may be read, in milliseconds. Without a pause a quiet system would be asked without end; beyond a day an erased
+/// person's return would be found too late to answer within the month of GDPR Art. 12(3).
+const FEED_EVERY_MS_RANGE: RangeInclusive<u64> = 10..=86_400_000;
+
+/// How long an ended record may wait for compaction, in seconds: at most 30 days, for what is still in the log then is not erased
+/// within the month of GDPR Art. 12(3).
+const COMPACT_AFTER_S_RANGE: RangeInclusive<u64> = 0..=2_592_000;
+
+/// How long suppression may last, in days. Ten years is the longest that books and their backups are kept (AO § 147), and the rest
+/// of a year; suppression itself is about a person, so it ends (GDPR Art. 5(1)(e)).
+const SUPPRESSION_DAYS_RANGE: RangeInclusive<u32> = 1..=4_018;
+
+/// How long evidence may be kept, in days: up to the longest limitation period of thirty years (BGB § 197), and the rest of a year.
+const EVIDENCE_DAYS_RANGE: RangeInclusive<u32> = 1..=11_323;
+
+/// Longest legal name, in bytes: a statement takes no longer one, and none could be signed.
+const NAME_BYTES_MAX: usize = 200;
 
 /// Environment variables of the command line and of the tests, which are no settings.
 const NOT_SETTINGS: [&str; 5] = [
@@ -102,13 +122,25 @@ pub struct Controller {
 
 /// The Land whose holidays count.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String")]
 pub enum LandSetting {
     /// Only the holidays of all of Germany.
     #[default]
     Nationwide,
     /// Saxony.
     Saxony,
+}
+
+impl TryFrom<String> for LandSetting {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        match word.as_str() {
+            "nationwide" => Ok(Self::Nationwide),
+            "saxony" => Ok(Self::Saxony),
+            _ => Err("land: expected nationwide or saxony".into()),
+        }
+    }
 }
 
 impl From<LandSetting> for Land {
@@ -190,6 +222,7 @@ impl Settings {
     }
 
     fn checked(self, file: &Path) -> Result<Self, Error> {
+        self.check_limits().map_err(|wrong| refused(file, &wrong))?;
         let mut names: Vec<_> = self.systems.iter().map(|system| &system.name).collect();
         names.sort();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -208,6 +241,23 @@ impl Settings {
         Ok(self)
     }
 
+    /// Refuses values without sense, naming what was expected.
+    fn check_limits(&self) -> Result<(), String> {
+        if self.data_dir.as_os_str().is_empty() {
+            return Err("data_dir: expected the path of a folder".into());
+        }
+        let name = &self.controller.name;
+        if name.trim().is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+            return Err(format!(
+                "controller.name: expected a legal name on one line, of 1 to {NAME_BYTES_MAX} bytes"
+            ));
+        }
+        within("feed_every_ms", self.feed_every_ms, &FEED_EVERY_MS_RANGE)?;
+        within("compact_after_s", self.compact_after_s, &COMPACT_AFTER_S_RANGE)?;
+        within("suppression_days", self.suppression_days, &SUPPRESSION_DAYS_RANGE)?;
+        within("evidence_days", self.evidence_days, &EVIDENCE_DAYS_RANGE)
+    }
+
     /// The flows as references to datasets.
     pub fn flow_refs(&self, file: &Path) -> Result<Vec<(DatasetRef, DatasetRef)>, Error> {
         self.flows
@@ -224,6 +274,17 @@ impl Settings {
             .map(|system| Stream::Instructions(system.name.clone()));
         Stream::FIXED.into_iter().chain(instructions).collect()
     }
+}
+
+fn within<T: PartialOrd + Display>(name: &str, value: T, range: &RangeInclusive<T>) -> Result<(), String> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(format!(
+        "{name} is {value}: expected {} to {}",
+        range.start(),
+        range.end()
+    ))
 }
 
 fn dataset_ref(file: &Path, text: &str) -> Result<DatasetRef, Error> {
@@ -303,6 +364,45 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("lethe.toml"), "{error}");
+    }
+
+    #[test]
+    fn settings_without_sense_are_refused_with_what_was_expected() {
+        for (setting, expected) in [
+            ("evidence_days = 0", "evidence_days is 0: expected 1 to 11323"),
+            ("evidence_days = 4000000000", "expected 1 to 11323"),
+            (
+                "suppression_days = 0",
+                "suppression_days is 0: expected 1 to 4018",
+            ),
+            ("suppression_days = 4000000000", "expected 1 to 4018"),
+            ("feed_every_ms = 0", "feed_every_ms is 0: expected 10 to 86400000"),
+            ("feed_every_ms = 9000000000000000000", "expected 10 to 86400000"),
+            ("compact_after_s = 9000000000000000000", "expected 0 to 2592000"),
+            ("land = \"mars\"", "land: expected nationwide or saxony"),
+        ] {
+            let error = load(&format!("{setting}\n{LEAST}")).unwrap_err();
+            assert_eq!(error.code(), "node-settings");
+            assert!(error.to_string().contains(expected), "{setting}: {error}");
+        }
+        for (given, instead, expected) in [
+            (
+                "\"d\"",
+                "\"\"".to_owned(),
+                "data_dir: expected the path of a folder",
+            ),
+            (
+                "Acme GmbH",
+                " ".to_owned(),
+                "controller.name: expected a legal name",
+            ),
+            ("Acme GmbH", "A".repeat(201), "1 to 200 bytes"),
+        ] {
+            let error = load(&LEAST.replace(given, &instead)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let saxony = load(&format!("land = \"saxony\"\ncompact_after_s = 0\n{LEAST}")).unwrap();
+        assert!(matches!(saxony.land, LandSetting::Saxony));
     }
 
     #[test]

@@ -238,8 +238,13 @@ async fn nothing_of_a_person_stands_in_the_state_folder_in_the_clear() {
 
 #[tokio::test]
 async fn a_check_names_what_does_not_work() {
-    let bench = Bench::new(r#","reopen":["/nowhere/nginx"]"#);
+    let mut bench = Bench::new("");
+    let server = bench.path("nginx");
+    bench.write("nginx", b"");
+    fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
+    bench.extra = format!(r#","reopen":[{server:?}]"#);
     let connector = bench.open();
+    fs::remove_file(server).unwrap();
     let wrong = |findings: Vec<lethe_kit::Finding>| {
         findings
             .into_iter()
@@ -250,6 +255,34 @@ async fn a_check_names_what_does_not_work() {
     assert!(wrong(connector.check().await.unwrap()).contains(&"log access, live file".to_owned()));
     bench.write("access.log", b"");
     assert_eq!(wrong(connector.check().await.unwrap()), ["reopen command"]);
+}
+
+#[test]
+fn a_reopen_command_that_cannot_be_run_is_refused_at_the_start() {
+    let bench = Bench::new("");
+    bench.write("text", b"no program");
+    for program in [
+        "/nonexistent",
+        "lethe-no-such-program",
+        "",
+        "/",
+        bench.path("text").to_str().unwrap(),
+    ] {
+        let config = serde_json::json!({
+            "logs": [{ "name": "access", "path": bench.path("access.log") }],
+            "state_dir": bench.path("state"),
+            "reopen": [program, "-s", "reopen"],
+        });
+        let error = crate::open("web".parse().unwrap(), serde_json::from_value(config).unwrap()).unwrap_err();
+        assert_eq!(error.code(), "weblog-config", "{program}");
+        assert!(
+            error
+                .to_string()
+                .contains("expected a program that makes the server reopen its logs"),
+            "{error}"
+        );
+        assert!(!bench.path("state").exists(), "nothing is touched");
+    }
 }
 
 #[tokio::test]
