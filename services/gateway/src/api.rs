@@ -15,7 +15,7 @@ use url::form_urlencoded;
 
 use crate::asks::{Approve, CaseQuery, Close, FindLineage, Lift, Nothing, OpenCase};
 use crate::backend::{BackendError, Document};
-use crate::body::{Asked, CaseOf, Commanded, SystemOf, check_identifiers, nearest};
+use crate::body::{Asked, CaseOf, Commanded, SystemOf, check_identifiers, check_request, nearest};
 use crate::context::{Context, Shared};
 use crate::limits::{ANSWER_TIME_MAX, CHECK_TIME_MAX, PAGE_CASES_MAX, WAIT_MAX};
 use crate::problem::Problem;
@@ -169,7 +169,7 @@ async fn plan(State(shared): State<Shared>, CaseOf(id): CaseOf) -> Result<Json<P
 
 /// Checks what an opening says beyond its form.
 pub(crate) fn check_opening(ask: &OpenCase) -> Result<(), Problem> {
-    check_identifiers(&ask.identifiers)?;
+    check_request(ask)?;
     ask.checked_ground()
         .map_err(|expected| Problem::malformed("body: ground", expected))?;
     if ask.supersedes.is_some() && ask.right != lethe_terms::Right::Erasure {

@@ -1,10 +1,12 @@
 //! What the API takes: bodies of requests. Identifiers of people come in bodies only, never in addresses.
 
 use std::fmt;
+use std::time::Duration;
 
 use lethe_journal::CloseReason;
 use lethe_terms::{
-    CaseId, CaseState, ErasureGround, Identifier, IdentifierKind, RestrictionGround, Right, Timestamp,
+    CaseId, CaseState, ErasureGround, Identifier, IdentifierKind, RestrictionGround, Right, Strength,
+    Timestamp,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,13 +17,20 @@ pub const IDENTIFIERS_MAX: usize = 64;
 /// Longest value of an identifier, in bytes: an e-mail address has at most 254, a device id is shorter.
 pub const IDENTIFIER_BYTES_MAX: usize = 1024;
 
+/// Longest time ago that a request can have been received: a claim is barred three years after the end of its year (BGB §§ 195, 199),
+/// so an older date is a slip, and the deadline of Art. 12(3) would be reckoned from it.
+pub const RECEIVED_AGO_MAX: Duration = Duration::from_secs(1_461 * 86_400);
+
 /// Opens a case.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a JSON object with `right`, `identifiers` and, where wanted, `ground`, `supersedes` and `received_at`"
+)]
 pub struct OpenCase {
     /// The right.
     pub right: Right,
-    /// The identifiers that the person gave.
+    /// The identifiers that the person gave, at least one of a kind that is not shared: `ip` and `ip_abbreviated` alone lead nowhere.
     pub identifiers: Vec<IdentifierAsk>,
     /// The ground: one of Art. 17(1) for an erasure, of Art. 18(1) for a restriction. Without one: `17-1-a` or `18-1-a`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,7 +38,7 @@ pub struct OpenCase {
     /// The person's own earlier restriction, which they give up for this erasure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supersedes: Option<CaseId>,
-    /// When the request arrived, where that was earlier than now: the time to answer runs from then.
+    /// When the request arrived, where that was earlier than now: the time to answer runs from then. At most 1461 days ago.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_at: Option<Timestamp>,
 }
@@ -101,11 +110,47 @@ impl OpenCase {
             |word| Ground::of(self.right, word),
         )
     }
+
+    /// Checks that the identifiers can lead to a person: a walk never passes a shared one.
+    ///
+    /// # Errors
+    /// The kinds that can, where all identifiers are shared.
+    pub fn check_reach(&self) -> Result<(), String> {
+        let leads = |kind: IdentifierKind| kind.strength() != Strength::Shared;
+        if self.identifiers.iter().any(|identifier| leads(identifier.kind)) {
+            return Ok(());
+        }
+        let codes = |wanted: bool| -> Vec<&str> {
+            let kinds = IdentifierKind::ALL.iter().filter(|kind| leads(**kind) == wanted);
+            kinds.map(|kind| kind.code()).collect()
+        };
+        Err(format!(
+            "at least one identifier of the kinds {}; several people share one of the kinds {}, so it leads to nobody's records",
+            codes(true).join(", "),
+            codes(false).join(", "),
+        ))
+    }
+
+    /// Checks that the request was not received longer ago than anybody could still claim it.
+    ///
+    /// # Errors
+    /// How long ago it can be.
+    pub fn check_received(&self, now: Timestamp) -> Result<(), String> {
+        let ago_max = i64::try_from(RECEIVED_AGO_MAX.as_millis()).unwrap_or(i64::MAX);
+        let oldest = now.millis().saturating_sub(ago_max);
+        if self.received_at.is_none_or(|at| at.millis() >= oldest) {
+            return Ok(());
+        }
+        let days = RECEIVED_AGO_MAX.as_secs() / 86_400;
+        Err(format!(
+            "a moment at most {days} days ago: what was asked for earlier is barred"
+        ))
+    }
 }
 
 /// One identifier as it is asked for. `Debug` is redacted.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object with `kind` and `value`")]
 pub struct IdentifierAsk {
     /// Its kind.
     pub kind: IdentifierKind,
@@ -127,7 +172,7 @@ impl From<IdentifierAsk> for Identifier {
 
 /// Asks for the lineage of the person behind identifiers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object with `identifiers`")]
 pub struct FindLineage {
     /// The identifiers.
     pub identifiers: Vec<IdentifierAsk>,
@@ -135,7 +180,7 @@ pub struct FindLineage {
 
 /// Approves a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object with `plan_digest`")]
 pub struct Approve {
     /// Digest of the plan that was read, `sha256:<hex>`.
     pub plan_digest: String,
@@ -143,7 +188,7 @@ pub struct Approve {
 
 /// Ends a restriction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object with `notified_at`")]
 pub struct Lift {
     /// When the person was told that the restriction ends (GDPR Art. 18(3)).
     pub notified_at: Timestamp,
@@ -151,7 +196,7 @@ pub struct Lift {
 
 /// Closes a case as not completed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object with `reason`")]
 pub struct Close {
     /// Why.
     pub reason: CloseReason,
@@ -159,7 +204,7 @@ pub struct Close {
 
 /// A body without content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an empty JSON object")]
 pub struct Nothing {}
 
 /// Which cases are asked for.

@@ -1,13 +1,15 @@
 //! Reading what a client sent: bounded in size and time, and with errors that name the place and never the value.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::{HeaderMap, StatusCode, header};
-use lethe_terms::{CaseId, CommandId};
+use lethe_terms::{CaseId, CommandId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
-use crate::asks::{IDENTIFIER_BYTES_MAX, IDENTIFIERS_MAX, IdentifierAsk};
+use crate::asks::{IDENTIFIER_BYTES_MAX, IDENTIFIERS_MAX, IdentifierAsk, OpenCase};
 use crate::context::{Caller, Shared};
 use crate::limits::{BODY_BYTES_MAX, BODY_TIME_MAX, KEY_BYTES_MAX};
 use crate::problem::Problem;
@@ -153,7 +155,12 @@ fn json_only(headers: &HeaderMap, bytes: &[u8]) -> Result<(), Problem> {
 
 /// Reads JSON. No body counts as an empty object.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    let bytes: &[u8] = match bytes.trim_ascii_start() {
+        _ if bytes.is_empty() => b"{}",
+        // The parser takes a list for an object's values in their order; here it is refused as `null` is.
+        [b'[', ..] => b"null",
+        _ => bytes,
+    };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let names: Vec<String> = error.path().iter().map(segment).collect();
@@ -222,6 +229,22 @@ pub(crate) fn nearest(written: &str, known: &[&str]) -> String {
     }
 }
 
+/// Checks whom an opening is about and when it was asked for.
+pub(crate) fn check_request(ask: &OpenCase) -> Result<(), Problem> {
+    check_identifiers(&ask.identifiers)?;
+    ask.check_reach()
+        .map_err(|expected| Problem::malformed("body: identifiers", expected))?;
+    ask.check_received(now())
+        .map_err(|expected| Problem::malformed("body: received_at", expected))
+}
+
+fn now() -> Timestamp {
+    let millis = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
+    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+}
+
 /// Checks the identifiers of a request against their limits.
 pub(crate) fn check_identifiers(identifiers: &[IdentifierAsk]) -> Result<(), Problem> {
     if identifiers.is_empty() || identifiers.len() > IDENTIFIERS_MAX {
@@ -282,7 +305,7 @@ pub(crate) fn command_id(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::asks::{Approve, OpenCase};
+    use crate::asks::{Approve, FindLineage, Lift, Nothing};
 
     fn check<T: DeserializeOwned>(body: &str, expected: &str) {
         let problem = parse::<T>(body.as_bytes())
@@ -320,5 +343,28 @@ mod tests {
         );
         check::<OpenCase>(r#"{"right":"#, "well-formed JSON");
         check::<Approve>(r#"{"plan_digest":"sha256:00"} ada"#, "well-formed JSON");
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_in_plain_words_what_an_object_holds() {
+        for body in ["[]", "null", "\"ada\"", "7", "true", " [\"ada\"]"] {
+            check::<OpenCase>(
+                body,
+                "expected a JSON object with `right`, `identifiers` and, where wanted, `ground`",
+            );
+            check::<FindLineage>(body, "a JSON object with `identifiers`");
+            check::<Approve>(body, "a JSON object with `plan_digest`");
+            check::<Lift>(body, "a JSON object with `notified_at`");
+            check::<Nothing>(body, "an empty JSON object");
+        }
+        // A list is not an object, however well its values would fit.
+        check::<OpenCase>(
+            r#"["erasure",[{"kind":"email","value":"ada@example.org"}]]"#,
+            "a JSON object",
+        );
+        check::<OpenCase>(
+            r#"{"right":"erasure","identifiers":[null]}"#,
+            "identifiers[0]; expected a JSON object with `kind` and `value`",
+        );
     }
 }

@@ -21,6 +21,16 @@ async fn malformed_requests_get_a_place_and_an_expectation_and_change_nothing() 
             r#"{"right":"erasure","identifiers":[{"kind":"email","value":"ada@example.org"}],"ground":"18-1-a"}"#,
             "17-1-a",
         ),
+        (
+            r#"{"right":"erasure","identifiers":[{"kind":"ip","value":"203.0.113.7"},{"kind":"ip_abbreviated","value":"203.0.113.0"}]}"#,
+            "at least one identifier of the kinds email, phone, user_id, contact_id, cookie_id, device_id",
+        ),
+        (
+            r#"{"right":"erasure","identifiers":[{"kind":"email","value":"ada@example.org"}],"received_at":"1970-01-01T00:00:00Z"}"#,
+            "at most 1461 days ago",
+        ),
+        ("[]", "expected\":\"a JSON object with `right`, `identifiers`"),
+        ("null", "expected\":\"a JSON object with `right`, `identifiers`"),
         ("not json", "well-formed JSON"),
         ("\u{0}", "well-formed JSON"),
         ("", "exactly one field `right`"),
@@ -64,6 +74,26 @@ async fn malformed_requests_get_a_place_and_an_expectation_and_change_nothing() 
         "413"
     );
     assert_eq!(server.backend.executed(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_last_year_with_a_shared_identifier_beside_another_is_taken() {
+    let server = started(false).await;
+    let mut asked = ask(Right::Erasure, "ada@example.org");
+    asked.identifiers.push(IdentifierAsk {
+        kind: IdentifierKind::Ip,
+        value: "203.0.113.7".to_owned(),
+    });
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let before = |ago: Duration| Timestamp::from_millis(i64::try_from((now - ago).as_millis()).unwrap());
+    let year = Duration::from_secs(365 * 86_400);
+    asked.received_at = Some(before(year));
+    server.client().open_case(&asked).await.unwrap();
+    asked.received_at = Some(before(5 * year));
+    let refused = server.client().open_case(&asked).await.unwrap_err();
+    assert!(refused.is_malformed(), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

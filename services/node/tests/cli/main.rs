@@ -299,6 +299,26 @@ async fn what_could_not_be_told_is_neither_yes_nor_no() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_case_that_could_lead_nowhere_or_was_asked_for_long_ago_is_not_opened() {
+    let server = started().await;
+    for (words, expected) in [
+        (
+            "case open --right erasure --identifier ip=203.0.113.7",
+            "expected at least one identifier of the kinds email, phone, user_id",
+        ),
+        (
+            "case open --right erasure --identifier email=ada@example.org --received-at 1970-01-01T00:00:00Z",
+            "expected a moment at most 1461 days ago",
+        ),
+    ] {
+        let (exit, out, err) = server.run(words).await;
+        assert_eq!(exit, Exit::Usage, "{words}: {err}");
+        assert!(out.is_empty() && err.contains(expected), "{words}: {err}");
+        assert!(!err.contains("203.0.113.7") && !err.contains("ada@"), "{err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_usage_names_what_would_be_right() {
     for (words, expected) in [
         (
