@@ -89,6 +89,8 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// What became of each system.
     pub systems: Vec<SystemRow>,
+    /// Copies that end later than the case, and when: streams of the log, backups.
+    pub copies: Vec<crate::Copy>,
     /// What this verifier did not check.
     pub not_checked: Vec<String>,
     /// What the certificate itself cannot say.
@@ -103,6 +105,7 @@ impl Report {
             status: Status::Pending,
             checks: Vec::new(),
             systems: Vec::new(),
+            copies: Vec::new(),
             not_checked: NOT_CHECKED.iter().map(|text| (*text).to_owned()).collect(),
             limits: Vec::new(),
             remarks: Vec::new(),
@@ -131,6 +134,7 @@ impl Report {
         self.status = status;
         // Nothing of a document that does not hold is repeated as if it did.
         self.systems.clear();
+        self.copies.clear();
         self
     }
 }

@@ -215,6 +215,7 @@ fn concluded(mut report: Report, completion: &Completion) -> Report {
             reason: row.reason.clone(),
         })
         .collect();
+    report.copies.clone_from(&completion.copies);
     report.limits.clone_from(&completion.limits);
     report.remarks = remarks_on(completion);
     report.status = match completion.conclusion {

@@ -6,13 +6,16 @@ mod page;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read as _, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use lethe_proof::{BUNDLE_BYTES_MAX, POLICY_BYTES_MAX, Report, Status, verify};
 
 /// Exit code of wrong usage (sysexits' EX_USAGE).
 pub const USAGE: u8 = 64;
+
+/// Exit code where what was found could not be written: whoever waits for it was told nothing.
+pub const UNWRITTEN: u8 = 2;
 
 const HELP: &str = "\
 Verify a certificate of Lethe: what was erased or restricted, and who says so.
@@ -29,13 +32,14 @@ Usage: lethe-verify FILE [--policy F] [--json]
 Exit codes:
   0   complete: everything planned was done and observed
   1   complete but for stated exceptions
-  2   cannot be told: no policy was given
+  2   cannot be told: no policy was given, or the report could not be written
   3   invalid: something does not hold
   4   malformed or unreadable file or policy
   5   a valid statement that the case was not completed
   64  wrong usage
 
-It reads the two files and nothing else; it needs no network.
+It reads the two files, which must be regular ones, and nothing else; it needs
+no network.
 
 Example: lethe-verify certificate.json --policy policy.json
 ";
@@ -58,7 +62,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, t
         Ok(Asked::Help) => (0, out.write_all(HELP.as_bytes())),
         Ok(Asked::Version) => (0, writeln!(out, "lethe-verify {}", env!("CARGO_PKG_VERSION"))),
         Ok(Asked::Verify { file, policy, json }) => {
-            return show(&file, policy.as_deref(), json, out);
+            return report(&file, policy.as_deref(), json, out, talk);
         }
         Err(wrong) => (
             USAGE,
@@ -68,18 +72,32 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, t
             ),
         ),
     };
-    // A reader who closed the pipe has the exit code still.
-    let _ = said.and_then(|()| out.flush());
-    code
+    ended(code, said.and_then(|()| out.flush()), talk)
 }
 
-/// Verifies a file, prints the report to `out`, and returns the exit code.
+/// Verifies a file, prints the report to `out`, and returns the exit code. What keeps the report from being written goes to stderr.
 pub fn show(file: &Path, policy: Option<&Path>, json: bool, out: &mut dyn Write) -> u8 {
+    report(file, policy, json, out, &mut std::io::stderr())
+}
+
+fn report(file: &Path, policy: Option<&Path>, json: bool, out: &mut dyn Write, talk: &mut dyn Write) -> u8 {
     let report = judge(file, policy);
     let text = if json { as_json(&report) } else { page::of(&report) };
-    // A reader who closed the pipe has the exit code still.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    report.status.exit_code()
+    let said = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    ended(report.status.exit_code(), said, talk)
+}
+
+/// The exit code, which only stands where what it says was written.
+fn ended(code: u8, said: io::Result<()>, talk: &mut dyn Write) -> u8 {
+    match said {
+        Ok(()) => code,
+        // A reader who closed the pipe has read enough and has the exit code still.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => code,
+        Err(error) => {
+            let _ = writeln!(talk, "cannot write the report: {error}");
+            UNWRITTEN
+        }
+    }
 }
 
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, String> {
@@ -138,8 +156,14 @@ fn judge(file: &Path, policy: Option<&Path>) -> Report {
     verify(&file, policy.as_deref())
 }
 
-/// Reads a file up to a limit: one byte more is enough to see that it is too large.
+/// Reads a regular file up to a limit: one byte more is enough to see that it is too large. Anything else may never end or never begin.
 fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(format!(
+            "{} is no regular file: expected one, not a folder, pipe or device",
+            path.display()
+        ));
+    }
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
     File::open(path)

@@ -1,6 +1,6 @@
 //! The report as a page for people.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use lethe_proof::{Report, Status, SystemRow, limit_text};
 
@@ -31,6 +31,14 @@ pub(crate) fn of(report: &Report) -> String {
         page.push_str("\nSystems\n");
         report.systems.iter().for_each(|row| page.push_str(&system(row)));
     }
+    list(
+        &mut page,
+        "Copies that end later, and when",
+        report
+            .copies
+            .iter()
+            .map(|copy| format!("{}: {}", copy.place, copy.gone_by)),
+    );
     list(
         &mut page,
         "Worth a look",
@@ -85,7 +93,7 @@ fn system(row: &SystemRow) -> String {
     line
 }
 
-fn list<'a>(page: &mut String, title: &str, lines: impl Iterator<Item = &'a str>) {
+fn list(page: &mut String, title: &str, lines: impl Iterator<Item: Display>) {
     let mut lines = lines.peekable();
     if lines.peek().is_some() {
         let _ = writeln!(page, "\n{title}");

@@ -5,7 +5,8 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{build, keys, policy, story};
 use lethe_proof::Conclusion;
@@ -139,4 +140,103 @@ fn a_file_above_the_limit_is_not_read_whole() {
     assert_eq!(code(&["large", "--policy", "policy"], folder.path()), 4);
     assert_eq!(code(&["certificate", "--policy", "large"], folder.path()), 4);
     assert_eq!(code(&["/dev/zero", "--policy", "policy"], folder.path()), 4);
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_and_never_waited_for() {
+    let folder = folder();
+    let pipe = folder.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    for arguments in [
+        ["pipe", "--policy", "policy"],
+        ["certificate", "--policy", "pipe"],
+        ["/dev/tty", "--policy", "policy"],
+        ["certificate", "--policy", "/dev/zero"],
+    ] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_lethe-verify"))
+            .args(arguments)
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let patience = Instant::now() + Duration::from_secs(10);
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > patience {
+                child.kill().unwrap();
+                panic!("{arguments:?} is waited for");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let out = child.wait_with_output().unwrap();
+        let page = String::from_utf8(out.stdout).unwrap();
+        assert_eq!(out.status.code(), Some(4), "{arguments:?}: {page}");
+        assert!(page.contains("is no regular file"), "{arguments:?}: {page}");
+    }
+}
+
+#[test]
+fn a_report_that_was_not_written_does_not_end_well() {
+    let folder = folder();
+    for arguments in [
+        &["certificate", "--policy", "policy"][..],
+        &["certificate", "--policy", "policy", "--json"],
+        &["short", "--policy", "policy"],
+        &["--help"],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let out = Command::new(env!("CARGO_BIN_EXE_lethe-verify"))
+            .args(arguments)
+            .current_dir(folder.path())
+            .stdout(full)
+            .output()
+            .unwrap();
+        assert_eq!(out.status.code(), Some(2), "{arguments:?}");
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert!(said.contains("cannot write the report"), "{said}");
+    }
+}
+
+#[test]
+fn copies_that_end_later_stand_on_the_page_and_in_the_report() {
+    let folder = folder();
+    let mut kept = story();
+    kept.completion.copies = [
+        ("backups of shop", "30 days"),
+        ("records", "600 s after a record ended"),
+    ]
+    .map(|(place, gone_by)| lethe_proof::Copy {
+        place: place.into(),
+        gone_by: gone_by.into(),
+    })
+    .to_vec();
+    let bytes = build(kept, &keys(1)).to_bytes().unwrap();
+    std::fs::write(folder.path().join("kept"), bytes).unwrap();
+    let text = |arguments: &[&str]| String::from_utf8(run(arguments, folder.path()).stdout).unwrap();
+
+    let page = text(&["kept", "--policy", "policy"]);
+    assert!(
+        page.contains("Copies that end later, and when\n  - backups of shop: 30 days\n  - records: 600 s"),
+        "{page}"
+    );
+    let report: serde_json::Value =
+        serde_json::from_str(&text(&["kept", "--policy", "policy", "--json"])).unwrap();
+    assert_eq!(
+        report["copies"],
+        serde_json::json!([
+            { "place": "backups of shop", "gone_by": "30 days" },
+            { "place": "records", "gone_by": "600 s after a record ended" },
+        ])
+    );
+    for arguments in [
+        &["kept", "--json"][..],
+        &["kept", "--policy", "other-policy", "--json"],
+    ] {
+        let report: serde_json::Value = serde_json::from_str(&text(arguments)).unwrap();
+        assert_eq!(
+            report["copies"],
+            serde_json::json!([]),
+            "nothing unproven is repeated"
+        );
+    }
 }
