@@ -1,10 +1,11 @@
 //! The lethe program: one binary for the server and for everybody who talks to it.
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use lethe_node::Kinds;
-use lethe_node::cli::{self, Command};
+use lethe_node::cli::{self, Command, Exit};
+use lethe_node::{Diagnosis, Kinds};
 use tracing_subscriber::EnvFilter;
 
 /// The configuration where none is named.
@@ -46,12 +47,8 @@ fn main() -> ExitCode {
                 &mut out,
             ))
         }
-        Command::Replay(args) => server(async move {
-            let hash = lethe_node::replay(&config(args.config), &args.into).await?;
-            println!("{hash}");
-            Ok(())
-        }),
-        Command::Doctor(args) => doctor(config(args.config), json),
+        Command::Replay(args) => replay(&config(args.config), &args.into, json),
+        Command::Doctor(args) => doctor(&config(args.config), json),
         _ => client(cli),
     }
 }
@@ -81,21 +78,20 @@ fn log_to_stderr() {
 }
 
 fn server(work: impl Future<Output = Result<(), lethe_node::Error>>) -> ExitCode {
+    run(work).map_or_else(|code| code, |()| ExitCode::SUCCESS)
+}
+
+/// Does work of the server's; the exit code where it failed.
+fn run<T>(work: impl Future<Output = Result<T, lethe_node::Error>>) -> Result<T, ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(DISK_THREADS_MAX)
         .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
-    };
-    match runtime.block_on(work) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("lethe: {}", error.code());
-            failed(&error)
-        }
-    }
+        .build()
+        .map_err(|error| failed(&error))?;
+    runtime.block_on(work).map_err(|error| {
+        eprintln!("lethe: {}", error.code());
+        failed(&error)
+    })
 }
 
 fn failed(error: &dyn std::error::Error) -> ExitCode {
@@ -108,33 +104,50 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::from(COULD_NOT)
 }
 
-fn doctor(config: PathBuf, json: bool) -> ExitCode {
-    let mut well = true;
-    let code = server(async {
-        let found = lethe_node::doctor(&config).await?;
-        well = found.iter().all(|one| one.ok);
-        if json {
-            let rows: Vec<_> = found
-                .iter()
-                .map(|one| serde_json::json!({ "what": one.what, "ok": one.ok, "detail": one.detail }))
-                .collect();
-            println!("{}", serde_json::Value::Array(rows));
-        } else {
-            for one in found {
-                println!(
-                    "{} {}: {}",
-                    if one.ok { "ok  " } else { "FAIL" },
-                    one.what,
-                    one.detail
-                );
-            }
+fn replay(config: &Path, into: &Path, json: bool) -> ExitCode {
+    match run(lethe_node::replay(config, into)) {
+        Ok(hash) if json => printed(&serde_json::json!({ "state_hash": hash }).to_string(), Exit::Yes),
+        Ok(hash) => printed(&hash, Exit::Yes),
+        Err(code) => code,
+    }
+}
+
+fn doctor(config: &Path, json: bool) -> ExitCode {
+    let found = match run(lethe_node::doctor(config)) {
+        Ok(found) => found,
+        Err(code) => return code,
+    };
+    let exit = Diagnosis::exit_of(&found);
+    if json {
+        return printed(&serde_json::json!(found).to_string(), exit);
+    }
+    let lines: Vec<String> = found.iter().map(line).collect();
+    printed(&lines.join("\n"), exit)
+}
+
+fn line(found: &Diagnosis) -> String {
+    let mark = match found.ok {
+        Some(true) => "ok  ",
+        Some(false) => "FAIL",
+        None => "?   ",
+    };
+    let code = found.code.map_or_else(String::new, |code| format!(" ({code})"));
+    format!("{mark} {}: {}{code}", found.what, found.detail)
+}
+
+/// Prints a result. What nobody could read did not end well, but for a reader that has enough.
+fn printed(text: &str, exit: Exit) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(source) if source.kind() != std::io::ErrorKind::BrokenPipe => {
+            let error = cli::Error::Write {
+                what: "result",
+                source,
+            };
+            eprintln!("lethe: {}", error.code());
+            failed(&error)
         }
-        Ok(())
-    });
-    if code == ExitCode::SUCCESS && !well {
-        ExitCode::FAILURE
-    } else {
-        code
+        _ => ExitCode::from(exit.code()),
     }
 }
 

@@ -3,12 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use lethe_gateway::words;
 use lethe_journal::{Place, Stream};
 use lethe_ledger::{Keys, Ledger, Start};
 use lethe_log::EventLog;
-use lethe_vault::{FileVault, FirstStart, OsEntropy};
+use lethe_vault::{Attestation, FileVault, FirstStart, OsEntropy};
+use serde::Serialize;
 
 use crate::Error;
+use crate::cli::Exit;
 use crate::log::Log;
 use crate::owners::Owners;
 use crate::server::{Folders, origin};
@@ -34,31 +37,64 @@ pub async fn replay(config: &Path, into: &Path) -> Result<String, Error> {
 }
 
 /// One thing that the doctor looked at.
+#[derive(Debug, Serialize)]
 pub struct Diagnosis {
     /// What.
-    pub what: String,
-    /// Whether it is as it should be.
-    pub ok: bool,
+    pub what: &'static str,
+    /// Whether it is as it should be; nothing where it could not be told.
+    pub ok: Option<bool>,
     /// What was seen.
     pub detail: String,
+    /// Code of what is wrong, with a page in ops/errors.
+    pub code: Option<&'static str>,
 }
 
-fn diagnosis(what: &str, result: Result<String, Error>) -> Diagnosis {
+impl Diagnosis {
+    /// How the program ends that looked at all of this: one thing that is wrong is a no; without one, what could not be told counts.
+    #[must_use]
+    pub fn exit_of(found: &[Self]) -> Exit {
+        if found.iter().any(|one| one.ok == Some(false)) {
+            Exit::No
+        } else if found.iter().any(|one| one.ok.is_none()) {
+            Exit::Unknown
+        } else {
+            Exit::Yes
+        }
+    }
+}
+
+fn diagnosis(what: &'static str, result: Result<String, Error>) -> Diagnosis {
     match result {
         Ok(detail) => Diagnosis {
-            what: what.to_owned(),
-            ok: true,
+            what,
+            ok: Some(true),
             detail,
+            code: None,
         },
-        Err(error) => {
-            let detail = std::error::Error::source(&error)
-                .map_or_else(|| error.to_string(), |inner| format!("{error}: {inner}"));
-            Diagnosis {
-                what: what.to_owned(),
-                ok: false,
-                detail: format!("{detail} ({})", error.code()),
-            }
-        }
+        Err(error) => Diagnosis {
+            what,
+            ok: if could_not_look(&error) { None } else { Some(false) },
+            detail: std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), |inner| format!("{error}: {inner}")),
+            code: Some(error.code()),
+        },
+    }
+}
+
+/// Whether an error says nothing about what is stored, such as another program that has it open. What is not there is something seen.
+fn could_not_look(error: &Error) -> bool {
+    let kept_away = |source: &std::io::Error| source.kind() != std::io::ErrorKind::NotFound;
+    match error {
+        Error::Log(lethe_log::Error::NotStored(_) | lethe_log::Error::Unknown(_))
+        | Error::Store(lethe_store::Error::NotStored(_))
+        | Error::Kafka(lethe_log_kafka::Error::Unreachable(_))
+        | Error::Vault(lethe_vault::Error::InUse)
+        | Error::Ledger(lethe_ledger::Error::InUse { .. })
+        | Error::Lagging
+        | Error::Stopped { .. } => true,
+        Error::Vault(lethe_vault::Error::Io { source, .. })
+        | Error::Ledger(lethe_ledger::Error::Io { source, .. }) => kept_away(source),
+        _ => false,
     }
 }
 
@@ -121,7 +157,24 @@ async fn lineage(log: &Arc<dyn EventLog>, folders: &Folders) -> Result<String, E
 fn vault(folders: &Folders) -> Result<String, Error> {
     use lethe_vault::KeyVault;
     let vault = FileVault::open(&folders.vault(), FirstStart::Refused, Arc::new(OsEntropy))?;
-    Ok(format!("{:?}", vault.attest()))
+    Ok(vault_text(&vault.attest()))
+}
+
+/// What a vault says of itself, in words.
+fn vault_text(attestation: &Attestation) -> String {
+    let place = if attestation.erasable_root {
+        "the root key stands where overwriting it makes it unreadable"
+    } else {
+        "whether overwriting the root key makes it unreadable cannot be told"
+    };
+    let buckets = words::counted(
+        u64::try_from(attestation.buckets).unwrap_or(u64::MAX),
+        "bucket key",
+    );
+    format!(
+        "a vault of kind {} with root key number {} and {buckets}; {place}",
+        attestation.kind, attestation.root
+    )
 }
 
 fn ledger(settings: &Settings, folders: &Folders) -> Result<String, Error> {
@@ -143,4 +196,38 @@ fn ledger(settings: &Settings, folders: &Folders) -> Result<String, Error> {
         "{} leaves, and they contain the last signed head",
         ledger.size()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(errors: Vec<Error>) -> Exit {
+        let rows: Vec<_> = errors
+            .into_iter()
+            .map(|error| diagnosis("log", Err(error)))
+            .chain([diagnosis("configuration", Ok(String::new()))])
+            .collect();
+        Diagnosis::exit_of(&rows)
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_is_unknown_and_what_is_damaged_is_a_no() {
+        let busy = || Error::Vault(lethe_vault::Error::InUse);
+        let io = |kind: std::io::ErrorKind| {
+            Error::Vault(lethe_vault::Error::Io {
+                what: "root key",
+                source: kind.into(),
+            })
+        };
+        assert_eq!(found(vec![]), Exit::Yes);
+        assert_eq!(found(vec![busy()]), Exit::Unknown);
+        assert_eq!(
+            found(vec![io(std::io::ErrorKind::PermissionDenied)]),
+            Exit::Unknown
+        );
+        assert_eq!(found(vec![io(std::io::ErrorKind::NotFound)]), Exit::No);
+        let damaged = Error::Log(lethe_log::Error::Corrupt("a page".into()));
+        assert_eq!(found(vec![busy(), damaged]), Exit::No);
+    }
 }

@@ -115,16 +115,25 @@ Example:
     #[command(after_long_help = "Example:\n\n    lethe replay --into /tmp/rebuilt")]
     Replay(ReplayArgs),
     /// Look at the files of a stopped server and say what is wrong
-    #[command(after_long_help = "Example:\n\n    lethe doctor --config lethe.toml")]
+    #[command(after_help = DOCTOR_CODES)]
+    #[command(after_long_help = "\
+Exit codes: 0 in order, 1 something is not, 2 could not tell (the server runs).
+
+Example:
+
+    lethe doctor --config lethe.toml")]
     Doctor(DoctorArgs),
 }
 
-const VERIFY_CODES: &str = "Exit codes: 0 complete, 1 complete with exceptions, 2 pending or no policy given, 3 invalid, \
+const VERIFY_CODES: &str = "Exit codes: 0 complete, 1 complete with exceptions, 2 no policy given or report not written, 3 invalid, \
     4 malformed or unreadable, 5 a valid statement that the case was not completed, 64 wrong usage.";
 
+const DOCTOR_CODES: &str = "Exit codes: 0 in order, 1 something is not, 2 could not tell (the server runs).";
+
 const VERIFY_EXAMPLE: &str = "\
-Exit codes: 0 complete, 1 complete with exceptions, 2 pending or no policy given, 3 invalid, 4 malformed or
-unreadable, 5 a valid statement that the case was not completed, 64 wrong usage. Needs no server and no network.
+Exit codes: 0 complete, 1 complete with exceptions, 2 no policy given or report not written, 3 invalid, 4 malformed or
+unreadable, 5 a valid statement that the case was not completed, 64 wrong usage. Needs no server and no network; both
+files must be regular ones.
 
 Example:
 
@@ -277,7 +286,7 @@ pub struct OpenArgs {
     /// The person's own earlier restriction, which they give up for this erasure
     #[arg(long, value_name = "CASE")]
     pub supersedes: Option<CaseId>,
-    /// When the request arrived, where that was earlier: the time to answer runs from then
+    /// When the request arrived, where that was earlier, at most 1461 days ago: the time to answer runs from then
     #[arg(long, value_name = "TIME")]
     pub received_at: Option<Timestamp>,
     /// Whether and how long to wait.

@@ -82,7 +82,9 @@ pub async fn run_to(cli: Cli, out: &mut dyn Write, err: &mut dyn Write, lively: 
         json: cli.global.json,
         lively,
     };
-    match run(cli, &mut talk).await {
+    let ended = run(cli, &mut talk).await;
+    // What is still held back for stdout counts as printed only when it is out.
+    match ended.and_then(|exit| talk.flushed(exit)) {
         Ok(exit) => exit,
         // Who reads only the beginning has got what they wanted.
         Err(Error::Write { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => Exit::Yes,

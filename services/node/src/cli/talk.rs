@@ -6,7 +6,7 @@ use std::path::Path;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::exit::Error;
+use super::exit::{Error, Exit};
 
 /// Where a command writes.
 pub(super) struct Talk<'a> {
@@ -52,6 +52,15 @@ impl Talk<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// The exit code, once all data is out.
+    pub(super) fn flushed(&mut self, exit: Exit) -> Result<Exit, Error> {
+        let written = self.out.flush().map_err(|source| Error::Write {
+            what: "result",
+            source,
+        });
+        written.map(|()| exit)
     }
 
     /// Says something beside the data. Nobody listening is no error.

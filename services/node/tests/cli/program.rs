@@ -1,6 +1,14 @@
 //! The program itself.
 
-use std::process::{Command, Stdio};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long a server may take to start or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn program(words: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_lethe"))
@@ -82,4 +90,178 @@ fn the_program_ends_with_the_documented_codes() {
     ]);
     assert!(code == 64 && err.contains("erasure"), "{err}");
     assert_eq!(program(&["case", "list", "--server", "http://127.0.0.1:9"]).0, 2);
+}
+
+/// A server without systems, ended with the test.
+struct Running(Child);
+
+impl Running {
+    fn started(config: &str, port: u16) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_lethe"))
+            .args(["serve", "--config", config])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let running = Self(child);
+        let patience = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < patience, "the server does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        running
+    }
+
+    /// Tells it to stop, as a service manager does.
+    fn stopped(mut self) {
+        let told = Command::new("kill")
+            .args(["-TERM", &self.0.id().to_string()])
+            .status();
+        assert!(told.unwrap().success());
+        let patience = Instant::now() + PATIENCE;
+        while self.0.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < patience, "the server does not stop");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn configured(folder: &Path, port: u16) -> String {
+    let config = folder.join("lethe.toml");
+    let text = format!(
+        "data_dir = {:?}\nlisten = \"127.0.0.1:{port}\"\n[controller]\nid = \"acme\"\nname = \"Acme GmbH\"\n",
+        folder.join("data")
+    );
+    std::fs::write(&config, text).unwrap();
+    config.to_str().unwrap().to_owned()
+}
+
+fn doctor(config: &str) -> (i32, Value) {
+    let (code, out, err) = program(&["doctor", "--config", config, "--json"]);
+    let found = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));
+    (code, found)
+}
+
+fn of<'a>(found: &'a Value, what: &str) -> &'a Value {
+    let rows = found.as_array().unwrap();
+    rows.iter()
+        .find(|row| row["what"] == what)
+        .unwrap_or(&Value::Null)
+}
+
+/// Whether ops/cli.md has these fields in the row of a command, and the object has them.
+fn documented(command: &str, object: &Value, fields: &[&str]) {
+    let page = include_str!("../../../../ops/cli.md");
+    let row = format!("| `{command}` | ");
+    let row = page.lines().find(|line| line.starts_with(&row)).unwrap();
+    for field in fields {
+        assert!(object.get(field).is_some(), "{command} has no {field}: {object}");
+        assert!(
+            row.contains(&format!("\"{field}\"")),
+            "ops/cli.md has no {field}: {row}"
+        );
+    }
+    assert_eq!(object.as_object().unwrap().len(), fields.len(), "{object}");
+}
+
+#[test]
+fn the_doctor_cannot_tell_on_a_running_server_and_can_on_a_stopped_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let config = configured(folder.path(), port);
+    let server = Running::started(&config, port);
+    let (code, found) = doctor(&config);
+    assert_eq!(code, 2, "{found}");
+    for what in ["vault", "log", "ledger"] {
+        assert_eq!(of(&found, what)["ok"], Value::Null, "{found}");
+    }
+    assert_eq!(of(&found, "vault")["code"], "vault-in-use");
+    assert_eq!(program(&["doctor", "--config", &config]).0, 2);
+    server.stopped();
+
+    let (code, page, err) = program(&["doctor", "--config", &config]);
+    assert!(code == 0 && err.is_empty(), "{page}{err}");
+    let vault = page.lines().find(|line| line.contains("vault")).unwrap();
+    assert!(
+        vault.starts_with("ok   vault: a vault of kind file with root key number 1 and 0 bucket keys;")
+            && !vault.contains('{'),
+        "{vault}"
+    );
+    let (_, found) = doctor(&config);
+    for row in found.as_array().unwrap() {
+        documented("doctor", row, &["what", "ok", "detail", "code"]);
+    }
+    let into = folder.path().join("rebuilt");
+    let (code, out, _) = program(&[
+        "replay",
+        "--config",
+        &config,
+        "--json",
+        "--into",
+        into.to_str().unwrap(),
+    ]);
+    let replayed: Value = serde_json::from_str(&out).unwrap();
+    documented("replay", &replayed, &["state_hash"]);
+    let hash = replayed["state_hash"].as_str().unwrap();
+    assert_eq!(code, 0);
+    assert_eq!(of(&found, "lineage")["detail"], format!("state hash {hash}"));
+
+    std::fs::remove_dir_all(folder.path().join("data/vault")).unwrap();
+    let (code, page, _) = program(&["doctor", "--config", &config]);
+    assert!(
+        code == 1 && page.contains("FAIL vault") && page.contains("(vault-no-vault)"),
+        "{page}"
+    );
+}
+
+#[test]
+fn what_verify_says_as_json_has_the_documented_shape() {
+    let (code, out, _) = program(&["verify", "/nowhere/certificate", "--json"]);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, report["status"].as_str()), (4, Some("malformed")));
+    let fields = [
+        "status",
+        "checks",
+        "systems",
+        "copies",
+        "not_checked",
+        "limits",
+        "remarks",
+    ];
+    documented("verify", &report, &fields);
+    let (code, page, _) = program(&["verify", "/dev/zero"]);
+    assert!(code == 4 && page.contains("is no regular file"), "{page}");
+}
+
+#[test]
+fn a_result_that_was_not_written_does_not_end_well() {
+    for words in [
+        &["verify", "/nowhere/certificate"][..],
+        &["doctor", "--config", "lethe.toml"],
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        configured(folder.path(), 0);
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_lethe"))
+            .args(words)
+            .current_dir(folder.path())
+            .stdout(full)
+            .output()
+            .unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {err}");
+        assert!(err.contains("cannot write"), "{words:?}: {err}");
+    }
 }
