@@ -156,6 +156,10 @@ async fn lineage(log: &Arc<dyn EventLog>, folders: &Folders) -> Result<String, E
 
 fn vault(folders: &Folders) -> Result<String, Error> {
     use lethe_vault::KeyVault;
+    // To open a vault that is not there would make its folder.
+    if !folders.vault().is_dir() {
+        return Err(lethe_vault::Error::NoVault.into());
+    }
     let vault = FileVault::open(&folders.vault(), FirstStart::Refused, Arc::new(OsEntropy))?;
     Ok(vault_text(&vault.attest()))
 }
@@ -178,6 +182,13 @@ fn vault_text(attestation: &Attestation) -> String {
 }
 
 fn ledger(settings: &Settings, folders: &Folders) -> Result<String, Error> {
+    // To open a ledger that is not there would make one.
+    if !folders.tree().is_dir() {
+        return Err(crate::settings::refused(
+            &folders.tree(),
+            "there is no ledger here: expected the data folder of a server",
+        ));
+    }
     let names: Vec<_> = settings
         .systems
         .iter()

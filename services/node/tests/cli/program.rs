@@ -227,6 +227,18 @@ fn the_doctor_cannot_tell_on_a_running_server_and_can_on_a_stopped_one() {
 }
 
 #[test]
+fn the_doctor_makes_nothing_where_no_server_ever_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configured(folder.path(), 0);
+    let (code, found) = doctor(&config);
+    assert_eq!(code, 1, "{found}");
+    for what in ["vault", "log", "ledger"] {
+        assert_eq!(of(&found, what)["ok"], false, "{found}");
+    }
+    assert!(!folder.path().join("data").exists(), "{found}");
+}
+
+#[test]
 fn what_verify_says_as_json_has_the_documented_shape() {
     let (code, out, _) = program(&["verify", "/nowhere/certificate", "--json"]);
     let report: Value = serde_json::from_str(&out).unwrap();
