@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use lethe_terms::{DataCategory, DatasetName, IdentifierKind, LegalBasis, Purpose};
@@ -17,6 +18,19 @@ const TIMEOUT_MS: u64 = 30_000;
 const LATE_MS: u64 = 60_000;
 /// How long ids of instructions and digests of record keys are remembered in the target: longer than an instruction can be on its way.
 const REMEMBER_DAYS: u32 = 30;
+
+/// Calls at the same time that a mapping may name: PostgreSQL takes 100 connections unless told otherwise, and the company needs some.
+const CONCURRENCY_RANGE: RangeInclusive<u64> = 1..=90;
+/// Longest time between two calls: with more than an hour a plan of some hundred steps would not end within the month to answer.
+const PACE_MS_RANGE: RangeInclusive<u64> = 0..=3_600_000;
+/// Time of one call: what takes more than an hour holds locks that the company waits for.
+const TIMEOUT_MS_RANGE: RangeInclusive<u64> = 1..=3_600_000;
+/// A day covers every time zone and every transaction that a database should have open; each round reads so much again.
+const LATE_MS_RANGE: RangeInclusive<u64> = 0..=86_400_000;
+/// Without a day an instruction that comes again would not be known; beyond a year nothing comes again, and digests of erased keys stay.
+const REMEMBER_DAYS_RANGE: RangeInclusive<u64> = 1..=366;
+/// Books and their backups are kept for ten years at most (AO § 147), and the rest of a year.
+const BACKUP_DAYS_RANGE: RangeInclusive<u64> = 0..=4_018;
 
 /// A connection string; may hold a password, so `Debug` is redacted.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -110,6 +124,34 @@ const fn concurrency_max() -> usize {
 }
 const fn timeout_ms() -> u64 {
     TIMEOUT_MS
+}
+
+impl Config {
+    /// Refuses numbers without sense, naming what was expected.
+    pub(crate) fn check_limits(&self) -> Result<(), Error> {
+        let concurrency = u64::try_from(self.concurrency_max).unwrap_or(u64::MAX);
+        let backup = self.backup_days.map_or(0, u64::from);
+        for (what, value, range) in [
+            ("concurrency_max", concurrency, CONCURRENCY_RANGE),
+            ("pace_ms", self.pace_ms, PACE_MS_RANGE),
+            ("timeout_ms", self.timeout_ms, TIMEOUT_MS_RANGE),
+            ("late_ms", self.late_ms, LATE_MS_RANGE),
+            (
+                "remember_days",
+                u64::from(self.remember_days),
+                REMEMBER_DAYS_RANGE,
+            ),
+            ("backup_days", backup, BACKUP_DAYS_RANGE),
+        ] {
+            if !range.contains(&value) {
+                return Err(Error::Config {
+                    what: what.to_owned(),
+                    expected: format!("{} to {}, not {value}", range.start(), range.end()),
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One unit: a root row with its children is one record.

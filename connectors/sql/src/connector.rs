@@ -122,12 +122,7 @@ fn check_settings(config: &Config) -> Result<(), Error> {
             expected: expected.to_owned(),
         })
     };
-    if config.concurrency_max == 0 {
-        return wrong("concurrency_max", "at least 1");
-    }
-    if config.timeout_ms == 0 {
-        return wrong("timeout_ms", "at least 1");
-    }
+    config.check_limits()?;
     if config
         .phone_country
         .as_ref()

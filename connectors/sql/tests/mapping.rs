@@ -326,3 +326,25 @@ async fn a_database_that_is_not_known_is_refused_before_anything_is_opened() {
         assert!(!error.contains("secret"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn numbers_without_sense_are_refused_with_what_was_expected() {
+    for (setting, expected) in [
+        ("concurrency_max = 0", "concurrency_max: expected 1 to 90"),
+        ("concurrency_max = 9000000000000000000", "expected 1 to 90"),
+        ("timeout_ms = 0", "timeout_ms: expected 1 to 3600000"),
+        ("pace_ms = 9000000000000000000", "pace_ms: expected 0 to 3600000"),
+        ("late_ms = 9000000000000000000", "late_ms: expected 0 to 86400000"),
+        ("remember_days = 0", "remember_days: expected 1 to 366"),
+        ("backup_days = 4000000000", "backup_days: expected 0 to 4018"),
+    ] {
+        let config = toml::from_str(&format!(
+            "url = \"sqlite:/nowhere/shop.db\"\n{setting}\nunits = []"
+        ));
+        let error = lethe_sql::connect("shop".parse().unwrap(), config.unwrap())
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), "sql-config", "{setting}: {error}");
+        assert!(error.to_string().contains(expected), "{setting}: {error}");
+    }
+}

@@ -9,6 +9,10 @@ use serde::Deserialize;
 use crate::check::runnable;
 use crate::error::Error;
 
+/// How long backups can keep what was erased, in days: books and their backups are kept for ten years at most (AO § 147), and the rest of
+/// a year.
+const BACKUP_DAYS_MAX: u32 = 4_018;
+
 /// Configuration of one system of web-server logs. README.md of this crate explains each field.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -139,6 +143,9 @@ impl Config {
                 "reopen: {program} is not there or cannot be executed: expected a program that makes the server reopen its logs, by its \
                  path or by a name that PATH finds"
             ));
+        }
+        if self.backup_days.is_some_and(|days| days > BACKUP_DAYS_MAX) {
+            return wrong(format!("backup_days: expected 0 to {BACKUP_DAYS_MAX}"));
         }
         for template in &self.path_identifiers {
             PathTemplate::parse(template)?;

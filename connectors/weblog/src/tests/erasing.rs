@@ -258,6 +258,20 @@ async fn a_check_names_what_does_not_work() {
 }
 
 #[test]
+fn backups_for_longer_than_anybody_keeps_them_are_refused() {
+    let config = serde_json::json!({
+        "logs": [{ "name": "access", "path": "/var/log/access.log" }],
+        "state_dir": "/nowhere",
+        "backup_days": 4_000_000_000_u32,
+    });
+    let error = crate::open("web".parse().unwrap(), serde_json::from_value(config).unwrap()).unwrap_err();
+    assert!(
+        error.to_string().contains("backup_days: expected 0 to 4018"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_reopen_command_that_cannot_be_run_is_refused_at_the_start() {
     let bench = Bench::new("");
     bench.write("text", b"no program");
