@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use lethe_terms::{CaseId, FailureClass, Independence, InstructionId, Observed, Outcome, SystemName};
+use lethe_terms::{
+    CaseId, CommandId, FailureClass, Independence, InstructionId, Observed, Outcome, SystemName,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Event, FailureCode};
@@ -132,6 +134,33 @@ pub enum Answer {
         /// Index of its leaf.
         index: u64,
     },
+    /// The conductor refused a command; nothing was done. What was accepted stands in the case's history.
+    Refused {
+        /// The case.
+        case: CaseId,
+        /// The command.
+        command: CommandId,
+        /// What kind of refusal it is.
+        kind: RefusedAs,
+        /// Stable code, with a page in ops/errors.
+        code: FailureCode,
+        /// What is in the way and what would fit.
+        message: String,
+    },
+}
+
+/// What kind of refusal it is.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusedAs {
+    /// There is no such case.
+    NoSuchCase,
+    /// The command itself is wrong.
+    Invalid,
+    /// It does not fit the state of the case.
+    Conflict,
 }
 
 impl Answer {
@@ -144,7 +173,8 @@ impl Answer {
             | Self::Observed { case, .. }
             | Self::Failed { case, .. }
             | Self::PlanSequenced { case, .. }
-            | Self::StatementIssued { case, .. } => *case,
+            | Self::StatementIssued { case, .. }
+            | Self::Refused { case, .. } => *case,
         }
     }
 }

@@ -210,4 +210,5 @@ kinds! {
     crate::Command = "command",
     crate::Instruction = "instruction",
     crate::Answer = "answer",
+    crate::SystemTold = "system.told",
 }

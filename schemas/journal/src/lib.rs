@@ -13,8 +13,9 @@ mod plan;
 mod record;
 mod sealed;
 mod stream;
+mod system;
 
-pub use answer::{Answer, AnswerEvent, EnvelopeBytes, Found, LeafKind};
+pub use answer::{Answer, AnswerEvent, EnvelopeBytes, Found, LeafKind, RefusedAs};
 pub use case::{CaseEntry, CaseEvent, CaseOrigin, CloseReason, FailureCode, LiftRequest, Opening, Person};
 pub use command::{Command, CommandEvent};
 pub use entry::{Entry, Epoch, Place, Position, Stored};
@@ -27,3 +28,4 @@ pub use plan::{
 pub use record::{CursorAdvanced, ErasedMark, KeyWrapped, Quarantined, RecordObserved, RecordSecret, Token};
 pub use sealed::Sealed;
 pub use stream::{Stream, StreamKind, TABLE_PARTITIONS, partition_of};
+pub use system::SystemTold;

@@ -33,6 +33,8 @@ pub enum Stream {
     Cursors,
     /// Suppression tokens of erased people, with expiry.
     Erased,
+    /// What each system is like and how it stands, by its name: told by whoever hosts its connector.
+    Systems,
     /// Case histories, sealed under each case's key.
     Cases,
     /// Leaves of the Merkle tree: digests only.
@@ -49,11 +51,12 @@ pub enum Stream {
 
 impl Stream {
     /// The streams that exist whatever systems are configured.
-    pub const FIXED: [Self; 9] = [
+    pub const FIXED: [Self; 10] = [
         Self::Records,
         Self::Keys,
         Self::Cursors,
         Self::Erased,
+        Self::Systems,
         Self::Cases,
         Self::Leaves,
         Self::Commands,
@@ -64,7 +67,7 @@ impl Stream {
     /// How the stream ends.
     pub const fn kind(&self) -> StreamKind {
         match self {
-            Self::Records | Self::Keys | Self::Cursors | Self::Erased => StreamKind::Table,
+            Self::Records | Self::Keys | Self::Cursors | Self::Erased | Self::Systems => StreamKind::Table,
             Self::Cases | Self::Leaves => StreamKind::History,
             Self::Commands | Self::Instructions(_) | Self::Answers | Self::Quarantine => StreamKind::Queue,
         }
@@ -87,6 +90,7 @@ impl fmt::Display for Stream {
             Self::Keys => f.write_str("keys"),
             Self::Cursors => f.write_str("cursors"),
             Self::Erased => f.write_str("erased"),
+            Self::Systems => f.write_str("systems"),
             Self::Cases => f.write_str("cases"),
             Self::Leaves => f.write_str("leaves"),
             Self::Commands => f.write_str("commands"),
@@ -106,7 +110,7 @@ impl FromStr for Stream {
         }
         Self::FIXED.into_iter().find(|stream| stream.to_string() == text).ok_or(lethe_terms::NameError {
             what: "stream name",
-            expected: "records, keys, cursors, erased, cases, leaves, commands, answers, quarantine or instructions.<system>",
+            expected: "records, keys, cursors, erased, systems, cases, leaves, commands, answers, quarantine or instructions.<system>",
         })
     }
 }

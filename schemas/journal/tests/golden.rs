@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use lethe_journal::{
     Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, Error, Event, Instruction, KeyWrapped,
-    Kind, Quarantined, RecordObserved, RecordSecret, SelectorsWire,
+    Kind, Quarantined, RecordObserved, RecordSecret, SelectorsWire, SystemTold,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,7 @@ fn every_golden_entry_decodes_and_encodes_to_the_same_bytes() {
         event_stays::<Command>("command"),
         event_stays::<Instruction>("instruction"),
         event_stays::<Answer>("answer"),
+        event_stays::<SystemTold>("system-told"),
         data_stays::<CaseEvent>("case-event"),
         data_stays::<RecordSecret>("record-secret"),
         data_stays::<SelectorsWire>("selectors"),

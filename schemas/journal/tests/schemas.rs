@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use lethe_journal::{
     Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, Instruction, Inventory, KeyWrapped,
-    Plan, Quarantined, RecordObserved,
+    Plan, Quarantined, RecordObserved, SystemTold,
 };
 use schemars::{Schema, schema_for};
 
@@ -28,6 +28,7 @@ fn the_schemas_of_events_and_of_the_proof_are_current() {
         ("answer", schema_for!(Answer)),
         ("plan", schema_for!(Plan)),
         ("inventory", schema_for!(Inventory)),
+        ("system-told", schema_for!(SystemTold)),
     ]
     .into_iter()
     .map(|(name, schema)| (format!("{name}.json"), schema))

@@ -14,7 +14,7 @@ pub(crate) const fn answered_instruction(answer: &Answer) -> Option<InstructionI
         | Answer::Reported { instruction, .. }
         | Answer::Observed { instruction, .. }
         | Answer::Failed { instruction, .. } => Some(*instruction),
-        Answer::PlanSequenced { .. } | Answer::StatementIssued { .. } => None,
+        Answer::PlanSequenced { .. } | Answer::StatementIssued { .. } | Answer::Refused { .. } => None,
     }
 }
 
@@ -138,6 +138,8 @@ pub(crate) fn event_of(case: &Case, answer: &Answer) -> Option<CaseEvent> {
             certificate: certificate.clone(),
             index: *index,
         }),
+        // It is the conductor's own, said to whoever waits for the command.
+        Answer::Refused { .. } => None,
     }
 }
 

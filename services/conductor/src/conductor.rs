@@ -173,6 +173,8 @@ pub enum Effect {
     Settled {
         /// The command.
         command: CommandId,
+        /// The case.
+        case: CaseId,
         /// Why it was refused, where it was.
         refused: Option<Refused>,
     },
@@ -246,6 +248,22 @@ impl Conductor {
             self.damaged.insert(case, error.clone());
             error
         })
+    }
+
+    /// Folds one entry of a history that another conductor writes: for whoever only looks.
+    ///
+    /// # Errors
+    /// As [`Conductor::replay`].
+    pub fn follow(
+        &mut self,
+        case: CaseId,
+        number: u64,
+        event: &CaseEvent,
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        self.replay(case, number, event, at)?;
+        self.refresh_claims(case);
+        Ok(())
     }
 
     /// Stops a case of whose history an entry cannot be opened: what follows would be folded over a gap.
@@ -401,6 +419,7 @@ impl Conductor {
         let settled = refused.is_none();
         self.queue(Effect::Settled {
             command: command.id(),
+            case: command.case(),
             refused,
         });
         if settled {

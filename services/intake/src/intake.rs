@@ -105,6 +105,8 @@ struct State {
     cursors: BTreeMap<String, String>,
     suppressed: Suppressed,
     positions: BTreeMap<Stream, Position>,
+    /// Up to where the marks of other processes were read.
+    followed: Position,
     /// How often records of a system were ended.
     ended: BTreeMap<SystemName, u64>,
 }
@@ -157,19 +159,49 @@ impl Intake {
                 self.state().cursors.insert(name, advanced.cursor);
             }
         }
-        for (key, value) in self.table::<ErasedMark>(&Stream::Erased).await? {
+        self.refresh().await?;
+        let mut state = self.state();
+        let followed = state.followed;
+        state.positions.insert(Stream::Erased, followed);
+        Ok(())
+    }
+
+    /// Takes in the marks of erased people that another process has written since.
+    ///
+    /// # Errors
+    /// As [`Intake::recover`].
+    pub async fn refresh(&self) -> Result<(), Error> {
+        let from = self.state().followed;
+        let (rows, next) = self.rows::<ErasedMark>(&Stream::Erased, from).await?;
+        let mut state = self.state();
+        state.followed = next;
+        for (key, value) in rows {
             if let Ok(token) = <[u8; 16]>::try_from(key.as_slice()) {
-                self.state()
-                    .suppressed
-                    .set(SuppressionToken::from_bytes(token), value);
+                state.suppressed.set(SuppressionToken::from_bytes(token), value);
             }
         }
         Ok(())
     }
 
+    /// Up to where [`Intake::refresh`] has read.
+    pub fn followed(&self) -> Position {
+        self.state().followed
+    }
+
     async fn table<T: Kind>(&self, stream: &Stream) -> Result<Vec<(Vec<u8>, Option<T>)>, Error> {
+        let (rows, next) = self.rows(stream, 0).await?;
+        self.state().positions.insert(stream.clone(), next);
+        Ok(rows)
+    }
+
+    /// What a table holds from a position to its head, and where that is.
+    async fn rows<T: Kind>(
+        &self,
+        stream: &Stream,
+        from: Position,
+    ) -> Result<(Vec<(Vec<u8>, Option<T>)>, Position), Error> {
         let at = Place::new(stream.clone(), 0);
-        let (mut rows, mut from) = (Vec::new(), 0);
+        let (mut rows, mut from) = (Vec::new(), from);
         loop {
             let page = self
                 .log
@@ -189,8 +221,7 @@ impl Intake {
             }
             from = page.next;
             if from >= page.head {
-                self.state().positions.insert(stream.clone(), from);
-                return Ok(rows);
+                return Ok((rows, from));
             }
         }
     }

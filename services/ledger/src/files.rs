@@ -19,6 +19,22 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), Error> {
         .map_or(Ok(()), sync_folder)
 }
 
+/// Waits until nobody else works in a folder; they wait until the returned lock is dropped.
+pub(crate) fn lock(folder: &Path) -> Result<File, Error> {
+    let path = folder.join("lock");
+    let locked = || -> std::io::Result<File> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    locked().map_err(Error::io("lock", &path))
+}
+
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), Error> {
     File::open(path)

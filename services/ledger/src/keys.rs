@@ -56,6 +56,8 @@ impl Keys {
     /// make every policy that was handed out wrong.
     pub fn open(folder: &Path, systems: &[SystemName], start: Start) -> Result<Self, Error> {
         files::make_folder(folder)?;
+        // Several processes may start at once, and each key is drawn once.
+        let _drawing = files::lock(folder)?;
         // What was drawn is written down last, so that a crash while keys are drawn is no loss of keys.
         let before = files::read(&folder.join(DRAWN))?;
         if before.is_none() && start == Start::Again {

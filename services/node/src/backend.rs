@@ -1,8 +1,7 @@
 //! What the gateway asks of the node: views of its state, and commands onto the log.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,19 +10,21 @@ use lethe_conductor::Refused;
 use lethe_gateway::asks::{CaseQuery, Ground, OpenCase};
 use lethe_gateway::backend::{Backend, BackendError, Document};
 use lethe_gateway::views::{
-    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, DatasetView, FindingView, HealthView,
-    LineageView, PlanView, ScanState, ScanView, SystemState, SystemView,
+    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, FindingView, HealthView, LineageView,
+    PlanView, ScanView, SystemState, SystemView,
 };
-use lethe_journal::{CaseOrigin, CloseReason, Command, DatasetRef, Opening, Place, Selectors, Stream};
+use lethe_journal::{
+    CaseOrigin, CloseReason, Command, DatasetRef, Opening, Place, Selectors, Stream, SystemTold,
+};
 use lethe_log::EventLog;
 use lethe_terms::{CaseId, CommandId, Identifier, SystemName, Timestamp};
 
+use crate::board::Board;
 use crate::case_keys::CaseKeys;
-use crate::conductor_shell::Cases;
+use crate::cases::{Cases, CommandRefused};
 use crate::evidence::Evidence;
 use crate::janitor::LogHealth;
 use crate::metrics::Metrics;
-use crate::owners::Owners;
 use crate::systems::System;
 use crate::walker::Walker;
 use crate::{Error, publish, shell, views};
@@ -43,7 +44,9 @@ pub(crate) struct NodeBackend {
     pub(crate) keys: CaseKeys,
     pub(crate) cases: Cases,
     pub(crate) walker: Arc<Walker>,
-    pub(crate) systems: BTreeMap<SystemName, Arc<System>>,
+    pub(crate) board: Arc<Board>,
+    /// When a scan of a system was asked for last.
+    pub(crate) asked: Mutex<BTreeMap<SystemName, Timestamp>>,
     pub(crate) evidence: Arc<Evidence>,
     pub(crate) log_health: LogHealth,
     pub(crate) metrics: Arc<Metrics>,
@@ -61,34 +64,19 @@ fn unavailable(error: &Error) -> BackendError {
     }
 }
 
-fn refused(refused: &Refused) -> BackendError {
-    match refused {
-        Refused::NoSuchCase => BackendError::NotFound { what: "case" },
-        Refused::ByCase(Refusal::KeyReused) => BackendError::Invalid {
-            code: refused.code().to_owned(),
-            message: refused.to_string(),
-            expected: "one key for one command".into(),
-        },
-        other => BackendError::Conflict {
-            code: other.code().to_owned(),
-            message: other.to_string(),
-        },
-    }
-}
-
 impl NodeBackend {
     /// Puts a command on the log and waits until the conductor carried it out or refused it.
     async fn submit(&self, command: Command) -> Result<AcceptedView, BackendError> {
         let (case, id) = (command.case(), command.id());
         let mut changes = self.cases.changes();
-        if self.cases.settled(id).is_none() {
+        if self.cases.settled(case, id).is_none() {
             publish::command(&*self.log, "/lethe/gateway", command)
                 .await
                 .map_err(|error| unavailable(&error))?;
         }
         let settled = tokio::time::timeout(SETTLE_PATIENCE, async {
             loop {
-                if let Some(settled) = self.cases.settled(id) {
+                if let Some(settled) = self.cases.settled(case, id) {
                     return settled;
                 }
                 if changes.changed().await.is_err() {
@@ -98,7 +86,7 @@ impl NodeBackend {
         });
         match settled.await {
             Ok(None) => Ok(AcceptedView { case, command: id }),
-            Ok(Some(refusal)) => Err(refused(&refusal)),
+            Ok(Some(refused)) => Err(refused.into()),
             Err(_) => Err(BackendError::Unknown {
                 code: "node-command-unsettled".into(),
                 message: "the command is on the log, and what came of it is not known yet: look at the case"
@@ -123,13 +111,30 @@ impl NodeBackend {
         Ok(views::case_view(&conductor, case))
     }
 
-    fn system(&self, name: &str) -> Result<&Arc<System>, BackendError> {
+    fn system(&self, name: &str) -> Result<SystemTold, BackendError> {
         let name: SystemName = name
             .parse()
             .map_err(|_| BackendError::NotFound { what: "system" })?;
-        self.systems
-            .get(&name)
+        self.board
+            .system(&name)
             .ok_or(BackendError::NotFound { what: "system" })
+    }
+
+    /// A system that this process can ask itself.
+    fn hosted(&self, name: &str) -> Result<&Arc<System>, BackendError> {
+        let told = self.system(name)?;
+        self.board
+            .hosted(&told.inventory.name)
+            .ok_or_else(|| BackendError::Unavailable {
+                code: "node-hosted-elsewhere".into(),
+                message:
+                    "the system's connector is hosted by another process, which cannot be asked from here"
+                        .into(),
+            })
+    }
+
+    fn asked(&self) -> MutexGuard<'_, BTreeMap<SystemName, Timestamp>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn normalised(&self, identifiers: &[Identifier]) -> Result<Vec<Identifier>, BackendError> {
@@ -148,9 +153,9 @@ impl NodeBackend {
 
     /// Whether every feed was read to its end, and the last look went well: what was never read is unknown, not absent.
     fn all_read(&self) -> bool {
-        self.systems
-            .values()
-            .all(|system| system_state(system).0 == SystemState::Up)
+        self.board
+            .systems()
+            .all(|told| views::system_state(&told) == SystemState::Up)
     }
 
     async fn opening(&self, case: CaseId, ask: &OpenCase) -> Result<Opening, BackendError> {
@@ -292,7 +297,7 @@ impl Backend for NodeBackend {
             return if opened.commands.contains(&command) {
                 Ok(AcceptedView { case, command })
             } else {
-                Err(refused(&Refused::ByCase(Refusal::KeyReused)))
+                Err(CommandRefused::from(&Refused::ByCase(Refusal::KeyReused)).into())
             };
         }
         self.keys
@@ -376,16 +381,13 @@ impl Backend for NodeBackend {
 
     async fn systems(&self) -> Result<Vec<SystemView>, BackendError> {
         let owners = &self.walker.owners;
-        Ok(self
-            .systems
-            .values()
-            .map(|system| system_view(system, owners))
-            .collect())
+        let records = |place: &DatasetRef| owners.records_in(place);
+        let systems = self.board.systems();
+        Ok(systems.map(|told| views::system_view(&told, records)).collect())
     }
 
     async fn system_check(&self, name: &str) -> Result<CheckView, BackendError> {
-        let system = self.system(name)?;
-        let findings = system.check().await;
+        let findings = self.hosted(name)?.check().await;
         Ok(CheckView {
             system: name.to_owned(),
             ok: findings.iter().all(|finding| finding.ok),
@@ -394,18 +396,25 @@ impl Backend for NodeBackend {
     }
 
     async fn start_scan(&self, name: &str) -> Result<ScanView, BackendError> {
-        let system = self.system(name)?;
-        system.feed_now();
-        Ok(scan_view(system))
+        let told = self.system(name)?;
+        let name = told.inventory.name.clone();
+        // A host elsewhere reads its feeds on its own beat.
+        if let Some(system) = self.board.hosted(&name) {
+            system.feed_now();
+        }
+        let now = shell::now();
+        self.asked().insert(name, now);
+        Ok(views::scan_view(&told, Some(now)))
     }
 
     async fn scan(&self, name: &str) -> Result<ScanView, BackendError> {
-        self.system(name).map(|system| scan_view(system))
+        let told = self.system(name)?;
+        let asked = self.asked().get(&told.inventory.name).copied();
+        Ok(views::scan_view(&told, asked))
     }
 
     async fn connector_check(&self, name: &str) -> Result<ConformanceView, BackendError> {
-        let system = self.system(name)?;
-        system
+        self.hosted(name)?
             .conformance()
             .await
             .ok_or_else(|| BackendError::Unavailable {
@@ -476,78 +485,6 @@ impl Backend for NodeBackend {
     }
 
     async fn metrics(&self) -> String {
-        self.metrics.text(&self.cases, &self.systems)
-    }
-}
-
-/// The state of a system, and when its feed was last read to its end.
-fn system_state(system: &System) -> (SystemState, Option<Timestamp>) {
-    let caught_up = system.feed.caught_up_at.load(Ordering::Relaxed);
-    let last_feed_at = (caught_up > 0).then(|| Timestamp::from_millis(caught_up));
-    let state = match (system.feed.failed(), last_feed_at) {
-        (Some(_), _) => SystemState::Unreachable,
-        (None, Some(_)) => SystemState::Up,
-        (None, None) => SystemState::Scanning,
-    };
-    (state, last_feed_at)
-}
-
-fn system_view(system: &System, owners: &Owners) -> SystemView {
-    let (state, last_feed_at) = system_state(system);
-    let datasets = system.host().map(|host| host.manifest().datasets.as_slice());
-    SystemView {
-        name: system.settings.name.to_string(),
-        kind: system.settings.kind.clone(),
-        state,
-        datasets: datasets
-            .unwrap_or_default()
-            .iter()
-            .map(|dataset| DatasetView {
-                name: dataset.name.to_string(),
-                unit: dataset.unit.clone(),
-                verbs: dataset.verbs.clone(),
-                categories: dataset.categories.clone(),
-                records: owners.records_in(&DatasetRef {
-                    system: system.settings.name.clone(),
-                    dataset: dataset.name.clone(),
-                }),
-            })
-            .collect(),
-        last_feed_at,
-        lag_ms: last_feed_at.map(|at| u64::try_from(shell::now().since(at)).unwrap_or(0)),
-        quarantined: system.feed.quarantined.load(Ordering::Relaxed),
-        findings: system.feed.failed().map_or_else(Vec::new, |code| {
-            vec![FindingView {
-                what: "feed".into(),
-                ok: false,
-                detail: code.to_owned(),
-            }]
-        }),
-    }
-}
-
-fn scan_view(system: &System) -> ScanView {
-    let feed = &system.feed;
-    let caught_up =
-        feed.caught_up_at.load(Ordering::Relaxed) >= system.asked_at.load(Ordering::Relaxed).max(1);
-    let state = match (feed.failed(), caught_up) {
-        (Some(_), _) => ScanState::Failed,
-        (None, true) => ScanState::Finished,
-        (None, false) => ScanState::Running,
-    };
-    let total = feed.total.load(Ordering::Relaxed);
-    ScanView {
-        system: system.settings.name.to_string(),
-        state,
-        done: feed.done.load(Ordering::Relaxed),
-        total: (total > 0).then_some(total),
-        unit: if system.settings.kind == "weblog" {
-            "bytes".into()
-        } else {
-            "rows".into()
-        },
-        records: feed.records.load(Ordering::Relaxed),
-        quarantined: feed.quarantined.load(Ordering::Relaxed),
-        code: feed.failed().map(str::to_owned),
+        self.metrics.text(&self.cases, &self.board)
     }
 }

@@ -25,6 +25,7 @@ pub(crate) struct CaseKeys {
     log: Arc<dyn EventLog>,
     owners: Arc<Owners>,
     cache: Arc<Mutex<BTreeMap<CaseId, Arc<DataKey>>>>,
+    making: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl CaseKeys {
@@ -34,11 +35,18 @@ impl CaseKeys {
             log,
             owners,
             cache: Arc::default(),
+            making: Arc::default(),
         }
     }
 
-    /// Makes the key of a new case; it is durable when this returns, before anything that it opens.
+    /// Makes the key of a new case, unless it has one; it is durable when this returns, before anything that it opens. A second key would
+    /// take the place of the first, and what that had sealed could not be opened any more.
     pub(crate) async fn create(&self, case: CaseId) -> Result<Arc<DataKey>, Error> {
+        let _one_at_a_time = self.making.lock().await;
+        match self.get(case).await {
+            Err(Error::NoCaseKey { .. }) => {}
+            known => return known,
+        }
         let (key, wrapped) = self.vault.create()?;
         let entry = publish::entry(case.as_bytes(), "/lethe/gateway", wrapped)?;
         publish::append(&*self.log, &place_of(case), vec![entry], "keys").await?;

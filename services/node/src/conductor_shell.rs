@@ -5,14 +5,14 @@
 //! their fsyncs, and nothing happens before it is journaled.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lethe_conductor::{Conductor, Effect, Input, Refused, WalkOutcome, WalkPurpose};
 use lethe_intake::Intake;
 use lethe_journal::{
-    Answer, AnswerEvent, CaseEntry, CaseEvent, Command, CommandEvent, Entry, Epoch, Event, Instruction,
-    Inventory, Kind, Place, Position, Sealed, Stream, Token, partition_of,
+    Answer, AnswerEvent, CaseEvent, Command, CommandEvent, Entry, Epoch, Event, Instruction, Inventory, Kind,
+    Place, Position, Sealed, Stream, Token, partition_of,
 };
 use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX};
 use lethe_store::{Batch, Store};
@@ -20,6 +20,7 @@ use lethe_terms::{CaseId, CommandId, Timestamp};
 use tokio::sync::{mpsc, watch};
 
 use crate::case_keys::CaseKeys;
+use crate::cases::{self, Cases, CommandRefused};
 use crate::walker::Walker;
 use crate::{Error, publish, shell};
 
@@ -29,56 +30,8 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How often the positions of commands and answers are written down: repeats are harmless, so rarely.
 const POSITIONS_EVERY: Duration = Duration::from_millis(500);
 
-/// Settled commands that are remembered for those who wait for them.
-const SETTLED_MAX: usize = 10_000;
-
 /// Results of walks that may wait for the conductor; each belongs to one case.
 const WALKS_MAX: usize = 1_024;
-
-/// What others may see of the conductor.
-#[derive(Clone)]
-pub(crate) struct Cases {
-    conductor: Arc<Mutex<Conductor>>,
-    settled: Arc<Mutex<BTreeMap<CommandId, Option<Refused>>>>,
-    changed: watch::Sender<u64>,
-}
-
-impl Cases {
-    pub(crate) fn new(conductor: Conductor) -> Self {
-        Self {
-            conductor: Arc::new(Mutex::new(conductor)),
-            settled: Arc::default(),
-            changed: watch::Sender::new(0),
-        }
-    }
-
-    /// Looks at all cases; short, since the conductor waits meanwhile.
-    pub(crate) fn look(&self) -> MutexGuard<'_, Conductor> {
-        self.conductor.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hears of every round that changed something.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
-    }
-
-    /// What became of a command, once it was carried out or refused.
-    pub(crate) fn settled(&self, command: CommandId) -> Option<Option<Refused>> {
-        self.settled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&command)
-            .cloned()
-    }
-
-    fn settle(&self, command: CommandId, refused: Option<Refused>) {
-        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-        if settled.len() >= SETTLED_MAX {
-            settled.pop_first();
-        }
-        settled.insert(command, refused);
-    }
-}
 
 type Walked = (CaseId, WalkPurpose, WalkOutcome);
 
@@ -109,7 +62,7 @@ impl ConductorShell {
         let (send, mut walks) = mpsc::channel(WALKS_MAX);
         let effects = self.with_conductor(|conductor| conductor.recover(shell::moment()));
         self.carry_out(effects, &standing, &send).await?;
-        self.cases.changed.send_modify(|round| *round += 1);
+        self.cases.tell();
         while !*stop.borrow() {
             let inputs = self.gather(&mut standing, &mut walks).await?;
             let idle = inputs.is_empty() && !self.is_due();
@@ -125,7 +78,7 @@ impl ConductorShell {
                 conductor.handle(Input::Tick, shell::moment());
             });
             self.carry_out(effects, &standing, &send).await?;
-            self.cases.changed.send_modify(|round| *round += 1);
+            self.cases.tell();
             if standing.written_at.elapsed() > POSITIONS_EVERY {
                 self.write_positions(&mut standing)?;
             }
@@ -179,25 +132,7 @@ impl ConductorShell {
         loop {
             let page = self.log.read(at, from, PAGE_ENTRIES_MAX).await?;
             for stored in &page.entries {
-                let Some(value) = &stored.entry.value else {
-                    continue;
-                };
-                let event = Event::<CaseEntry>::decode(value)?;
-                let opened = match self.keys.open_event(&event.data).await {
-                    Ok(opened) => opened,
-                    Err(error) => {
-                        tracing::error!(code = error.code(), case = %event.data.case, "a case history cannot be opened");
-                        self.cases.look().unreadable(event.data.case);
-                        continue;
-                    }
-                };
-                let folded =
-                    self.cases
-                        .look()
-                        .replay(event.data.case, event.data.number, &opened, event.time);
-                if let Err(error) = folded {
-                    tracing::error!(code = error.code(), case = %event.data.case, "a case history does not fit together");
-                }
+                cases::fold(&self.keys, &self.cases, stored).await?;
             }
             if page.entries.is_empty() && page.next >= page.head {
                 return Ok(());
@@ -448,9 +383,27 @@ impl ConductorShell {
                     .mark_erased(case, &selectors.identifiers, until)
                     .await?;
             }
-            Effect::Settled { command, refused } => self.cases.settle(command, refused),
+            Effect::Settled {
+                command,
+                case,
+                refused,
+            } => self.settle(command, case, refused.as_ref()).await?,
             Effect::Journal { .. } | Effect::Send(_) => {}
         }
+        Ok(())
+    }
+}
+
+impl ConductorShell {
+    /// Tells whoever waits for a command what became of it: here, and where the gateway is another process. There what was accepted shows in the
+    /// case's history.
+    async fn settle(&self, command: CommandId, case: CaseId, refused: Option<&Refused>) -> Result<(), Error> {
+        let refused = refused.map(CommandRefused::from);
+        if let Some(refused) = &refused {
+            let answer = refused.answer(command, case);
+            publish::answers(&*self.log, "/lethe/conductor", vec![answer]).await?;
+        }
+        self.cases.settle(command, refused);
         Ok(())
     }
 }

@@ -13,6 +13,12 @@ pub enum Error {
         /// What is wrong and what was expected.
         message: String,
     },
+    /// The roles do not fit the configuration; nothing was started.
+    #[error("{reason}")]
+    Roles {
+        /// What is wrong and what was expected.
+        reason: &'static str,
+    },
     /// A newer writer took over; this one stops.
     #[error("another writer took over {what}")]
     Fenced {
@@ -82,6 +88,7 @@ impl Error {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Settings { .. } => "node-settings",
+            Self::Roles { .. } => "node-roles",
             Self::Fenced { .. } => "node-fenced",
             Self::NoCaseKey { .. } => "node-no-case-key",
             Self::Lagging => "node-lagging",

@@ -8,7 +8,7 @@ use lethe_log::EventLog;
 use lethe_terms::{CaseId, CommandId, ErasureGround, Right};
 
 use crate::case_keys::CaseKeys;
-use crate::conductor_shell::Cases;
+use crate::cases::Cases;
 use crate::evidence::Evidence;
 use crate::{Error, publish, shell};
 
@@ -17,14 +17,16 @@ pub(crate) struct FollowUps {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) keys: CaseKeys,
     pub(crate) evidence: Arc<Evidence>,
-    pub(crate) cases: Cases,
+    /// The cases, where the conductor is this process: one that is open already is not asked for again. Elsewhere the conductor sees to that.
+    pub(crate) cases: Option<Cases>,
 }
 
 impl FollowUps {
     /// Opens the case of a finding. Its id follows from the record and the case that had erased it, so that finding it again opens nothing.
     pub(crate) async fn open(&self, finding: Finding) -> Result<(), Error> {
         let (case, command) = ids(&finding);
-        if self.cases.look().case(case).is_some() {
+        let is_open = |cases: &Cases| cases.look().case(case).is_some();
+        if self.cases.as_ref().is_some_and(is_open) {
             return Ok(());
         }
         tracing::warn!(system = %finding.system, of = %finding.of, %case, "data of an erased person came back");

@@ -65,10 +65,10 @@ pub(crate) struct Janitor {
 impl Janitor {
     /// Looks around until `stop`. What earlier runs of the server left is due after the start: nobody wrote down whether they came to it.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
-        let mut compacted_to = self.intake.counters().gone;
+        let mut compacted_to = self.owners.ended();
         let mut waits_since = Some(shell::now());
         while !*stop.borrow() {
-            let gone = self.intake.counters().gone;
+            let gone = self.owners.ended();
             if gone != compacted_to && waits_since.is_none() {
                 waits_since = Some(shell::now());
             }

@@ -3,7 +3,9 @@
 pub mod cli;
 
 mod backend;
+mod board;
 mod case_keys;
+mod cases;
 mod conductor_shell;
 mod conformance;
 mod connect;
@@ -19,6 +21,8 @@ mod offline;
 mod owners;
 mod publish;
 mod receipts;
+mod roles;
+mod running;
 mod server;
 mod settings;
 mod shell;
@@ -29,5 +33,6 @@ mod walker;
 pub use connect::{Kinds, Unopened};
 pub use error::Error;
 pub use offline::{Diagnosis, doctor, replay};
+pub use roles::{Role, Roles};
 pub use server::{serve, told_to_stop};
 pub use settings::Settings;

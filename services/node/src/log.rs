@@ -31,7 +31,7 @@ impl Log {
     pub(crate) async fn open(settings: &Settings) -> Result<Self, Error> {
         let streams = settings.streams();
         let Some(kafka) = &settings.kafka else {
-            let folder = Folders(settings.data_dir.clone()).log();
+            let folder = Folders::of_one(&settings.data_dir).log();
             let log = EmbeddedLog::open(&folder, &streams, OpenOptions::default())?;
             return Ok(Self::Embedded(Arc::new(log)));
         };

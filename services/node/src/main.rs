@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use lethe_node::cli::{self, Command, Exit};
-use lethe_node::{Diagnosis, Kinds};
+use lethe_node::{Diagnosis, Kinds, Roles};
 use tracing_subscriber::EnvFilter;
 
 /// The configuration where none is named.
@@ -26,16 +26,17 @@ fn main() -> ExitCode {
     let json = cli.global.json;
     match cli.command {
         Command::Serve(args) => {
-            if !args.roles.is_empty() {
-                eprintln!(
-                    "lethe: --role is refused on the embedded log: only one process can have it open, so it runs every role"
-                );
-                return ExitCode::from(USAGE);
-            }
+            let roles = match Roles::named(&args.roles) {
+                Ok(roles) => roles,
+                Err(message) => {
+                    eprintln!("lethe: --role: {message}");
+                    return ExitCode::from(USAGE);
+                }
+            };
             log_to_stderr();
             server(async {
                 let told_to_stop = lethe_node::told_to_stop();
-                lethe_node::serve(&config(args.config), &Kinds::shipped(), told_to_stop).await
+                lethe_node::serve(&config(args.config), roles, &Kinds::shipped(), told_to_stop).await
             })
         }
         Command::Verify(args) => {
@@ -90,7 +91,12 @@ fn run<T>(work: impl Future<Output = Result<T, lethe_node::Error>>) -> Result<T,
         .map_err(|error| failed(&error))?;
     runtime.block_on(work).map_err(|error| {
         eprintln!("lethe: {}", error.code());
-        failed(&error)
+        let code = failed(&error);
+        if matches!(error, lethe_node::Error::Roles { .. }) {
+            ExitCode::from(USAGE)
+        } else {
+            code
+        }
     })
 }
 

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use lethe_intake::Intake;
-use lethe_terms::{CaseState, SystemName};
+use lethe_terms::CaseState;
 use prometheus::{Encoder, IntGaugeVec, Opts, Registry, TextEncoder};
 
-use crate::conductor_shell::Cases;
-use crate::systems::System;
+use crate::board::Board;
+use crate::cases::Cases;
 
 /// What is measured.
 pub(crate) struct Metrics {
@@ -52,8 +51,8 @@ impl Metrics {
     }
 
     /// Everything as Prometheus reads it.
-    pub(crate) fn text(&self, cases: &Cases, systems: &BTreeMap<SystemName, Arc<System>>) -> String {
-        self.measure(cases, systems);
+    pub(crate) fn text(&self, cases: &Cases, board: &Board) -> String {
+        self.measure(cases, board);
         let mut text = Vec::new();
         match TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             Ok(()) => String::from_utf8(text).unwrap_or_default(),
@@ -64,7 +63,7 @@ impl Metrics {
         }
     }
 
-    fn measure(&self, cases: &Cases, systems: &BTreeMap<SystemName, Arc<System>>) {
+    fn measure(&self, cases: &Cases, board: &Board) {
         let mut by_state: BTreeMap<CaseState, i64> = CaseState::ALL.iter().map(|state| (*state, 0)).collect();
         let conductor = cases.look();
         for case in conductor.cases() {
@@ -87,16 +86,15 @@ impl Metrics {
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let now = crate::shell::now();
-        for (name, system) in systems {
-            let quarantined = system.feed.quarantined.load(Ordering::Relaxed);
+        for told in board.systems() {
+            let system = [told.inventory.name.as_str()];
             self.quarantined
-                .with_label_values(&[name.as_str()])
-                .set(i64::try_from(quarantined).unwrap_or(i64::MAX));
-            let at = system.feed.caught_up_at.load(Ordering::Relaxed);
-            if at > 0 {
+                .with_label_values(&system)
+                .set(i64::try_from(told.inventory.quarantined).unwrap_or(i64::MAX));
+            if let Some(at) = told.caught_up_at {
                 self.feed_age
-                    .with_label_values(&[name.as_str()])
-                    .set((now.millis() - at) / 1_000);
+                    .with_label_values(&system)
+                    .set(now.since(at) / 1_000);
             }
         }
     }

@@ -7,7 +7,7 @@ use lethe_gateway::words;
 use lethe_journal::{Place, Stream};
 use lethe_ledger::{Keys, Ledger, Start};
 use lethe_log::EventLog;
-use lethe_vault::{Attestation, FileVault, FirstStart, OsEntropy};
+use lethe_vault::{Attestation, FileVault, FirstStart, Openers, OsEntropy};
 use serde::Serialize;
 
 use crate::Error;
@@ -104,7 +104,7 @@ fn could_not_look(error: &Error) -> bool {
 /// Where the configuration cannot be read.
 pub async fn doctor(config: &Path) -> Result<Vec<Diagnosis>, Error> {
     let settings = Settings::load(config)?;
-    let folders = Folders(settings.data_dir.clone());
+    let folders = Folders::of_one(&settings.data_dir);
     let mut found = vec![diagnosis(
         "configuration",
         Ok(format!("{} systems", settings.systems.len())),
@@ -127,7 +127,7 @@ pub async fn doctor(config: &Path) -> Result<Vec<Diagnosis>, Error> {
 }
 
 async fn open_log(settings: &Settings) -> Result<Arc<dyn EventLog>, Error> {
-    let folder = Folders(settings.data_dir.clone()).log();
+    let folder = Folders::of_one(&settings.data_dir).log();
     if settings.kafka.is_none() && !folder.is_dir() {
         return Err(crate::settings::refused(
             &folder,
@@ -160,7 +160,12 @@ fn vault(folders: &Folders) -> Result<String, Error> {
     if !folders.vault().is_dir() {
         return Err(lethe_vault::Error::NoVault.into());
     }
-    let vault = FileVault::open(&folders.vault(), FirstStart::Refused, Arc::new(OsEntropy))?;
+    let vault = FileVault::open(
+        &folders.vault(),
+        Openers::One,
+        FirstStart::Refused,
+        Arc::new(OsEntropy),
+    )?;
     Ok(vault_text(&vault.attest()))
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(crate) struct Owner {
     store: SledStore,
     /// Where the folds of keys and records stand.
     folded: watch::Sender<[Position; 2]>,
+    /// How many records the fold has seen end since the start.
+    ended: AtomicU64,
 }
 
 /// All partitions of this process.
@@ -88,6 +91,7 @@ impl Owners {
                 partition,
                 store: opened.store,
                 folded: watch::Sender::new(at),
+                ended: AtomicU64::new(0),
             }));
         }
         Ok(Self {
@@ -137,6 +141,14 @@ impl Owners {
         }
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
         Ok(())
+    }
+
+    /// How many records were ended since the start.
+    pub(crate) fn ended(&self) -> u64 {
+        self.owners
+            .iter()
+            .map(|owner| owner.ended.load(Ordering::Relaxed))
+            .sum()
     }
 
     fn owner_of(&self, key: &[u8]) -> &Arc<Owner> {
@@ -282,6 +294,16 @@ impl Owner {
     ) -> Result<(), Error> {
         for chunk in fold(&StoreRows(&self.store), stream, from, entries, next)? {
             self.commit(stream, chunk)?;
+        }
+        // An empty entry with a key ends a record; one without is a fence or a heartbeat.
+        if *stream == Stream::Records {
+            let ended = entries
+                .iter()
+                .filter(|stored| stored.entry.value.is_none() && !stored.entry.key.is_empty());
+            self.ended.fetch_add(
+                u64::try_from(ended.count()).unwrap_or(u64::MAX),
+                Ordering::Relaxed,
+            );
         }
         Ok(())
     }

@@ -1,21 +1,22 @@
 //! One configured system: its connector behind a host, and the loop that follows its feed.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use lethe_gateway::views::{ConformanceView, FindingView};
 use lethe_intake::Intake;
-use lethe_journal::{Inventory, InventoryDataset, InventorySystem};
+use lethe_journal::{FailureCode, InventoryDataset, InventorySystem, SystemTold};
 use lethe_kit::{Host, Manifest};
-use lethe_terms::{ShardName, Verb};
+use lethe_terms::{ShardName, SystemName, Timestamp, Verb};
 use tokio::sync::{Notify, watch};
 
+use crate::Error;
 use crate::connect::{Kinds, Unopened};
 use crate::connector_shell::FeedState;
 use crate::follow_ups::FollowUps;
 use crate::settings::SystemSettings;
-use crate::{Error, shell};
 
 /// Units of one page of a feed: rows or lines; moved as one batch, so it bounds memory.
 const FEED_UNITS: usize = 500;
@@ -33,8 +34,6 @@ pub(crate) struct System {
     /// Why it could not be opened, until it is.
     away: Mutex<String>,
     pub(crate) feed: FeedState,
-    /// When a scan was asked for last, in milliseconds.
-    pub(crate) asked_at: AtomicI64,
     wake: Notify,
 }
 
@@ -46,7 +45,6 @@ impl System {
             host: OnceLock::new(),
             away: Mutex::new(String::new()),
             feed: FeedState::default(),
-            asked_at: AtomicI64::new(0),
             wake: Notify::new(),
         }
     }
@@ -106,9 +104,33 @@ impl System {
         }]
     }
 
+    /// What it is like and how it stands.
+    pub(crate) fn told(&self) -> SystemTold {
+        let quarantined = self.feed.quarantined.load(Ordering::Relaxed);
+        let manifest = self.host().map(|host| host.manifest());
+        let caught_up_at = self.feed.caught_up_at.load(Ordering::Relaxed);
+        SystemTold {
+            inventory: match manifest {
+                Some(manifest) => inventory_system(manifest, quarantined),
+                None => away(self.settings.name.clone(), quarantined),
+            },
+            kind: self.settings.kind.clone(),
+            units: manifest.map_or_else(BTreeMap::new, |manifest| {
+                let datasets = manifest.datasets.iter();
+                datasets
+                    .map(|dataset| (dataset.name.clone(), dataset.unit.clone()))
+                    .collect()
+            }),
+            caught_up_at: (caught_up_at > 0).then(|| Timestamp::from_millis(caught_up_at)),
+            failure: self.feed.failed().map(|code| FailureCode(code.to_owned())),
+            done: self.feed.done.load(Ordering::Relaxed),
+            total: self.feed.total.load(Ordering::Relaxed),
+            appended: self.feed.records.load(Ordering::Relaxed),
+        }
+    }
+
     /// Reads the feed now instead of at the next beat.
     pub(crate) fn feed_now(&self) {
-        self.asked_at.store(shell::now().millis(), Ordering::Relaxed);
         self.wake.notify_one();
     }
 
@@ -265,9 +287,9 @@ pub(crate) fn inventory_system(manifest: &Manifest, quarantined: u64) -> Invento
 }
 
 /// A system that cannot be reached: it is searched for everybody, so that no plan is made without it.
-fn away(system: &System, quarantined: u64) -> InventorySystem {
+pub(crate) fn away(name: SystemName, quarantined: u64) -> InventorySystem {
     InventorySystem {
-        name: system.settings.name.clone(),
+        name,
         locates: true,
         datasets: Vec::new(),
         quarantined,
@@ -278,24 +300,4 @@ fn away(system: &System, quarantined: u64) -> InventorySystem {
 
 const fn is_step(verb: Verb) -> bool {
     matches!(verb, Verb::Erase | Verb::Restrict | Verb::Lift)
-}
-
-/// The inventory of all systems.
-pub(crate) fn inventory<'a>(
-    systems: impl Iterator<Item = &'a System>,
-    flows: &[(lethe_journal::DatasetRef, lethe_journal::DatasetRef)],
-) -> Inventory {
-    let systems = systems
-        .map(|system| {
-            let quarantined = system.feed.quarantined.load(Ordering::Relaxed);
-            match system.host() {
-                Some(host) => inventory_system(host.manifest(), quarantined),
-                None => away(system, quarantined),
-            }
-        })
-        .collect();
-    Inventory {
-        systems,
-        flows: flows.to_vec(),
-    }
 }

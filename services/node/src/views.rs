@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use lethe_casework::{Case, PlanProgress, StepProgress};
 use lethe_conductor::Conductor;
 use lethe_gateway::views::{
-    AttentionView, BlockedBy, CaseFlag, CaseView, ExceptionView, PathView, PlanStepView, PlanView,
-    RemarkView, StepView,
+    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, PathView,
+    PlanStepView, PlanView, RemarkView, ScanState, ScanView, StepView, SystemState, SystemView,
 };
-use lethe_journal::{Remark, Step};
-use lethe_terms::{IdentifierKind, StepState};
+use lethe_journal::{DatasetRef, Remark, Step, SystemTold};
+use lethe_terms::{IdentifierKind, StepState, Timestamp};
+
+use crate::shell;
 
 /// A case as people see it.
 pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
@@ -167,5 +169,69 @@ fn plan_step_view(step: &Step) -> PlanStepView {
             .collect(),
         lead_ms: step.lead_ms,
         settle_ms: step.settle_ms,
+    }
+}
+
+/// The state of a system as people see it.
+pub(crate) fn system_state(told: &SystemTold) -> SystemState {
+    match (&told.failure, told.caught_up_at) {
+        (Some(_), _) => SystemState::Unreachable,
+        (None, Some(_)) => SystemState::Up,
+        (None, None) if told.inventory.away => SystemState::Unknown,
+        (None, None) => SystemState::Scanning,
+    }
+}
+
+/// A system as people see it; `records` counts those of a dataset.
+pub(crate) fn system_view(told: &SystemTold, records: impl Fn(&DatasetRef) -> Option<u64>) -> SystemView {
+    let system = &told.inventory;
+    let datasets = system.datasets.iter().map(|dataset| DatasetView {
+        name: dataset.name.to_string(),
+        unit: told.units.get(&dataset.name).cloned().unwrap_or_default(),
+        verbs: dataset.verbs.clone(),
+        categories: dataset.categories.clone(),
+        records: records(&DatasetRef {
+            system: system.name.clone(),
+            dataset: dataset.name.clone(),
+        }),
+    });
+    SystemView {
+        name: system.name.to_string(),
+        kind: told.kind.clone(),
+        state: system_state(told),
+        datasets: datasets.collect(),
+        last_feed_at: told.caught_up_at,
+        lag_ms: told
+            .caught_up_at
+            .map(|at| u64::try_from(shell::now().since(at)).unwrap_or(0)),
+        quarantined: system.quarantined,
+        findings: told.failure.as_ref().map_or_else(Vec::new, |code| {
+            vec![FindingView {
+                what: "feed".into(),
+                ok: false,
+                detail: code.0.clone(),
+            }]
+        }),
+    }
+}
+
+/// How far the scan of a system is that was asked for at that moment.
+pub(crate) fn scan_view(told: &SystemTold, asked_at: Option<Timestamp>) -> ScanView {
+    let caught_up = told
+        .caught_up_at
+        .is_some_and(|at| asked_at.is_none_or(|asked| at >= asked));
+    ScanView {
+        system: told.inventory.name.to_string(),
+        state: match (&told.failure, caught_up) {
+            (Some(_), _) => ScanState::Failed,
+            (None, true) => ScanState::Finished,
+            (None, false) => ScanState::Running,
+        },
+        done: told.done,
+        total: (told.total > 0).then_some(told.total),
+        unit: if told.kind == "weblog" { "bytes" } else { "rows" }.into(),
+        records: told.appended,
+        quarantined: told.inventory.quarantined,
+        code: told.failure.as_ref().map(|code| code.0.clone()),
     }
 }

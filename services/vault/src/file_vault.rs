@@ -12,7 +12,7 @@ use std::sync::Arc;
 use lethe_journal::{KeyWrapped, Sealed};
 use serde::{Deserialize, Serialize};
 
-use crate::folder::Folder;
+use crate::folder::{Folder, Openers};
 use crate::keyring::{Keyring, WrappedBuckets, open_key};
 use crate::root::Root;
 use crate::{Attestation, DataKey, DestroyReceipt, Entropy, Error, KeyVault, TokenKeys};
@@ -63,8 +63,14 @@ impl FileVault {
     ///
     /// Errors: [`Error::InUse`], [`Error::NoVault`], [`Error::RootMissing`], [`Error::FileMissing`], [`Error::FileDamaged`],
     /// [`Error::Io`]; after any of them the folder holds what it held.
-    pub fn open(path: &Path, first: FirstStart, entropy: Arc<dyn Entropy>) -> Result<Self, Error> {
-        let folder = Folder::lock(path)?;
+    pub fn open(
+        path: &Path,
+        openers: Openers,
+        first: FirstStart,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, Error> {
+        let folder = Folder::open(path, openers)?;
+        let changing = folder.change()?;
         let root = match Root::read(&folder, &entropy)? {
             Some(root) => root,
             None => make(&folder, first, &entropy)?,
@@ -76,6 +82,7 @@ impl FileVault {
                 file: BUCKETS_FILE,
                 expected: "bucket keys under the present root key",
             })?;
+        drop(changing);
         Ok(Self {
             keyring,
             tokens: Arc::new(tokens),
@@ -160,20 +167,29 @@ fn write_json<T: Serialize>(folder: &Folder, name: &'static str, value: &T) -> R
 
 impl KeyVault for FileVault {
     fn create(&self) -> Result<(DataKey, KeyWrapped), Error> {
-        self.keyring.create(|buckets| {
-            write_json(
-                &self.folder,
-                BUCKETS_FILE,
-                &BucketsFile {
-                    version: FILE_VERSION,
-                    buckets: buckets.clone(),
-                },
-            )
+        self.keyring.create(|_, add| {
+            // Another process may have opened buckets of its own since.
+            let _changing = self.folder.change()?;
+            let stored = read_buckets(&self.folder)?.ok_or(Error::FileMissing { file: BUCKETS_FILE })?;
+            let buckets = add(&stored)?;
+            let file = BucketsFile {
+                version: FILE_VERSION,
+                buckets,
+            };
+            write_json(&self.folder, BUCKETS_FILE, &file)?;
+            Ok(file.buckets)
         })
     }
 
     fn unwrap(&self, wrapped: &KeyWrapped) -> Result<DataKey, Error> {
-        self.keyring.unwrap(wrapped)
+        match self.keyring.unwrap(wrapped) {
+            Err(Error::UnknownBucket { .. }) => {
+                let stored = read_buckets(&self.folder)?.ok_or(Error::FileMissing { file: BUCKETS_FILE })?;
+                self.keyring.learn(stored)?;
+                self.keyring.unwrap(wrapped)
+            }
+            unwrapped => unwrapped,
+        }
     }
 
     fn destroy(&self, wrapped: &KeyWrapped) -> Result<DestroyReceipt, Error> {

@@ -6,7 +6,12 @@ use super::*;
 use crate::{BUCKET_KEYS_MAX, Effective, SeededEntropy};
 
 fn open(path: &Path, seed: u64) -> Result<FileVault, Error> {
-    FileVault::open(path, FirstStart::Allowed, Arc::new(SeededEntropy::new(seed)))
+    FileVault::open(
+        path,
+        Openers::One,
+        FirstStart::Allowed,
+        Arc::new(SeededEntropy::new(seed)),
+    )
 }
 
 fn ada() -> Identifier {
@@ -70,7 +75,7 @@ fn only_the_owner_may_read_the_files() {
         names.push(file.file_name().into_string().unwrap());
     }
     names.sort();
-    assert_eq!(names, ["buckets.json", "lock", "root-a", "tokens.json"]);
+    assert_eq!(names, ["buckets.json", "change", "lock", "root-a", "tokens.json"]);
 }
 
 #[test]
@@ -111,7 +116,7 @@ fn a_damaged_root_is_refused_and_the_other_slot_is_enough() {
 fn the_newest_valid_slot_wins() {
     let folder = tempfile::tempdir().unwrap();
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(1));
-    let locked = Folder::lock(folder.path()).unwrap();
+    let locked = Folder::open(folder.path(), Openers::One).unwrap();
     let newer = DataKey::draw(&entropy).unwrap();
     let fingerprint = *newer.fingerprint();
     Root {
@@ -175,7 +180,7 @@ fn a_vault_is_made_only_where_that_is_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(1));
     assert!(matches!(
-        FileVault::open(folder.path(), FirstStart::Refused, entropy),
+        FileVault::open(folder.path(), Openers::One, FirstStart::Refused, entropy),
         Err(Error::NoVault)
     ));
     assert!(open(folder.path(), 1).is_ok());
@@ -242,4 +247,37 @@ fn no_key_stands_in_the_clear_outside_the_root_slots() {
         }
     }
     assert_eq!(format!("{vault:?}"), "FileVault(redacted)");
+}
+
+#[test]
+fn several_processes_share_one_vault_and_open_each_others_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let share = |seed| {
+        let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(seed));
+        FileVault::open(folder.path(), Openers::Several, FirstStart::Allowed, entropy)
+    };
+    let (one, other) = (share(1).unwrap(), share(2).unwrap());
+    assert!(matches!(open(folder.path(), 3), Err(Error::InUse)));
+    let made: Vec<_> = [&one, &other, &one, &other]
+        .into_iter()
+        .map(|vault| vault.create().unwrap())
+        .collect();
+    for (key, wrapped) in &made {
+        for vault in [&one, &other] {
+            assert_eq!(vault.unwrap(wrapped).unwrap().fingerprint(), key.fingerprint());
+        }
+    }
+    let token = one.tokens().identifier(&ada());
+    assert!(
+        token == other.tokens().identifier(&ada()),
+        "one person has one token"
+    );
+    drop((one, other));
+    let alone = open(folder.path(), 4).unwrap();
+    for (key, wrapped) in &made {
+        assert_eq!(alone.unwrap(wrapped).unwrap().fingerprint(), key.fingerprint());
+    }
+    let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(5));
+    let shared = FileVault::open(folder.path(), Openers::Several, FirstStart::Allowed, entropy);
+    assert!(matches!(shared, Err(Error::InUse)));
 }

@@ -13,8 +13,20 @@ use crate::Error;
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 
-/// The name of the file whose lock keeps a second opener out.
+/// The name of the file whose lock keeps other openers out.
 const LOCK_FILE: &str = "lock";
+
+/// The name of the file whose lock is held while something is changed in a folder that several have open.
+const CHANGE_FILE: &str = "change";
+
+/// Who may have a folder open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Openers {
+    /// One program.
+    One,
+    /// Several processes of one installation on this machine.
+    Several,
+}
 
 /// A locked folder.
 #[derive(Debug)]
@@ -25,8 +37,8 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Opens the folder, made where it is missing, and keeps everybody else out.
-    pub(crate) fn lock(path: &Path) -> Result<Self, Error> {
+    /// Opens the folder, made where it is missing, and keeps everybody else out, or those who would have it alone.
+    pub(crate) fn open(path: &Path, openers: Openers) -> Result<Self, Error> {
         let io = |source| Error::Io {
             what: "folder",
             source,
@@ -47,7 +59,11 @@ impl Folder {
             .truncate(false)
             .open(path.join(LOCK_FILE))
             .map_err(io)?;
-        match lock.try_lock() {
+        let locked = match openers {
+            Openers::One => lock.try_lock(),
+            Openers::Several => lock.try_lock_shared(),
+        };
+        match locked {
             Ok(()) => Ok(Self {
                 path: path.to_path_buf(),
                 _lock: lock,
@@ -55,6 +71,22 @@ impl Folder {
             Err(TryLockError::WouldBlock) => Err(Error::InUse),
             Err(TryLockError::Error(source)) => Err(io(source)),
         }
+    }
+
+    /// Waits until nobody else changes the folder; they wait until the returned lock is dropped. Changes are short: a few files.
+    pub(crate) fn change(&self) -> Result<File, Error> {
+        let lock = || -> io::Result<File> {
+            let file = options()
+                .create(true)
+                .truncate(false)
+                .open(self.path.join(CHANGE_FILE))?;
+            file.lock()?;
+            Ok(file)
+        };
+        lock().map_err(|source| Error::Io {
+            what: CHANGE_FILE,
+            source,
+        })
     }
 
     /// The content of a file; `None` where it does not exist.

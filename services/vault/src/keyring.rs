@@ -17,6 +17,12 @@ pub const BUCKET_KEYS_MAX: u32 = 1_024;
 /// Bucket keys under the root key, by number, as a vault keeps them.
 pub(crate) type WrappedBuckets = BTreeMap<u32, Sealed>;
 
+/// Adds a new bucket to stored ones.
+pub(crate) type Add<'a> = &'a mut dyn FnMut(&WrappedBuckets) -> Changed;
+
+/// Bucket keys as they are stored now.
+pub(crate) type Changed = Result<WrappedBuckets, Error>;
+
 /// The bucket keys, opened.
 pub(crate) struct Keyring {
     root: DataKey,
@@ -63,12 +69,13 @@ impl Keyring {
         })
     }
 
-    /// Makes a data key. `persist` makes the bucket keys durable before the first data key of a new bucket is given out.
+    /// Makes a data key. `change` is given the bucket keys that are known here, and what adds a new one to those that it stores; it makes
+    /// them durable before the first data key of a new bucket is given out, and returns them.
     pub(crate) fn create(
         &self,
-        persist: impl FnOnce(&WrappedBuckets) -> Result<(), Error>,
+        change: impl FnOnce(&WrappedBuckets, Add<'_>) -> Changed,
     ) -> Result<(DataKey, KeyWrapped), Error> {
-        let (bucket, wrapping) = self.room(persist)?;
+        let (bucket, wrapping) = self.room(change)?;
         let key = DataKey::draw(&self.entropy)?;
         let wrapped = wrapping.seal(&data_key_context(bucket), key.bytes())?;
         self.made.fetch_add(1, Ordering::Relaxed);
@@ -78,7 +85,7 @@ impl Keyring {
     /// Takes a place in the open bucket, or opens one.
     fn room(
         &self,
-        persist: impl FnOnce(&WrappedBuckets) -> Result<(), Error>,
+        change: impl FnOnce(&WrappedBuckets, Add<'_>) -> Changed,
     ) -> Result<(u32, Arc<DataKey>), Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((bucket, used)) = state.open
@@ -88,19 +95,37 @@ impl Keyring {
             state.open = Some((bucket, used + 1));
             return Ok((bucket, key));
         }
-        let bucket = state
-            .wrapped
-            .last_key_value()
-            .map_or(1, |(last, _)| last.saturating_add(1));
-        let key = DataKey::draw(&self.entropy)?;
-        let mut wrapped = state.wrapped.clone();
-        wrapped.insert(bucket, self.root.seal(&bucket_context(bucket), key.bytes())?);
-        persist(&wrapped)?;
-        let key = Arc::new(key);
-        state.wrapped = wrapped;
-        state.keys.insert(bucket, Arc::clone(&key));
+        let key = Arc::new(DataKey::draw(&self.entropy)?);
+        let mut bucket = 0;
+        let mut add = |stored: &WrappedBuckets| {
+            bucket = stored
+                .last_key_value()
+                .map_or(1, |(last, _)| last.saturating_add(1));
+            let mut with = stored.clone();
+            with.insert(bucket, self.root.seal(&bucket_context(bucket), key.bytes())?);
+            Ok(with)
+        };
+        let wrapped = change(&state.wrapped, &mut add)?;
+        self.take_in(&mut state, wrapped)?;
         state.open = Some((bucket, 1));
         Ok((bucket, key))
+    }
+
+    /// Takes in bucket keys that another process made.
+    pub(crate) fn learn(&self, wrapped: WrappedBuckets) -> Result<(), Error> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_in(&mut state, wrapped)
+    }
+
+    fn take_in(&self, state: &mut State, wrapped: WrappedBuckets) -> Result<(), Error> {
+        for (bucket, sealed) in &wrapped {
+            if !state.keys.contains_key(bucket) {
+                let key = open_key(&self.root, &bucket_context(*bucket), sealed, &self.entropy)?;
+                state.keys.insert(*bucket, Arc::new(key));
+            }
+        }
+        state.wrapped = wrapped;
+        Ok(())
     }
 
     fn bucket(&self, bucket: u32) -> Result<Arc<DataKey>, Error> {

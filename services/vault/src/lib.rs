@@ -22,6 +22,7 @@ mod tokens;
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};
 pub use error::Error;
 pub use file_vault::{FileVault, FirstStart};
+pub use folder::Openers;
 pub use keyring::BUCKET_KEYS_MAX;
 pub use keyvault::{Attestation, DestroyReceipt, Effective, KeyVault, Method};
 pub use memory_vault::MemoryVault;

@@ -34,7 +34,7 @@ impl MemoryVault {
 
 impl KeyVault for MemoryVault {
     fn create(&self) -> Result<(DataKey, KeyWrapped), Error> {
-        self.keyring.create(|_| Ok(()))
+        self.keyring.create(|known, add| add(known))
     }
 
     fn unwrap(&self, wrapped: &KeyWrapped) -> Result<DataKey, Error> {

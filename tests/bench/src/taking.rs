@@ -14,7 +14,7 @@ use lethe_log::{EmbeddedLog, OpenOptions};
 use lethe_terms::{
     DatasetName, EntryId, Identifier, IdentifierKind, RecordToken, ShardName, SystemName, Timestamp,
 };
-use lethe_vault::{FileVault, FirstStart, Normaliser, OsEntropy};
+use lethe_vault::{FileVault, FirstStart, Normaliser, Openers, OsEntropy};
 use serde::{Deserialize, Serialize};
 
 use crate::{Failure, per_s};
@@ -124,7 +124,12 @@ pub(crate) async fn measure(folder: &Path, events: u32) -> Result<Taking, Failur
 
 fn intake(folder: &Path) -> Result<Intake, Failure> {
     let log = EmbeddedLog::open(&folder.join("log"), &Stream::FIXED, OpenOptions::default())?;
-    let vault = FileVault::open(&folder.join("vault"), FirstStart::Allowed, Arc::new(OsEntropy))?;
+    let vault = FileVault::open(
+        &folder.join("vault"),
+        Openers::One,
+        FirstStart::Allowed,
+        Arc::new(OsEntropy),
+    )?;
     Ok(Intake::new(
         Arc::new(log),
         Arc::new(vault),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use lethe_kit::Connector;
 use lethe_kit::memory::MemoryConnector;
 use lethe_node::cli::{Exit, parse_from, run_to};
-use lethe_node::{Error, Kinds, Unopened, serve};
+use lethe_node::{Error, Kinds, Roles, Unopened, serve};
 use lethe_terms::{Identifier, IdentifierKind};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -97,7 +97,7 @@ impl Office {
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(async move {
             let told_to_stop = async { drop(stopped.await) };
-            serve(&config, &kinds, told_to_stop).await
+            serve(&config, Roles::all(), &kinds, told_to_stop).await
         });
         let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
         while reqwest::get(format!("{}/readyz", self.url)).await.is_err() {
@@ -110,7 +110,7 @@ impl Office {
     /// Why a server does not start.
     pub async fn refusal(&self) -> Error {
         let kinds = self.kinds();
-        serve(&self.config, &kinds, std::future::pending())
+        serve(&self.config, Roles::all(), &kinds, std::future::pending())
             .await
             .unwrap_err()
     }

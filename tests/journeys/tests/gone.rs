@@ -20,7 +20,7 @@ use lethe_journeys::course::{Api, Course};
 use lethe_journeys::server::{Home, free_port, program};
 use lethe_log::{EmbeddedLog, EventLog, OpenOptions, PAGE_ENTRIES_MAX};
 use lethe_terms::{Identifier, IdentifierKind, IdentifierToken};
-use lethe_vault::{FileVault, FirstStart, KeyVault, Normaliser, OsEntropy};
+use lethe_vault::{FileVault, FirstStart, KeyVault, Normaliser, Openers, OsEntropy};
 use lethe_world::people::Person;
 
 /// Later than this test runs.
@@ -51,7 +51,13 @@ impl Trace {
 
 /// The tokens of what names one person and nobody else.
 fn tokens(lethe: &Path, person: &Person) -> Vec<IdentifierToken> {
-    let vault = FileVault::open(&lethe.join("vault"), FirstStart::Refused, Arc::new(OsEntropy)).unwrap();
+    let vault = FileVault::open(
+        &lethe.join("vault"),
+        Openers::One,
+        FirstStart::Refused,
+        Arc::new(OsEntropy),
+    )
+    .unwrap();
     let (keys, normaliser) = (vault.tokens(), Normaliser::new("DE").unwrap());
     [
         Identifier::new(IdentifierKind::Email, person.email.as_str()),

@@ -342,7 +342,7 @@ impl World {
             Effect::MarkErased { case, .. } => {
                 self.marked.insert(case);
             }
-            Effect::Settled { command, refused } => {
+            Effect::Settled { command, refused, .. } => {
                 self.refused
                     .extend(refused.map(|refused| (command, refused.code())));
             }

@@ -145,7 +145,7 @@ pub struct ServeArgs {
     /// The configuration; LETHE_ variables of the environment come on top
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Run this role only; may be given again. Without it: everything
+    /// Run this role only: gateway, conductor, ledger or connectors; may be given again. Without it: everything
     #[arg(long = "role", value_name = "ROLE")]
     pub roles: Vec<String>,
 }

@@ -1,0 +1,30 @@
+//! What a system is like and how it stands, as whoever hosts its connector tells everybody else.
+
+use std::collections::BTreeMap;
+
+use lethe_terms::{DatasetName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{FailureCode, InventorySystem};
+
+/// One system, whole: the newest entry replaces the older ones. Keyed by its name in `systems`. Nothing personal stands in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SystemTold {
+    /// What is known of it when a plan is made.
+    pub inventory: InventorySystem,
+    /// Kind of its connector.
+    pub kind: String,
+    /// What a record of each dataset is, in words.
+    pub units: BTreeMap<DatasetName, String>,
+    /// When every shard was last read to its end; nothing before.
+    pub caught_up_at: Option<Timestamp>,
+    /// Code of why the last read of its feed, or opening it, failed.
+    pub failure: Option<FailureCode>,
+    /// Units of the feed that were read.
+    pub done: u64,
+    /// Units of the feed as far as they are known.
+    pub total: u64,
+    /// Records that were new or changed since its host started.
+    pub appended: u64,
+}

@@ -1,0 +1,171 @@
+//! How every configured system stands, wherever its connector is hosted. A process that does everything looks at its own hosts; otherwise hosts tell
+//! on the `systems` table, and everybody else reads it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lethe_journal::{DatasetRef, Event, Inventory, Place, Stream, SystemTold};
+use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
+use lethe_terms::{SystemName, Timestamp};
+use tokio::sync::watch;
+
+use crate::settings::SystemSettings;
+use crate::systems::{System, away};
+use crate::{Error, publish};
+
+/// How often hosts look whether there is something to tell.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a system that is only read to its end once more is told again, in milliseconds: the table grows with each time.
+const CAUGHT_UP_EVERY_MS: i64 = 5_000;
+
+/// Longest wait before the board looks around without having been woken.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// How every configured system stands.
+pub(crate) struct Board {
+    settings: BTreeMap<SystemName, SystemSettings>,
+    flows: Vec<(DatasetRef, DatasetRef)>,
+    /// Systems whose connectors this process hosts.
+    here: BTreeMap<SystemName, Arc<System>>,
+    /// What hosts elsewhere told.
+    told: watch::Sender<BTreeMap<SystemName, SystemTold>>,
+}
+
+impl Board {
+    pub(crate) fn new(
+        settings: &[SystemSettings],
+        flows: Vec<(DatasetRef, DatasetRef)>,
+        here: BTreeMap<SystemName, Arc<System>>,
+    ) -> Self {
+        let settings = settings
+            .iter()
+            .map(|system| (system.name.clone(), system.clone()))
+            .collect();
+        Self {
+            settings,
+            flows,
+            here,
+            told: watch::Sender::new(BTreeMap::new()),
+        }
+    }
+
+    /// A system whose connector this process hosts.
+    pub(crate) fn hosted(&self, name: &SystemName) -> Option<&Arc<System>> {
+        self.here.get(name)
+    }
+
+    /// How one system stands; nothing where it is not configured.
+    pub(crate) fn system(&self, name: &SystemName) -> Option<SystemTold> {
+        let settings = self.settings.get(name)?;
+        if let Some(system) = self.here.get(name) {
+            return Some(system.told());
+        }
+        let told = self.told.borrow().get(name).cloned();
+        Some(told.unwrap_or_else(|| silent(settings)))
+    }
+
+    /// How all systems stand.
+    pub(crate) fn systems(&self) -> impl Iterator<Item = SystemTold> {
+        self.settings.keys().filter_map(|name| self.system(name))
+    }
+
+    /// What is known when a plan is made.
+    pub(crate) fn inventory(&self) -> Inventory {
+        Inventory {
+            systems: self.systems().map(|told| told.inventory).collect(),
+            flows: self.flows.clone(),
+        }
+    }
+
+    /// Hears of everything that hosts elsewhere tell.
+    pub(crate) fn changes(&self) -> watch::Receiver<BTreeMap<SystemName, SystemTold>> {
+        self.told.subscribe()
+    }
+
+    /// Reads what hosts elsewhere tell, until `stop`.
+    pub(crate) async fn follow(
+        self: Arc<Self>,
+        log: Arc<dyn EventLog>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        let (at, mut from) = (Place::new(Stream::Systems, 0), 0);
+        while !*stop.borrow() {
+            let page = log.read(&at, from, PAGE_ENTRIES_MAX).await?;
+            let mut told = BTreeMap::new();
+            for stored in &page.entries {
+                if let Some(value) = &stored.entry.value {
+                    let system = Event::<SystemTold>::decode(value)?.data;
+                    told.insert(system.inventory.name.clone(), system);
+                }
+            }
+            if !told.is_empty() {
+                self.told.send_modify(|known| known.extend(told));
+            }
+            let moved = page.next != from;
+            from = page.next;
+            if !moved {
+                tokio::select! {
+                    woken = log.wait(&at, from, IDLE) => woken?,
+                    _ = stop.changed() => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A system of which nobody has told anything yet.
+fn silent(settings: &SystemSettings) -> SystemTold {
+    SystemTold {
+        inventory: away(settings.name.clone(), 0),
+        kind: settings.kind.clone(),
+        units: BTreeMap::new(),
+        caught_up_at: None,
+        failure: None,
+        done: 0,
+        total: 0,
+        appended: 0,
+    }
+}
+
+/// Tells how hosted systems stand whenever that changes, until `stop`.
+pub(crate) async fn tell(
+    systems: BTreeMap<SystemName, Arc<System>>,
+    log: Arc<dyn EventLog>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let mut last: BTreeMap<SystemName, SystemTold> = BTreeMap::new();
+    while !*stop.borrow() {
+        for (name, system) in &systems {
+            let now = system.told();
+            if last.get(name).is_none_or(|before| is_news(before, &now)) {
+                tell_one(&*log, name, &now).await?;
+                last.insert(name.clone(), now);
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TELL_EVERY) => {}
+            _ = stop.changed() => {}
+        }
+    }
+    Ok(())
+}
+
+/// Tells how one system stands.
+pub(crate) async fn tell_one(log: &dyn EventLog, name: &SystemName, told: &SystemTold) -> Result<(), Error> {
+    let entry = publish::entry(name.as_str().as_bytes(), "/lethe/connectors", told.clone())?;
+    publish::append(log, &Place::new(Stream::Systems, 0), vec![entry], "systems").await
+}
+
+fn is_news(before: &SystemTold, now: &SystemTold) -> bool {
+    let millis = |at: Option<Timestamp>| at.map_or(0, Timestamp::millis);
+    let again = SystemTold {
+        caught_up_at: before.caught_up_at,
+        ..now.clone()
+    };
+    again != *before
+        || before.caught_up_at.is_none() && now.caught_up_at.is_some()
+        || millis(now.caught_up_at) - millis(before.caught_up_at) >= CAUGHT_UP_EVERY_MS
+}

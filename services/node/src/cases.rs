@@ -1,0 +1,221 @@
+//! All cases as others in the process may see them, and the reader that keeps them where the conductor is another process.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lethe_casework::Refusal;
+use lethe_conductor::{Conductor, Refused};
+use lethe_gateway::BackendError;
+use lethe_journal::{Answer, CaseEntry, Event, FailureCode, Place, Position, RefusedAs, Stored, Stream};
+use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
+use lethe_terms::{CaseId, CommandId};
+use tokio::sync::watch;
+
+use crate::Error;
+use crate::case_keys::CaseKeys;
+
+/// Settled commands that are remembered for those who wait for them.
+const SETTLED_MAX: usize = 10_000;
+
+/// Longest wait before the reader looks around without having been woken.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Why a command was refused, as whoever waits for it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CommandRefused {
+    kind: RefusedAs,
+    code: String,
+    message: String,
+}
+
+impl From<&Refused> for CommandRefused {
+    fn from(refused: &Refused) -> Self {
+        let kind = match refused {
+            Refused::NoSuchCase => RefusedAs::NoSuchCase,
+            Refused::ByCase(Refusal::KeyReused) => RefusedAs::Invalid,
+            _ => RefusedAs::Conflict,
+        };
+        Self {
+            kind,
+            code: refused.code().to_owned(),
+            message: refused.to_string(),
+        }
+    }
+}
+
+impl CommandRefused {
+    /// As it travels to another process.
+    pub(crate) fn answer(&self, command: CommandId, case: CaseId) -> Answer {
+        Answer::Refused {
+            case,
+            command,
+            kind: self.kind,
+            code: FailureCode(self.code.clone()),
+            message: self.message.clone(),
+        }
+    }
+}
+
+impl From<CommandRefused> for BackendError {
+    fn from(refused: CommandRefused) -> Self {
+        let CommandRefused { kind, code, message } = refused;
+        match kind {
+            RefusedAs::NoSuchCase => Self::NotFound { what: "case" },
+            RefusedAs::Invalid => Self::Invalid {
+                code,
+                message,
+                expected: "one key for one command".into(),
+            },
+            RefusedAs::Conflict => Self::Conflict { code, message },
+        }
+    }
+}
+
+/// All cases, and what became of commands.
+#[derive(Clone)]
+pub(crate) struct Cases {
+    conductor: Arc<Mutex<Conductor>>,
+    settled: Arc<Mutex<BTreeMap<CommandId, Option<CommandRefused>>>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Cases {
+    pub(crate) fn new(conductor: Conductor) -> Self {
+        Self {
+            conductor: Arc::new(Mutex::new(conductor)),
+            settled: Arc::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// Looks at all cases; short, since the conductor waits meanwhile.
+    pub(crate) fn look(&self) -> MutexGuard<'_, Conductor> {
+        self.conductor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hears of every round that changed something.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Tells that something may have changed.
+    pub(crate) fn tell(&self) {
+        self.changed.send_modify(|round| *round += 1);
+    }
+
+    /// What became of a command, once it was carried out or refused.
+    pub(crate) fn settled(&self, case: CaseId, command: CommandId) -> Option<Option<CommandRefused>> {
+        let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = settled.get(&command).cloned();
+        drop(settled);
+        let carried_out = || {
+            let conductor = self.look();
+            let case = conductor.case(case)?;
+            case.commands.contains(&command).then_some(None)
+        };
+        known.or_else(carried_out)
+    }
+
+    pub(crate) fn settle(&self, command: CommandId, refused: Option<CommandRefused>) {
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        if settled.len() >= SETTLED_MAX {
+            settled.pop_first();
+        }
+        settled.insert(command, refused);
+    }
+}
+
+/// Folds one entry of a history. What cannot be opened or does not fit stops its own case and no other.
+pub(crate) async fn fold(keys: &CaseKeys, cases: &Cases, stored: &Stored) -> Result<(), Error> {
+    let Some(value) = &stored.entry.value else {
+        return Ok(());
+    };
+    let event = Event::<CaseEntry>::decode(value)?;
+    let (case, number) = (event.data.case, event.data.number);
+    match keys.open_event(&event.data).await {
+        Ok(opened) => {
+            let folded = cases.look().follow(case, number, &opened, event.time);
+            if let Err(error) = folded {
+                tracing::error!(code = error.code(), %case, "a case history does not fit together");
+            }
+        }
+        Err(error) => {
+            tracing::error!(code = error.code(), %case, "a case history cannot be opened");
+            cases.look().unreadable(case);
+        }
+    }
+    Ok(())
+}
+
+/// Follows the histories and the refusals that another process writes.
+pub(crate) struct CaseReader {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) keys: CaseKeys,
+    pub(crate) cases: Cases,
+}
+
+impl CaseReader {
+    /// Reads until `stop`. The first round is told once every history was read to where it ended at the start.
+    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let answers = Place::new(Stream::Answers, 0);
+        let mut positions: Vec<(Place, Position)> = Place::all(&Stream::Cases).map(|at| (at, 0)).collect();
+        // Whoever waits for a command sent it after this start.
+        positions.push((answers.clone(), self.log.head(&answers).await?));
+        while !*stop.borrow() {
+            let mut moved = false;
+            for (at, from) in &mut positions {
+                moved |= self.read(at, from).await?;
+            }
+            if moved {
+                continue;
+            }
+            self.cases.tell();
+            let waits = positions
+                .iter()
+                .map(|(at, from)| Box::pin(self.log.wait(at, *from, IDLE)));
+            tokio::select! {
+                (woken, _, _) = futures::future::select_all(waits) => woken?,
+                _ = stop.changed() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a page; whether there was one.
+    async fn read(&self, at: &Place, from: &mut Position) -> Result<bool, Error> {
+        let page = self.log.read(at, *from, PAGE_ENTRIES_MAX).await?;
+        for stored in &page.entries {
+            if at.stream == Stream::Answers {
+                self.heard(stored)?;
+            } else {
+                fold(&self.keys, &self.cases, stored).await?;
+            }
+        }
+        let moved = page.next != *from;
+        *from = page.next;
+        Ok(moved)
+    }
+
+    fn heard(&self, stored: &Stored) -> Result<(), Error> {
+        let Some(value) = &stored.entry.value else {
+            return Ok(());
+        };
+        if let Answer::Refused {
+            command,
+            kind,
+            code,
+            message,
+            ..
+        } = Event::<Answer>::decode(value)?.data
+        {
+            let refused = CommandRefused {
+                kind,
+                code: code.0,
+                message,
+            };
+            self.cases.settle(command, Some(refused));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,379 @@
+//! Starts the roles of a process and watches over them. A role that fails stops the process, which starts again from the log.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use lethe_conductor::{Conductor, Config};
+use lethe_gateway::{Options, Running, TlsFiles};
+use lethe_intake::Intake;
+use lethe_journal::{Inventory, Place, Stream};
+use lethe_kit::Host;
+use lethe_ledger::Ledger;
+use lethe_log::EventLog;
+use lethe_store::Store;
+use lethe_terms::SystemName;
+use tokio::sync::watch;
+
+use crate::Error;
+use crate::backend::NodeBackend;
+use crate::board::{self, Board};
+use crate::cases::{CaseReader, Cases};
+use crate::conductor_shell::ConductorShell;
+use crate::connect::Kinds;
+use crate::connector_shell::ConnectorShell;
+use crate::follow_ups::FollowUps;
+use crate::janitor::{self, Janitor};
+use crate::ledger_shell::LedgerShell;
+use crate::log::{self, Log};
+use crate::metrics::Metrics;
+use crate::receipts::Signers;
+use crate::roles::Role;
+use crate::server::{Parts, Tasks, origin, positions};
+use crate::systems::System;
+
+/// How often the inventory is compared with what the connectors say.
+const INVENTORY_EVERY: Duration = Duration::from_secs(2);
+
+/// Longest wait for marks of erased people that another process writes.
+const MARKS_IDLE: Duration = Duration::from_secs(30);
+
+/// What is started, and what has to be told to stop.
+struct Starting<'a> {
+    parts: &'a Parts,
+    tasks: &'a mut Tasks,
+    stopped: &'a watch::Receiver<bool>,
+    /// Readers of queues in this process: where each stands.
+    queues: Vec<(Stream, Arc<dyn Store>)>,
+}
+
+/// What the host of one system needs of this process.
+struct Connected {
+    signers: Arc<Signers>,
+    store: Arc<dyn Store>,
+    follow_ups: Arc<FollowUps>,
+}
+
+/// Runs the roles of this process until `told_to_stop` ends.
+pub(crate) async fn run(
+    parts: Parts,
+    kinds: &Kinds,
+    tasks: &mut Tasks,
+    stopped: &watch::Receiver<bool>,
+    told_to_stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let board = Arc::new(Board::new(
+        &parts.settings.systems,
+        parts.flows.clone(),
+        parts.systems.clone(),
+    ));
+    let (inventories, known) = watch::channel(board.inventory());
+    let inventories = Arc::new(inventories);
+    let cases = Cases::new(Conductor::new(conductor_config(&parts), board.inventory()));
+    let mut starting = Starting {
+        parts: &parts,
+        tasks,
+        stopped,
+        queues: Vec::new(),
+    };
+    starting.board(&board, &inventories);
+    if parts.roles.has(Role::Ledger) {
+        starting.ledger()?;
+    }
+    if parts.roles.has(Role::Conductor) {
+        starting.conductor(&cases, known)?;
+    } else if parts.roles.has(Role::Gateway) {
+        starting.case_reader(&cases);
+    }
+    let hosts = starting.hosts(&cases)?;
+    let mut away = FuturesUnordered::new();
+    for (name, system) in &parts.systems {
+        match system.host() {
+            Some(host) => starting.connector(system, host, &hosts[name]),
+            None => away.push(Arc::clone(system).come_back(kinds)),
+        }
+    }
+    starting.caretakers();
+    if parts.roles.has(Role::Conductor) || parts.roles.has(Role::Gateway) {
+        // Before the histories are read every accepted case would be answered with "no such case".
+        let mut rounds = cases.changes();
+        tokio::select! {
+            _ = rounds.wait_for(|round| *round > 0) => {}
+            Some(ended) = starting.tasks.join_next() => return Err(why(ended)),
+        }
+    }
+    if parts.roles.has(Role::Gateway) {
+        let running = starting.gateway(&board, cases).await?;
+        eprintln!("lethe: listening on {}", running.url());
+        starting
+            .tasks
+            .spawn(async move { running.ended().await.map_err(Error::from) });
+    } else {
+        eprintln!("lethe: running as {}", parts.roles);
+    }
+    let mut told_to_stop = std::pin::pin!(told_to_stop);
+    loop {
+        tokio::select! {
+            () = &mut told_to_stop => return Ok(()),
+            Some(ended) = starting.tasks.join_next() => return Err(why(ended)),
+            Some((system, host)) = away.next() => {
+                let name = &system.settings.name;
+                tracing::info!(system = %name, "a system can be reached now");
+                // Before it answers: a plan on its answers needs to know its datasets.
+                if parts.roles.is_all() {
+                    tell_inventory(&inventories, &board);
+                } else {
+                    board::tell_one(&*parts.port, name, &system.told()).await?;
+                }
+                starting.connector(&system, &host, &hosts[name]);
+            }
+        }
+    }
+}
+
+/// Why a task ended that nobody told to.
+fn why(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Error {
+    match ended {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) | Err(_) => Error::Stopped { what: "a role" },
+    }
+}
+
+fn conductor_config(parts: &Parts) -> Config {
+    let copies = vec![(
+        "lethe log and stores".to_owned(),
+        parts
+            .log
+            .gone_by(&Stream::Records, parts.settings.compact_after_s),
+    )];
+    Config {
+        controller_id: parts.settings.controller.id.clone(),
+        controller_name: parts.settings.controller.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        land: parts.settings.land.into(),
+        suppression_days: parts.settings.suppression_days,
+        copies,
+    }
+}
+
+impl Starting<'_> {
+    /// Keeps the board and the inventory current, and tells other processes what this one hosts.
+    fn board(&mut self, board: &Arc<Board>, inventories: &Arc<watch::Sender<Inventory>>) {
+        let (port, stopped) = (&self.parts.port, self.stopped);
+        self.tasks.spawn(keep_inventory(
+            Arc::clone(inventories),
+            Arc::clone(board),
+            stopped.clone(),
+        ));
+        if self.parts.roles.is_all() {
+            return;
+        }
+        if self.parts.roles.has(Role::Connectors) {
+            let systems = self.parts.systems.clone();
+            self.tasks
+                .spawn(board::tell(systems, Arc::clone(port), stopped.clone()));
+            let intake = Arc::clone(&self.parts.intake);
+            self.tasks
+                .spawn(follow_marks(intake, Arc::clone(port), stopped.clone()));
+        } else {
+            self.tasks
+                .spawn(Arc::clone(board).follow(Arc::clone(port), stopped.clone()));
+        }
+    }
+
+    fn ledger(&mut self) -> Result<(), Error> {
+        let parts = self.parts;
+        let shell = LedgerShell {
+            log: Arc::clone(&parts.port),
+            keys: parts.keys.clone(),
+            evidence: Arc::clone(&parts.evidence),
+            ledger: Ledger::open(
+                &parts.folders.tree(),
+                &parts.folders.head(),
+                &origin(&parts.settings),
+                parts.signing.checkpoint().key(),
+                parts.start,
+            )?,
+            signing: Arc::clone(&parts.signing),
+            store: positions(&parts.folders, "ledger")?,
+        };
+        self.tasks.spawn(shell.run(self.stopped.clone()));
+        Ok(())
+    }
+
+    fn conductor(&mut self, cases: &Cases, inventory: watch::Receiver<Inventory>) -> Result<(), Error> {
+        let parts = self.parts;
+        let store = positions(&parts.folders, "conductor")?;
+        self.queues.push((Stream::Commands, Arc::clone(&store)));
+        self.queues.push((Stream::Answers, Arc::clone(&store)));
+        let shell = ConductorShell {
+            log: Arc::clone(&parts.port),
+            keys: parts.keys.clone(),
+            walker: Arc::clone(&parts.walker),
+            intake: Arc::clone(&parts.intake),
+            store,
+            cases: cases.clone(),
+            inventory,
+        };
+        self.tasks.spawn(shell.run(self.stopped.clone()));
+        Ok(())
+    }
+
+    fn case_reader(&mut self, cases: &Cases) {
+        let reader = CaseReader {
+            log: Arc::clone(&self.parts.port),
+            keys: self.parts.keys.clone(),
+            cases: cases.clone(),
+        };
+        self.tasks.spawn(reader.run(self.stopped.clone()));
+    }
+
+    /// Makes what every host needs; the queue of one that is away is kept for it.
+    fn hosts(&mut self, cases: &Cases) -> Result<BTreeMap<SystemName, Connected>, Error> {
+        let parts = self.parts;
+        let follow_ups = Arc::new(FollowUps {
+            log: Arc::clone(&parts.port),
+            keys: parts.keys.clone(),
+            evidence: Arc::clone(&parts.evidence),
+            cases: parts.roles.has(Role::Conductor).then(|| cases.clone()),
+        });
+        let mut hosts = BTreeMap::new();
+        for name in parts.systems.keys() {
+            let signers = Arc::new(Signers {
+                keys: Arc::clone(&parts.signing),
+                system: name.clone(),
+            });
+            let store = positions(&parts.folders, &format!("host-{name}"))?;
+            self.queues
+                .push((Stream::Instructions(name.clone()), Arc::clone(&store)));
+            let connected = Connected {
+                signers,
+                store,
+                follow_ups: Arc::clone(&follow_ups),
+            };
+            hosts.insert(name.clone(), connected);
+        }
+        Ok(hosts)
+    }
+
+    fn connector(&mut self, system: &Arc<System>, host: &Arc<Host>, connected: &Connected) {
+        let parts = self.parts;
+        let shell = Arc::new(ConnectorShell {
+            log: Arc::clone(&parts.port),
+            keys: parts.keys.clone(),
+            intake: Arc::clone(&parts.intake),
+            host: Arc::clone(host),
+            signers: Arc::clone(&connected.signers),
+            store: Arc::clone(&connected.store),
+            system: system.settings.name.clone(),
+        });
+        self.tasks.spawn(shell.run(self.stopped.clone()));
+        self.tasks.spawn(Arc::clone(system).follow(
+            Arc::clone(host),
+            Arc::clone(&parts.intake),
+            Duration::from_millis(parts.settings.feed_every_ms),
+            Arc::clone(&connected.follow_ups),
+            self.stopped.clone(),
+        ));
+    }
+
+    /// What every process does beside its roles.
+    fn caretakers(&mut self) {
+        let (parts, stopped) = (self.parts, self.stopped);
+        let janitor = Janitor {
+            log: parts.log.clone(),
+            owners: Arc::clone(&parts.owners),
+            intake: Arc::clone(&parts.intake),
+            evidence: Arc::clone(&parts.evidence),
+            queues: std::mem::take(&mut self.queues),
+            after: Duration::from_secs(parts.settings.compact_after_s),
+        };
+        self.tasks.spawn(janitor.run(stopped.clone()));
+        self.tasks.spawn(Arc::clone(&parts.owners).count(stopped.clone()));
+        self.tasks.spawn(janitor::inspect(
+            Arc::clone(&parts.port),
+            Arc::clone(&parts.log_health),
+            stopped.clone(),
+        ));
+        if let Log::Kafka(log) = &parts.log
+            && parts.roles.has(Role::Conductor)
+        {
+            self.tasks.spawn(log::beat(Arc::clone(log), stopped.clone()));
+        }
+    }
+
+    async fn gateway(&self, board: &Arc<Board>, cases: Cases) -> Result<Running, Error> {
+        let parts = self.parts;
+        let metrics =
+            Metrics::new(Arc::clone(&parts.intake)).map_err(|_| Error::Stopped { what: "the metrics" })?;
+        let backend = Arc::new(NodeBackend {
+            log: Arc::clone(&parts.port),
+            keys: parts.keys.clone(),
+            cases,
+            walker: Arc::clone(&parts.walker),
+            board: Arc::clone(board),
+            asked: Mutex::default(),
+            evidence: Arc::clone(&parts.evidence),
+            log_health: Arc::clone(&parts.log_health),
+            metrics: Arc::new(metrics),
+        });
+        let options = Options {
+            keys: parts.settings.api_keys_file.clone(),
+            tls: parts.settings.tls.as_ref().map(|tls| TlsFiles {
+                certificate: tls.certificate_file.clone(),
+                key: tls.key_file.clone(),
+            }),
+        };
+        let mut stopped = self.stopped.clone();
+        let shutdown = async move {
+            // Where the sender is gone, everything has stopped.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        Ok(lethe_gateway::serve(parts.settings.listen, backend, options, shutdown).await?)
+    }
+}
+
+async fn keep_inventory(
+    inventories: Arc<watch::Sender<Inventory>>,
+    board: Arc<Board>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let mut changes = board.changes();
+    while !*stopped.borrow() {
+        tokio::select! {
+            () = tokio::time::sleep(INVENTORY_EVERY) => {}
+            _ = changes.changed() => {}
+            _ = stopped.changed() => {}
+        }
+        tell_inventory(&inventories, &board);
+    }
+    Ok(())
+}
+
+fn tell_inventory(inventories: &watch::Sender<Inventory>, board: &Board) {
+    let now = board.inventory();
+    inventories.send_if_modified(|known| {
+        let changed = *known != now;
+        *known = now;
+        changed
+    });
+}
+
+/// Takes in whom a conductor in another process has marked as erased, so that what comes back of them is caught here.
+async fn follow_marks(
+    intake: Arc<Intake>,
+    log: Arc<dyn EventLog>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let at = Place::new(Stream::Erased, 0);
+    while !*stopped.borrow() {
+        intake.refresh().await?;
+        tokio::select! {
+            woken = log.wait(&at, intake.followed(), MARKS_IDLE) => woken?,
+            _ = stopped.changed() => {}
+        }
+    }
+    Ok(())
+}
