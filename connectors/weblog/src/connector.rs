@@ -28,6 +28,9 @@ const LEAD_ROTATION_MS: u64 = 2 * 86_400_000;
 /// Longest pass over the files that is planned for.
 const LEAD_PASS_MS: u64 = 3_600_000;
 
+#[cfg(test)]
+pub(crate) type Counts = std::collections::BTreeMap<String, std::collections::BTreeMap<[u8; 16], u64>>;
+
 /// Web-server logs as a system of personal data.
 pub struct WeblogConnector {
     manifest: Manifest,
@@ -194,6 +197,18 @@ impl WeblogConnector {
             .flat_map(|log| hold(log).side().unwrap().lines)
             .flat_map(|line| line.line)
             .collect()
+    }
+
+    /// Counts of the first log: kept ones where `kept`, else made again from the files.
+    #[cfg(test)]
+    pub(crate) fn counts(&self, cursor: &str, kept: bool) -> Option<Counts> {
+        let mut log = hold(self.logs.first()?);
+        if !kept {
+            log.feed.forget();
+            log.page(Some(cursor), 1).ok()?;
+        }
+        log.feed.counted_at.as_ref()?;
+        Some(log.feed.counts.clone())
     }
 
     #[cfg(test)]

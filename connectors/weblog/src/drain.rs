@@ -16,7 +16,7 @@ use flate2::write::GzEncoder;
 use lethe_terms::Verb;
 
 use crate::error::Error;
-use crate::files::{self, Found};
+use crate::files::{self, Found, LINE_BYTES_MAX};
 use crate::log::Log;
 use crate::rewrite::{Fate, remove};
 use crate::side::SideLine;
@@ -43,6 +43,8 @@ struct Block {
     touched: std::collections::BTreeSet<String>,
     lines: u64,
     cleared: u64,
+    /// Whether it holds a piece of a line longer than a block, which stays until the whole line can be looked at.
+    unread: bool,
 }
 
 impl Log {
@@ -158,6 +160,9 @@ impl Log {
             active.touched.extend(block.touched);
             active.lines += block.lines;
             active.cleared += block.cleared;
+            if let Some(waiting) = active.waiting.as_mut().filter(|_| block.unread) {
+                waiting.insert(rewrite.file);
+            }
         }
         if let Some(rewrite) = &mut self.state.rewrite {
             rewrite.taken = block.to;
@@ -174,11 +179,8 @@ impl Log {
         idle: bool,
         upto: Option<u64>,
     ) -> io::Result<Option<Block>> {
-        let mut file = File::open(&rewrite.aside)?;
-        file.seek(SeekFrom::Start(rewrite.taken))?;
-        let mut bytes = Vec::new();
-        file.take(upto.map_or(BLOCK_BYTES_MAX, |to| to - rewrite.taken))
-            .read_to_end(&mut bytes)?;
+        let most = upto.map_or(BLOCK_BYTES_MAX, |to| to - rewrite.taken);
+        let (mut begun, mut bytes) = bytes_from(&rewrite.aside, rewrite.taken, most)?;
         let full = bytes.len() as u64 == BLOCK_BYTES_MAX;
         if upto.is_none() && (!idle || full) {
             // A line longer than a block passes through in pieces.
@@ -196,14 +198,24 @@ impl Log {
             touched: Default::default(),
             lines: 0,
             cleared: 0,
+            unread: false,
         };
         let active = active.filter(|a| a.verb != Verb::Lift);
         let look = active.map(|a| (a.verb, a.matcher.look(&self.rules, &self.config.name)));
         for line in bytes.split_inclusive(|b| *b == b'\n') {
             let text = files::text(line);
-            let fate = look.as_ref().map_or(Fate::Stays, |(verb, look)| {
-                self.fate(look, *verb, text, &mut block.touched)
-            });
+            let cut = !line.ends_with(b"\n") && bytes.len() as u64 == BLOCK_BYTES_MAX;
+            let fate = match &look {
+                Some(_) if std::mem::take(&mut begun) || cut => {
+                    block.unread = true;
+                    Fate::Stays
+                }
+                Some((verb, look)) => look.at(text).map_or(Fate::Stays, |record| {
+                    block.touched.insert(self.digest_of(&record));
+                    self.fate(look, *verb, Some(text).filter(|t| t.len() <= LINE_BYTES_MAX))
+                }),
+                None => Fate::Stays,
+            };
             block.lines += u64::from(!matches!(fate, Fate::Stays));
             match fate {
                 Fate::Stays => block.kept.extend_from_slice(line),
@@ -265,6 +277,19 @@ impl Log {
         let meta = fs::symlink_metadata(&rewrite.aside).ok()?;
         Some((Found::aside(rewrite.file, &rewrite.aside, &meta), rewrite.taken))
     }
+}
+
+/// Bytes of a file from one on, and whether that stands within a line.
+fn bytes_from(path: &Path, from: u64, most: u64) -> io::Result<(bool, Vec<u8>)> {
+    let mut file = File::open(path)?;
+    let mut before = *b"\n";
+    if let Some(last) = from.checked_sub(1) {
+        file.seek(SeekFrom::Start(last))?;
+        file.read_exact(&mut before)?;
+    }
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok((before != *b"\n", bytes))
 }
 
 /// Appends in one call, so that no other appender's line comes in between; returns where the block begins.

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use lethe_kit::{FeedPage, Observation, Rejected};
 
 use crate::error::Error;
-use crate::files::{self, Found, LINE_BYTES_MAX, Lines};
-use crate::identify::Record;
+use crate::files::{self, Found, LineAt, Lines};
+use crate::identify::{self, Record};
 use crate::log::Log;
 use crate::side::{Shift, moved};
+use crate::state::StateDir;
 use crate::writers::{Writers, writers};
 
 /// Version of the cursor's form.
@@ -33,6 +35,27 @@ pub(crate) struct FeedState {
     pub(crate) counted_at: Option<String>,
     /// An open archive: file, inode and reader.
     pub(crate) reader: Option<(u64, u64, Lines)>,
+    /// How the counts change once the file under this hidden name is exchanged.
+    pub(crate) recount: Option<(PathBuf, Recount)>,
+}
+
+/// Lines that a rewrite takes out or puts back, by day and record.
+#[derive(Default)]
+pub(crate) struct Recount(BTreeMap<String, BTreeMap<[u8; 16], i64>>);
+
+impl Recount {
+    /// Adds so many lines of a record.
+    pub(crate) fn add(&mut self, dir: &StateDir, record: &Record, lines: i64) {
+        if !record.identifiers.is_empty() {
+            let day = self.0.entry(record.period.clone()).or_default();
+            *day.entry(counted_as(dir, record)).or_default() += lines;
+        }
+    }
+}
+
+/// What a record is counted under.
+fn counted_as(dir: &StateDir, record: &Record) -> [u8; 16] {
+    dir.short_digest(&[record.handle().as_bytes()])
 }
 
 impl FeedState {
@@ -41,6 +64,47 @@ impl FeedState {
         self.counts.clear();
         self.counted_at = None;
         self.reader = None;
+        self.recount = None;
+    }
+
+    /// Brings the counts to where the exchanged file is, or forgets them where that cannot be told.
+    pub(crate) fn rewritten(&mut self, aside: &Path) {
+        self.reader = None;
+        let recount = self.recount.take().filter(|(path, _)| path == aside);
+        if recount.is_none_or(|(_, recount)| self.count_with(recount).is_none()) {
+            self.forget();
+        }
+    }
+
+    fn count_with(&mut self, recount: Recount) -> Option<()> {
+        for (day, changes) in recount.0 {
+            let past =
+                self.counts.len() >= DAYS_MAX && self.counts.keys().next().is_some_and(|first| day < *first);
+            let Some(counts) = self.counts.get_mut(&day) else {
+                // An older day is not counted any more; another one must be counted whole.
+                if past {
+                    continue;
+                }
+                return None;
+            };
+            for (record, lines) in changes {
+                let left = counts
+                    .get(&record)
+                    .copied()
+                    .unwrap_or(0)
+                    .checked_add_signed(lines)?;
+                if left == 0 {
+                    counts.remove(&record);
+                } else {
+                    counts.insert(record, left);
+                }
+            }
+            // An older day may take its place.
+            if counts.is_empty() {
+                return None;
+            }
+        }
+        Some(())
     }
 }
 
@@ -151,6 +215,23 @@ impl Log {
         Ok(page)
     }
 
+    /// Up to which byte of a file the lines are counted; `None` where nothing is.
+    pub(crate) fn counted_upto(&mut self, file: u64) -> Result<Option<u64>, Error> {
+        let Some(at) = self.feed.counted_at.clone() else {
+            return Ok(None);
+        };
+        let places = self.places(Cursor::parse(&at)?)?;
+        let files = self.files()?;
+        let place = |id| files.iter().position(|f| f.id == id);
+        let first = files.iter().position(|f| places.contains_key(&f.id));
+        Ok(match (places.get(&file), first, place(file)) {
+            (Some(upto), ..) => Some(*upto),
+            (None, Some(first), Some(here)) if here < first => Some(u64::MAX),
+            (None, Some(_), Some(_)) => Some(0),
+            _ => None,
+        })
+    }
+
     /// Where a cursor stands after all rewrites since it was given. One that is too old starts over: that repeats and loses nothing.
     fn places(&self, cursor: Cursor) -> Result<BTreeMap<u64, u64>, Error> {
         let mut places: BTreeMap<u64, u64> = cursor.files.into_iter().collect();
@@ -237,35 +318,57 @@ impl Log {
                 Err(_) if file.gz => return Ok((reading.give_up(&self.config.name, file, at), false)),
                 Err(e) => return Err(failed(e)),
             };
+            let mut place = place;
+            let seen = match self.read_line(&mut lines, &mut line, &mut place) {
+                Ok(seen) => seen,
+                Err(_) if file.gz => return Ok((reading.give_up(&self.config.name, file, at), false)),
+                Err(e) => return Err(failed(e)),
+            };
             // The end of a line may still come.
             if !place.ended && !file.gz && (file.live || writers(file.dev, file.ino) != Writers::None) {
                 return Ok((at, false));
             }
-            self.observe_line(file, at, files::text(&line), place.len, reading);
+            reading.lines += 1;
+            reading.bytes += place.len;
+            if seen.parsed.is_none() && !files::text(&line).is_empty() && !reading.counting {
+                reading.reject(position(&self.config.name, file, at), files::text(&line));
+            }
+            self.count(&seen.record(&self.config.name), reading);
         }
     }
 
-    fn observe_line(&mut self, file: &Found, at: u64, text: &[u8], len: u64, reading: &mut Reading) {
-        reading.lines += 1;
-        reading.bytes += len;
-        let read = self.rules.read(text);
-        if read.parsed.is_none() && !text.is_empty() && !reading.counting {
-            reading.reject(position(&self.config.name, file, at), text);
+    /// Takes a line in; a long one piece by piece, its first in the buffer.
+    fn read_line(
+        &self,
+        lines: &mut Lines,
+        line: &mut Vec<u8>,
+        place: &mut LineAt,
+    ) -> std::io::Result<identify::Reading> {
+        if !place.long {
+            return Ok(self.rules.read(files::text(line)));
         }
-        if read.identifiers.is_empty() {
+        let begin = line[..REJECTED_BYTES_MAX].to_vec();
+        let mut whole: Option<identify::Reading> = None;
+        lines.pieces(line, place, &mut |piece| {
+            let read = self.rules.read(piece);
+            match &mut whole {
+                Some(whole) => whole.join(read),
+                None => whole = Some(read),
+            }
+        })?;
+        *line = begin;
+        Ok(whole.unwrap_or_else(|| self.rules.read(line)))
+    }
+
+    fn count(&mut self, record: &Record, reading: &mut Reading) {
+        if record.identifiers.is_empty() {
             return;
         }
-        let period = read.period().to_owned();
-        let record = Record {
-            log: self.config.name.clone(),
-            period,
-            identifiers: read.identifiers,
-        };
         let days = &mut self.feed.counts;
         let count = days
             .entry(record.period.clone())
             .or_default()
-            .entry(self.dir.short_digest(&[record.handle().as_bytes()]))
+            .entry(counted_as(&self.dir, record))
             .and_modify(|n| *n += 1)
             .or_insert(1);
         let count = *count;
@@ -273,7 +376,7 @@ impl Log {
             days.pop_first();
         }
         if !reading.counting {
-            reading.found.insert(record, count);
+            reading.found.insert(record.clone(), count);
         }
     }
 }
@@ -281,15 +384,10 @@ impl Log {
 impl Reading {
     fn reject(&mut self, position: String, text: &[u8]) {
         let kept = &text[..text.len().min(REJECTED_BYTES_MAX)];
-        let what = if text.len() >= LINE_BYTES_MAX {
-            "line of at most 1 MiB"
-        } else {
-            "line"
-        };
         self.page.rejected.push(Rejected {
             position,
             code: "weblog-line",
-            expected: format!("a {what} in the common, combined or vhost_combined format"),
+            expected: "a line in the common, combined or vhost_combined format".to_owned(),
             input: kept.to_vec(),
         });
     }

@@ -10,14 +10,17 @@ use flate2::read::MultiGzDecoder;
 
 use crate::config::LogConfig;
 use crate::error::Error;
+use crate::long::Cutter;
 use crate::state::{KnownFile, LogState, StateDir};
 
-/// Bytes of a line that are looked at. A longer line is kept whole, its rest unread.
+/// Bytes of a line that are held at a time. A longer line is read in pieces.
 pub(crate) const LINE_BYTES_MAX: usize = 1 << 20;
 /// Endings of archives that are not read: what stands in one is unknown, so that it must not be passed over.
 const UNREAD: [&str; 7] = ["xz", "bz2", "zst", "lz4", "br", "zip", "Z"];
 /// Bytes of the first line that make a file's print.
 const PRINT_BYTES_MAX: usize = 4096;
+/// What is read at a time: a line of the longest kind with its end.
+const HELD_BYTES_MAX: usize = LINE_BYTES_MAX + 2;
 /// Buffer of a reader.
 const READ_BYTES: usize = 1 << 17;
 /// Most files that are remembered; the oldest that are gone make room.
@@ -275,16 +278,20 @@ pub(crate) fn content(path: &Path, gz: bool, from: u64) -> io::Result<Box<dyn Bu
 pub(crate) struct LineAt {
     /// First byte in the unpacked file.
     pub(crate) at: u64,
-    /// Bytes with its end.
+    /// Bytes with its end; of a long line those that were read so far.
     pub(crate) len: u64,
-    /// Whether it has an end.
+    /// Whether it has an end; of a long line whether that was read.
     pub(crate) ended: bool,
+    /// Whether it is longer than [`LINE_BYTES_MAX`], so that the buffer holds its beginning only.
+    pub(crate) long: bool,
 }
 
 /// Lines of a file, in bounded memory whatever their length.
 pub(crate) struct Lines {
     reader: Box<dyn BufRead + Send>,
     at: u64,
+    /// Whether the rest of a long line comes next.
+    within: bool,
 }
 
 impl Lines {
@@ -293,19 +300,68 @@ impl Lines {
         Ok(Self {
             reader: content(path, gz, from)?,
             at: from,
+            within: false,
         })
     }
 
-    /// Where the next line begins.
+    /// Where the next line begins, once a long one was read to its end.
     pub(crate) const fn at(&self) -> u64 {
         self.at
     }
 
-    /// Reads the next line into `line`, with its end and at most [`LINE_BYTES_MAX`] of it.
+    /// Reads the next line into `line`, with its end; of a long one the beginning. What nobody read of the one before is passed over.
     pub(crate) fn next(&mut self, line: &mut Vec<u8>) -> io::Result<Option<LineAt>> {
+        while self.within {
+            line.clear();
+            self.fill(line)?;
+        }
         line.clear();
-        let (at, mut len, mut ended) = (self.at, 0_u64, false);
-        while !ended {
+        let at = self.at;
+        let ended = self.fill(line)?;
+        let long = text(line).len() > LINE_BYTES_MAX;
+        Ok((!line.is_empty()).then_some(LineAt {
+            at,
+            len: self.at - at,
+            ended,
+            long,
+        }))
+    }
+
+    /// Reads a long line to its end, piece by piece, each as a line of its own.
+    pub(crate) fn pieces(
+        &mut self,
+        line: &mut Vec<u8>,
+        place: &mut LineAt,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let mut cutter = Cutter::new(line);
+        loop {
+            let last = !self.within;
+            let (piece, next) = cutter.piece(if last { text(line) } else { line }, last);
+            each(&piece);
+            if last {
+                return Ok(());
+            }
+            line.drain(..next);
+            place.ended = self.fill(line)?;
+            place.len = self.at - place.at;
+        }
+    }
+
+    /// Passes over the rest of a long line.
+    pub(crate) fn pass_over(&mut self, line: &mut Vec<u8>, place: &mut LineAt) -> io::Result<()> {
+        while self.within {
+            line.clear();
+            place.ended = self.fill(line)?;
+            place.len = self.at - place.at;
+        }
+        Ok(())
+    }
+
+    /// Reads on until the buffer is full or the line or file ends. Says whether the line did.
+    fn fill(&mut self, line: &mut Vec<u8>) -> io::Result<bool> {
+        let mut ended = false;
+        while !ended && line.len() < HELD_BYTES_MAX {
             let bytes = match self.reader.fill_buf() {
                 Ok(bytes) => bytes,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -314,16 +370,31 @@ impl Lines {
             if bytes.is_empty() {
                 break;
             }
-            let end = bytes.iter().position(|b| *b == b'\n');
-            let used = end.map_or(bytes.len(), |n| n + 1);
-            let room = LINE_BYTES_MAX - line.len();
-            line.extend_from_slice(&bytes[..used.min(room)]);
+            let room = &bytes[..bytes.len().min(HELD_BYTES_MAX - line.len())];
+            let end = memchr::memchr(b'\n', room);
+            let used = end.map_or(room.len(), |n| n + 1);
+            line.extend_from_slice(&room[..used]);
             ended = end.is_some();
-            len += used as u64;
             self.reader.consume(used);
+            self.at += used as u64;
         }
-        self.at += len;
-        Ok((len > 0).then_some(LineAt { at, len, ended }))
+        self.within = !ended && line.len() >= HELD_BYTES_MAX;
+        Ok(ended)
+    }
+}
+
+/// The pieces of a long line (without its end) that is held whole.
+pub(crate) fn pieces_of(text: &[u8], each: &mut dyn FnMut(&[u8])) {
+    let (mut cutter, mut from) = (Cutter::new(&text[..text.len().min(HELD_BYTES_MAX)]), 0);
+    loop {
+        let rest = &text[from..];
+        let last = rest.len() < HELD_BYTES_MAX;
+        let (piece, next) = cutter.piece(&rest[..rest.len().min(HELD_BYTES_MAX)], last);
+        each(&piece);
+        if last {
+            return;
+        }
+        from += next;
     }
 }
 
@@ -373,23 +444,67 @@ mod tests {
     }
 
     #[test]
-    fn a_very_long_line_is_passed_over_in_bounded_memory() {
+    fn a_very_long_line_is_read_in_bounded_pieces_or_passed_over() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("l");
         let mut bytes = vec![b'x'; 3 * LINE_BYTES_MAX];
         bytes.extend_from_slice(b"\nnext\r\n\nlast");
         fs::write(&path, &bytes).unwrap();
-        let mut lines = Lines::open(&path, false, 0).unwrap();
-        let mut line = Vec::new();
-        let long = lines.next(&mut line).unwrap().unwrap();
-        assert_eq!(
-            (long.len, line.len()),
-            (3 * LINE_BYTES_MAX as u64 + 1, LINE_BYTES_MAX)
-        );
-        assert!(lines.next(&mut line).unwrap().unwrap().ended && text(&line) == b"next");
-        assert!(lines.next(&mut line).unwrap().unwrap().ended && text(&line).is_empty());
-        let last = lines.next(&mut line).unwrap().unwrap();
-        assert!(!last.ended && line == b"last" && lines.at() == bytes.len() as u64);
-        assert_eq!(lines.next(&mut line).unwrap(), None);
+        for read in [true, false] {
+            let mut lines = Lines::open(&path, false, 0).unwrap();
+            let mut line = Vec::new();
+            let mut long = lines.next(&mut line).unwrap().unwrap();
+            assert!(long.long && !long.ended);
+            if read {
+                let mut largest = 0;
+                let mut each = |piece: &[u8]| largest = largest.max(piece.len());
+                lines.pieces(&mut line, &mut long, &mut each).unwrap();
+                assert!(long.ended && long.len == 3 * LINE_BYTES_MAX as u64 + 1);
+                assert!(largest < LINE_BYTES_MAX + 1024, "{largest}");
+            }
+            assert!(lines.next(&mut line).unwrap().unwrap().ended && text(&line) == b"next");
+            assert!(lines.next(&mut line).unwrap().unwrap().ended && text(&line).is_empty());
+            let last = lines.next(&mut line).unwrap().unwrap();
+            assert!(!last.ended && line == b"last" && lines.at() == bytes.len() as u64);
+            assert_eq!(lines.next(&mut line).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_line_is_cut_the_same_way_in_a_file_and_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l");
+        let filler = |n: usize, byte: char| byte.to_string().repeat(n);
+        let time = "[24/Nov/2026:11:40:00 +0000]";
+        for len in [
+            LINE_BYTES_MAX - 2,
+            LINE_BYTES_MAX - 1,
+            LINE_BYTES_MAX,
+            LINE_BYTES_MAX + 1,
+            3_000_000,
+        ] {
+            for (head, byte) in [
+                (format!("10.0.0.1 - - {time} \"GET /"), 'x'),
+                (String::new(), '&'),
+            ] {
+                let text = head.clone() + &filler(len - head.len().min(len), byte);
+                let mut held = Vec::new();
+                if text.len() > LINE_BYTES_MAX {
+                    pieces_of(text.as_bytes(), &mut |piece| held.push(piece.to_vec()));
+                }
+                for end in ["\n", ""] {
+                    fs::write(&path, text.clone() + end).unwrap();
+                    let mut lines = Lines::open(&path, false, 0).unwrap();
+                    let (mut line, mut pieces) = (Vec::new(), Vec::new());
+                    let mut place = lines.next(&mut line).unwrap().unwrap();
+                    if place.long {
+                        let mut each = |piece: &[u8]| pieces.push(piece.to_vec());
+                        lines.pieces(&mut line, &mut place, &mut each).unwrap();
+                    }
+                    assert!(pieces == held, "{len} {byte} {end:?}");
+                    assert_eq!(place.len, (text.len() + end.len()) as u64);
+                }
+            }
+        }
     }
 }

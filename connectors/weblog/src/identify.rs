@@ -17,6 +17,8 @@ pub(crate) const DECODE_ROUNDS_MAX: usize = 4;
 const EMAIL_BYTES_MAX: usize = 254;
 /// Longest value of another kind: longer ones are no ids.
 const VALUE_BYTES_MAX: usize = 256;
+/// Most identifiers that the later pieces of an overlong line add to those of its first: bounds memory and the record's name.
+const IDENTIFIERS_MAX: usize = 1_000;
 /// Period of lines without a readable time.
 const UNDATED: &str = "undated";
 
@@ -68,6 +70,25 @@ impl Reading {
     pub(crate) fn period(&self) -> &str {
         self.parsed.as_ref().map_or(UNDATED, |p| &p.day)
     }
+
+    /// Adds what was read in the next piece of the same line.
+    pub(crate) fn join(&mut self, piece: Self) {
+        for one in piece.identifiers {
+            if self.identifiers.len() >= IDENTIFIERS_MAX {
+                break;
+            }
+            self.identifiers.insert(one);
+        }
+    }
+
+    /// The record of the line.
+    pub(crate) fn record(&self, log: &DatasetName) -> Record {
+        Record {
+            log: log.clone(),
+            period: self.period().to_owned(),
+            identifiers: self.identifiers.clone(),
+        }
+    }
 }
 
 impl Rules {
@@ -79,6 +100,14 @@ impl Rules {
             templates: config.templates()?,
             ip: config.ip,
         })
+    }
+
+    /// Whether a field, parameter or path may carry identifiers of this kind.
+    pub(crate) fn yields(&self, kind: IdentifierKind) -> bool {
+        let parts = self.templates.iter().flat_map(|template| &template.0);
+        self.user_kind == kind
+            || self.parameters.values().any(|k| *k == kind)
+            || parts.into_iter().any(|part| *part == PathPart::Holds(kind))
     }
 
     /// Reads a line without its end.

@@ -13,12 +13,14 @@ mod files;
 mod identify;
 mod line;
 mod log;
+mod long;
 mod matcher;
 mod observe;
 mod perform;
 mod rewrite;
 mod search;
 mod side;
+mod sieve;
 mod state;
 mod writers;
 

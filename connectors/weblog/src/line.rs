@@ -193,6 +193,30 @@ pub(crate) fn unescape(text: &[u8]) -> Vec<u8> {
     out
 }
 
+/// One round of percent-decoding; `None` where it changes nothing.
+pub(crate) fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let (mut out, mut from, mut changed) = (Vec::new(), 0, false);
+    for at in memchr::memchr_iter(b'%', text) {
+        if at < from {
+            continue;
+        }
+        let Some(byte) = text.get(at + 1..at + 3).and_then(hex_byte) else {
+            continue;
+        };
+        if !changed {
+            out.reserve(text.len());
+        }
+        out.extend_from_slice(&text[from..at]);
+        out.push(byte);
+        (from, changed) = (at + 3, true);
+    }
+    if !changed {
+        return None;
+    }
+    out.extend_from_slice(&text[from..]);
+    Some(out)
+}
+
 fn hex_byte(digits: &[u8]) -> Option<u8> {
     let digit = |b: u8| (b as char).to_digit(16);
     u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()
@@ -285,6 +309,14 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(line: Vec<u8>) {
             let _ = parse(&line);
             let _ = unescape(&line);
+        }
+
+        #[test]
+        fn a_round_of_percent_decoding_is_that_of_the_standard(text in "(%|%[0-9a-fA-Fg]|%25|[a-z0-9]){0,20}") {
+            let standard: Vec<u8> = percent_encoding::percent_decode(text.as_bytes()).collect();
+            let decoded = percent_decoded(text.as_bytes());
+            proptest::prop_assert_eq!(decoded.is_none(), standard == text.as_bytes());
+            proptest::prop_assert_eq!(decoded.unwrap_or_else(|| text.clone().into_bytes()), standard);
         }
 
         #[test]

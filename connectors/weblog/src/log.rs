@@ -81,6 +81,7 @@ impl Log {
                 counts: BTreeMap::new(),
                 counted_at: None,
                 reader: None,
+                recount: None,
             },
         );
         Ok(Self {

@@ -7,8 +7,11 @@ use lethe_terms::{DatasetName, Identifier, IdentifierKind, Strength};
 use percent_encoding::percent_decode;
 use serde::{Deserialize, Serialize};
 
+use crate::files::{self, LineAt, Lines};
 use crate::identify::{DECODE_ROUNDS_MAX, Reading, Record, Rules, identifier};
 use crate::line;
+use crate::search::Part;
+use crate::sieve::Sieve;
 
 /// Shortest value that is looked for outside the fields that are known to carry it: a shorter one, such as a number, would hit by chance.
 const TOKEN_BYTES_MIN: usize = 6;
@@ -29,6 +32,22 @@ pub(crate) struct Look<'a> {
     rules: &'a Rules,
     log: &'a DatasetName,
     tokens: BTreeMap<&'a [u8], Vec<&'a Identifier>>,
+    sieve: Sieve,
+}
+
+/// What was seen of a line, piece by piece where it is too long to hold.
+#[derive(Default)]
+pub(crate) struct Sight<'a> {
+    reading: Option<Reading>,
+    /// What of the person stands in it.
+    hits: BTreeSet<&'a Identifier>,
+}
+
+impl Sight<'_> {
+    /// What was read, whoever it is about.
+    pub(crate) fn reading(&self) -> Option<&Reading> {
+        self.reading.as_ref()
+    }
 }
 
 impl Matcher {
@@ -97,6 +116,7 @@ impl Matcher {
             rules,
             log,
             tokens,
+            sieve: Sieve::new(&self.needles, &self.records, rules),
         }
     }
 }
@@ -109,7 +129,7 @@ fn normalised(selector: &Selector) -> impl Iterator<Item = Identifier> {
 }
 
 /// Whether a value is unlikely to stand in a line by chance. E-mails are found by their form anyway.
-fn distinctive(one: &Identifier) -> bool {
+pub(crate) fn distinctive(one: &Identifier) -> bool {
     let value = one.value.as_bytes();
     !matches!(
         one.kind,
@@ -124,33 +144,109 @@ fn token_byte(b: &u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
     /// The record of this line (without its end) where the instruction is about it.
     pub(crate) fn at(&self, line: &[u8]) -> Option<Record> {
-        let reading = self.rules.read(line);
-        let hits = self.tokens_in(line);
-        let record = |identifiers| Record {
-            log: self.log.clone(),
-            period: reading.period().to_owned(),
-            identifiers,
-        };
-        let whole: BTreeSet<Identifier> = reading
-            .identifiers
-            .iter()
-            .cloned()
-            .chain(hits.iter().map(|i| (*i).clone()))
-            .collect();
-        if whole.intersection(&self.matcher.needles).next().is_some() {
-            return Some(record(whole));
+        if self.sieve.passes(line) {
+            self.read_at(line)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the line is read at all.
+    #[cfg(test)]
+    pub(crate) fn passes(&self, line: &[u8]) -> bool {
+        self.sieve.passes(line)
+    }
+
+    /// The same, by reading the line whatever its bytes are.
+    pub(crate) fn read_at(&self, line: &[u8]) -> Option<Record> {
+        self.decide(&self.sight(line))
+    }
+
+    /// The record that is selected, and the one that the line belongs to whoever it is about.
+    pub(crate) fn both_at(&self, line: &[u8]) -> Option<(Record, Record)> {
+        if self.sieve.passes(line) {
+            self.both(&self.sight(line))
+        } else {
+            None
+        }
+    }
+
+    /// The same for a line that was just begun to be read.
+    pub(crate) fn at_next(
+        &self,
+        lines: &mut Lines,
+        line: &mut Vec<u8>,
+        place: &mut LineAt,
+    ) -> std::io::Result<Option<(Record, Record)>> {
+        if !place.long {
+            return Ok(self.both_at(files::text(line)));
+        }
+        let mut sight = Sight::default();
+        lines.pieces(line, place, &mut |piece| self.add(piece, &mut sight))?;
+        Ok(self.both(&sight))
+    }
+
+    fn sight(&self, line: &[u8]) -> Sight<'a> {
+        let mut sight = Sight::default();
+        if line.len() > files::LINE_BYTES_MAX {
+            files::pieces_of(line, &mut |piece| self.add(piece, &mut sight));
+        } else {
+            self.add(line, &mut sight);
+        }
+        sight
+    }
+
+    fn both(&self, sight: &Sight<'_>) -> Option<(Record, Record)> {
+        Some((self.decide(sight)?, sight.reading.as_ref()?.record(self.log)))
+    }
+
+    /// The same for a line or what there is of one, together with what was seen of it before; a line in pieces is decided at its end.
+    pub(crate) fn part(&self, part: Option<&Part<'_>>, sight: &mut Sight<'a>) -> Option<Record> {
+        match part {
+            Some(part) if part.piece => {
+                self.add(part.text, sight);
+                None
+            }
+            Some(part) => self.at(part.text),
+            None => self.decide(&std::mem::take(sight)),
+        }
+    }
+
+    /// Adds a line, or the next piece of one, to what was seen.
+    pub(crate) fn add(&self, piece: &[u8], sight: &mut Sight<'a>) {
+        let reading = self.rules.read(piece);
+        sight.hits.extend(self.tokens_in(piece));
+        let needles = self.matcher.needles.iter();
+        sight
+            .hits
+            .extend(needles.filter(|one| reading.identifiers.contains(*one)));
+        match &mut sight.reading {
+            Some(whole) => whole.join(reading),
+            None => sight.reading = Some(reading),
+        }
+    }
+
+    /// The record of what was seen where the instruction is about it.
+    pub(crate) fn decide(&self, sight: &Sight<'_>) -> Option<Record> {
+        let reading = sight.reading.as_ref()?;
+        if sight.hits.iter().any(|one| self.matcher.needles.contains(*one)) {
+            let mut record = reading.record(self.log);
+            record
+                .identifiers
+                .extend(sight.hits.iter().map(|one| (*one).clone()));
+            return Some(record);
         }
         self.matcher
             .records
             .iter()
-            .find(|selected| selected.period == reading.period() && same(selected, &reading, &hits))
+            .find(|selected| selected.period == reading.period() && same(selected, reading, &sight.hits))
             .cloned()
     }
 
-    fn tokens_in(&self, line: &[u8]) -> BTreeSet<&Identifier> {
+    fn tokens_in(&self, line: &[u8]) -> BTreeSet<&'a Identifier> {
         let mut hits = BTreeSet::new();
         if self.tokens.is_empty() {
             return hits;
@@ -167,7 +263,7 @@ impl Look<'_> {
         hits
     }
 
-    fn tokens_of<'t>(&'t self, text: &[u8], hits: &mut BTreeSet<&'t Identifier>) {
+    fn tokens_of(&self, text: &[u8], hits: &mut BTreeSet<&'a Identifier>) {
         for token in text
             .split(|b| !token_byte(b))
             .filter(|t| t.len() >= TOKEN_BYTES_MIN)

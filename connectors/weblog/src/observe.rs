@@ -1,15 +1,18 @@
 //! Looking again at what is there, by code of its own: a plain search for the identifiers as they may be written, beside the reader of lines that
 //! finding and erasing use. What the two see differently becomes visible here instead of being missed twice.
 
+use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_kit::{Observed, Selector};
-use lethe_terms::{Identifier, IdentifierKind, Independence, Strength};
+use lethe_terms::{DatasetName, Identifier, IdentifierKind, Independence, Strength};
+use memchr::memmem;
 
 use crate::error::Error;
 use crate::identify::Record;
 use crate::log::Log;
-use crate::matcher::Matcher;
+use crate::matcher::{Matcher, Sight};
 
 /// How often an escaped line is unescaped.
 const ROUNDS_MAX: usize = 4;
@@ -18,7 +21,7 @@ const ANYWHERE_BYTES_MIN: usize = 6;
 
 /// A text to look for, and where it counts.
 struct Needle {
-    text: Vec<u8>,
+    text: memmem::Finder<'static>,
     place: Place,
 }
 
@@ -39,12 +42,6 @@ impl Log {
         parameters: &BTreeMap<String, IdentifierKind>,
         user_kind: IdentifierKind,
     ) -> Result<Observed, Error> {
-        let cannot_tell = Observed {
-            observed: lethe_terms::Observed::CannotTell,
-            records: 0,
-            independence: Independence::SeparateConnection,
-            gone: Vec::new(),
-        };
         let matcher = Matcher::new(selector, &self.config.name);
         let finder = Finder {
             needles: needles(selector),
@@ -56,44 +53,58 @@ impl Log {
         let (mut here, mut aside) = (BTreeSet::new(), BTreeSet::new());
         let mut still: BTreeSet<Record> = BTreeSet::new();
         let look = selected.look(&rules, &name);
-        let looked = self.every_line(&mut |line, restricted| {
-            let record = look.at(line);
-            if record.is_none() && !finder.finds(line) {
-                return;
-            }
-            let seen = if restricted { &mut aside } else { &mut here };
+        let mut see = |record: Option<Record>, whole: Record, restricted| {
+            let place = if restricted { &mut aside } else { &mut here };
             still.extend(record.clone());
-            let reading = rules.read(line);
-            let whole = Record {
-                log: name.clone(),
-                period: reading.period().to_owned(),
-                identifiers: reading.identifiers,
-            };
-            seen.insert(record.unwrap_or(whole));
-        });
-        let cut = match looked {
-            Ok(cut) => cut,
-            Err(Error::File { .. }) => return Ok(cannot_tell),
-            Err(e) => return Err(e),
+            place.insert(record.unwrap_or(whole));
         };
+        // Of an overlong line: what was seen, whether it is restricted, and whether the person stands in it.
+        let (mut sight, mut restricted, mut found) = (Sight::default(), false, false);
+        let looked = self.every_line(&mut |part| match part {
+            Some(part) if part.piece => {
+                look.add(part.text, &mut sight);
+                restricted = part.restricted;
+                found = found || finder.finds(part.text);
+            }
+            Some(part) => {
+                let record = look.at(part.text);
+                if record.is_some() || finder.finds(part.text) {
+                    see(record, rules.read(part.text).record(&name), part.restricted);
+                }
+            }
+            None => {
+                let (sight, found) = (std::mem::take(&mut sight), std::mem::take(&mut found));
+                let record = look.decide(&sight);
+                if let Some(reading) = sight.reading().filter(|_| found || record.is_some()) {
+                    see(record, reading.record(&name), restricted);
+                }
+            }
+        });
+        match looked {
+            Ok(()) => {}
+            Err(Error::File { .. }) => return Ok(seen(lethe_terms::Observed::CannotTell, 0, Vec::new())),
+            Err(e) => return Err(e),
+        }
         let gone = matcher
             .records()
             .difference(&still)
             .map(|r| (r.log.clone(), r.handle()))
             .collect();
         let (observed, records) = match (here.len(), aside.len()) {
-            // The person may stand in what was not read.
-            (0, 0) if cut => return Ok(cannot_tell),
             (0, 0) => (lethe_terms::Observed::Absent, 0),
             (0, aside) => (lethe_terms::Observed::Restricted, aside),
             (here, aside) => (lethe_terms::Observed::Present, here + aside),
         };
-        Ok(Observed {
-            observed,
-            records: records as u64,
-            gone,
-            ..cannot_tell
-        })
+        Ok(seen(observed, records, gone))
+    }
+}
+
+const fn seen(observed: lethe_terms::Observed, records: usize, gone: Vec<(DatasetName, String)>) -> Observed {
+    Observed {
+        observed,
+        records: records as u64,
+        independence: Independence::SeparateConnection,
+        gone,
     }
 }
 
@@ -109,7 +120,7 @@ fn needle(one: &Identifier) -> Needle {
     let text = one.value.trim();
     if one.kind == IdentifierKind::Email {
         return Needle {
-            text: text.to_lowercase().into_bytes(),
+            text: memmem::Finder::new(text.to_lowercase().as_bytes()).into_owned(),
             place: Place::Mail,
         };
     }
@@ -119,7 +130,7 @@ fn needle(one: &Identifier) -> Needle {
         && bytes.iter().any(u8::is_ascii_digit)
         && bytes.iter().any(u8::is_ascii_alphabetic);
     Needle {
-        text: bytes.to_vec(),
+        text: memmem::Finder::new(bytes).into_owned(),
         place: if word { Place::Word } else { Place::Field(one.kind) },
     }
 }
@@ -138,7 +149,7 @@ impl Finder {
     fn finds(&self, line: &[u8]) -> bool {
         let mut text = plain(line);
         for round in 0..=ROUNDS_MAX {
-            let lower = text.to_lowercase_bytes();
+            let lower = LazyCell::new(|| lowered(&text));
             if self
                 .needles
                 .iter()
@@ -146,25 +157,31 @@ impl Finder {
             {
                 return true;
             }
+            drop(lower);
             match unpercent(&text) {
-                Some(next) => text = next,
+                Some(next) => text = Cow::Owned(next),
                 None => return false,
             }
         }
         false
     }
 
-    fn finds_one(&self, needle: &Needle, text: &[u8], lower: &[u8], raw: bool) -> bool {
+    fn finds_one<F: FnOnce() -> Vec<u8>>(
+        &self,
+        needle: &Needle,
+        text: &[u8],
+        lower: &LazyCell<Vec<u8>, F>,
+        raw: bool,
+    ) -> bool {
+        let len = needle.text.needle().len();
         match needle.place {
-            Place::Mail => {
-                hits(lower, &needle.text).any(|at| self.is_mail(lower, at, needle.text.len(), raw))
-            }
+            Place::Mail => hits(lower, &needle.text).any(|at| self.is_mail(lower, at, len, raw)),
             Place::Word => hits(text, &needle.text).any(|at| {
                 let before = at.checked_sub(1).is_none_or(|n| !word_byte(text[n]));
-                before && text.get(at + needle.text.len()).is_none_or(|b| !word_byte(*b))
+                before && text.get(at + len).is_none_or(|b| !word_byte(*b))
             }),
             Place::Field(kind) => {
-                hits(text, &needle.text).any(|at| self.is_field(kind, text, lower, at, needle.text.len()))
+                hits(text, &needle.text).any(|at| self.is_field(kind, text, lower, at, len))
             }
         }
     }
@@ -212,29 +229,30 @@ impl Finder {
     }
 }
 
-trait Lower {
-    fn to_lowercase_bytes(&self) -> Vec<u8>;
-}
-
-impl Lower for Vec<u8> {
-    fn to_lowercase_bytes(&self) -> Vec<u8> {
-        match std::str::from_utf8(self) {
-            // Not every letter keeps its length: positions must hold in both.
-            Ok(text) if text.to_lowercase().len() == self.len() => text.to_lowercase().into_bytes(),
-            _ => self.to_ascii_lowercase(),
-        }
+fn lowered(text: &[u8]) -> Vec<u8> {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    match std::str::from_utf8(text).map(str::to_lowercase) {
+        // Not every letter keeps its length: positions must hold in both.
+        Ok(lower) if lower.len() == text.len() => lower.into_bytes(),
+        _ => text.to_ascii_lowercase(),
     }
 }
 
-fn hits<'a>(text: &'a [u8], needle: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-    let last = (text.len() + 1).saturating_sub(needle.len());
-    let first = needle.first().copied();
-    (0..last).filter(move |at| first == text.get(*at).copied() && text[*at..].starts_with(needle))
+/// Every place where a needle stands, also where two overlap.
+fn hits<'a>(text: &'a [u8], needle: &'a memmem::Finder<'_>) -> impl Iterator<Item = usize> + 'a {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let at = from + needle.find(text.get(from..)?)?;
+        from = at + 1;
+        Some(at)
+    })
 }
 
 /// The line with the servers' `\xhh` taken back.
-fn plain(line: &[u8]) -> Vec<u8> {
-    replace(line, b"\\x").unwrap_or_else(|| line.to_vec())
+fn plain(line: &[u8]) -> Cow<'_, [u8]> {
+    replace(line, b"\\x").map_or(Cow::Borrowed(line), Cow::Owned)
 }
 
 /// One round of percent-decoding; `None` where there is nothing to decode.
@@ -242,28 +260,26 @@ fn unpercent(text: &[u8]) -> Option<Vec<u8>> {
     replace(text, b"%")
 }
 
-/// Each `mark` with two hexadecimal digits behind it becomes its byte.
+/// Each `mark` with two hexadecimal digits behind it becomes its byte; `None` where there is none.
 fn replace(text: &[u8], mark: &[u8]) -> Option<Vec<u8>> {
-    let (mut out, mut at, mut changed) = (Vec::with_capacity(text.len()), 0, false);
-    while at < text.len() {
-        let digits = text[at..]
-            .strip_prefix(mark)
-            .and_then(|rest| rest.get(..2))
-            .and_then(|d| std::str::from_utf8(d).ok());
-        match digits
-            .filter(|d| !d.starts_with('+'))
-            .and_then(|d| u8::from_str_radix(d, 16).ok())
-        {
-            Some(byte) => {
-                out.push(byte);
-                at += mark.len() + 2;
-                changed = true;
-            }
-            None => {
-                out.push(text[at]);
-                at += 1;
-            }
+    let (mut out, mut from, mut at) = (Vec::new(), 0, 0);
+    while let Some(n) = memmem::find(&text[at..], mark) {
+        let digits = at + n + mark.len();
+        at += n + 1;
+        if let Some(byte) = text.get(digits..digits + 2).and_then(byte_of) {
+            out.extend_from_slice(&text[from..at - 1]);
+            out.push(byte);
+            (from, at) = (digits + 2, digits + 2);
         }
     }
-    changed.then_some(out)
+    if from == 0 {
+        return None;
+    }
+    out.extend_from_slice(&text[from..]);
+    Some(out)
+}
+
+fn byte_of(digits: &[u8]) -> Option<u8> {
+    let digits = std::str::from_utf8(digits).ok().filter(|d| !d.starts_with('+'))?;
+    u8::from_str_radix(digits, 16).ok()
 }

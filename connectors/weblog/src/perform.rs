@@ -208,6 +208,7 @@ impl Log {
     }
 
     fn work_on(&mut self, id: &str, file: &Found) -> Result<Progress, Error> {
+        let counted = self.counted_upto(file.id)?;
         let Some(active) = self.state.active.get(id) else {
             return Err(Error::Ended);
         };
@@ -215,9 +216,9 @@ impl Log {
         let idle = now == Writers::None;
         let mut side = self.side()?;
         let looked = if active.verb == Verb::Lift {
-            self.changes_of_lift(file, active, idle, &mut side)
+            self.changes_of_lift(file, active, idle, counted, &mut side)
         } else {
-            self.changes(file, active, idle)
+            self.changes(file, active, idle, counted)
         };
         let changes = match looked {
             Ok(changes) => changes,
@@ -238,11 +239,15 @@ impl Log {
             // Rotation came in between: the file is looked at again under its new name.
             return Ok(Progress::Draining);
         }
-        Ok(if self.drain(true)? {
-            Progress::Clean
-        } else {
-            Progress::Draining
-        })
+        // Late lines that were too long to look at are looked at where they are now.
+        let again = |waiting: &BTreeSet<u64>| waiting.contains(&file.id);
+        Ok(
+            if self.drain(true)? && !self.active(id)?.waiting.as_ref().is_some_and(again) {
+                Progress::Clean
+            } else {
+                Progress::Draining
+            },
+        )
     }
 
     fn finish(&mut self, id: &str) -> Result<Performed, Error> {
@@ -267,7 +272,6 @@ impl Log {
         self.history.tell(&self.dir, told.clone())?;
         self.stops.answer()?;
         self.state.active.remove(id);
-        self.feed.forget();
         self.save()?;
         Ok(receipt(&told))
     }

@@ -20,7 +20,8 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::config::EraseMode;
 use crate::error::Error;
-use crate::files::{self, Found, Lines};
+use crate::feed::Recount;
+use crate::files::{self, Found, LineAt, Lines};
 use crate::log::{Log, Stops};
 use crate::matcher::Look;
 use crate::side::{Edit, Shift, Side, SideLine};
@@ -30,6 +31,8 @@ use crate::state::{Active, Rewrite, Stage, sync_dir};
 const SHIFTS_MAX: u64 = 1024;
 /// Names of extended attributes that a replacement must carry on: access list and security label.
 const ATTRIBUTES: [&str; 2] = ["system.posix_acl_access", "security.selinux"];
+/// Longest line that is restricted: the side file is held in memory.
+const RESTRICTED_BYTES_MAX: u64 = 64 << 20;
 /// Longest value of such an attribute.
 const ATTRIBUTE_BYTES_MAX: usize = 1 << 16;
 
@@ -48,6 +51,8 @@ pub(crate) struct Changes {
     pub(crate) cleared: u64,
     /// Where the copy ends in the old file.
     pub(crate) upto: u64,
+    /// How the counts of the feed change, where it has any.
+    pub(crate) recount: Option<Recount>,
 }
 
 /// What becomes of one line.
@@ -61,20 +66,18 @@ pub(crate) enum Fate {
 }
 
 impl Changes {
-    /// Notes what becomes of a line (given with its end).
-    fn note(&mut self, file: u64, at: u64, line: &[u8], len: u64, fate: Fate, aside: bool) {
+    fn counting(counted: Option<u64>) -> Self {
+        Self {
+            recount: counted.map(|_| Recount::default()),
+            ..Self::default()
+        }
+    }
+
+    /// Notes what becomes of a line.
+    fn note(&mut self, LineAt { at, len, .. }: LineAt, fate: Fate) {
         match fate {
             Fate::Stays => return,
-            Fate::Goes => {
-                if aside {
-                    self.aside.push(SideLine {
-                        file,
-                        at,
-                        line: line.to_vec(),
-                    });
-                }
-                self.edits.push((Edit { at, old: len, new: 0 }, Vec::new()));
-            }
+            Fate::Goes => self.edits.push((Edit { at, old: len, new: 0 }, Vec::new())),
             Fate::Cleared(new) => {
                 self.cleared += 1;
                 self.edits.push((
@@ -92,56 +95,67 @@ impl Changes {
 }
 
 impl Log {
-    /// What becomes of a line (without its end) under an erasure or restriction.
-    pub(crate) fn fate(
-        &self,
-        look: &Look<'_>,
-        verb: Verb,
-        line: &[u8],
-        touched: &mut BTreeSet<String>,
-    ) -> Fate {
-        let Some(record) = look.at(line) else {
-            return Fate::Stays;
-        };
-        touched.insert(self.digest_of(&record));
-        if verb == Verb::Erase && self.erase == EraseMode::Fields {
-            look.without_fields(line).map_or(Fate::Goes, Fate::Cleared)
-        } else {
-            Fate::Goes
+    /// What becomes of a line (without its end) of this record under an erasure or restriction. One that is too long to hold goes whole.
+    pub(crate) fn fate(&self, look: &Look<'_>, verb: Verb, line: Option<&[u8]>) -> Fate {
+        match line {
+            Some(line) if verb == Verb::Erase && self.erase == EraseMode::Fields => {
+                look.without_fields(line).map_or(Fate::Goes, Fate::Cleared)
+            }
+            _ => Fate::Goes,
         }
     }
 
-    /// Looks through a file for what an erasure or restriction changes. A last line without an end counts where nobody writes any more.
-    pub(crate) fn changes(&self, file: &Found, active: &Active, idle: bool) -> Result<Changes, Error> {
+    /// Looks through a file for what an erasure or restriction changes. A last line without an end counts where nobody writes any more. `counted` says
+    /// how far the feed has counted the file, where it has.
+    pub(crate) fn changes(
+        &self,
+        file: &Found,
+        active: &Active,
+        idle: bool,
+        counted: Option<u64>,
+    ) -> Result<Changes, Error> {
         let failed = |e| Error::file(&file.path, "reading", e);
         let mut lines = Lines::open(&file.path, file.gz, 0).map_err(failed)?;
         let look = active.matcher.look(&self.rules, &self.config.name);
-        let (mut changes, mut line) = (Changes::default(), Vec::new());
+        let (mut changes, mut line) = (Changes::counting(counted), Vec::new());
         while lines.at() < file.end()
-            && let Some(place) = lines.next(&mut line).map_err(failed)?
+            && let Some(mut place) = lines.next(&mut line).map_err(failed)?
         {
+            let seen = look.at_next(&mut lines, &mut line, &mut place).map_err(failed)?;
             if !place.ended && !idle && !file.gz {
                 break;
             }
             changes.upto = lines.at();
-            let text = files::text(&line);
-            let fate = match self.fate(&look, active.verb, text, &mut changes.touched) {
-                Fate::Stays => continue,
-                Fate::Goes => Fate::Goes,
-                Fate::Cleared(mut new) => {
-                    new.extend_from_slice(&line[text.len()..]);
-                    Fate::Cleared(new)
-                }
-            };
-            let restricts = active.verb == Verb::Restrict;
-            if line.len() as u64 == place.len {
-                changes.note(file.id, place.at, &line, place.len, fate, restricts);
-            } else {
-                // The rest of a line that is too long to look at goes with its beginning.
-                let whole = range(file, place.at, place.len).map_err(failed)?;
-                changes.note(file.id, place.at, &whole, place.len, Fate::Goes, restricts);
+            let Some((record, own)) = seen else { continue };
+            changes.touched.insert(self.digest_of(&record));
+            if counted.is_some_and(|counted| place.at < counted)
+                && let Some(recount) = &mut changes.recount
+            {
+                recount.add(&self.dir, &own, -1);
             }
+            let text = Some(files::text(&line)).filter(|_| !place.long);
+            let mut fate = self.fate(&look, active.verb, text);
+            if let (Fate::Cleared(new), Some(text)) = (&mut fate, text) {
+                new.extend_from_slice(&line[text.len()..]);
+            }
+            if active.verb == Verb::Restrict {
+                let whole = if place.long {
+                    range(file, place.at, place.len).map_err(failed)?
+                } else {
+                    line.clone()
+                };
+                changes.aside.push(SideLine {
+                    file: file.id,
+                    at: place.at,
+                    line: whole,
+                });
+            }
+            changes.note(place, fate);
         }
+        // What the feed counted beyond the copy may go as a late line.
+        changes.recount = changes
+            .recount
+            .filter(|_| counted.is_none_or(|counted| counted <= changes.upto || counted == u64::MAX));
         Ok(changes)
     }
 
@@ -151,14 +165,23 @@ impl Log {
         file: &Found,
         active: &Active,
         idle: bool,
+        counted: Option<u64>,
         side: &mut Side,
     ) -> Result<Changes, Error> {
         let look = active.matcher.look(&self.rules, &self.config.name);
-        let mut changes = Changes::default();
+        let mut changes = Changes::counting(counted);
         let touched = &mut changes.touched;
         let back = side.give_back(file.id, |line| look.at(line.text()).is_some());
         for line in back {
-            touched.extend(look.at(line.text()).map(|record| self.digest_of(&record)));
+            let Some((record, own)) = look.both_at(line.text()) else {
+                continue;
+            };
+            touched.insert(self.digest_of(&record));
+            if counted.is_some_and(|counted| line.at < counted)
+                && let Some(recount) = &mut changes.recount
+            {
+                recount.add(&self.dir, &own, 1);
+            }
             changes.lines += 1;
             changes.edits.push((
                 Edit {
@@ -180,8 +203,9 @@ impl Log {
         let mut lines = Lines::open(&file.path, file.gz, 0).map_err(failed)?;
         let (mut line, mut upto) = (Vec::new(), 0);
         while lines.at() < file.end()
-            && let Some(place) = lines.next(&mut line).map_err(failed)?
+            && let Some(mut place) = lines.next(&mut line).map_err(failed)?
         {
+            lines.pass_over(&mut line, &mut place).map_err(failed)?;
             if place.ended || idle || file.gz {
                 upto = lines.at();
             }
@@ -227,6 +251,7 @@ impl Log {
             &Shift { file: file.id, edits },
         )?;
         let new_print = files::print_of(&self.dir, &aside, file.gz).map_err(failed)?;
+        self.feed.recount = changes.recount.map(|recount| (aside.clone(), recount));
         self.state.rewrite = Some(Rewrite {
             instruction: instruction.to_owned(),
             stage: Stage::Prepared,
@@ -272,7 +297,7 @@ impl Log {
 
     fn exchanged(&mut self, mut rewrite: Rewrite) -> Result<(), Error> {
         self.state.rewrites += 1;
-        self.feed.forget();
+        self.feed.rewritten(&rewrite.aside);
         if let Some(known) = self.state.files.iter_mut().find(|k| k.id == rewrite.file) {
             known.ino = rewrite.new_ino;
             known.print = rewrite.new_print.clone();
@@ -298,6 +323,10 @@ impl Log {
 
 /// Bytes of a file, unpacked.
 fn range(file: &Found, at: u64, len: u64) -> io::Result<Vec<u8>> {
+    if len > RESTRICTED_BYTES_MAX {
+        let why = "a line of the person is too long to be restricted: expected at most 64 MiB";
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
     let mut bytes = Vec::new();
     files::content(&file.path, file.gz, at)?
         .take(len)

@@ -7,21 +7,40 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::feed::observation;
-use crate::files::{self, Lines};
+use crate::files::{self, LINE_BYTES_MAX, Lines};
 use crate::identify::Record;
 use crate::line;
 use crate::log::Log;
-use crate::matcher::Matcher;
+use crate::matcher::{Matcher, Sight};
 
 /// Lines in one page of an export.
 const EXPORT_LINES_MAX: usize = 1_000;
 
+/// A line (without its end), or a piece of one that is too long to hold.
+pub(crate) struct Part<'a> {
+    /// Its bytes, as a line that can be read.
+    pub(crate) text: &'a [u8],
+    /// Whether it is restricted.
+    pub(crate) restricted: bool,
+    /// Whether it is a piece.
+    pub(crate) piece: bool,
+}
+
+impl<'a> Part<'a> {
+    const fn new(text: &'a [u8], restricted: bool, piece: bool) -> Self {
+        Self {
+            text,
+            restricted,
+            piece,
+        }
+    }
+}
+
 impl Log {
-    /// Calls `each` with every line (without its end) of every file, whether rotated, live, late or restricted, oldest file first. Says whether
-    /// the rest of an overlong line stayed unread.
-    pub(crate) fn every_line(&mut self, each: &mut dyn FnMut(&[u8], bool)) -> Result<bool, Error> {
+    /// Calls `each` with every line of every file, whether rotated, live, late or restricted, oldest file first; and with nothing behind the pieces
+    /// of each overlong one.
+    pub(crate) fn every_line(&mut self, each: &mut dyn FnMut(Option<Part<'_>>)) -> Result<(), Error> {
         self.settle_names()?;
-        let mut cut = false;
         let mut places: Vec<_> = self.whole()?.into_iter().map(|f| (f, 0)).collect();
         places.extend(self.undrained());
         let mut line = Vec::new();
@@ -32,17 +51,30 @@ impl Log {
                 other => other.map_err(failed)?,
             };
             while lines.at() < file.end() {
-                let Some(at) = lines.next(&mut line).map_err(failed)? else {
+                let Some(mut place) = lines.next(&mut line).map_err(failed)? else {
                     break;
                 };
-                cut |= at.len > line.len() as u64;
-                each(files::text(&line), false);
+                if place.long {
+                    lines
+                        .pieces(&mut line, &mut place, &mut |text| {
+                            each(Some(Part::new(text, false, true)));
+                        })
+                        .map_err(failed)?;
+                    each(None);
+                } else {
+                    each(Some(Part::new(files::text(&line), false, false)));
+                }
             }
         }
         for line in self.side()?.lines {
-            each(line.text(), true);
+            if line.text().len() > LINE_BYTES_MAX {
+                files::pieces_of(line.text(), &mut |text| each(Some(Part::new(text, true, true))));
+                each(None);
+            } else {
+                each(Some(Part::new(line.text(), true, false)));
+            }
         }
-        Ok(cut)
+        Ok(())
     }
 
     /// Finds the records of a person: whole, with counts, in one pass.
@@ -54,8 +86,9 @@ impl Log {
         let (rules, name) = (self.rules.clone(), self.config.name.clone());
         let look = matcher.look(&rules, &name);
         let mut records: BTreeMap<Record, u64> = BTreeMap::new();
-        self.every_line(&mut |line, _| {
-            if let Some(record) = look.at(line) {
+        let mut sight = Sight::default();
+        self.every_line(&mut |part| {
+            if let Some(record) = look.part(part.as_ref(), &mut sight) {
                 *records.entry(record).or_default() += 1;
             }
         })?;
@@ -71,12 +104,22 @@ impl Log {
         let (rules, name) = (self.rules.clone(), self.config.name.clone());
         let look = matcher.look(&rules, &name);
         let (mut seen, mut values) = (0, Vec::new());
-        self.every_line(&mut |text, restricted| {
-            if look.at(text).is_none() {
+        let (mut sight, mut begin) = (Sight::default(), None);
+        self.every_line(&mut |part| {
+            if let Some(piece) = part.as_ref().filter(|p| p.piece && begin.is_none()) {
+                begin = Some((piece.text.to_vec(), piece.restricted));
+            }
+            let is_theirs = look.part(part.as_ref(), &mut sight).is_some();
+            // Of an overlong line its beginning goes out.
+            let ended = if part.is_none() { begin.take() } else { None };
+            if !is_theirs {
                 return;
             }
             if seen >= skip && values.len() < EXPORT_LINES_MAX {
-                values.push(value(name.as_str(), text, restricted));
+                let shown = part.map(|p| (p.text, p.restricted)).or(ended
+                    .as_ref()
+                    .map(|(text, restricted)| (text.as_slice(), *restricted)));
+                values.extend(shown.map(|(text, restricted)| value(name.as_str(), text, restricted)));
             }
             seen += 1;
         })?;

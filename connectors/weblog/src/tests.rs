@@ -4,7 +4,9 @@ mod contract;
 mod crash;
 mod erasing;
 mod following;
+mod long;
 mod restricting;
+mod sieving;
 
 use std::fs;
 use std::io::Write;

@@ -161,6 +161,49 @@ async fn a_cursor_from_before_an_erasure_and_a_restriction_goes_on_where_it_stoo
 }
 
 #[tokio::test]
+async fn the_counts_follow_every_rewrite_without_reading_the_files_again() {
+    let bench = Bench::new("");
+    bench.pack("access.log.2.gz", &history(0, 40));
+    bench.write("access.log.1", &history(40, 100));
+    // A day of which nobody is left would be counted anew.
+    let eve = b"note <eve@example.org>\n".as_slice();
+    bench.write("access.log", &[eve, &history(100, 200)].concat());
+    let connector = bench.open();
+    let mut cursor = None;
+    follow(&connector, &mut cursor, 50).await;
+    let bob = person("usr_bob002", "bada@example.org");
+    for (id, verb, whom) in [
+        (1, Verb::Restrict, &bob),
+        (2, Verb::Erase, &person("usr_ada001", "ada@example.org")),
+        (3, Verb::Lift, &bob),
+    ] {
+        done(&connector, &ask(id, verb, whom)).await;
+        let kept = connector.counts(cursor.as_deref().unwrap(), true).unwrap();
+        if id == 2 {
+            // What comes meanwhile is counted on.
+            let more = [bench.content("access.log"), history(200, 210)].concat();
+            bench.write("access.log", &more);
+            let (counts, _) = follow(&connector, &mut cursor, 50).await;
+            assert!(counts.keys().any(|key| key.contains("usr_bob002")));
+            continue;
+        }
+        let fresh = connector.counts(cursor.as_deref().unwrap(), false).unwrap();
+        assert!(kept == fresh, "{verb}");
+        follow(&connector, &mut cursor, 50).await;
+    }
+    let found = located(&connector, &bob).await;
+    let late = line(203, "usr_bob002", "/login?email=bada@example.org");
+    let more = [bench.content("access.log"), late.into_bytes()].concat();
+    bench.write("access.log", &more);
+    let (counts, _) = follow(&connector, &mut cursor, 50).await;
+    assert_eq!(counts.len(), 1);
+    for (key, count) in counts {
+        let before = found.iter().find(|o| o.key == key).map_or(0, |o| o.count);
+        assert_eq!(count, before + 1);
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_archive_is_said_once_and_stops_nothing() {
     let bench = Bench::new("");
     bench.pack("access.log.2.gz", &history(0, 2000));
