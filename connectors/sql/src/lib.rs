@@ -10,6 +10,7 @@ mod connector;
 mod db;
 mod error;
 mod feed;
+mod mail;
 mod model;
 mod observe;
 mod own;

@@ -8,6 +8,7 @@ use lethe_terms::{Observed as Seen, Strength};
 use crate::connector::SqlConnector;
 use crate::db::{Begin, Row, Tx};
 use crate::error::{Stage, failure};
+use crate::mail::Sought;
 use crate::model::{Key, Unit};
 use crate::statement::{Statements, handle, keys_argument};
 
@@ -84,6 +85,16 @@ impl SqlConnector {
                 };
                 let sql = statements.seen_by_identifier(index, column, *kind);
                 tx.each(&sql, &[&values], &mut |row| sight.add(row)).await?;
+                let Some(sought) = Sought::of(column, *kind, &selector.identifiers) else {
+                    continue;
+                };
+                let mut add = |mut row: Row| {
+                    if row.pop().flatten().is_some_and(|value| sought.stands_in(&value)) {
+                        sight.add(row);
+                    }
+                };
+                let sql = statements.composed_seen(index, column);
+                tx.each(&sql, &[&sought.stretches], &mut add).await?;
             }
         }
         Ok(sight)

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_kit::{Error as Failure, Located, Observation, Page, Selector};
-use lethe_terms::{Identifier, Strength};
+use lethe_terms::{Identifier, IdentifierKind, Strength};
 use serde_json::{Value, json};
 
 use crate::connector::SqlConnector;
 use crate::db::{Begin, Tx};
 use crate::error::{Stage, failure};
+use crate::mail::{self, Sought};
 use crate::model::{Key, Unit};
 use crate::statement::{Statements, handle, keys_argument};
 
@@ -51,8 +52,14 @@ pub(crate) async fn records(
             record.root_seen |= index == 0;
             record.rows += u64::from(!table.is_lookup());
             for (value, (_, kind)) in columns.zip(&table.identifiers) {
-                if let Some(value) = value.filter(|v| !v.trim().is_empty()) {
-                    record.identifiers.insert(Identifier::new(*kind, value));
+                match value.filter(|v| !v.trim().is_empty()) {
+                    Some(value) if *kind == IdentifierKind::Email => {
+                        record.identifiers.extend(mail::identifiers(&value));
+                    }
+                    Some(value) => {
+                        record.identifiers.insert(Identifier::new(*kind, value));
+                    }
+                    None => {}
                 }
             }
         };
@@ -102,6 +109,16 @@ async fn holders(
                 // A row that hangs on nothing has no key.
                 keys.extend(row.into_iter().collect::<Option<Key>>());
             }
+            let Some(sought) = Sought::of(column, *kind, identifiers) else {
+                continue;
+            };
+            let mut take = |mut row: crate::db::Row| {
+                if row.pop().flatten().is_some_and(|value| sought.stands_in(&value)) {
+                    keys.extend(row.into_iter().collect::<Option<Key>>());
+                }
+            };
+            let sql = statements.composed_holders(index, column);
+            tx.each(&sql, &[&sought.stretches], &mut take).await?;
         }
     }
     Ok(keys)

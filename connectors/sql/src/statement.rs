@@ -17,11 +17,11 @@ pub(crate) struct Statements<'u> {
 }
 
 /// A FROM clause from a table up to where the root's key is known, and the key's expressions there.
-struct Chain {
-    from: String,
-    key: Vec<String>,
+pub(crate) struct Chain {
+    pub(crate) from: String,
+    pub(crate) key: Vec<String>,
     /// Whether the root row itself is joined.
-    joins_root: bool,
+    pub(crate) joins_root: bool,
 }
 
 /// Keys as one JSON argument.
@@ -109,7 +109,7 @@ impl<'u> Statements<'u> {
     }
 
     /// From a table up to the root's key; `join` is `JOIN`, or `LEFT JOIN` to keep rows that hang on nothing.
-    fn chain(&self, table: usize, join: &str) -> Chain {
+    pub(crate) fn chain(&self, table: usize, join: &str) -> Chain {
         let mut from = format!("{} AS t{table}", self.unit.tables[table].sql);
         let mut at = table;
         while let Some(parent) = self.unit.tables[at].parent {
@@ -151,7 +151,7 @@ impl<'u> Statements<'u> {
         }
     }
 
-    fn key_texts(&self, key: &[String]) -> Vec<String> {
+    pub(crate) fn key_texts(&self, key: &[String]) -> Vec<String> {
         key.iter()
             .zip(&self.unit.key)
             .map(|(e, c)| as_text(self.dialect, e, c.class))
@@ -550,7 +550,7 @@ impl<'u> Statements<'u> {
     }
 
     /// Whether the root of that key carries the mark.
-    fn marked_by(&self, key: &[String]) -> String {
+    pub(crate) fn marked_by(&self, key: &[String]) -> String {
         if self.unit.mark.is_none() {
             return "1 = 0".to_owned();
         }

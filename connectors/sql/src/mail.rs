@@ -1,0 +1,203 @@
+//! Columns whose values hold an e-mail address among other things: `Ada <ada@example.org>`, `mailto:ada@example.org`, several addresses in a row.
+//!
+//! The database only finds which values are no plain address and hold a stretch of what is sought; what a value names is read here, so that `bada@…` is
+//! never taken for `ada@…` and blanks, quotes and cases of other letters do not hide anybody.
+
+use std::collections::BTreeSet;
+
+use lethe_terms::{Identifier, IdentifierKind};
+
+use crate::catalog::{Class, Column, as_text};
+use crate::db::{Dialect, quoted};
+use crate::statement::Statements;
+
+/// What a plain address is made of, as a set of GLOB and of regular expressions. README.md names it for an index.
+const PLAIN: &str = "!#$%&*+./0-9=?@A-Z^_`a-z{|}~-";
+
+/// Whether a value must be taken apart.
+fn is_composed(value: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "!#$%&*+./=?@^_`{|}~-".contains(c);
+    !value.chars().all(plain)
+}
+
+/// The identifiers that a value of an e-mail column holds: each address, and the value itself where it is none or holds more than could be read.
+pub(crate) fn identifiers(value: &str) -> Vec<Identifier> {
+    let (mut addresses, unread) = addresses(value);
+    if unread || addresses.is_empty() {
+        addresses.push(value);
+    }
+    let mail = |address: &str| Identifier::new(IdentifierKind::Email, address);
+    addresses.into_iter().map(mail).collect()
+}
+
+/// The addresses in a value, and whether there may be one that could not be read.
+fn addresses(value: &str) -> (Vec<&str>, bool) {
+    if !is_composed(value.trim()) {
+        return (vec![value.trim()], false);
+    }
+    let ends =
+        |c: char| c.is_whitespace() || matches!(c, ',' | ';' | '<' | '>' | '(' | ')' | '[' | ']' | '"' | ':');
+    let (mut found, mut unread) = (Vec::new(), false);
+    for word in value.split(ends).map(|word| word.trim_matches('\'')) {
+        // A link may go on with a subject, and with further addresses.
+        let begin = word.find('@').unwrap_or(word.len());
+        let end = word[begin..].find('?').map_or(word.len(), |n| begin + n);
+        let (address, rest) = word.split_at(end);
+        unread |= rest.contains('@') || word.contains("%40");
+        match address.split_once('@') {
+            Some((local, domain)) if !local.is_empty() && !domain.is_empty() && !domain.contains('@') => {
+                found.push(address.trim_end_matches('.'));
+            }
+            Some(_) => unread = true,
+            None => {}
+        }
+    }
+    (found, unread)
+}
+
+/// Addresses of a person, to be found in values that hold more than one address.
+pub(crate) struct Sought {
+    /// Stretches for the database, as its first argument.
+    pub(crate) stretches: String,
+    whole: BTreeSet<String>,
+}
+
+impl Sought {
+    /// The e-mail addresses among the identifiers, for a column of text; `None` where there are none.
+    pub(crate) fn of(column: &Column, kind: IdentifierKind, identifiers: &[Identifier]) -> Option<Self> {
+        if (column.class, kind) != (Class::Text, IdentifierKind::Email) {
+            return None;
+        }
+        let whole: BTreeSet<String> = identifiers
+            .iter()
+            .filter(|one| one.kind == kind)
+            .map(|one| one.value.trim().to_lowercase())
+            .filter(|address| !address.is_empty() && !address.contains('\0'))
+            .collect();
+        // Databases differ in the case of letters beyond ASCII: the rest of the address is enough to look for.
+        let stretch = |address: &String| {
+            let longest = address
+                .split(|c: char| !c.is_ascii_graphic())
+                .max_by_key(|s| s.len());
+            longest.unwrap_or_default().to_owned()
+        };
+        let stretches: BTreeSet<String> = whole.iter().map(stretch).collect();
+        let stretches = serde_json::to_string(&stretches).ok()?;
+        (!whole.is_empty()).then_some(Self { stretches, whole })
+    }
+
+    /// Whether a value names the person.
+    pub(crate) fn stands_in(&self, value: &str) -> bool {
+        let (addresses, _) = addresses(value);
+        addresses
+            .iter()
+            .any(|address| self.whole.contains(&address.trim().to_lowercase()))
+    }
+}
+
+impl Statements<'_> {
+    /// Condition: a value is no plain address and holds one of the stretches in the first argument.
+    fn composed(&self, expression: &str) -> String {
+        match self.dialect {
+            Dialect::Postgres => format!(
+                "{expression} ~ '[^{PLAIN}]' AND EXISTS (SELECT 1 FROM jsonb_array_elements_text($1::text::jsonb) AS k(v)
+                    WHERE position(v IN lower(({expression})::text COLLATE \"C\")) > 0)"
+            ),
+            Dialect::Sqlite => format!(
+                "{expression} GLOB '*[^{PLAIN}]*' AND EXISTS (SELECT 1 FROM json_each(?1) AS k WHERE instr(lower({expression}), k.value) > 0)"
+            ),
+        }
+    }
+
+    /// Values of a column that are no plain address and may name somebody, each with its root's key.
+    pub(crate) fn composed_holders(&self, table: usize, column: &Column) -> String {
+        let chain = self.chain(table, "JOIN");
+        let name = format!("t{table}.{}", quoted(&column.name));
+        format!(
+            "SELECT {}, {} FROM {} WHERE {}",
+            self.key_texts(&chain.key).join(", "),
+            as_text(self.dialect, &name, column.class),
+            chain.from,
+            self.composed(&name)
+        )
+    }
+
+    /// The same wherever the rows hang, for looking again: key, whether the root is marked, value.
+    pub(crate) fn composed_seen(&self, table: usize, column: &Column) -> String {
+        let chain = self.chain(table, "LEFT JOIN");
+        let marked = if chain.joins_root {
+            self.marked("t0.")
+        } else {
+            self.marked_by(&chain.key)
+        };
+        let name = format!("t{table}.{}", quoted(&column.name));
+        format!(
+            "SELECT {}, CASE WHEN {marked} THEN '1' ELSE '0' END, {} FROM {} WHERE {}",
+            self.key_texts(&chain.key).join(", "),
+            as_text(self.dialect, &name, column.class),
+            chain.from,
+            self.composed(&name)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_out_of_whatever_is_around_them() {
+        for (value, expected, all) in [
+            ("Ada@Example.org", &["Ada@Example.org"][..], true),
+            ("Ada L <ada@example.org>", &["ada@example.org"], true),
+            ("\"Lovelace, Ada\" <ada@example.org>", &["ada@example.org"], true),
+            ("mailto:ada@example.org?subject=Hi", &["ada@example.org"], true),
+            ("MAILTO:ada@example.org", &["ada@example.org"], true),
+            (
+                "a@example.org,b@example.org",
+                &["a@example.org", "b@example.org"],
+                true,
+            ),
+            (
+                "a@example.org; 'b@example.org'",
+                &["a@example.org", "b@example.org"],
+                true,
+            ),
+            ("ada@example.org (at work).", &["ada@example.org"], true),
+            ("ask ada@example.org.", &["ada@example.org"], true),
+            (
+                "m\u{fc}ller@b\u{fc}ro.example",
+                &["m\u{fc}ller@b\u{fc}ro.example"],
+                true,
+            ),
+            ("\u{a0}ada@example.org\u{a0}", &["ada@example.org"], true),
+            ("a@example.org, b@@example.org", &["a@example.org"], false),
+            ("mailto:a@example.org?cc=b@example.org", &["a@example.org"], false),
+            ("mailto:ada%40example.org", &[], false),
+            ("a@ example.org", &[], false),
+            ("see profile", &[], true),
+        ] {
+            let (found, unread) = addresses(value);
+            assert_eq!((found.as_slice(), !unread), (expected, all), "{value}");
+        }
+        // What is not read goes out whole, so that intake can keep it.
+        assert_eq!(identifiers("see profile")[0].value, "see profile");
+        assert_eq!(identifiers("a@example.org, b@@example.org").len(), 2);
+    }
+
+    #[test]
+    fn the_set_for_the_database_is_the_one_that_is_read_here() {
+        for c in (0_u8..=127).map(char::from) {
+            let stands = PLAIN.contains(c) || c.is_ascii_alphanumeric();
+            assert_eq!(!is_composed(&c.to_string()), stands, "{c:?}");
+        }
+        // An index helps only where it is spelled as the statements are.
+        let readme = include_str!("../README.md");
+        for index in [
+            format!("where email ~ '[^{PLAIN}]';"),
+            format!("where email glob '*[^{PLAIN}]*';"),
+        ] {
+            assert!(readme.contains(&index), "{index}");
+        }
+    }
+}
