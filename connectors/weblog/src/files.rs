@@ -80,19 +80,25 @@ pub(crate) fn live_path(log: &LogConfig) -> PathBuf {
     })
 }
 
-/// The files of the log, oldest first, each with its id. Says whether the state changed and must be saved before an id goes out.
-pub(crate) fn list(
-    log: &LogConfig,
-    dir: &StateDir,
-    state: &mut LogState,
-) -> Result<(Vec<Found>, bool), Error> {
+/// What lies in the folder of a log.
+pub(crate) struct Listed {
+    /// The files, oldest first, each with its id.
+    pub(crate) found: Vec<Found>,
+    /// Whether the state changed and must be saved before an id goes out.
+    pub(crate) changed: bool,
+    /// Why one of the log's files is not among them.
+    pub(crate) unread: Option<Error>,
+}
+
+/// Lists the files of a log.
+pub(crate) fn list(log: &LogConfig, dir: &StateDir, state: &mut LogState) -> Result<Listed, Error> {
     let live = live_path(log);
     let folder = live.parent().unwrap_or(Path::new("/"));
     let base = live
         .file_name()
         .map(|n| n.to_string_lossy().into_owned())
         .unwrap_or_default();
-    let mut named = Vec::new();
+    let (mut named, mut unread) = (Vec::new(), None);
     let entries = fs::read_dir(folder).map_err(|e| Error::file(folder, "listing the folder", e))?;
     for entry in entries {
         let entry = entry.map_err(|e| Error::file(folder, "listing the folder", e))?;
@@ -103,7 +109,7 @@ pub(crate) fn list(
                     io::ErrorKind::Unsupported,
                     "it is packed otherwise than with gzip",
                 );
-                return Err(Error::file(&entry.path(), "reading", why));
+                unread = Some(Error::file(&entry.path(), "reading", why));
             }
             continue;
         };
@@ -138,7 +144,11 @@ pub(crate) fn list(
         });
     }
     let changed = recognise(&mut found, state);
-    Ok((found, changed))
+    Ok(Listed {
+        found,
+        changed,
+        unread,
+    })
 }
 
 /// Whether a name is that of a rotated file which is packed in a way that is not read.

@@ -103,21 +103,35 @@ impl Log {
         self.dir.save(&state_name(&self.config), &self.state)
     }
 
-    /// The files, oldest first. Their ids are durable once this returns.
-    pub(crate) fn files(&mut self) -> Result<Vec<Found>, Error> {
-        let (found, changed) = files::list(&self.config, &self.dir, &mut self.state)?;
-        if changed {
+    /// The files that can be read, oldest first, and why one cannot. Their ids are durable once this returns.
+    pub(crate) fn listed(&mut self) -> Result<(Vec<Found>, Option<Error>), Error> {
+        let listed = files::list(&self.config, &self.dir, &mut self.state)?;
+        if listed.changed {
             self.save()?;
         }
-        Ok(found)
+        Ok((listed.found, listed.unread))
     }
 
-    /// The files where the live one is among them. During a rotation it is away for a moment; a log that stays away, or never was, is not an
-    /// empty log.
+    /// The files that can be read.
+    pub(crate) fn files(&mut self) -> Result<Vec<Found>, Error> {
+        Ok(self.listed()?.0)
+    }
+
+    /// The files where they are all of the log's.
     pub(crate) fn whole(&mut self) -> Result<Vec<Found>, Error> {
-        let files = self.files()?;
-        if files.iter().any(|file| file.live) {
-            return Ok(files);
+        let (files, unread) = self.with_live()?;
+        match unread {
+            None => Ok(files),
+            Some(unread) => Err(unread),
+        }
+    }
+
+    /// The files that can be read where the live one is among them, and why one cannot. During a rotation the live file is away for a moment; a log
+    /// that stays away, or never was, is not an empty log.
+    pub(crate) fn with_live(&mut self) -> Result<(Vec<Found>, Option<Error>), Error> {
+        let listed = self.listed()?;
+        if listed.0.iter().any(|file| file.live) {
+            return Ok(listed);
         }
         let why = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file");
         Err(Error::file(&self.config.path, "looking for the live file", why))

@@ -82,6 +82,11 @@ impl Log {
         });
         match looked {
             Ok(()) => {}
+            // The person may stand in what could not be read, but does where it could.
+            Err(Error::File { .. }) if !here.is_empty() => {
+                let records = here.len() + aside.len();
+                return Ok(seen(lethe_terms::Observed::Present, records, Vec::new()));
+            }
             Err(Error::File { .. }) => return Ok(seen(lethe_terms::Observed::CannotTell, 0, Vec::new())),
             Err(e) => return Err(e),
         }

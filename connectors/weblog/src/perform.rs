@@ -154,7 +154,7 @@ impl Log {
 
     /// Works on each file that was there when the instruction came. One that is done is not looked at again, whatever comes later: a repeat has no second effect.
     fn look_through_files(&mut self, id: &str) -> Result<Performed, Error> {
-        let files = self.files()?;
+        let (files, unread) = self.listed()?;
         self.check_places(id, &files)?;
         let there: BTreeSet<u64> = files.iter().map(|f| f.id).collect();
         let waiting = &mut self.active(id)?.waiting;
@@ -180,6 +180,12 @@ impl Log {
                     return Ok(accepted(id, ASK_SOON_MS));
                 }
             }
+        }
+        if let Some(unread) = unread {
+            // What can be read is done. Once the rest is away or can be read, too, everything is looked at again.
+            self.active(id)?.waiting = None;
+            self.save()?;
+            return Err(unread);
         }
         if self.active(id)?.waiting.as_ref().is_some_and(BTreeSet::is_empty) {
             return self.finish(id);

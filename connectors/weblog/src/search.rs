@@ -38,10 +38,11 @@ impl<'a> Part<'a> {
 
 impl Log {
     /// Calls `each` with every line of every file, whether rotated, live, late or restricted, oldest file first; and with nothing behind the pieces
-    /// of each overlong one.
+    /// of each overlong one. Fails after all where a file could not be read.
     pub(crate) fn every_line(&mut self, each: &mut dyn FnMut(Option<Part<'_>>)) -> Result<(), Error> {
         self.settle_names()?;
-        let mut places: Vec<_> = self.whole()?.into_iter().map(|f| (f, 0)).collect();
+        let (files, unread) = self.with_live()?;
+        let mut places: Vec<_> = files.into_iter().map(|f| (f, 0)).collect();
         places.extend(self.undrained());
         let mut line = Vec::new();
         for (file, from) in places {
@@ -74,7 +75,7 @@ impl Log {
                 each(Some(Part::new(line.text(), true, false)));
             }
         }
-        Ok(())
+        unread.map_or(Ok(()), Err)
     }
 
     /// Finds the records of a person: whole, with counts, in one pass.

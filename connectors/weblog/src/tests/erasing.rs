@@ -317,3 +317,32 @@ async fn what_cannot_be_read_is_unknown_and_never_absent() {
         );
     }
 }
+
+#[tokio::test]
+async fn an_archive_that_cannot_be_read_holds_up_the_end_of_an_erasure_and_not_its_work() {
+    let bench = Bench::new("");
+    let log = history(0, 40);
+    bench.write("access.log", &log);
+    bench.write("access.log.1.xz", b"packed");
+    let connector = bench.open();
+    let (ada, bob) = (
+        person("usr_ada001", "ada@example.org"),
+        person("usr_bob002", "bada@example.org"),
+    );
+    assert_eq!(observed(&connector, &ada).await.observed, Observed::Present);
+    let erase = ask(1, Verb::Erase, &ada);
+    for _ in 0..2 {
+        let error = connector.perform(&erase).await.unwrap_err();
+        assert_eq!(error.code(), "weblog-file");
+        assert!(bench.content("access.log") == lines_without(&log, &ADA));
+        assert_eq!(observed(&connector, &ada).await.observed, Observed::CannotTell);
+        assert_eq!(observed(&connector, &bob).await.observed, Observed::Present);
+    }
+    // The archive is unpacked: then it is looked through, too.
+    fs::remove_file(bench.path("access.log.1.xz")).unwrap();
+    bench.pack("access.log.1.gz", &history(100, 120));
+    let receipt = done(&connector, &erase).await;
+    assert_eq!((receipt.outcome, receipt.details["lines"]), (Outcome::Erased, 24));
+    assert!(bench.content("access.log.1.gz") == lines_without(&history(100, 120), &ADA));
+    assert_eq!(observed(&connector, &ada).await.observed, Observed::Absent);
+}

@@ -234,12 +234,16 @@ async fn a_damaged_archive_is_said_once_and_stops_nothing() {
         .await
         .unwrap();
     assert!(codes.len() == 1 && again.rejected.is_empty() && again.observations.is_empty());
-    let seen = observed(&connector, &person("usr_ada001", "ada@example.org")).await;
-    assert_eq!(
-        seen.observed,
-        lethe_terms::Observed::CannotTell,
-        "what cannot be read is no success"
-    );
+    for (user, expected) in [
+        ("usr_ada001", lethe_terms::Observed::Present),
+        ("usr_zoe009", lethe_terms::Observed::CannotTell),
+    ] {
+        let seen = observed(&connector, &person(user, "nobody@example.org")).await;
+        assert_eq!(
+            seen.observed, expected,
+            "what cannot be read is no success, and what was read counts"
+        );
+    }
     assert!(
         connector
             .feed(&"access".parse().unwrap(), Some("nonsense"), 1)
