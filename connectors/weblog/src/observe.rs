@@ -16,6 +16,8 @@ use crate::matcher::{Matcher, Sight};
 
 /// How often an escaped line is unescaped.
 const ROUNDS_MAX: usize = 4;
+/// How far before a value its parameter's name is looked for: a client must not make a long line cost its length for each hit in it.
+const PARAMETER_BYTES_MAX: usize = 1_024;
 /// Shortest text that is looked for anywhere in a line.
 const ANYWHERE_BYTES_MIN: usize = 6;
 
@@ -224,10 +226,11 @@ impl Finder {
 
     /// Kind of the parameter whose value a byte stands in.
     fn parameter(&self, lower: &[u8], at: usize) -> Option<IdentifierKind> {
-        let begin = lower[..at]
+        let near = at.saturating_sub(PARAMETER_BYTES_MAX);
+        let begin = lower[near..at]
             .iter()
             .rposition(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b' ' | b'"'))
-            .map_or(0, |n| n + 1);
+            .map_or(near, |n| near + n + 1);
         let part = &lower[begin..at];
         let name = &part[..part.iter().position(|b| *b == b'=')?];
         self.parameters.get(std::str::from_utf8(name).ok()?).copied()

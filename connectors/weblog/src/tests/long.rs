@@ -189,3 +189,15 @@ async fn late_lines_of_any_length_go_whole_or_stay_whole() {
     assert!(bench.content("access.log") == expected.concat());
     assert_eq!(observed(&connector, &ada).await.observed, Observed::Absent);
 }
+
+#[tokio::test]
+async fn a_line_that_nearly_holds_the_person_ten_thousands_of_times_is_observed_in_time() {
+    let bench = Bench::new("");
+    let nearly = "+ada@example.orgx".repeat(120_000) + "\n";
+    bench.write("access.log", nearly.as_bytes());
+    let connector = bench.open();
+    let began = std::time::Instant::now();
+    let seen = observed(&connector, &person("usr_ada001", "ada@example.org")).await;
+    assert_eq!(seen.observed, Observed::Absent);
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+}
