@@ -37,20 +37,7 @@ impl EvidenceStore {
     /// Those of the file system.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         files::make_folder(folder)?;
-        let mut expiry = BTreeMap::new();
-        for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
-            let entry = entry.map_err(Error::io("list", folder))?;
-            let file = entry.file_name().to_string_lossy().into_owned();
-            if file.starts_with(files::UNFINISHED) {
-                files::remove(&entry.path())?;
-                continue;
-            }
-            let Some((millis, name)) = file.split_once('@').filter(|(_, name)| is_name(name)) else {
-                continue;
-            };
-            let Ok(millis) = millis.parse() else { continue };
-            found(folder, &mut expiry, name, Timestamp::from_millis(millis))?;
-        }
+        let expiry = listed(folder)?;
         files::sync_folder(folder)?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -87,7 +74,10 @@ impl EvidenceStore {
     /// # Errors
     /// Those of the file system.
     pub fn get(&self, name: &str, now: Timestamp) -> Result<Option<Vec<u8>>, Error> {
-        let expiry = self.expiry();
+        let mut expiry = self.expiry();
+        if !expiry.contains_key(name) {
+            *expiry = listed(&self.folder)?;
+        }
         match expiry.get(name) {
             Some(expires_at) if *expires_at > now => {
                 files::read(&self.folder.join(file_name(name, *expires_at)))
@@ -110,6 +100,7 @@ impl EvidenceStore {
     /// Those of the file system: what could not be removed stays listed, and the next sweep tries again.
     pub fn sweep(&self, now: Timestamp) -> Result<usize, Error> {
         let mut expiry = self.expiry();
+        *expiry = listed(&self.folder)?;
         let due: Vec<_> = expiry
             .iter()
             .filter(|(_, end)| **end <= now)
@@ -124,6 +115,32 @@ impl EvidenceStore {
         }
         Ok(due.len())
     }
+}
+
+/// How old a file that is being written is when whoever wrote it must have ended, in seconds: a write takes milliseconds.
+const UNFINISHED_SECONDS_MAX: u64 = 60;
+
+/// What stands in the folder. What a crash left unfinished is removed; what another process is writing is not.
+fn listed(folder: &Path) -> Result<BTreeMap<String, Timestamp>, Error> {
+    let mut expiry = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
+        let entry = entry.map_err(Error::io("list", folder))?;
+        let file = entry.file_name().to_string_lossy().into_owned();
+        if file.starts_with(files::UNFINISHED) {
+            let written = entry.metadata().and_then(|metadata| metadata.modified());
+            let age = written.ok().and_then(|at| at.elapsed().ok());
+            if age.is_some_and(|age| age.as_secs() > UNFINISHED_SECONDS_MAX) {
+                files::remove(&entry.path())?;
+            }
+            continue;
+        }
+        let Some((millis, name)) = file.split_once('@').filter(|(_, name)| is_name(name)) else {
+            continue;
+        };
+        let Ok(millis) = millis.parse() else { continue };
+        found(folder, &mut expiry, name, Timestamp::from_millis(millis))?;
+    }
+    Ok(expiry)
 }
 
 /// A crash between writing and removing leaves two of a name: the one that ends later stays, and whoever was not told that it was stored stores again.

@@ -319,6 +319,23 @@ fn what_was_lost_after_the_first_leaf_is_not_made_anew() {
 }
 
 #[test]
+fn what_another_process_has_put_away_is_found() {
+    let root = tempfile::tempdir().unwrap();
+    let at = Timestamp::from_millis;
+    let (one, other) = (
+        EvidenceStore::open(root.path()).unwrap(),
+        EvidenceStore::open(root.path()).unwrap(),
+    );
+    assert_eq!(other.get("certificate-1", at(0)).unwrap(), None);
+    one.put("certificate-1", b"signed", at(1_000)).unwrap();
+    assert_eq!(
+        other.get("certificate-1", at(0)).unwrap().as_deref(),
+        Some(&b"signed"[..])
+    );
+    assert_eq!(other.sweep(at(1_000)).unwrap(), 1);
+}
+
+#[test]
 fn evidence_ends_when_it_has_to_and_not_before() {
     let root = tempfile::tempdir().unwrap();
     let at = Timestamp::from_millis;
@@ -329,7 +346,10 @@ fn evidence_ends_when_it_has_to_and_not_before() {
     store.put("case-3.receipt", b"three", at(9_000)).unwrap();
     assert!(matches!(store.put("../outside", b"", at(1)), Err(Error::Name)));
     assert!(matches!(store.put(".hidden", b"", at(1)), Err(Error::Name)));
-    std::fs::write(root.path().join(".unfinished-5@x"), "left by a crash").unwrap();
+    let left = std::fs::File::create(root.path().join(".unfinished-5@x")).unwrap();
+    left.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let written = root.path().join(".unfinished-6@y");
+    std::fs::write(&written, "another process is at it").unwrap();
 
     let store = EvidenceStore::open(root.path()).unwrap();
     assert_eq!(
@@ -346,6 +366,7 @@ fn evidence_ends_when_it_has_to_and_not_before() {
     assert_eq!(store.get("case-1.receipt", at(0)).unwrap(), None);
     assert_eq!(store.list(), [("case-3.receipt".to_owned(), at(9_000))]);
     store.sweep(at(9_000)).unwrap();
+    std::fs::remove_file(&written).expect("what is being written stays");
     assert_eq!(
         std::fs::read_dir(root.path()).unwrap().count(),
         0,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 
 /// How long a token from a file is used before the file is read again. librdkafka asks after four fifths of it.
@@ -37,6 +37,10 @@ impl ClientContext for Talk {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // The end of a partition is asked for, and is how a page ends.
+        if matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
+            return;
+        }
         // What an operation comes to is told by the operation; this is what happens beside them.
         tracing::warn!(target: "librdkafka", error = crate::told(&error), "{reason}");
     }
