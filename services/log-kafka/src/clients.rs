@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use lethe_journal::Place;
+use lethe_journal::{Place, TABLE_PARTITIONS};
 use rdkafka::admin::AdminClient;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
@@ -25,8 +25,9 @@ pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a new writer may wait for the transactions of an earlier one to end.
 pub(crate) const FENCING_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Idle transactional producers that are kept: each has a few threads and connections; more than so many appends at once are rare.
-const SPARE_PRODUCERS_MAX: usize = 8;
+/// Idle transactional producers that are kept. A page of intake goes to every partition of a table at once, beside what others append; each
+/// producer has a few threads and connections, and making one takes half a second.
+const SPARE_PRODUCERS_MAX: usize = TABLE_PARTITIONS as usize + 4;
 
 pub(crate) type Sender = FutureProducer<Talk>;
 pub(crate) type Consumer = BaseConsumer<Talk>;
