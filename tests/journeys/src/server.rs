@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
-/// What the server says once its API listens.
-const LISTENS: &str = "listening on";
+/// What the server says once its API listens, or once the roles that it has without one run.
+const READY: [&str; 2] = ["listening on", "running as"];
 
 /// The program, built in the profile and target folder of this test; `LETHE_TEST_PROGRAM` names another build of it.
 pub fn program() -> PathBuf {
@@ -53,9 +53,19 @@ pub struct Server {
 impl Home {
     /// Starts the server; what it says is appended to the output file.
     pub fn start(&self) -> Server {
-        let mut child = Command::new(&self.program)
+        self.start_as("", &[])
+    }
+
+    /// Starts one process of several, under the name by which the others know it.
+    pub fn start_as(&self, instance: &str, roles: &[&str]) -> Server {
+        let mut command = Command::new(&self.program);
+        if !roles.is_empty() {
+            command.env("LETHE_KAFKA__INSTANCE", instance);
+        }
+        let mut child = command
             .args(["serve", "--config"])
             .arg(&self.config)
+            .args(roles.iter().flat_map(|role| ["--role", role]))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -71,7 +81,8 @@ impl Home {
         let reader = std::thread::spawn(move || {
             let mut tell = Some(tell);
             for line in said.split(b'\n').map_while(Result::ok) {
-                if String::from_utf8_lossy(&line).contains(LISTENS) {
+                let text = String::from_utf8_lossy(&line);
+                if READY.iter().any(|ready| text.contains(ready)) {
                     tell.take().map(|tell| tell.send(()));
                 }
                 file.write_all(&line)

@@ -62,20 +62,88 @@ impl Operator {
         }
     }
 
-    /// Works with one running server until the time is over. A server that ends by itself ends the test.
-    async fn work_with(&mut self, home: &Home, server: &mut Server, enough: bool) {
-        assert!(
-            server.listens().await,
-            "the server does not start:\n{}",
-            home.last_words()
-        );
+    /// Works with the running processes until the time is over. One that ends by itself ends the test.
+    async fn work_with(&mut self, processes: &mut Processes<'_>, enough: bool) {
+        processes.are_ready().await;
         while self.work(enough).await.is_err() {
+            processes.none_ended();
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Name and roles of each process.
+type Shape = &'static [(&'static str, &'static [&'static str])];
+
+/// Everything in one process.
+const ONE: Shape = &[("", &[])];
+
+/// One process of each kind.
+const SEVERAL: Shape = &[
+    ("connectors", &["connectors"]),
+    ("core", &["conductor", "ledger"]),
+    ("gateway", &["gateway"]),
+];
+
+/// The processes of one server.
+struct Processes<'a> {
+    home: &'a Home,
+    shape: Shape,
+    running: Vec<Option<Server>>,
+}
+
+impl<'a> Processes<'a> {
+    fn new(home: &'a Home, shape: Shape) -> Self {
+        Self {
+            home,
+            shape,
+            running: shape.iter().map(|_| None).collect(),
+        }
+    }
+
+    /// Starts those that do not run.
+    fn start(&mut self) {
+        for ((name, roles), running) in self.shape.iter().zip(&mut self.running) {
+            if running.is_none() {
+                *running = Some(self.home.start_as(name, roles));
+            }
+        }
+    }
+
+    async fn are_ready(&mut self) {
+        for server in self.running.iter_mut().flatten() {
+            assert!(
+                server.listens().await,
+                "the server does not start:\n{}",
+                self.home.last_words()
+            );
+        }
+    }
+
+    fn none_ended(&mut self) {
+        for server in self.running.iter_mut().flatten() {
             assert!(
                 !server.ended(),
                 "the server ended by itself:\n{}",
-                home.last_words()
+                self.home.last_words()
             );
-            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Kills one of them; its name.
+    fn kill_one(&mut self, random: &mut StdRng) -> &'static str {
+        let number = random.random_range(0..self.running.len());
+        self.running[number].take().unwrap().kill();
+        self.shape[number].0
+    }
+
+    fn stop(self) {
+        for server in self.running.into_iter().flatten() {
+            assert!(
+                server.stop().success(),
+                "the server did not stop in order:\n{}",
+                self.home.last_words()
+            );
         }
     }
 }
@@ -98,26 +166,39 @@ fn kills() -> u32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_at_any_moment_loses_no_case_and_does_nothing_twice() {
-    killed("", KILL_AFTER_MS_MAX).await;
+    killed("", KILL_AFTER_MS_MAX, ONE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_kafka_a_server_killed_at_any_moment_loses_no_case_and_does_nothing_twice() {
-    let Some(bootstrap) = std::env::var("LETHE_TEST_KAFKA")
-        .ok()
-        .filter(|address| !address.is_empty())
-    else {
-        println!("SKIPPED: Kafka: LETHE_TEST_KAFKA is not set");
-        return;
-    };
-    let prefix = format!("kill-{}.", rand::random::<u32>());
-    let kafka = format!(
-        "kafka = {{ bootstrap = \"{bootstrap}\", replication_factor = 1, topic_prefix = \"{prefix}\", instance = \"one\" }}"
-    );
-    killed(&kafka, KILL_AFTER_MS_MAX_KAFKA).await;
+    if let Some(kafka) = kafka() {
+        killed(&kafka, KILL_AFTER_MS_MAX_KAFKA, ONE).await;
+    }
 }
 
-async fn killed(log: &str, kill_after_ms_max: u64) {
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_processes_any_one_may_be_killed_at_any_moment() {
+    if let Some(kafka) = kafka() {
+        killed(&kafka, KILL_AFTER_MS_MAX_KAFKA, SEVERAL).await;
+    }
+}
+
+/// The setting of a log on Kafka that nobody else uses.
+fn kafka() -> Option<String> {
+    let bootstrap = std::env::var("LETHE_TEST_KAFKA")
+        .ok()
+        .filter(|address| !address.is_empty());
+    let Some(bootstrap) = bootstrap else {
+        println!("SKIPPED: Kafka: LETHE_TEST_KAFKA is not set");
+        return None;
+    };
+    let prefix = format!("kill-{}.", rand::random::<u32>());
+    Some(format!(
+        "kafka = {{ bootstrap = \"{bootstrap}\", replication_factor = 1, topic_prefix = \"{prefix}\", instance = \"one\" }}"
+    ))
+}
+
+async fn killed(log: &str, kill_after_ms_max: u64, shape: Shape) {
     let seed = seed();
     println!("SEED={seed}");
     let folder = tempfile::tempdir().unwrap();
@@ -140,20 +221,21 @@ async fn killed(log: &str, kill_after_ms_max: u64) {
         courses: Vec::new(),
     };
     let mut random = StdRng::seed_from_u64(seed);
+    let mut processes = Processes::new(&home, shape);
     for number in 1..=kills() {
         let moment = Duration::from_millis(random.random_range(0..kill_after_ms_max));
-        let mut server = home.start();
+        processes.start();
         // The time runs out on purpose: the work never ends before it.
-        let _ = tokio::time::timeout(moment, operator.work_with(&home, &mut server, false)).await;
-        server.kill();
+        let _ = tokio::time::timeout(moment, operator.work_with(&mut processes, false)).await;
+        let name = processes.kill_one(&mut random);
         let done = operator.courses.iter().filter(|course| course.done).count();
         println!(
-            "kill {number} after {moment:?}: {done} of {} cases done",
+            "kill {number} {name} after {moment:?}: {done} of {} cases done",
             operator.courses.len()
         );
     }
-    let mut server = home.start();
-    let rest = tokio::time::timeout(REST_TIME_MAX, operator.work_with(&home, &mut server, true)).await;
+    processes.start();
+    let rest = tokio::time::timeout(REST_TIME_MAX, operator.work_with(&mut processes, true)).await;
     assert!(
         rest.is_ok(),
         "the cases do not end: {:?}\n{}",
@@ -161,11 +243,7 @@ async fn killed(log: &str, kill_after_ms_max: u64) {
         home.last_words()
     );
     every_case_is_completed_and_certified(&operator, folder.path()).await;
-    assert!(
-        server.stop().success(),
-        "the server did not stop in order:\n{}",
-        home.last_words()
-    );
+    processes.stop();
     let steps: u64 = operator.courses.iter().map(|course| course.steps).sum();
     assert_eq!(
         company.instructions().await,
