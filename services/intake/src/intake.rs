@@ -9,10 +9,8 @@ use lethe_journal::{
     CursorAdvanced, Entry, ErasedMark, Event, KeyWrapped, Kind, Place, Position, RecordSecret, Sealed, Stream,
 };
 use lethe_kit::{FeedPage, Observation, Rejected};
-use lethe_log::{APPEND_ENTRIES_MAX, Appended, EventLog, PAGE_ENTRIES_MAX};
-use lethe_terms::{
-    CaseId, EntryId, Identifier, RecordToken, ShardName, Strength, SuppressionToken, SystemName, Timestamp,
-};
+use lethe_log::{APPEND_ENTRIES_MAX, Appended, EventLog};
+use lethe_terms::{CaseId, EntryId, Identifier, RecordToken, ShardName, Strength, SystemName, Timestamp};
 use lethe_vault::{KeyVault, Normaliser, TokenKeys, open_json, record_context};
 
 use crate::Error;
@@ -94,32 +92,32 @@ type Last = Option<(String, Option<KeyWrapped>)>;
 
 /// What was appended and may not be folded yet.
 #[derive(Default)]
-struct Recent {
+pub(crate) struct Recent {
     records: BTreeMap<RecordToken, Last>,
     /// Whether an append ended without saying what is stored: the fold has to catch up before anything is known again.
-    unsure: bool,
+    pub(crate) unsure: bool,
 }
 
 #[derive(Default)]
-struct State {
-    cursors: BTreeMap<String, String>,
-    suppressed: Suppressed,
-    positions: BTreeMap<Stream, Position>,
+pub(crate) struct State {
+    pub(crate) cursors: BTreeMap<String, String>,
+    pub(crate) suppressed: Suppressed,
+    pub(crate) positions: BTreeMap<Stream, Position>,
     /// Up to where the marks of other processes were read.
-    followed: Position,
+    pub(crate) followed: Position,
     /// How often records of a system were ended.
     ended: BTreeMap<SystemName, u64>,
 }
 
 /// Takes observations in. One page at a time, so that what is known is never older than what was appended.
 pub struct Intake {
-    log: Arc<dyn EventLog>,
+    pub(crate) log: Arc<dyn EventLog>,
     vault: Arc<dyn KeyVault>,
     naming: Naming,
     known: Arc<dyn Known>,
     shell: Shell,
     state: Mutex<State>,
-    recent: tokio::sync::Mutex<Recent>,
+    pub(crate) recent: tokio::sync::Mutex<Recent>,
     counts: Counts,
 }
 
@@ -147,86 +145,7 @@ impl Intake {
         }
     }
 
-    /// Folds `cursors` and `erased`. What is known of records is asked for once their fold has caught up.
-    ///
-    /// # Errors
-    /// Of the log, and where an entry cannot be read.
-    pub async fn recover(&self) -> Result<(), Error> {
-        self.recent.lock().await.unsure = true;
-        for (key, value) in self.table::<CursorAdvanced>(&Stream::Cursors).await? {
-            let name = String::from_utf8_lossy(&key).into_owned();
-            if let Some(advanced) = value {
-                self.state().cursors.insert(name, advanced.cursor);
-            }
-        }
-        self.refresh().await?;
-        let mut state = self.state();
-        let followed = state.followed;
-        state.positions.insert(Stream::Erased, followed);
-        Ok(())
-    }
-
-    /// Takes in the marks of erased people that another process has written since.
-    ///
-    /// # Errors
-    /// As [`Intake::recover`].
-    pub async fn refresh(&self) -> Result<(), Error> {
-        let from = self.state().followed;
-        let (rows, next) = self.rows::<ErasedMark>(&Stream::Erased, from).await?;
-        let mut state = self.state();
-        state.followed = next;
-        for (key, value) in rows {
-            if let Ok(token) = <[u8; 16]>::try_from(key.as_slice()) {
-                state.suppressed.set(SuppressionToken::from_bytes(token), value);
-            }
-        }
-        Ok(())
-    }
-
-    /// Up to where [`Intake::refresh`] has read.
-    pub fn followed(&self) -> Position {
-        self.state().followed
-    }
-
-    async fn table<T: Kind>(&self, stream: &Stream) -> Result<Vec<(Vec<u8>, Option<T>)>, Error> {
-        let (rows, next) = self.rows(stream, 0).await?;
-        self.state().positions.insert(stream.clone(), next);
-        Ok(rows)
-    }
-
-    /// What a table holds from a position to its head, and where that is.
-    async fn rows<T: Kind>(
-        &self,
-        stream: &Stream,
-        from: Position,
-    ) -> Result<(Vec<(Vec<u8>, Option<T>)>, Position), Error> {
-        let at = Place::new(stream.clone(), 0);
-        let (mut rows, mut from) = (Vec::new(), from);
-        loop {
-            let page = self
-                .log
-                .read(&at, from, PAGE_ENTRIES_MAX)
-                .await
-                .map_err(Error::Log)?;
-            for stored in page.entries {
-                let value = stored
-                    .entry
-                    .value
-                    .map(|value| Event::<T>::decode(&value))
-                    .transpose();
-                rows.push((
-                    stored.entry.key,
-                    value.map_err(Error::Journal)?.map(|event| event.data),
-                ));
-            }
-            from = page.next;
-            if from >= page.head {
-                return Ok((rows, from));
-            }
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

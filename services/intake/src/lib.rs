@@ -6,6 +6,7 @@
 mod intake;
 mod page;
 mod suppression;
+mod tables;
 
 pub use intake::{Counters, Intake, Known, Published, Shell};
 pub use page::{IDENTIFIERS_MAX, INPUT_BYTES_MAX};

@@ -96,23 +96,7 @@ pub(crate) async fn run(
         }
     }
     starting.caretakers();
-    if parts.roles.has(Role::Conductor) || parts.roles.has(Role::Gateway) {
-        // Before the histories are read every accepted case would be answered with "no such case".
-        let mut rounds = cases.changes();
-        tokio::select! {
-            _ = rounds.wait_for(|round| *round > 0) => {}
-            Some(ended) = starting.tasks.join_next() => return Err(why(ended)),
-        }
-    }
-    if parts.roles.has(Role::Gateway) {
-        let running = starting.gateway(&board, cases).await?;
-        eprintln!("lethe: listening on {}", running.url());
-        starting
-            .tasks
-            .spawn(async move { running.ended().await.map_err(Error::from) });
-    } else {
-        eprintln!("lethe: running as {}", parts.roles);
-    }
+    starting.api(&board, cases).await?;
     let mut told_to_stop = std::pin::pin!(told_to_stop);
     loop {
         tokio::select! {
@@ -302,6 +286,28 @@ impl Starting<'_> {
         {
             self.tasks.spawn(log::beat(Arc::clone(log), stopped.clone()));
         }
+    }
+
+    /// Opens the API, where this process has it, and says that the process runs.
+    async fn api(&mut self, board: &Arc<Board>, cases: Cases) -> Result<(), Error> {
+        let roles = &self.parts.roles;
+        if roles.has(Role::Conductor) || roles.has(Role::Gateway) {
+            // Before the histories are read every accepted case would be answered with "no such case".
+            let mut rounds = cases.changes();
+            tokio::select! {
+                _ = rounds.wait_for(|round| *round > 0) => {}
+                Some(ended) = self.tasks.join_next() => return Err(why(ended)),
+            }
+        }
+        if roles.has(Role::Gateway) {
+            let running = self.gateway(board, cases).await?;
+            eprintln!("lethe: listening on {}", running.url());
+            self.tasks
+                .spawn(async move { running.ended().await.map_err(Error::from) });
+        } else {
+            eprintln!("lethe: running as {roles}");
+        }
+        Ok(())
     }
 
     async fn gateway(&self, board: &Arc<Board>, cases: Cases) -> Result<Running, Error> {

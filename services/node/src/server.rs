@@ -176,51 +176,15 @@ async fn open(
 ) -> Result<Parts, Error> {
     let log = Log::open(&settings).await?;
     let port = log.port();
-    let first = if log.holds_no_keys().await? {
-        FirstStart::Allowed
-    } else {
-        FirstStart::Refused
-    };
-    let vault: Arc<dyn KeyVault> = Arc::new(FileVault::open(
-        &folders.vault(),
-        if roles.is_all() {
-            Openers::One
-        } else {
-            Openers::Several
-        },
-        first,
-        Arc::new(OsEntropy),
-    )?);
-    let owners = Arc::new(Owners::open(Arc::clone(&port), &folders.lineage())?);
-    for owner in owners.all() {
-        tasks.spawn(Arc::clone(owner).run(Arc::clone(&port), stopped.clone()));
-    }
-    owners.caught_up(&Stream::Keys, START_PATIENCE).await?;
-    owners.caught_up(&Stream::Records, START_PATIENCE).await?;
-    let known = Arc::clone(&owners) as _;
-    let normaliser = Normaliser::new(&settings.region)?;
-    let clock = Shell {
-        now: shell::now,
-        id: shell::entry_id,
-    };
-    let intake = Arc::new(Intake::new(
-        Arc::clone(&port),
-        Arc::clone(&vault),
-        normaliser,
-        known,
-        clock,
-    ));
-    intake.recover().await?;
+    let vault = vault(&log, &folders, &roles).await?;
+    let owners = owners(&port, &folders, tasks, stopped).await?;
+    let intake = intake(&settings, &port, &vault, &owners).await?;
     let keys = CaseKeys::new(vault, Arc::clone(&port), Arc::clone(&owners));
     let walker = Arc::new(Walker {
         owners: Arc::clone(&owners),
         intake: Arc::clone(&intake),
     });
-    let systems = if roles.has(Role::Connectors) {
-        systems(&settings, kinds).await?
-    } else {
-        BTreeMap::new()
-    };
+    let systems = systems(&settings, &roles, kinds).await?;
     count_quarantine(&port, &systems).await?;
     let names: Vec<_> = settings
         .systems
@@ -253,8 +217,66 @@ async fn open(
     })
 }
 
-/// The systems, opened as far as they can be reached.
-async fn systems(settings: &Settings, kinds: &Kinds) -> Result<BTreeMap<SystemName, Arc<System>>, Error> {
+async fn vault(log: &Log, folders: &Folders, roles: &Roles) -> Result<Arc<dyn KeyVault>, Error> {
+    let first = if log.holds_no_keys().await? {
+        FirstStart::Allowed
+    } else {
+        FirstStart::Refused
+    };
+    let openers = if roles.is_all() {
+        Openers::One
+    } else {
+        Openers::Several
+    };
+    let vault = FileVault::open(&folders.vault(), openers, first, Arc::new(OsEntropy))?;
+    Ok(Arc::new(vault))
+}
+
+/// The owners of the partitions, once they have folded what the log holds.
+async fn owners(
+    port: &Arc<dyn EventLog>,
+    folders: &Folders,
+    tasks: &mut Tasks,
+    stopped: &watch::Receiver<bool>,
+) -> Result<Arc<Owners>, Error> {
+    let owners = Arc::new(Owners::open(Arc::clone(port), &folders.lineage())?);
+    for owner in owners.all() {
+        tasks.spawn(Arc::clone(owner).run(Arc::clone(port), stopped.clone()));
+    }
+    owners.caught_up(&Stream::Keys, START_PATIENCE).await?;
+    owners.caught_up(&Stream::Records, START_PATIENCE).await?;
+    Ok(owners)
+}
+
+async fn intake(
+    settings: &Settings,
+    port: &Arc<dyn EventLog>,
+    vault: &Arc<dyn KeyVault>,
+    owners: &Arc<Owners>,
+) -> Result<Arc<Intake>, Error> {
+    let intake = Intake::new(
+        Arc::clone(port),
+        Arc::clone(vault),
+        Normaliser::new(&settings.region)?,
+        Arc::clone(owners) as _,
+        Shell {
+            now: shell::now,
+            id: shell::entry_id,
+        },
+    );
+    intake.recover().await?;
+    Ok(Arc::new(intake))
+}
+
+/// The systems that this process hosts, opened as far as they can be reached.
+async fn systems(
+    settings: &Settings,
+    roles: &Roles,
+    kinds: &Kinds,
+) -> Result<BTreeMap<SystemName, Arc<System>>, Error> {
+    if !roles.has(Role::Connectors) {
+        return Ok(BTreeMap::new());
+    }
     let systems: BTreeMap<_, _> = settings
         .systems
         .iter()

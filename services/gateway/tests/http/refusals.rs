@@ -61,6 +61,13 @@ async fn malformed_requests_get_a_place_and_an_expectation_and_change_nothing() 
             "{path}: {answer}"
         );
     }
+    assert_eq!(server.backend.executed(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_types_methods_addresses_and_sizes_are_refused() {
+    let server = started(false).await;
+    let open = "/v1/cases";
     assert_eq!(
         status(&server.send("POST", open, "content-type: text/plain\r\n", "{}")),
         "415"

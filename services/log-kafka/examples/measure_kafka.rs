@@ -1,4 +1,4 @@
-//! What an append and a read cost: `LETHE_TEST_KAFKA=host:port cargo run --release -p lethe-log-kafka --example measure`.
+//! What an append and a read cost: `LETHE_TEST_KAFKA=host:port cargo run --release -p lethe-log-kafka --example measure_kafka`.
 
 #![allow(
     clippy::unwrap_used,

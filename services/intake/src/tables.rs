@@ -1,0 +1,91 @@
+//! What intake remembers of the tables: cursors, and the marks of erased people.
+
+use lethe_journal::{CursorAdvanced, ErasedMark, Event, Kind, Place, Position, Stream};
+use lethe_log::PAGE_ENTRIES_MAX;
+use lethe_terms::SuppressionToken;
+
+use crate::{Error, Intake};
+
+/// Rows of a table by key; nothing where a row was ended.
+type TableRows<T> = Vec<(Vec<u8>, Option<T>)>;
+
+impl Intake {
+    /// Folds `cursors` and `erased`. What is known of records is asked for once their fold has caught up.
+    ///
+    /// # Errors
+    /// Of the log, and where an entry cannot be read.
+    pub async fn recover(&self) -> Result<(), Error> {
+        self.recent.lock().await.unsure = true;
+        for (key, value) in self.table::<CursorAdvanced>(&Stream::Cursors).await? {
+            let name = String::from_utf8_lossy(&key).into_owned();
+            if let Some(advanced) = value {
+                self.state().cursors.insert(name, advanced.cursor);
+            }
+        }
+        self.refresh().await?;
+        let mut state = self.state();
+        let followed = state.followed;
+        state.positions.insert(Stream::Erased, followed);
+        Ok(())
+    }
+
+    /// Takes in the marks of erased people that another process has written since.
+    ///
+    /// # Errors
+    /// As [`Intake::recover`].
+    pub async fn refresh(&self) -> Result<(), Error> {
+        let from = self.state().followed;
+        let (rows, next) = self.rows::<ErasedMark>(&Stream::Erased, from).await?;
+        let mut state = self.state();
+        state.followed = next;
+        for (key, value) in rows {
+            if let Ok(token) = <[u8; 16]>::try_from(key.as_slice()) {
+                state.suppressed.set(SuppressionToken::from_bytes(token), value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Up to where [`Intake::refresh`] has read.
+    pub fn followed(&self) -> Position {
+        self.state().followed
+    }
+
+    async fn table<T: Kind>(&self, stream: &Stream) -> Result<TableRows<T>, Error> {
+        let (rows, next) = self.rows(stream, 0).await?;
+        self.state().positions.insert(stream.clone(), next);
+        Ok(rows)
+    }
+
+    /// What a table holds from a position to its head, and where that is.
+    async fn rows<T: Kind>(
+        &self,
+        stream: &Stream,
+        from: Position,
+    ) -> Result<(TableRows<T>, Position), Error> {
+        let at = Place::new(stream.clone(), 0);
+        let (mut rows, mut from) = (Vec::new(), from);
+        loop {
+            let page = self
+                .log
+                .read(&at, from, PAGE_ENTRIES_MAX)
+                .await
+                .map_err(Error::Log)?;
+            for stored in page.entries {
+                let value = stored
+                    .entry
+                    .value
+                    .map(|value| Event::<T>::decode(&value))
+                    .transpose();
+                rows.push((
+                    stored.entry.key,
+                    value.map_err(Error::Journal)?.map(|event| event.data),
+                ));
+            }
+            from = page.next;
+            if from >= page.head {
+                return Ok((rows, from));
+            }
+        }
+    }
+}
