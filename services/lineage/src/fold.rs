@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lethe_journal::{Event, KeyWrapped, Position, RecordObserved, Stored, Stream};
+use lethe_journal::{DatasetRef, Event, KeyWrapped, Position, RecordObserved, Stored, Stream};
 use lethe_terms::RecordToken;
 
 use crate::row::{decode_record, encode_key, encode_record, index_key, record_key, wrapped_key_key};
@@ -22,6 +22,8 @@ pub struct Chunk {
     pub to: Position,
     /// Changes, one a key, in the order of keys.
     pub changes: Vec<Change>,
+    /// How many records more, or fewer, each dataset has.
+    pub counts: BTreeMap<DatasetRef, i64>,
 }
 
 /// Folds a stretch of one partition of `records` or `keys`: `entries` as they were read at `from`, `next` where the log says to read on.
@@ -43,6 +45,7 @@ pub fn fold(
         at: from,
         changes: BTreeMap::new(),
         before: BTreeMap::new(),
+        counts: BTreeMap::new(),
     };
     for stored in entries {
         match stream {
@@ -68,6 +71,8 @@ struct Folding<'a> {
     changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Changes of the chunks that are closed.
     before: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Records more or fewer in the open chunk.
+    counts: BTreeMap<DatasetRef, i64>,
 }
 
 impl Folding<'_> {
@@ -120,6 +125,9 @@ impl Folding<'_> {
             .map(|token| (index_key(*token, record), Some(Vec::new())));
         // The record last: until its row is written the entry is not folded, and folding it again finds the same differences.
         self.change(removed.chain(added).chain([(key, value)]).collect());
+        // With the record's row, which stands in the chunk that is open now.
+        self.count(old.as_ref(), -1);
+        self.count(new.as_ref(), 1);
         Ok(())
     }
 
@@ -139,6 +147,16 @@ impl Folding<'_> {
             self.change(vec![(key, value)]);
         }
         Ok(())
+    }
+
+    fn count(&mut self, record: Option<&RecordObserved>, by: i64) {
+        if let Some(record) = record {
+            let place = DatasetRef {
+                system: record.system.clone(),
+                dataset: record.dataset.clone(),
+            };
+            *self.counts.entry(place).or_default() += by;
+        }
     }
 
     /// Takes the changes of one entry, all into one chunk where they fit into one.
@@ -166,6 +184,7 @@ impl Folding<'_> {
             from: self.from,
             to: self.at,
             changes: changes.collect(),
+            counts: std::mem::take(&mut self.counts),
         });
         self.from = self.at;
         self.before.append(&mut self.changes);

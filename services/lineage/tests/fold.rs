@@ -97,6 +97,17 @@ fn records_are_counted_by_dataset() {
         counts,
         [("crm.people".to_owned(), 1), ("shop.orders".to_owned(), 2)]
     );
+    // As the fold says itself, entry by entry.
+    let (mut rows, mut told) = (Partition::new(), std::collections::BTreeMap::new());
+    for (position, entry) in (0..).zip(stored(0, &entries)) {
+        let chunks = fold(&rows, &Stream::Records, position, &[entry], position + 1).unwrap();
+        apply(&mut rows, &chunks);
+        for (place, by) in chunks.into_iter().flat_map(|chunk| chunk.counts) {
+            *told.entry(place).or_insert(0_i64) += by;
+        }
+    }
+    let told: Vec<_> = told.into_values().collect();
+    assert_eq!(told, [1, 2]);
 }
 
 #[test]

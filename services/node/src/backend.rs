@@ -381,7 +381,7 @@ impl Backend for NodeBackend {
 
     async fn systems(&self) -> Result<Vec<SystemView>, BackendError> {
         let owners = &self.walker.owners;
-        let records = |place: &DatasetRef| owners.records_in(place);
+        let records = |place: &DatasetRef| Some(owners.records_in(place));
         let systems = self.board.systems();
         Ok(systems.map(|told| views::system_view(&told, records)).collect())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,9 +26,6 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How long intake waits for the fold when it has run far ahead of it.
 const SETTLE: Duration = Duration::from_secs(120);
 
-/// How often records are counted again, where something changed: for people to look at, so a little late is soon enough.
-const COUNT_EVERY: Duration = Duration::from_secs(15);
-
 /// Entries that a fold takes at a time: all partitions hold such a page at once, decoded, and one flush carries it.
 const FOLD_ENTRIES_MAX: usize = 256;
 
@@ -43,13 +40,14 @@ pub(crate) struct Owner {
     folded: watch::Sender<[Position; 2]>,
     /// How many records the fold has seen end since the start.
     ended: AtomicU64,
+    /// Records by dataset: counted at the start, then as the fold changes them. Reading all rows again would keep all of them in memory.
+    counts: Mutex<BTreeMap<DatasetRef, u64>>,
 }
 
 /// All partitions of this process.
 pub(crate) struct Owners {
     log: Arc<dyn EventLog>,
     owners: Vec<Arc<Owner>>,
-    counts: Mutex<BTreeMap<DatasetRef, u64>>,
 }
 
 /// A store as the pure fold sees it.
@@ -89,16 +87,13 @@ impl Owners {
             ];
             owners.push(Arc::new(Owner {
                 partition,
+                counts: Mutex::new(records_by_dataset(&StoreRows(&opened.store))?),
                 store: opened.store,
                 folded: watch::Sender::new(at),
                 ended: AtomicU64::new(0),
             }));
         }
-        Ok(Self {
-            log,
-            owners,
-            counts: Mutex::default(),
-        })
+        Ok(Self { log, owners })
     }
 
     /// The partitions.
@@ -106,41 +101,10 @@ impl Owners {
         &self.owners
     }
 
-    /// Records of a dataset, as they were counted last; nothing before the first count.
-    pub(crate) fn records_in(&self, place: &DatasetRef) -> Option<u64> {
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        (!counts.is_empty()).then(|| counts.get(place).copied().unwrap_or(0))
-    }
-
-    /// Counts records by dataset until `stop`, whenever the folds have moved.
-    pub(crate) async fn count(self: Arc<Self>, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
-        let mut counted = None;
-        while !*stop.borrow() {
-            let now: Vec<_> = self.owners.iter().map(|owner| *owner.folded.borrow()).collect();
-            if counted.as_ref() != Some(&now) {
-                let owners = Arc::clone(&self);
-                tokio::task::spawn_blocking(move || owners.count_once())
-                    .await
-                    .map_err(|_| Error::Stopped { what: "a count" })??;
-                counted = Some(now);
-            }
-            tokio::select! {
-                () = tokio::time::sleep(COUNT_EVERY) => {}
-                _ = stop.changed() => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn count_once(&self) -> Result<(), Error> {
-        let mut counts: BTreeMap<DatasetRef, u64> = BTreeMap::new();
-        for owner in &self.owners {
-            for (place, count) in records_by_dataset(&StoreRows(&owner.store))? {
-                *counts.entry(place).or_default() += count;
-            }
-        }
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
-        Ok(())
+    /// Records of a dataset, as far as they are folded.
+    pub(crate) fn records_in(&self, place: &DatasetRef) -> u64 {
+        let of_one = |owner: &Arc<Owner>| owner.counts().get(place).copied().unwrap_or(0);
+        self.owners.iter().map(of_one).sum()
     }
 
     /// How many records were ended since the start.
@@ -230,6 +194,10 @@ impl Owner {
         &self.store
     }
 
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<DatasetRef, u64>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Folds until `stop`.
     pub(crate) async fn run(
         self: Arc<Self>,
@@ -269,6 +237,7 @@ impl Owner {
                     "a fold slept through a compaction and is rebuilt from the log"
                 );
                 self.store.wipe()?;
+                self.counts().clear();
                 self.folded.send_replace([0, 0]);
                 return Ok(true);
             }
@@ -316,7 +285,13 @@ impl Owner {
                 Change::Remove(key) => batch.remove(key),
             }
         }
-        Ok(self.store.commit(stream, chunk.from, chunk.to, &batch)?)
+        self.store.commit(stream, chunk.from, chunk.to, &batch)?;
+        let mut counts = self.counts();
+        for (place, by) in chunk.counts {
+            let count = counts.entry(place).or_default();
+            *count = count.saturating_add_signed(by);
+        }
+        Ok(())
     }
 }
 

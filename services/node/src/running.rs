@@ -275,7 +275,6 @@ impl Starting<'_> {
             after: Duration::from_secs(parts.settings.compact_after_s),
         };
         self.tasks.spawn(janitor.run(stopped.clone()));
-        self.tasks.spawn(Arc::clone(&parts.owners).count(stopped.clone()));
         self.tasks.spawn(janitor::inspect(
             Arc::clone(&parts.port),
             Arc::clone(&parts.log_health),
