@@ -1,6 +1,7 @@
 //! Speed and memory as ratios against something real in the same run: a ratio holds on another machine, a speed does not.
 
 mod erasing;
+mod kafka;
 mod server;
 mod taking;
 
@@ -31,14 +32,23 @@ struct Options {
     /// People to erase one by one on the idle server.
     #[arg(long, default_value_t = 100)]
     idle_erasures: u32,
+    /// Only take observations in, over the Kafka at this address.
+    #[arg(long, value_name = "HOST:PORT")]
+    kafka: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
+/// `release`, or `debug`, whose numbers say nothing.
+const BUILD: &str = if cfg!(debug_assertions) {
+    "debug"
+} else {
+    "release"
+};
+
 #[derive(Serialize)]
 struct Measured {
-    /// `release`, or `debug`, whose numbers say nothing.
     build: &'static str,
     taking: taking::Taking,
     erasing: erasing::Erasing,
@@ -52,6 +62,15 @@ struct Measured {
 async fn main() -> Result<(), Failure> {
     let options = Options::parse();
     let folder = tempfile::tempdir()?;
+    if let Some(bootstrap) = &options.kafka {
+        let ingest = kafka::measure(folder.path(), bootstrap, options.events).await?;
+        if options.json {
+            println!("{}", serde_json::to_string_pretty(&ingest)?);
+        } else {
+            print!("{}", ingest_text(&ingest));
+        }
+        return Ok(());
+    }
     let taking = taking::measure(&folder.path().join("lethe"), options.events).await?;
     let peak_bytes_taking = peak_bytes();
     let erasing = erasing::measure(folder.path(), options.people, options.erasures).await?;
@@ -64,11 +83,7 @@ async fn main() -> Result<(), Failure> {
     )
     .await?;
     let measured = Measured {
-        build: if cfg!(debug_assertions) {
-            "debug"
-        } else {
-            "release"
-        },
+        build: BUILD,
         taking,
         erasing,
         serving,
@@ -81,6 +96,15 @@ async fn main() -> Result<(), Failure> {
         print!("{}", text(&measured));
     }
     Ok(())
+}
+
+fn ingest_text(ingest: &kafka::Ingest) -> String {
+    format!(
+        "{BUILD} build\n\
+         over Kafka  {:>10.0} events/s, consumed, decoded, sealed and stored by Kafka, of {}\n\
+         \x20 beside    {:>10.0} events/s only consumed and decoded: {:.4} of that speed\n",
+        ingest.per_s, ingest.events, ingest.bare_per_s, ingest.of_bare,
+    )
 }
 
 fn text(measured: &Measured) -> String {

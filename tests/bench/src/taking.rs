@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use lethe_intake::{Intake, Known, Shell};
 use lethe_journal::{KeyWrapped, Stream};
 use lethe_kit::{FeedPage, Observation};
-use lethe_log::{EmbeddedLog, OpenOptions};
+use lethe_log::{EmbeddedLog, EventLog, OpenOptions};
 use lethe_terms::{
     DatasetName, EntryId, Identifier, IdentifierKind, RecordToken, ShardName, SystemName, Timestamp,
 };
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Failure, per_s};
 
 /// Observations in a page: what the node asks a connector for at a time.
-const PAGE_OBSERVATIONS: u32 = 2_000;
+pub(crate) const PAGE_OBSERVATIONS: u32 = 2_000;
 
 /// What was measured.
 #[derive(Serialize)]
@@ -40,13 +40,26 @@ pub(crate) struct Taking {
 
 /// An observation as JSON.
 #[derive(Serialize, Deserialize)]
-struct Wire {
+pub(crate) struct Wire {
     dataset: DatasetName,
     key: String,
     handle: String,
     identifiers: Vec<Identifier>,
     count: u64,
     gone: bool,
+}
+
+impl From<Wire> for Observation {
+    fn from(wire: Wire) -> Self {
+        Self {
+            dataset: wire.dataset,
+            key: wire.key,
+            handle: wire.handle,
+            identifiers: wire.identifiers,
+            count: wire.count,
+            gone: wire.gone,
+        }
+    }
 }
 
 /// Nothing was seen before: every observation has to be written.
@@ -70,7 +83,8 @@ impl Known for Unknown {
 /// Takes made-up observations in, in a folder of its own.
 pub(crate) async fn measure(folder: &Path, events: u32) -> Result<Taking, Failure> {
     std::fs::create_dir_all(folder)?;
-    let intake = intake(folder)?;
+    let log = EmbeddedLog::open(&folder.join("log"), &Stream::FIXED, OpenOptions::default())?;
+    let intake = intake_on(folder, Arc::new(log))?;
     intake.recover().await?;
     let mut file = File::create(folder.join("bare"))?;
     let system: SystemName = "shop".parse()?;
@@ -122,8 +136,8 @@ pub(crate) async fn measure(folder: &Path, events: u32) -> Result<Taking, Failur
     })
 }
 
-fn intake(folder: &Path) -> Result<Intake, Failure> {
-    let log = EmbeddedLog::open(&folder.join("log"), &Stream::FIXED, OpenOptions::default())?;
+/// An intake that writes to a log, with a vault in a folder.
+pub(crate) fn intake_on(folder: &Path, log: Arc<dyn EventLog>) -> Result<Intake, Failure> {
     let vault = FileVault::open(
         &folder.join("vault"),
         Openers::One,
@@ -131,7 +145,7 @@ fn intake(folder: &Path) -> Result<Intake, Failure> {
         Arc::new(OsEntropy),
     )?;
     Ok(Intake::new(
-        Arc::new(log),
+        log,
         Arc::new(vault),
         Normaliser::new("DE")?,
         Arc::new(Unknown),
@@ -139,7 +153,7 @@ fn intake(folder: &Path) -> Result<Intake, Failure> {
     ))
 }
 
-fn observation(n: u32) -> Result<Observation, Failure> {
+pub(crate) fn observation(n: u32) -> Result<Observation, Failure> {
     Ok(Observation {
         dataset: "accounts".parse()?,
         key: n.to_string(),
@@ -154,18 +168,21 @@ fn observation(n: u32) -> Result<Observation, Failure> {
     })
 }
 
+pub(crate) fn wire(observation: &Observation) -> Wire {
+    Wire {
+        dataset: observation.dataset.clone(),
+        key: observation.key.clone(),
+        handle: observation.handle.clone(),
+        identifiers: observation.identifiers.clone(),
+        count: observation.count,
+        gone: observation.gone,
+    }
+}
+
 fn lines(observations: &[Observation]) -> Result<Vec<u8>, Failure> {
     let mut lines = Vec::new();
     for observation in observations {
-        let wire = Wire {
-            dataset: observation.dataset.clone(),
-            key: observation.key.clone(),
-            handle: observation.handle.clone(),
-            identifiers: observation.identifiers.clone(),
-            count: observation.count,
-            gone: observation.gone,
-        };
-        serde_json::to_writer(&mut lines, &wire)?;
+        serde_json::to_writer(&mut lines, &wire(observation))?;
         lines.push(b'\n');
     }
     Ok(lines)
