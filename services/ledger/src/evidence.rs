@@ -11,7 +11,7 @@ use crate::{Error, files};
 /// Longest name of a piece of evidence, in bytes: with its expiry it is still a file name everywhere.
 pub const NAME_BYTES_MAX: usize = 150;
 
-/// Files with their expiry in their names, so that a sweep needs to open none.
+/// Files with their expiry in their names, so that a sweep needs to open none. Several processes of one installation may have a store open.
 #[derive(Debug)]
 pub struct EvidenceStore {
     folder: PathBuf,
@@ -74,16 +74,26 @@ impl EvidenceStore {
     /// # Errors
     /// Those of the file system.
     pub fn get(&self, name: &str, now: Timestamp) -> Result<Option<Vec<u8>>, Error> {
-        let mut expiry = self.expiry();
-        if !expiry.contains_key(name) {
-            *expiry = listed(&self.folder)?;
-        }
+        let expiry = self.expiry();
         match expiry.get(name) {
             Some(expires_at) if *expires_at > now => {
                 files::read(&self.folder.join(file_name(name, *expires_at)))
             }
             _ => Ok(None),
         }
+    }
+
+    /// As [`EvidenceStore::get`], also where another process has put it there since: what is not known is looked for in the whole folder.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn find(&self, name: &str, now: Timestamp) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(known) = self.get(name, now)? {
+            return Ok(Some(known));
+        }
+        let listed = listed(&self.folder)?;
+        *self.expiry() = listed;
+        self.get(name, now)
     }
 
     /// Every name with its expiry.

@@ -326,10 +326,10 @@ fn what_another_process_has_put_away_is_found() {
         EvidenceStore::open(root.path()).unwrap(),
         EvidenceStore::open(root.path()).unwrap(),
     );
-    assert_eq!(other.get("certificate-1", at(0)).unwrap(), None);
+    assert_eq!(other.find("certificate-1", at(0)).unwrap(), None);
     one.put("certificate-1", b"signed", at(1_000)).unwrap();
     assert_eq!(
-        other.get("certificate-1", at(0)).unwrap().as_deref(),
+        other.find("certificate-1", at(0)).unwrap().as_deref(),
         Some(&b"signed"[..])
     );
     assert_eq!(other.sweep(at(1_000)).unwrap(), 1);

@@ -83,9 +83,9 @@ impl Evidence {
             .put(&certificate_name(id), &bundle.to_bytes()?, self.expires())?)
     }
 
-    /// A certificate file.
+    /// A certificate file, also where the ledger is another process.
     pub(crate) fn certificate(&self, id: &str) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.store.get(&certificate_name(id), shell::now())?)
+        Ok(self.store.find(&certificate_name(id), shell::now())?)
     }
 
     /// Removes what has expired.
