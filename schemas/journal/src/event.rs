@@ -206,6 +206,7 @@ kinds! {
     crate::CursorAdvanced = "cursor.advanced",
     crate::ErasedMark = "erased.marked",
     crate::Quarantined = "input.quarantined",
+    crate::InputDropped = "input.dropped",
     crate::CaseEntry = "case.entry",
     crate::Command = "command",
     crate::Instruction = "instruction",

@@ -25,7 +25,9 @@ pub use plan::{
     DatasetRef, Held, HoldingRef, Inventory, InventoryDataset, InventorySystem, Plan, PlannedException,
     Remark, RemarkCode, Step,
 };
-pub use record::{CursorAdvanced, ErasedMark, KeyWrapped, Quarantined, RecordObserved, RecordSecret, Token};
+pub use record::{
+    CursorAdvanced, ErasedMark, InputDropped, KeyWrapped, Quarantined, RecordObserved, RecordSecret, Token,
+};
 pub use sealed::Sealed;
 pub use stream::{Stream, StreamKind, TABLE_PARTITIONS, partition_of};
 pub use system::SystemTold;

@@ -8,7 +8,7 @@ use lethe_terms::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::Sealed;
+use crate::{Position, Sealed};
 
 /// An identifier of a record, as a token in front of the entry.
 #[derive(
@@ -90,7 +90,17 @@ pub struct ErasedMark {
     pub until: Timestamp,
 }
 
-/// Input that could not be read: kept sealed, with its position, never dropped.
+/// An operator has looked at a quarantined input and it hides nobody: it counts no more, and stays until its time is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputDropped {
+    /// The system it came from, where one is known.
+    pub system: Option<SystemName>,
+    /// Where the input stands in the `quarantine` stream.
+    pub position: Position,
+}
+
+/// Input that could not be read: kept sealed, with its position, never dropped by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Quarantined {

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lethe_journal::{
-    Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, Error, Event, Instruction, KeyWrapped,
-    Kind, Quarantined, RecordObserved, RecordSecret, SelectorsWire, SystemTold,
+    Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, Error, Event, InputDropped,
+    Instruction, KeyWrapped, Kind, Quarantined, RecordObserved, RecordSecret, SelectorsWire, SystemTold,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,7 @@ fn every_golden_entry_decodes_and_encodes_to_the_same_bytes() {
         event_stays::<CursorAdvanced>("cursor-advanced"),
         event_stays::<ErasedMark>("erased-marked"),
         event_stays::<Quarantined>("input-quarantined"),
+        event_stays::<InputDropped>("input-dropped"),
         event_stays::<CaseEntry>("case-entry"),
         event_stays::<Command>("command"),
         event_stays::<Instruction>("instruction"),

@@ -13,14 +13,17 @@ use axum::routing::{get, post};
 use lethe_terms::Identifier;
 use url::form_urlencoded;
 
-use crate::asks::{Approve, CaseQuery, Close, FindLineage, Lift, Nothing, OpenCase};
+use crate::asks::{Approve, CaseQuery, Close, FindLineage, Lift, Nothing, OpenCase, QuarantineQuery};
 use crate::backend::{BackendError, Document};
-use crate::body::{Asked, CaseOf, Commanded, SystemOf, check_identifiers, check_request, nearest};
+use crate::body::{
+    Asked, CaseOf, Commanded, PositionOf, SystemOf, check_identifiers, check_request, nearest,
+};
 use crate::context::{Context, Shared};
 use crate::limits::{ANSWER_TIME_MAX, CHECK_TIME_MAX, PAGE_CASES_MAX, WAIT_MAX};
 use crate::problem::Problem;
 use crate::views::{
-    AcceptedView, CasePage, CaseView, ConformanceView, LineageView, PlanView, ScanView, SystemList,
+    AcceptedView, CasePage, CaseView, ConformanceView, LineageView, PlanView, QuarantineList,
+    QuarantinedInput, QuarantinedView, ScanView, SystemList,
 };
 
 /// The routes of the API.
@@ -40,6 +43,9 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/v1/systems/{name}/check", post(system_check))
         .route("/v1/systems/{name}/scan", get(scan).post(start_scan))
         .route("/v1/systems/{name}/conformance", post(connector_check))
+        .route("/v1/quarantine", get(quarantine))
+        .route("/v1/quarantine/{position}", get(quarantined))
+        .route("/v1/quarantine/{position}/drop", post(drop_quarantined))
         .route("/v1/policy", get(policy))
         .route("/v1/openapi.json", get(async || Json(crate::openapi::openapi())))
         .route("/healthz", get(healthz))
@@ -302,6 +308,41 @@ async fn connector_check(
     within(CHECK_TIME_MAX, shared.backend.connector_check(&name))
         .await
         .map(Json)
+}
+
+async fn quarantine(
+    State(shared): State<Shared>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<QuarantineList>, Problem> {
+    let mut asked = QuarantineQuery::default();
+    for (name, value) in pairs(query, &["system", "limit"])? {
+        if name == "limit" {
+            let limit = value
+                .parse()
+                .ok()
+                .filter(|limit| (1..=PAGE_CASES_MAX).contains(limit));
+            let wrong = || Problem::malformed("query: limit", format!("1 to {PAGE_CASES_MAX}"));
+            asked.limit = Some(limit.ok_or_else(wrong)?);
+        } else {
+            asked.system = Some(value);
+        }
+    }
+    brief(shared.backend.quarantine(&asked)).await.map(Json)
+}
+
+async fn quarantined(
+    State(shared): State<Shared>,
+    PositionOf(position): PositionOf,
+) -> Result<Json<QuarantinedInput>, Problem> {
+    brief(shared.backend.quarantined(position)).await.map(Json)
+}
+
+async fn drop_quarantined(
+    State(shared): State<Shared>,
+    PositionOf(position): PositionOf,
+    Asked(Nothing {}): Asked<Nothing>,
+) -> Result<Json<QuarantinedView>, Problem> {
+    brief(shared.backend.drop_quarantined(position)).await.map(Json)
 }
 
 fn well(view: crate::views::HealthView) -> Response {

@@ -243,3 +243,12 @@ pub const CLOSE_REASONS: [(CloseReason, &str, &str); 3] = [
         "a system says one thing and shows another",
     ),
 ];
+
+/// Which inputs of the quarantine are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct QuarantineQuery {
+    /// Only those of this system.
+    pub system: Option<String>,
+    /// Most inputs.
+    pub limit: Option<u32>,
+}

@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use lethe_journal::CloseReason;
 use lethe_terms::{CaseId, CommandId, Identifier, Timestamp};
 
-use crate::asks::{CaseQuery, OpenCase};
+use crate::asks::{CaseQuery, OpenCase, QuarantineQuery};
 use crate::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PlanView,
-    ScanView, SystemView,
+    QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemView,
 };
 
 /// Why the backend did not do what it was asked. No text of it holds personal data: it may end in a log.
@@ -134,6 +134,13 @@ pub trait Backend: Send + Sync + 'static {
     async fn scan(&self, name: &str) -> Result<ScanView, BackendError>;
     /// Runs the conformance suite against a live system, with made-up people only.
     async fn connector_check(&self, name: &str) -> Result<ConformanceView, BackendError>;
+
+    /// Inputs that could not be read, newest first.
+    async fn quarantine(&self, query: &QuarantineQuery) -> Result<QuarantineList, BackendError>;
+    /// One of them, with what it is.
+    async fn quarantined(&self, position: u64) -> Result<QuarantinedInput, BackendError>;
+    /// Takes one out of the count: an operator has seen that it hides nobody. Again changes nothing.
+    async fn drop_quarantined(&self, position: u64) -> Result<QuarantinedView, BackendError>;
 
     /// The certificate or statement of a case; not found while there is none.
     async fn certificate(&self, id: CaseId) -> Result<Document, BackendError>;

@@ -45,6 +45,24 @@ pub(crate) struct CaseOf(pub(crate) CaseId);
 /// The system that the path names.
 pub(crate) struct SystemOf(pub(crate) String);
 
+/// The number in the quarantine that the path names.
+pub(crate) struct PositionOf(pub(crate) u64);
+
+impl FromRequestParts<Shared> for PositionOf {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        shared: &Shared,
+    ) -> Result<Self, Problem> {
+        let wrong = || Problem::malformed("path", "a number of the quarantine, in digits");
+        let Path(text) = Path::<String>::from_request_parts(parts, shared)
+            .await
+            .map_err(|_| wrong())?;
+        text.parse().map(Self).map_err(|_| wrong())
+    }
+}
+
 impl<T: DeserializeOwned> FromRequest<Shared> for Asked<T> {
     type Rejection = Problem;
 

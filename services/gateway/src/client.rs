@@ -8,11 +8,12 @@ use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::asks::{Approve, CaseQuery, Close, FindLineage, Lift, Nothing, OpenCase};
+use crate::asks::{Approve, CaseQuery, Close, FindLineage, Lift, Nothing, OpenCase, QuarantineQuery};
 use crate::limits::{CHECK_TIME_MAX, WAIT_MAX};
 use crate::problem::Problem;
 use crate::views::{
-    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, LineageView, PlanView, ScanView, SystemList,
+    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, LineageView, PlanView, QuarantineList,
+    QuarantinedInput, QuarantinedView, ScanView, SystemList,
 };
 
 /// Time to reach the server: on one machine it is microseconds, across the world less than a second.
@@ -347,6 +348,31 @@ impl Client {
     /// All systems.
     pub async fn systems(&self) -> Result<SystemList, ClientError> {
         self.get("/v1/systems", ANSWER_TIME_MAX).await
+    }
+
+    /// Inputs that could not be read, newest first.
+    pub async fn quarantine(&self, query: &QuarantineQuery) -> Result<QuarantineList, ClientError> {
+        let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+        if let Some(system) = &query.system {
+            pairs.append_pair("system", system);
+        }
+        if let Some(limit) = query.limit {
+            pairs.append_pair("limit", &limit.to_string());
+        }
+        self.get(&format!("/v1/quarantine?{}", pairs.finish()), ANSWER_TIME_MAX)
+            .await
+    }
+
+    /// One of them, with what it is.
+    pub async fn quarantined(&self, position: u64) -> Result<QuarantinedInput, ClientError> {
+        self.get(&format!("/v1/quarantine/{position}"), ANSWER_TIME_MAX)
+            .await
+    }
+
+    /// Takes one out of the count.
+    pub async fn drop_quarantined(&self, position: u64) -> Result<QuarantinedView, ClientError> {
+        let path = format!("/v1/quarantine/{position}/drop");
+        self.post(&path, &Nothing {}, ANSWER_TIME_MAX).await
     }
 
     /// Checks a system.

@@ -26,7 +26,8 @@ const HEADERS: [(&str, &str); 8] = [
     ),
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
-    ("referrer-policy", "no-referrer"),
+    // To other sites nothing; to our own the browser then names its origin with a form instead of `null`.
+    ("referrer-policy", "same-origin"),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
     ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
@@ -156,11 +157,15 @@ fn same_site(shared: &Context, request: &Request, is_api: bool) -> Result<(), Pr
     if request.method().is_safe() {
         return Ok(());
     }
+    let is_own = |origin: &str| {
+        let authority = origin.split_once("://").map(|(_, authority)| authority);
+        authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+    };
     let same = match (text("origin"), text("sec-fetch-site")) {
-        (Some(origin), _) => origin
-            .split_once("://")
-            .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)),
-        (None, Some(site)) => matches!(site, "same-origin" | "none"),
+        // Only the browser itself can write this header; a form of our own may still name no origin (Fetch, "append a request Origin header").
+        (None | Some("null"), Some(site)) => matches!(site, "same-origin" | "none"),
+        (Some(origin), Some(site)) => is_own(origin) && matches!(site, "same-origin" | "none"),
+        (Some(origin), None) => is_own(origin),
         // A program, not a browser: it may use the API, and forms are for browsers.
         (None, None) => is_api,
     };

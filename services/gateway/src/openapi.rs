@@ -8,7 +8,7 @@ use crate::asks::{Approve, Close, FindLineage, Lift, Nothing, OpenCase};
 use crate::problem::{PROBLEM_MEDIA_TYPE, Problem};
 use crate::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PlanView,
-    ScanView, SystemList,
+    QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemList,
 };
 
 type Make = fn(&mut SchemaGenerator) -> Schema;
@@ -76,7 +76,7 @@ const fn command(path: &'static str, id: &'static str, summary: &'static str, bo
     }
 }
 
-const OPERATIONS: [Operation; 20] = [
+const OPERATIONS: [Operation; 23] = [
     get(
         "/v1/cases",
         "cases",
@@ -173,6 +173,25 @@ const OPERATIONS: [Operation; 20] = [
         Answer::Json("200", of::<ConformanceView>),
     ),
     get(
+        "/v1/quarantine",
+        "quarantine",
+        "Inputs that could not be read, newest first.",
+        Answer::Json("200", of::<QuarantineList>),
+    ),
+    get(
+        "/v1/quarantine/{position}",
+        "quarantined",
+        "One input that could not be read, with what it is.",
+        Answer::Json("200", of::<QuarantinedInput>),
+    ),
+    post(
+        "/v1/quarantine/{position}/drop",
+        "drop_quarantined",
+        "Take an input out of the count: somebody has seen that it hides nobody.",
+        of::<Nothing>,
+        Answer::Json("200", of::<QuarantinedView>),
+    ),
+    get(
         "/v1/policy",
         "policy",
         "The policy for verifiers of this server's certificates.",
@@ -260,7 +279,7 @@ fn described(operation: &Operation, problem: &Schema, generator: &mut SchemaGene
 
 fn parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec<Value> {
     let mut parameters = Vec::new();
-    for name in ["id", "name"] {
+    for name in ["id", "name", "position"] {
         if operation.path.contains(&format!("{{{name}}}")) {
             parameters.push(
                 json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }),
@@ -303,6 +322,18 @@ fn parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec<Val
                 "limit",
                 json!({ "type": "integer", "minimum": 1, "maximum": 500 }),
                 "Most cases on a page.",
+            );
+        }
+        "quarantine" => {
+            query(
+                "system",
+                json!({ "type": "string" }),
+                "Only inputs of this system.",
+            );
+            query(
+                "limit",
+                json!({ "type": "integer", "minimum": 1, "maximum": 500 }),
+                "Most inputs.",
             );
         }
         _ => {}

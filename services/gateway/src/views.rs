@@ -461,3 +461,39 @@ pub struct SystemList {
     /// The systems, by name.
     pub systems: Vec<SystemView>,
 }
+
+/// One input that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QuarantinedView {
+    /// Its number in the quarantine.
+    pub position: u64,
+    /// When it was put there.
+    pub at: Timestamp,
+    /// The system that it came from.
+    pub system: Option<String>,
+    /// Where it stood in its source, in the connector's words.
+    pub place: String,
+    /// Code of the error; see ops/errors.
+    pub code: String,
+    /// What was expected.
+    pub expected: String,
+}
+
+/// Inputs that could not be read, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct QuarantineList {
+    /// The newest.
+    pub inputs: Vec<QuarantinedView>,
+    /// How many there are.
+    pub total: u64,
+}
+
+/// One input that could not be read, with what it is. It may name people.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QuarantinedInput {
+    /// What is known of it.
+    #[serde(flatten)]
+    pub about: QuarantinedView,
+    /// The input, base64.
+    pub input: String,
+}

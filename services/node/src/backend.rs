@@ -7,11 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lethe_casework::Refusal;
 use lethe_conductor::Refused;
-use lethe_gateway::asks::{CaseQuery, Ground, OpenCase};
+use lethe_gateway::asks::{CaseQuery, Ground, OpenCase, QuarantineQuery};
 use lethe_gateway::backend::{Backend, BackendError, Document};
 use lethe_gateway::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, FindingView, HealthView, LineageView,
-    PlanView, ScanView, SystemState, SystemView,
+    PlanView, QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemState, SystemView,
 };
 use lethe_journal::{
     CaseOrigin, CloseReason, Command, DatasetRef, Opening, Place, Selectors, Stream, SystemTold,
@@ -25,6 +25,7 @@ use crate::cases::{Cases, CommandRefused};
 use crate::evidence::Evidence;
 use crate::janitor::LogHealth;
 use crate::metrics::Metrics;
+use crate::quarantine::Quarantine;
 use crate::systems::System;
 use crate::walker::Walker;
 use crate::{Error, publish, shell, views};
@@ -47,6 +48,7 @@ pub(crate) struct NodeBackend {
     pub(crate) board: Arc<Board>,
     /// When a scan of a system was asked for last.
     pub(crate) asked: Mutex<BTreeMap<SystemName, Timestamp>>,
+    pub(crate) quarantine: Quarantine,
     pub(crate) evidence: Arc<Evidence>,
     pub(crate) log_health: LogHealth,
     pub(crate) metrics: Arc<Metrics>,
@@ -384,6 +386,35 @@ impl Backend for NodeBackend {
         let records = |place: &DatasetRef| Some(owners.records_in(place));
         let systems = self.board.systems();
         Ok(systems.map(|told| views::system_view(&told, records)).collect())
+    }
+
+    async fn quarantine(&self, query: &QuarantineQuery) -> Result<QuarantineList, BackendError> {
+        let named = query
+            .system
+            .as_deref()
+            .map(|name| self.system(name))
+            .transpose()?;
+        let system = named.map(|told| told.inventory.name);
+        let limit = query.limit.map_or(PAGE_CASES, |limit| {
+            usize::try_from(limit).unwrap_or(PAGE_CASES_MAX)
+        });
+        let limit = limit.clamp(1, PAGE_CASES_MAX);
+        let listed = self.quarantine.list(system.as_ref(), limit).await;
+        listed.map_err(|error| unavailable(&error))
+    }
+
+    async fn quarantined(&self, position: u64) -> Result<QuarantinedInput, BackendError> {
+        let found = self.quarantine.show(position).await;
+        found
+            .map_err(|error| unavailable(&error))?
+            .ok_or(BackendError::NotFound { what: "input" })
+    }
+
+    async fn drop_quarantined(&self, position: u64) -> Result<QuarantinedView, BackendError> {
+        let dropped = self.quarantine.drop_one(position).await;
+        dropped
+            .map_err(|error| unavailable(&error))?
+            .ok_or(BackendError::NotFound { what: "input" })
     }
 
     async fn system_check(&self, name: &str) -> Result<CheckView, BackendError> {

@@ -327,13 +327,9 @@ impl FeedState {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = code;
     }
 
-    fn add(&self, counter: &AtomicU64, amount: usize) {
-        counter.fetch_add(u64::try_from(amount).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    pub(crate) fn took(&self, records: usize, quarantined: usize) {
-        self.add(&self.records, records);
-        self.add(&self.quarantined, quarantined);
+    pub(crate) fn took(&self, records: usize) {
+        self.records
+            .fetch_add(u64::try_from(records).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     pub(crate) fn caught_up(&self) {

@@ -20,6 +20,7 @@ mod metrics;
 mod offline;
 mod owners;
 mod publish;
+mod quarantine;
 mod receipts;
 mod roles;
 mod running;

@@ -29,6 +29,7 @@ use crate::janitor::{self, Janitor};
 use crate::ledger_shell::LedgerShell;
 use crate::log::{self, Log};
 use crate::metrics::Metrics;
+use crate::quarantine::{self, Quarantine};
 use crate::receipts::Signers;
 use crate::roles::Role;
 use crate::server::{Parts, Tasks, origin, positions};
@@ -87,6 +88,8 @@ pub(crate) async fn run(
     } else if parts.roles.has(Role::Gateway) {
         starting.case_reader(&cases);
     }
+    let count = quarantine::Count::begin(Arc::clone(&parts.port), parts.systems.clone()).await?;
+    starting.tasks.spawn(count.run(stopped.clone()));
     let hosts = starting.hosts(&cases)?;
     let mut away = FuturesUnordered::new();
     for (name, system) in &parts.systems {
@@ -320,6 +323,10 @@ impl Starting<'_> {
             walker: Arc::clone(&parts.walker),
             board: Arc::clone(board),
             asked: Mutex::default(),
+            quarantine: Quarantine {
+                log: Arc::clone(&parts.port),
+                vault: Arc::clone(&parts.vault),
+            },
             evidence: Arc::clone(&parts.evidence),
             log_health: Arc::clone(&parts.log_health),
             metrics: Arc::new(metrics),

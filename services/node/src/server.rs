@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lethe_intake::{Intake, Shell};
-use lethe_journal::{DatasetRef, Place, Stream};
+use lethe_journal::{DatasetRef, Stream};
 use lethe_ledger::{EvidenceStore, Keys, Start};
-use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
+use lethe_log::EventLog;
 use lethe_store::Store;
 use lethe_store_sled::{Condition, SledStore};
 use lethe_terms::SystemName;
@@ -93,6 +93,7 @@ pub(crate) struct Parts {
     pub(crate) folders: Folders,
     pub(crate) log: Log,
     pub(crate) port: Arc<dyn EventLog>,
+    pub(crate) vault: Arc<dyn KeyVault>,
     pub(crate) owners: Arc<Owners>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) keys: CaseKeys,
@@ -179,13 +180,12 @@ async fn open(
     let vault = vault(&log, &folders, &roles).await?;
     let owners = owners(&port, &folders, tasks, stopped).await?;
     let intake = intake(&settings, &port, &vault, &owners).await?;
-    let keys = CaseKeys::new(vault, Arc::clone(&port), Arc::clone(&owners));
+    let keys = CaseKeys::new(Arc::clone(&vault), Arc::clone(&port), Arc::clone(&owners));
     let walker = Arc::new(Walker {
         owners: Arc::clone(&owners),
         intake: Arc::clone(&intake),
     });
     let systems = systems(&settings, &roles, kinds).await?;
-    count_quarantine(&port, &systems).await?;
     let names: Vec<_> = settings
         .systems
         .iter()
@@ -204,6 +204,7 @@ async fn open(
         folders,
         log,
         port,
+        vault,
         owners,
         intake,
         keys,
@@ -284,30 +285,6 @@ async fn systems(
         .collect();
     futures::future::try_join_all(systems.values().map(|system| system.open(kinds))).await?;
     Ok(systems)
-}
-
-/// Tells each system what of it is in quarantine: a plan says so as long as it is.
-async fn count_quarantine(
-    log: &Arc<dyn EventLog>,
-    systems: &BTreeMap<SystemName, Arc<System>>,
-) -> Result<(), Error> {
-    let (at, mut from) = (Place::new(Stream::Quarantine, 0), 0);
-    loop {
-        let page = log.read(&at, from, PAGE_ENTRIES_MAX).await?;
-        for stored in &page.entries {
-            let name = std::str::from_utf8(&stored.entry.key).ok();
-            if let Some(system) = name
-                .and_then(|name| name.parse::<SystemName>().ok())
-                .and_then(|name| systems.get(&name))
-            {
-                system.feed.took(0, 1);
-            }
-        }
-        from = page.next;
-        if from >= page.head {
-            return Ok(());
-        }
-    }
 }
 
 fn evidence(settings: &Settings, folders: &Folders, signing: &Keys) -> Result<Evidence, Error> {

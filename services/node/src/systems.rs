@@ -242,7 +242,7 @@ impl System {
                 Err(lethe_intake::Error::Stale) => continue,
                 Err(error) => return Err(error.code()),
             };
-            self.feed.took(published.appended, published.quarantined);
+            self.feed.took(published.appended);
             for finding in published.findings {
                 follow_ups.open(finding).await.map_err(|error| error.code())?;
             }

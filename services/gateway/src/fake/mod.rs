@@ -18,11 +18,12 @@ use lethe_terms::{
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use crate::asks::{CaseQuery, OpenCase};
+use crate::asks::{CaseQuery, OpenCase, QuarantineQuery};
 use crate::backend::{Backend, BackendError, Document};
 use crate::views::{
     AcceptedView, AttentionView, CaseFlag, CasePage, CaseView, CheckView, ConformanceView, FindingView,
-    HealthView, LineageView, MustResult, MustView, PlanView, ScanState, ScanView, SystemState, SystemView,
+    HealthView, LineageView, MustResult, MustView, PlanView, QuarantineList, QuarantinedInput,
+    QuarantinedView, ScanState, ScanView, SystemState, SystemView,
 };
 
 /// The made-up backend.
@@ -39,6 +40,7 @@ struct State {
     stuck: Vec<CaseId>,
     scans: BTreeMap<String, u64>,
     executed: u64,
+    quarantine: Vec<QuarantinedView>,
 }
 
 impl Default for Fake {
@@ -64,6 +66,7 @@ impl Fake {
     pub fn with_samples(now: Timestamp) -> Self {
         let fake = Self::new();
         fake.locked().systems.extend(samples::more_systems(now));
+        fake.locked().quarantine = samples::quarantine(now);
         fake.locked().cases = samples::cases(now);
         fake
     }
@@ -368,6 +371,33 @@ impl Backend for Fake {
 
     async fn systems(&self) -> Result<Vec<SystemView>, BackendError> {
         Ok(self.locked().systems.clone())
+    }
+
+    async fn quarantine(&self, query: &QuarantineQuery) -> Result<QuarantineList, BackendError> {
+        let fits = |input: &&QuarantinedView| query.system.is_none() || query.system == input.system;
+        let inputs: Vec<_> = self.locked().quarantine.iter().filter(fits).cloned().collect();
+        Ok(QuarantineList {
+            total: inputs.len() as u64,
+            inputs,
+        })
+    }
+
+    async fn quarantined(&self, position: u64) -> Result<QuarantinedInput, BackendError> {
+        let state = self.locked();
+        let mut inputs = state.quarantine.iter();
+        let about = inputs.find(|input| input.position == position).cloned();
+        Ok(QuarantinedInput {
+            about: about.ok_or(BackendError::NotFound { what: "input" })?,
+            input: "bm90IGEgbGluZQobWzMxbQ==".to_owned(),
+        })
+    }
+
+    async fn drop_quarantined(&self, position: u64) -> Result<QuarantinedView, BackendError> {
+        let about = self.quarantined(position).await?.about;
+        self.locked()
+            .quarantine
+            .retain(|input| input.position != position);
+        Ok(about)
     }
 
     async fn system_check(&self, name: &str) -> Result<CheckView, BackendError> {

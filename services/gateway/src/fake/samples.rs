@@ -11,7 +11,7 @@ use super::{complete, contradict};
 use crate::views::{
     AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, LineageEdge,
     LineageHow, LineageNode, LineageRecord, LineageView, LineageWhat, PathView, PlanStepView, PlanView,
-    RemarkView, StepView, SystemState, SystemView,
+    QuarantinedView, RemarkView, StepView, SystemState, SystemView,
 };
 
 const DAY: i64 = 86_400_000;
@@ -392,4 +392,17 @@ pub(super) fn lineage() -> LineageView {
         view.nodes.push(LineageNode { id, what });
     }
     view
+}
+
+pub(super) fn quarantine(now: Timestamp) -> Vec<QuarantinedView> {
+    [9, 7]
+        .map(|position| QuarantinedView {
+            position,
+            at: now,
+            system: Some("website".to_owned()),
+            place: format!("access.log byte {}", position * 1_024),
+            code: "weblog-line".to_owned(),
+            expected: "a line of the combined format".to_owned(),
+        })
+        .into()
 }

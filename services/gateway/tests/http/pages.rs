@@ -85,7 +85,7 @@ async fn every_answer_has_the_headers_that_keep_browsers_in_check() {
         for header in [
             "content-security-policy: default-src 'none'",
             "x-content-type-options: nosniff",
-            "referrer-policy: no-referrer",
+            "referrer-policy: same-origin",
             "cache-control:",
         ] {
             assert!(head.contains(header), "{path} has no {header}: {head}");

@@ -130,6 +130,8 @@ async fn other_sites_and_other_names_are_refused() {
         "origin: https://evil.example\r\n",
         "origin: null\r\n",
         "sec-fetch-site: cross-site\r\n",
+        "origin: null\r\nsec-fetch-site: cross-site\r\n",
+        "origin: null\r\nsec-fetch-site: same-site\r\n",
     ] {
         let headers = format!("content-type: application/json\r\n{headers}");
         let answer = server.send("POST", "/v1/cases/case-5a140704c0ffee04/withdraw", &headers, "{}");
@@ -150,6 +152,15 @@ async fn other_sites_and_other_names_are_refused() {
         "{rebound}"
     );
     assert_eq!(server.backend.executed(), 0);
+    // As browsers send forms of our own pages, with and without an origin.
+    let own = format!("http://{}", server.address);
+    for origin in ["null", &own] {
+        let headers = format!(
+            "content-type: application/x-www-form-urlencoded\r\norigin: {origin}\r\nsec-fetch-site: same-origin\r\n"
+        );
+        let answer = server.send("POST", "/lineage", &headers, "kind=email&value=ada@example.org");
+        assert_eq!(status(&answer), "200", "{origin}: {answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -96,6 +96,9 @@ Example: keep the identifier out of the shell's history, and get a picture
     /// List, check and scan the systems
     #[command(subcommand, arg_required_else_help = true)]
     System(SystemCommand),
+    /// Look into the log
+    #[command(subcommand, arg_required_else_help = true)]
+    Log(LogCommand),
     /// Try a connector against the contract
     #[command(subcommand, arg_required_else_help = true)]
     Connector(ConnectorCommand),
@@ -420,6 +423,47 @@ pub enum SystemCommand {
     /// Read what the systems hold, for the first time or again
     #[command(after_long_help = "Example:\n\n    lethe system scan shop")]
     Scan(SystemArgs),
+}
+
+/// What to look at in the log.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Input that could not be read
+    #[command(subcommand, arg_required_else_help = true)]
+    Quarantine(QuarantineCommand),
+}
+
+/// What to do with input that could not be read.
+#[derive(Debug, Subcommand)]
+pub enum QuarantineCommand {
+    /// List it, newest first
+    #[command(after_long_help = "Example:\n\n    lethe log quarantine list --system website")]
+    List(QuarantineListArgs),
+    /// Print what it is; it may name people
+    #[command(after_long_help = "Example:\n\n    lethe log quarantine show 7")]
+    Show(PositionArgs),
+    /// Take it out of the count, since it hides nobody: plans do not remark on it any more
+    #[command(after_long_help = "Example:\n\n    lethe log quarantine drop 7 9")]
+    Drop(PositionArgs),
+}
+
+/// Options of `log quarantine list`.
+#[derive(Debug, Clone, Args)]
+pub struct QuarantineListArgs {
+    /// Only input of this system
+    #[arg(long, value_name = "NAME")]
+    pub system: Option<lethe_terms::SystemName>,
+    /// Most inputs
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub limit: Option<u32>,
+}
+
+/// Inputs in the quarantine.
+#[derive(Debug, Clone, Args)]
+pub struct PositionArgs {
+    /// Their numbers, as the list shows them
+    #[arg(value_name = "NUMBER", required = true)]
+    pub positions: Vec<u64>,
 }
 
 /// A system, or all.

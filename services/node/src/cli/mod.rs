@@ -8,6 +8,7 @@ mod cases;
 mod exit;
 mod identifiers;
 mod lineage;
+mod quarantine;
 mod systems;
 mod talk;
 mod wait;
@@ -21,8 +22,8 @@ use lethe_gateway::client::Client;
 pub use self::args::{
     ApproveArgs, CaseArgs, CaseCommand, CertificateArgs, Cli, CloseArgs, Command, ConnectorArgs,
     ConnectorCommand, DEFAULT_SERVER, DoctorArgs, Global, IdentifierArgs, LiftArgs, LineageArgs, ListArgs,
-    OpenArgs, OutArgs, ReplayArgs, ServeArgs, ShowArgs, SystemArgs, SystemCommand, VerifyArgs, WaitArgs,
-    WaitedArgs,
+    LogCommand, OpenArgs, OutArgs, PositionArgs, QuarantineCommand, QuarantineListArgs, ReplayArgs,
+    ServeArgs, ShowArgs, SystemArgs, SystemCommand, VerifyArgs, WaitArgs, WaitedArgs,
 };
 pub use self::exit::{Error, Exit};
 use self::talk::Talk;
@@ -102,6 +103,7 @@ async fn run(cli: Cli, talk: &mut Talk<'_>) -> Result<Exit, Error> {
         Command::Case(command) => cases::run(&client()?, command, talk).await,
         Command::Lineage(args) => lineage::run(&client()?, args, talk).await,
         Command::System(command) => systems::run(&client()?, command, talk).await,
+        Command::Log(LogCommand::Quarantine(command)) => quarantine::run(&client()?, command, talk).await,
         Command::Connector(ConnectorCommand::Check(args)) => {
             systems::connector_check(&client()?, &args, talk).await
         }

@@ -1,0 +1,87 @@
+//! `lethe log quarantine ...`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use lethe_gateway::asks::QuarantineQuery;
+use lethe_gateway::client::Client;
+use lethe_gateway::views::QuarantinedView;
+use lethe_gateway::words;
+use serde_json::json;
+
+use super::args::{PositionArgs, QuarantineCommand, QuarantineListArgs};
+use super::exit::{Error, Exit};
+use super::talk::{Talk, table};
+
+/// Carries out a command on the quarantine.
+pub(super) async fn run(
+    client: &Client,
+    command: QuarantineCommand,
+    talk: &mut Talk<'_>,
+) -> Result<Exit, Error> {
+    match command {
+        QuarantineCommand::List(args) => list(client, args, talk).await,
+        QuarantineCommand::Show(args) => show(client, &args, talk).await,
+        QuarantineCommand::Drop(args) => drop_all(client, &args, talk).await,
+    }
+}
+
+async fn list(client: &Client, args: QuarantineListArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    let query = QuarantineQuery {
+        system: args.system.map(|name| name.to_string()),
+        limit: args.limit,
+    };
+    let list = client.quarantine(&query).await?;
+    if talk.json {
+        talk.data(&list)?;
+    } else {
+        let rows: Vec<_> = list.inputs.iter().map(row).collect();
+        talk.print(&table(
+            &["number", "since", "system", "place", "code", "expected"],
+            &rows,
+        ))?;
+        let shown = u64::try_from(list.inputs.len()).unwrap_or(u64::MAX);
+        if shown < list.total {
+            talk.say(&format!("the newest {shown} of {}", words::grouped(list.total)));
+        }
+    }
+    Ok(Exit::Yes)
+}
+
+fn row(input: &QuarantinedView) -> Vec<String> {
+    vec![
+        input.position.to_string(),
+        words::minute(input.at),
+        input.system.clone().unwrap_or_default(),
+        input.place.clone(),
+        input.code.clone(),
+        input.expected.clone(),
+    ]
+}
+
+async fn show(client: &Client, args: &PositionArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    for position in &args.positions {
+        let found = client.quarantined(*position).await?;
+        if talk.json {
+            talk.data(&found)?;
+            continue;
+        }
+        let input = STANDARD.decode(&found.input).unwrap_or_default();
+        // What a stranger wrote must not speak to the terminal.
+        talk.print(&format!("{}\n", input.escape_ascii()))?;
+    }
+    Ok(Exit::Yes)
+}
+
+async fn drop_all(client: &Client, args: &PositionArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    let mut dropped = Vec::new();
+    for position in &args.positions {
+        dropped.push(client.drop_quarantined(*position).await?);
+    }
+    if talk.json {
+        talk.data(&json!({ "dropped": dropped }))?;
+    } else {
+        let count = u64::try_from(dropped.len()).unwrap_or(u64::MAX);
+        talk.say(&format!("{} dropped", words::counted(count, "input")));
+    }
+    Ok(Exit::Yes)
+}
