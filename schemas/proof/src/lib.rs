@@ -28,8 +28,8 @@ pub use policy::{POLICY_BYTES_MAX, Policy, SystemKeys};
 pub use report::{Check, Report, Status, SystemRow, limit_text};
 pub use statements::{
     Completion, Conclusion, Connector, Copy, ExceptionRow, Generation, Kind, ObservationStatement, Party,
-    PlanReference, PlanStatement, PlanStep, ReceiptStatement, RequestReference, Row, Software, Statement,
-    Subject, bucket, digest_of,
+    PlanReference, PlanRemark, PlanStatement, PlanStep, ReceiptStatement, RequestReference, Row, Software,
+    Statement, Subject, bucket, digest_of,
 };
 pub use subject::{SUBJECT_SCHEME, check_commitment, commit};
 pub use verify::verify;

@@ -92,6 +92,43 @@ pub struct ExceptionRow {
     pub until: Timestamp,
 }
 
+/// What was remarked on the plan before it was approved: names and numbers, never values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRemark {
+    /// Code of the remark, such as `field_not_erasable`.
+    pub code: String,
+    /// The system.
+    pub system: SystemName,
+    /// The dataset, where it is about one.
+    pub dataset: Option<DatasetName>,
+    /// Names of fields or systems, or numbers.
+    pub detail: Vec<String>,
+}
+
+impl PlanRemark {
+    /// The remark in words.
+    pub(crate) fn words(&self) -> String {
+        let dataset = self.dataset.as_ref().map(|dataset| format!(" {dataset}"));
+        let place = format!("{}{}", self.system, dataset.unwrap_or_default());
+        let detail = self.detail.join(", ");
+        match self.code.as_str() {
+            "field_not_erasable" => format!("{place}: leaves in place: {detail}"),
+            "copy_will_be_refilled" => format!("{place}: is a copy that {detail} may fill again"),
+            "quarantine_may_hide" => {
+                format!(
+                    "{place}: had unreadable input that may hide data of the person: {detail} in quarantine"
+                )
+            }
+            code => format!("{place}: {code} {detail}"),
+        }
+    }
+
+    fn is_formed(&self) -> bool {
+        is_code(&self.code) && self.detail.len() <= LIST_MAX && self.detail.iter().all(|text| is_text(text))
+    }
+}
+
 /// The frozen plan, logged before the first instruction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -116,6 +153,9 @@ pub struct PlanStatement {
     pub steps: Vec<PlanStep>,
     /// What stays.
     pub exceptions: Vec<ExceptionRow>,
+    /// What was remarked on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<PlanRemark>,
 }
 
 impl Statement for PlanStatement {
@@ -131,6 +171,10 @@ impl Statement for PlanStatement {
             ("plan_digest", is_digest(&self.plan_digest)),
             ("inventory_digest", is_digest(&self.inventory_digest)),
             ("steps", self.steps.len() <= STEPS_MAX),
+            (
+                "remarks",
+                self.remarks.len() <= STEPS_MAX && self.remarks.iter().all(PlanRemark::is_formed),
+            ),
             (
                 "exceptions",
                 self.exceptions.len() <= STEPS_MAX && self.exceptions.iter().all(|row| is_text(&row.norm)),

@@ -8,7 +8,7 @@ use crate::note::{Checkpoint, open_checkpoint};
 use crate::policy::{Keys, Policy};
 use crate::report::{Report, Status, SystemRow};
 use crate::rows::{self, Evidence, Opened};
-use crate::statements::{Completion, Conclusion, PlanStatement, Row, Statement};
+use crate::statements::{Completion, Conclusion, PlanRemark, PlanStatement, Row, Statement};
 use crate::{Error, Leaf, LeafKind, Logged};
 
 /// Verifies a certificate file. Without a policy only its form is checked, and nothing that it claims is repeated.
@@ -32,7 +32,7 @@ pub fn verify(file: &[u8], policy: Option<&[u8]>) -> Report {
     };
     report.passed("policy");
     match checked(&bundle, &keys, &mut report) {
-        Ok(completion) => concluded(report, &completion),
+        Ok((completion, remarks)) => concluded(report, &completion, &remarks),
         Err((name, Failure::Error(error @ Error::Malformed { .. }))) => {
             report.ended(name, Status::Malformed, error.to_string())
         }
@@ -62,7 +62,7 @@ fn holds(name: &'static str, result: Result<(), String>) -> Checked<()> {
     result.map_err(|objection| (name, Failure::Objection(objection)))
 }
 
-fn checked(bundle: &Bundle, keys: &Keys, report: &mut Report) -> Checked<Completion> {
+fn checked(bundle: &Bundle, keys: &Keys, report: &mut Report) -> Checked<(Completion, Vec<PlanRemark>)> {
     let head = at("checkpoint", open_checkpoint(&bundle.checkpoint, &keys.log))?;
     report.passed("checkpoint");
     let completion = at(
@@ -88,7 +88,7 @@ fn checked(bundle: &Bundle, keys: &Keys, report: &mut Report) -> Checked<Complet
     report.passed("completeness");
     holds("conclusion", rows::check_conclusion(&completion.statement))?;
     report.passed("conclusion");
-    Ok(completion.statement)
+    Ok((completion.statement, plan.statement.remarks))
 }
 
 fn open<T: Statement>(logged: &Logged, key: &ed25519_dalek::VerifyingKey) -> Result<Opened<T>, Error> {
@@ -170,8 +170,8 @@ fn outcome_of(row: &Row) -> String {
     }
 }
 
-fn remarks_on(completion: &Completion) -> Vec<String> {
-    let mut remarks = Vec::new();
+fn remarks_on(completion: &Completion, of_plan: &[PlanRemark]) -> Vec<String> {
+    let mut remarks: Vec<String> = of_plan.iter().map(PlanRemark::words).collect();
     for row in &completion.rows {
         let place = format!("{} {}", row.step.system, row.step.dataset);
         if rows::is_weak(row) {
@@ -201,7 +201,7 @@ fn remarks_on(completion: &Completion) -> Vec<String> {
     remarks
 }
 
-fn concluded(mut report: Report, completion: &Completion) -> Report {
+fn concluded(mut report: Report, completion: &Completion, of_plan: &[PlanRemark]) -> Report {
     report.systems = completion
         .rows
         .iter()
@@ -217,7 +217,7 @@ fn concluded(mut report: Report, completion: &Completion) -> Report {
         .collect();
     report.copies.clone_from(&completion.copies);
     report.limits.clone_from(&completion.limits);
-    report.remarks = remarks_on(completion);
+    report.remarks = remarks_on(completion, of_plan);
     report.status = match completion.conclusion {
         Conclusion::NotCompleted => Status::NotCompleted,
         Conclusion::Completed if rows::has_exceptions(completion) => Status::CompleteWithExceptions,

@@ -120,6 +120,20 @@ fn a_plan_logged_after_the_work_is_noticed() {
 }
 
 #[test]
+fn what_was_remarked_on_the_plan_is_told() {
+    let report = after(|story| {
+        story.plan.remarks = vec![PlanRemark {
+            code: "field_not_erasable".into(),
+            system: "shop".parse().unwrap(),
+            dataset: Some("orders".parse().unwrap()),
+            detail: vec!["orders.total".into()],
+        }];
+    });
+    assert_eq!(report.status, Status::Complete, "{report:?}");
+    assert_eq!(report.remarks, ["shop orders: leaves in place: orders.total"]);
+}
+
+#[test]
 fn earlier_plans_are_told_of_and_stand_before_the_plan() {
     let earlier = |index| PlanReference {
         digest: format!("sha256:{}", "0".repeat(64)),

@@ -1,9 +1,9 @@
 //! What the ledger is asked to sign: the public plan, and the completion statement.
 
 use lethe_casework::{Case, PlanProgress, StepProgress};
-use lethe_journal::{CloseReason, EnvelopeBytes, Inventory, Plan, PlannedException, Step};
+use lethe_journal::{CloseReason, EnvelopeBytes, Inventory, Plan, PlannedException, Remark, Step};
 use lethe_proof::{
-    Completion, Conclusion, Copy, Envelope, ExceptionRow, Kind, LIST_MAX, Party, PlanReference,
+    Completion, Conclusion, Copy, Envelope, ExceptionRow, Kind, LIST_MAX, Party, PlanReference, PlanRemark,
     PlanStatement, PlanStep, RequestReference, Row, SUBJECT_SCHEME, Software, Subject, to_canonical,
 };
 use lethe_terms::{Outcome, Right, StepState, Timestamp, Verb};
@@ -58,7 +58,17 @@ pub(crate) fn of_plan(config: &Config, plan: &Plan, digest: &str, nonce: [u8; 16
         frozen_at: plan.frozen_at,
         steps: plan.steps.iter().map(plan_step).collect(),
         exceptions: plan.exceptions.iter().map(exception_row).collect(),
+        remarks: plan.remarks.iter().map(plan_remark).collect(),
     })
+}
+
+fn plan_remark(remark: &Remark) -> PlanRemark {
+    PlanRemark {
+        code: remark.code.code().to_owned(),
+        system: remark.system.clone(),
+        dataset: remark.dataset.clone(),
+        detail: remark.detail.clone(),
+    }
 }
 
 /// The completion statement of a case about its present plan, as canonical JSON. It claims completion only where no person closed the case

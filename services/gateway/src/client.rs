@@ -40,6 +40,14 @@ pub enum ClientError {
         /// The address, without path.
         server: String,
     },
+    /// Nothing was sent: the server's certificate is not one that is trusted here.
+    #[error(
+        "the certificate of {server} is not trusted: expected one of a known authority, or --ca-file with the company's own"
+    )]
+    Untrusted {
+        /// The address, without path.
+        server: String,
+    },
     /// Something was sent and no answer came.
     #[error("the server at {server} did not answer: whether it happened is unknown")]
     NoAnswer {
@@ -68,6 +76,7 @@ impl ClientError {
         match self {
             Self::Refused(problem) => &problem.code,
             Self::NoServer { .. } => "cli-no-server",
+            Self::Untrusted { .. } => "cli-untrusted-certificate",
             Self::NoAnswer { .. } => "cli-no-answer",
             Self::Malformed { .. } => "cli-malformed-answer",
             Self::Setup { .. } => "cli-malformed-setup",
@@ -173,7 +182,9 @@ impl Client {
         };
         let failed = |error: reqwest::Error| {
             let server = self.server();
-            if error.is_connect() {
+            if is_untrusted(&error) {
+                ClientError::Untrusted { server }
+            } else if error.is_connect() {
                 ClientError::NoServer { server }
             } else {
                 ClientError::NoAnswer { server }
@@ -402,4 +413,20 @@ impl Client {
         )
         .await
     }
+}
+
+/// Whether a connection failed for want of trust in the other side's certificate.
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        let tls = inner.downcast_ref::<rustls::Error>().or_else(|| {
+            let io = inner.downcast_ref::<std::io::Error>()?;
+            io.get_ref()?.downcast_ref::<rustls::Error>()
+        });
+        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        source = inner.source();
+    }
+    false
 }

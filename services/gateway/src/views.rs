@@ -32,6 +32,9 @@ pub struct CaseView {
     pub ground: Option<String>,
     /// The person's own earlier restriction that this case supersedes.
     pub supersedes: Option<CaseId>,
+    /// What came back, where that opened the case and no person asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resurrection: Option<ResurrectionView>,
     /// What holds beside the state.
     pub flags: Vec<CaseFlag>,
     /// What a person has to look at.
@@ -42,6 +45,15 @@ pub struct CaseView {
     pub gap: Option<u64>,
     /// How many events the case has had: it only grows, so a waiting client can say what it knows already.
     pub revision: u64,
+}
+
+/// Data of an erased person that was observed again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ResurrectionView {
+    /// The case that had erased it.
+    pub of: CaseId,
+    /// Where it came back.
+    pub system: String,
 }
 
 /// What holds of a case beside its state.

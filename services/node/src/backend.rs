@@ -91,8 +91,9 @@ impl NodeBackend {
             Ok(Some(refused)) => Err(refused.into()),
             Err(_) => Err(BackendError::Unknown {
                 code: "node-command-unsettled".into(),
-                message: "the command is on the log, and what came of it is not known yet: look at the case"
-                    .into(),
+                message: format!(
+                    "the command is on the log, and what came of it is not known yet: look at {case}"
+                ),
             }),
         }
     }

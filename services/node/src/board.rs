@@ -5,20 +5,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lethe_journal::{DatasetRef, Event, Inventory, Place, Stream, SystemTold};
+use lethe_journal::{DatasetRef, Event, FailureCode, Inventory, Place, Stream, SystemTold};
 use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
 use lethe_terms::{SystemName, Timestamp};
 use tokio::sync::watch;
 
 use crate::settings::SystemSettings;
 use crate::systems::{System, away};
-use crate::{Error, publish};
+use crate::{Error, publish, shell};
 
 /// How often hosts look whether there is something to tell.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// How often a system that is only read to its end once more is told again, in milliseconds: the table grows with each time.
-const CAUGHT_UP_EVERY_MS: i64 = 5_000;
+/// How often a system is told again of which there is no news but that its host lives, in milliseconds: the table grows with each time.
+const ALIVE_EVERY_MS: i64 = 5_000;
+
+/// After so long without a word, in milliseconds, a host is taken for gone: it tells at least every five seconds.
+const SILENT_MAX_MS: i64 = 30_000;
+
+/// The code of a host that is taken for gone.
+const SILENT: &str = "node-host-silent";
 
 /// Longest wait before the board looks around without having been woken.
 const IDLE: Duration = Duration::from_secs(30);
@@ -30,7 +36,7 @@ pub(crate) struct Board {
     /// Systems whose connectors this process hosts.
     here: BTreeMap<SystemName, Arc<System>>,
     /// What hosts elsewhere told.
-    told: watch::Sender<BTreeMap<SystemName, SystemTold>>,
+    told: watch::Sender<BTreeMap<SystemName, (Timestamp, SystemTold)>>,
 }
 
 impl Board {
@@ -62,8 +68,13 @@ impl Board {
         if let Some(system) = self.here.get(name) {
             return Some(system.told());
         }
-        let told = self.told.borrow().get(name).cloned();
-        Some(told.unwrap_or_else(|| silent(settings)))
+        let Some((at, mut told)) = self.told.borrow().get(name).cloned() else {
+            return Some(silent(settings));
+        };
+        if shell::now().since(at) > SILENT_MAX_MS {
+            told.failure = Some(FailureCode(SILENT.into()));
+        }
+        Some(told)
     }
 
     /// How all systems stand.
@@ -80,7 +91,7 @@ impl Board {
     }
 
     /// Hears of everything that hosts elsewhere tell.
-    pub(crate) fn changes(&self) -> watch::Receiver<BTreeMap<SystemName, SystemTold>> {
+    pub(crate) fn changes(&self) -> watch::Receiver<BTreeMap<SystemName, (Timestamp, SystemTold)>> {
         self.told.subscribe()
     }
 
@@ -96,8 +107,8 @@ impl Board {
             let mut told = BTreeMap::new();
             for stored in &page.entries {
                 if let Some(value) = &stored.entry.value {
-                    let system = Event::<SystemTold>::decode(value)?.data;
-                    told.insert(system.inventory.name.clone(), system);
+                    let event = Event::<SystemTold>::decode(value)?;
+                    told.insert(event.data.inventory.name.clone(), (event.time, event.data));
                 }
             }
             if !told.is_empty() {
@@ -136,13 +147,16 @@ pub(crate) async fn tell(
     log: Arc<dyn EventLog>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let mut last: BTreeMap<SystemName, SystemTold> = BTreeMap::new();
+    let mut last: BTreeMap<SystemName, (Timestamp, SystemTold)> = BTreeMap::new();
     while !*stop.borrow() {
         for (name, system) in &systems {
-            let now = system.told();
-            if last.get(name).is_none_or(|before| is_news(before, &now)) {
+            let (at, now) = (shell::now(), system.told());
+            let is_due = |(told_at, before): &(Timestamp, SystemTold)| {
+                at.since(*told_at) >= ALIVE_EVERY_MS || is_news(before, &now)
+            };
+            if last.get(name).is_none_or(is_due) {
                 tell_one(&*log, name, &now).await?;
-                last.insert(name.clone(), now);
+                last.insert(name.clone(), (at, now));
             }
         }
         tokio::select! {
@@ -160,12 +174,9 @@ pub(crate) async fn tell_one(log: &dyn EventLog, name: &SystemName, told: &Syste
 }
 
 fn is_news(before: &SystemTold, now: &SystemTold) -> bool {
-    let millis = |at: Option<Timestamp>| at.map_or(0, Timestamp::millis);
     let again = SystemTold {
         caught_up_at: before.caught_up_at,
         ..now.clone()
     };
-    again != *before
-        || before.caught_up_at.is_none() && now.caught_up_at.is_some()
-        || millis(now.caught_up_at) - millis(before.caught_up_at) >= CAUGHT_UP_EVERY_MS
+    again != *before || before.caught_up_at.is_none() && now.caught_up_at.is_some()
 }

@@ -6,9 +6,10 @@ use lethe_casework::{Case, PlanProgress, StepProgress};
 use lethe_conductor::Conductor;
 use lethe_gateway::views::{
     AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, PathView,
-    PlanStepView, PlanView, RemarkView, ScanState, ScanView, StepView, SystemState, SystemView,
+    PlanStepView, PlanView, RemarkView, ResurrectionView, ScanState, ScanView, StepView, SystemState,
+    SystemView,
 };
-use lethe_journal::{DatasetRef, Remark, Step, SystemTold};
+use lethe_journal::{CaseOrigin, DatasetRef, Remark, Step, SystemTold};
 use lethe_terms::{IdentifierKind, StepState, Timestamp};
 
 use crate::shell;
@@ -21,10 +22,11 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
         .map(|ground| ground.code())
         .or_else(|| opening.restriction_ground.map(|ground| ground.code()));
     let present = case.plan();
+    let state = conductor.state(case);
     CaseView {
         id: case.id,
         right: opening.right,
-        state: conductor.state(case),
+        state,
         due: case.due,
         plan_digest: present.map(|present| present.digest.clone()),
         steps: present.map_or_else(Vec::new, |present| step_views(conductor, case, present)),
@@ -32,7 +34,15 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
         received_at: opening.received_at,
         ground: ground.map(str::to_owned),
         supersedes: opening.supersedes,
-        flags: if conductor.is_restricted(case) {
+        resurrection: match &opening.origin {
+            CaseOrigin::Resurrection { of, system } => Some(ResurrectionView {
+                of: *of,
+                system: system.to_string(),
+            }),
+            _ => None,
+        },
+        // Sent is not done: what only was asked for is not in force yet.
+        flags: if conductor.is_restricted(case) && (state.is_ended() || case.lift.is_some()) {
             vec![CaseFlag::Restricted]
         } else {
             Vec::new()

@@ -90,6 +90,7 @@ pub fn story() -> Story {
         frozen_at: time(0),
         steps: steps.clone(),
         exceptions: vec![],
+        remarks: vec![],
     };
     let receipts = steps
         .iter()

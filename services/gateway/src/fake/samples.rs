@@ -149,6 +149,7 @@ pub(super) fn opened(id: CaseId, right: Right, at: Timestamp) -> (CaseView, Plan
             .to_owned(),
         ),
         supersedes: None,
+        resurrection: None,
         flags: Vec::new(),
         attention: Vec::new(),
         remarks: plan.remarks.clone(),

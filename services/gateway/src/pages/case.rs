@@ -43,8 +43,8 @@ fn content(case: &CaseView, plan: Option<&PlanView>) -> Markup {
     let now = now();
     html! {
         div data-live="head" { (head(case, now)) }
-        div data-live="moves" { (moves(case, plan)) }
         div data-live="steps" { (steps(case)) }
+        div data-live="moves" { (moves(case, plan)) }
         @if let Some(plan) = plan {
             section aria-labelledby="plan" data-live="plan" {
                 h2 id="plan" { "The plan" small { "number " (plan.number) ", frozen " (words::minute(plan.frozen_at)) } }
@@ -82,6 +82,9 @@ fn head(case: &CaseView, now: Timestamp) -> Markup {
             p.facts {
                 @if let Some(ground) = &case.ground { span { "Ground: " (words::norm(ground)) } }
                 @if let Some(other) = &case.supersedes { span { "Supersedes " a href={ "/cases/" (other) } { (other) } } }
+                @if let Some(back) = &case.resurrection {
+                    span { "Nobody asked for this case: data came back in " (back.system) " that " a href={ "/cases/" (back.of) } { (back.of) } " had erased" }
+                }
                 @for flag in &case.flags { span.flag { (words::flag(*flag)) } }
             }
             (deadline(case.received_at, case.due, now, ended))
@@ -140,6 +143,7 @@ fn one_move(case: &CaseView, plan: Option<&PlanView>, item: Move) -> Markup {
                 @if case.right == lethe_terms::Right::Erasure { "What is erased cannot be brought back." }
                 @else { "A restriction can be lifted again." } }
             @if fatal { p.finding { "A remark says that data would be left behind." } }
+            (remarks(&case.remarks))
             @if let Some(plan) = plan { @if plan.ledger_index.is_none() { p.note { "The plan is not in the ledger yet." } } }
             p.digest { code { (digest) } }
             input type="hidden" name="plan_digest" value=(digest);

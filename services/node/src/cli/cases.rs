@@ -260,10 +260,21 @@ fn case_text(case: &CaseView) -> String {
         line("", words::flag(*flag));
     }
     line("received", &words::minute(case.received_at));
+    let due = words::day(case.due);
     line(
         "due",
-        &format!("{} ({})", words::day(case.due), words::distance(case.due, now())),
+        &if case.state.is_ended() {
+            due
+        } else {
+            format!("{due} ({})", words::distance(case.due, now()))
+        },
     );
+    if let Some(back) = &case.resurrection {
+        line(
+            "origin",
+            &format!("data came back in {} that {} had erased", back.system, back.of),
+        );
+    }
     if let Some(digest) = &case.plan_digest {
         line("plan", digest);
     }

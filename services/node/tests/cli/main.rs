@@ -224,6 +224,15 @@ async fn json_has_the_documented_shape() {
         exit == Exit::Yes && scans["scans"][0]["state"] == "finished",
         "{scans}"
     );
+    let (exit, list) = server.json("log quarantine list --system website").await;
+    assert_eq!((exit, &list["total"]), (Exit::Yes, &2.into()), "{list}");
+    assert_eq!(list["inputs"][0]["position"], 9, "{list}");
+    let (_, input) = server.json("log quarantine show 9").await;
+    assert_eq!(input["code"], "weblog-line", "{input}");
+    let (exit, dropped) = server.json("log quarantine drop 9").await;
+    assert_eq!((exit, &dropped["dropped"][0]["position"]), (Exit::Yes, &9.into()));
+    assert_eq!(server.json("log quarantine list").await.1["total"], 1);
+    assert_eq!(server.run("log quarantine show 9").await.0, Exit::No);
     let (exit, report) = server.json("connector check helpdesk").await;
     assert!(
         exit == Exit::No && report["musts"][1]["result"] == "broken",
@@ -267,9 +276,15 @@ async fn lineage_comes_as_text_graph_and_picture() {
     );
     let (exit, out, _) = server.run("case list --limit 2").await;
     assert!(exit == Exit::Yes && out.lines().count() == 3, "{out}");
+    let (_, shown, _) = server.run("log quarantine show 9").await;
+    assert_eq!(
+        shown, "not a line\\n\\x1b[31m\n",
+        "what a stranger wrote does not speak to the terminal"
+    );
     for words in [
         "system list",
         "system check",
+        "log quarantine list",
         "connector check shop",
         "system scan shop",
     ] {
