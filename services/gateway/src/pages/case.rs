@@ -3,7 +3,7 @@
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use lethe_terms::{StepState, Timestamp};
+use lethe_terms::{CaseState, StepState, Timestamp};
 use maud::{Markup, html};
 
 use super::{badge, deadline, framed, moment, now, page, problem};
@@ -49,7 +49,8 @@ fn content(case: &CaseView, plan: Option<&PlanView>) -> Markup {
             section aria-labelledby="plan" data-live="plan" {
                 h2 id="plan" { "The plan" small { "number " (plan.number) ", frozen " (words::minute(plan.frozen_at)) } }
                 (framed(&plan_picture(case, plan)))
-                (remarks(&plan.remarks))
+                // While it waits for approval they stand beside the button.
+                @if case.state != CaseState::AwaitingApproval { (remarks(&plan.remarks)) }
             }
             section aria-labelledby="lineage" data-live="lineage" {
                 h2 id="lineage" { "Why these records" }
@@ -113,7 +114,7 @@ fn moves(case: &CaseView, plan: Option<&PlanView>) -> Markup {
         section.moves aria-label="What can be done" {
             @if let Some(certificate) = &case.certificate {
                 div.card.done {
-                    h2 { @if case.state == lethe_terms::CaseState::NotCompleted { "Signed statement" } @else { "Certificate" } }
+                    h2 { @if case.state == CaseState::NotCompleted { "Signed statement" } @else { "Certificate" } }
                     p { code { (certificate) } }
                     p { a.button href={ "/cases/" (case.id) "/certificate" } { "Download" } " "
                         a.button.plain href="/policy" { "Policy for verifiers" } }
@@ -200,7 +201,7 @@ fn steps(case: &CaseView) -> Markup {
         let text = match (case.state, case.plan_digest.is_some()) {
             (_, true) => "The plan has no step: no system was found to hold anything of the person.",
             (state, false) if state.is_ended() => "No plan was made.",
-            (lethe_terms::CaseState::NeedsAttention, false) => {
+            (CaseState::NeedsAttention, false) => {
                 "There is no plan: a system could not be asked what it holds."
             }
             _ => "The plan is being made: systems are asked what they hold.",
