@@ -57,9 +57,11 @@ fn main() -> ExitCode {
 /// A panic's message can quote what a library was working on, so only its place is told (design invariant I1).
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic
-            .location()
-            .map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+        let place = panic.location().map_or_else(String::new, |at| {
+            // The folder is that of the machine that built the program.
+            let file = at.file().rsplit('/').next().unwrap_or_default();
+            format!(" at {file}:{}", at.line())
+        });
         eprintln!("lethe: a part stopped unexpectedly{place}");
     }));
 }
@@ -90,8 +92,8 @@ fn run<T>(work: impl Future<Output = Result<T, lethe_node::Error>>) -> Result<T,
         .build()
         .map_err(|error| failed(&error))?;
     runtime.block_on(work).map_err(|error| {
-        eprintln!("lethe: {}", error.code());
         let code = failed(&error);
+        eprintln!("       code {0}, see ops/errors/{0}.md", error.code());
         if matches!(error, lethe_node::Error::Roles { .. }) {
             ExitCode::from(USAGE)
         } else {

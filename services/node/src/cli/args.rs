@@ -145,7 +145,7 @@ Example:
 /// Options of `serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-    /// The configuration; LETHE_ variables of the environment come on top
+    /// The configuration, lethe.toml where none is named; LETHE_ variables of the environment come on top
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Run this role only: gateway, conductor, ledger or connectors; may be given again. Without it: everything
