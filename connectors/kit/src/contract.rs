@@ -95,6 +95,9 @@ pub struct DatasetManifest {
     pub keeps: Vec<String>,
     /// Datasets of the same system that must be done before it.
     pub after: Vec<DatasetName>,
+    /// Whether two strong identifiers in one record of it are one person's: so in a row that the company keeps of a person, not in a line that
+    /// anybody can have written.
+    pub proves_identity: bool,
     /// How long the system needs before an observation can tell, in milliseconds.
     pub settle_ms: u64,
     /// How long the system may take to act, in milliseconds.

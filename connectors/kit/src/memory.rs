@@ -330,6 +330,7 @@ fn manifest(system: SystemName, dataset: DatasetName, shard: ShardName) -> Manif
             basis: LegalBasis::LegitimateInterest,
             keeps: Vec::new(),
             after: Vec::new(),
+            proves_identity: true,
             settle_ms: 0,
             lead_ms: 0,
         }],

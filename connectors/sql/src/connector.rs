@@ -183,6 +183,7 @@ fn manifest(
             basis: settings.basis,
             keeps: keeps(catalog, unit),
             after: settings.after.clone(),
+            proves_identity: true,
             settle_ms: settings.settle_ms,
             lead_ms: settings.lead_ms,
         });

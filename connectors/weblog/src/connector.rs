@@ -128,6 +128,7 @@ fn dataset(log: &LogConfig, config: &Config) -> DatasetManifest {
         basis: config.basis,
         keeps,
         after: Vec::new(),
+        proves_identity: false,
         settle_ms: 0,
         lead_ms: if config.reopen.is_empty() {
             LEAD_ROTATION_MS

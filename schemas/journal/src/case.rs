@@ -227,7 +227,7 @@ pub enum CaseEvent {
         /// Code of the error.
         code: FailureCode,
     },
-    /// A walk before the first instruction or before the statement found holdings that the plan does not cover.
+    /// A walk before the first instruction or before the statement found other holdings than those of the plan.
     NewHoldings {
         /// How many.
         records: u64,

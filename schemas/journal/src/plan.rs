@@ -107,6 +107,8 @@ pub enum RemarkCode {
     LeadTimeBreaksDeadline,
     /// Quarantined input of a system may hide data of the person.
     QuarantineMayHide,
+    /// Several people seem to stand behind an identifier, so the walk did not go on from there: records of the person may hang on it.
+    SuspiciousFanOut,
 }
 
 impl RemarkCode {
@@ -123,6 +125,7 @@ impl RemarkCode {
             Self::CopyWillBeRefilled => "copy_will_be_refilled",
             Self::LeadTimeBreaksDeadline => "lead_time_breaks_deadline",
             Self::QuarantineMayHide => "quarantine_may_hide",
+            Self::SuspiciousFanOut => "suspicious_fan_out",
         }
     }
 }
@@ -221,6 +224,9 @@ pub struct InventoryDataset {
     pub keeps: Vec<String>,
     /// Datasets of the same system that must be done before it (children before parents).
     pub after: Vec<DatasetName>,
+    /// Whether its records are no proof that two strong identifiers are one person's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
     /// How long the system needs before an observation can tell, in milliseconds.
     pub settle_ms: u64,
     /// How long the system may take to act, in milliseconds.

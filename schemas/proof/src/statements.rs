@@ -120,6 +120,9 @@ impl PlanRemark {
                     "{place}: had unreadable input that may hide data of the person: {detail} in quarantine"
                 )
             }
+            "suspicious_fan_out" => format!(
+                "{place}: names an identifier behind which several people seem to stand ({detail}): what hangs on it is not covered"
+            ),
             code => format!("{place}: {code} {detail}"),
         }
     }

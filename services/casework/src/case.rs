@@ -179,10 +179,17 @@ impl Case {
         self.plans.last()
     }
 
-    /// Where a walk for this case starts: the given identifiers and those that the present plan had reached.
+    /// The present plan, where an instruction of the case went out. Until then nothing that leads to a record was taken away, and a later plan need
+    /// not keep what no walk reaches any more: it may be somebody else's by now.
+    pub fn acted(&self) -> Option<&PlanProgress> {
+        let mut steps = self.plans.iter().flat_map(|made| &made.steps);
+        self.plan().filter(|_| steps.any(|step| step.sent.is_some()))
+    }
+
+    /// Where a walk for this case starts: the given identifiers and, once something was done, those that the present plan had reached.
     pub fn start(&self) -> Vec<Token> {
         let reached = self
-            .plan()
+            .acted()
             .into_iter()
             .flat_map(|present| present.person.tokens.iter());
         let tokens: BTreeSet<Token> = self.tokens.iter().chain(reached).copied().collect();

@@ -159,7 +159,18 @@ impl Conductor {
         progress: &StepProgress,
         now: Timestamp,
     ) -> Move {
-        if progress.is_verified(planned) || progress.attention(planned).is_some() {
+        if progress.is_verified(planned) {
+            return Move::Nothing;
+        }
+        let overtaken = || {
+            case.plan()
+                .is_some_and(|present| self.is_overtaken(present, planned))
+        };
+        let refused = |failure: &Failure| !failure.observing && failure.class == FailureClass::Final;
+        if progress.report.is_none() && progress.failure.as_ref().is_some_and(refused) && overtaken() {
+            return Move::PlanAgain;
+        }
+        if progress.attention(planned).is_some() {
             return Move::Nothing;
         }
         if progress.report.is_some() {
@@ -181,13 +192,7 @@ impl Conductor {
             (Some(sent), Some(failure)) => due_at(retry_at(sent, failure), now, Errand::Act(planned.step)),
             (Some(_), None) => Move::Nothing,
             (None, _) if self.claimed_by_another(case, step) => Move::Blocked,
-            (None, _)
-                if case
-                    .plan()
-                    .is_some_and(|present| self.is_overtaken(present, planned)) =>
-            {
-                Move::PlanAgain
-            }
+            (None, _) if overtaken() => Move::PlanAgain,
             (None, _) if case.is_ready(step) => Move::Do(Errand::Act(planned.step)),
             (None, _) => Move::Nothing,
         }
@@ -262,7 +267,7 @@ impl Conductor {
             return;
         };
         let request = self.request(case, moment);
-        let plan = plan(&request, basis, &self.inventory, case.plan());
+        let plan = plan(&request, basis, &self.inventory, case.acted());
         self.frozen(id, plan, person, moment);
     }
 

@@ -122,6 +122,12 @@ impl Conductor {
         }
     }
 
+    /// Whether an erasure that is under way supersedes the restriction.
+    fn is_to_be_given_up(&self, restriction: CaseId) -> bool {
+        let mut cases = self.cases.values();
+        cases.any(|case| case.opening.supersedes == Some(restriction) && !case.state().is_ended())
+    }
+
     pub(crate) fn claimed_by_another(&self, case: &Case, step: usize) -> bool {
         let Some(step) = case.plan().and_then(|present| present.plan.steps.get(step)) else {
             return false;
@@ -129,9 +135,11 @@ impl Conductor {
         if step.verb == Verb::Restrict {
             return false;
         }
-        // Two restrictions that both end do not wait for each other.
+        // Two restrictions that both end do not wait for each other, nor does a lift for one that is given up for an erasure.
         let ends = |holder: &CaseId| {
-            step.verb == Verb::Lift && self.cases.get(holder).is_some_and(|case| case.lift.is_some())
+            step.verb == Verb::Lift
+                && (self.cases.get(holder).is_some_and(|case| case.lift.is_some())
+                    || self.is_to_be_given_up(*holder))
         };
         step.records
             .iter()

@@ -18,12 +18,12 @@ impl Conductor {
         let Some(case) = self.cases.get(&id) else { return };
         if self.walking.insert(id, purpose) != Some(purpose) {
             let known = std::iter::once(&case.opening.given)
-                .chain(case.plan().map(|present| &present.person.identifiers))
+                .chain(case.acted().map(|present| &present.person.identifiers))
                 .cloned()
                 .collect();
             let tokens = case.start();
             // Only a plan is made of selectors.
-            let earlier = case.plan().filter(|_| purpose == WalkPurpose::Plan);
+            let earlier = case.acted().filter(|_| purpose == WalkPurpose::Plan);
             let kept = earlier
                 .into_iter()
                 .flat_map(PlanProgress::unseen)
@@ -75,14 +75,24 @@ impl Conductor {
 
     fn look_before_acting(&mut self, id: CaseId, basis: &Basis, moment: Moment) {
         let waits = |case: &&Case| !case.plan_due && !case.withdrawn;
-        let Some(present) = self.cases.get(&id).filter(waits).and_then(Case::plan) else {
+        let Some(case) = self.cases.get(&id).filter(waits) else {
             return;
         };
-        let (number, covered) = (present.plan.number, covered(present));
-        if !self.is_new(id, &basis.holdings, &covered, moment) {
-            self.looked.insert(id, number);
-            self.advance(id, moment);
+        let Some(present) = case.plan() else { return };
+        let (number, covered, acted) = (present.plan.number, covered(present), case.acted().is_some());
+        if self.is_new(id, &basis.holdings, &covered, moment) {
+            return;
         }
+        let reached: BTreeSet<_> = basis.holdings.iter().map(|holding| holding.record).collect();
+        let lost = covered.difference(&reached).count();
+        if lost > 0 && !acted {
+            // What the walk does not reach any more is gone, or somebody else's by now.
+            let records = u64::try_from(lost).unwrap_or(u64::MAX);
+            self.record(id, CaseEvent::NewHoldings { records }, moment.now);
+        } else {
+            self.looked.insert(id, number);
+        }
+        self.advance(id, moment);
     }
 
     /// Whether a walk reached what is not covered: then a new plan is due.

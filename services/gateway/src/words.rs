@@ -210,6 +210,11 @@ pub fn remark(remark: &RemarkView) -> String {
         "quarantine_may_hide" => {
             format!("has unreadable input that may hide data of the person: {detail} in quarantine")
         }
+        "suspicious_fan_out" => format!(
+            "names an identifier ({}) behind which several people seem to stand ({}): what hangs on it is not in the plan",
+            remark.detail.first().map_or("", String::as_str),
+            remark.detail.get(1).map_or("", String::as_str),
+        ),
         _ => detail,
     }
 }

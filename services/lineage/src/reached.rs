@@ -62,13 +62,13 @@ impl ReachedRecord {
 pub enum Standing {
     /// It was followed.
     Followed,
-    /// Not followed: more records hold it than one person plausibly has. For a person to look at.
+    /// Not followed: more records hold it than one person plausibly has, or than a plan can hold. For a person to look at.
     TooManyRecords {
         /// How many, at least.
         records: u64,
     },
-    /// Not followed: its records hold too many other identifiers of one kind, so several people seem to stand behind it. For a
-    /// person to look at.
+    /// Not followed: its records hold too many other identifiers of one kind, so several people seem to stand behind it. Where the request
+    /// named it, its records are reached all the same, and lead no further. For a person to look at.
     SeveralPeople {
         /// The kind.
         kind: IdentifierKind,

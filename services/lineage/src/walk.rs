@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lethe_journal::{TABLE_PARTITIONS, Token};
+use lethe_journal::{DatasetRef, TABLE_PARTITIONS, Token};
 use lethe_terms::{IdentifierKind, RecordToken, Strength};
 
 use crate::Error;
@@ -17,10 +17,10 @@ pub struct Limits {
     pub rounds_max: u32,
     /// Records in total: the result is held in memory and becomes one plan.
     pub records_max: usize,
-    /// Records behind one strong identifier: more than years of one person's log periods make.
+    /// Records behind one strong identifier that the walk came across: more than years of one person's log periods make.
     pub strong_records_max: usize,
-    /// Other identifiers of one strong kind behind a strong identifier: a person has several addresses and accounts, a collective
-    /// mailbox has dozens.
+    /// Other identifiers of one strong kind behind a strong identifier, or in one record: a person has several addresses and accounts, a
+    /// collective mailbox has dozens.
     pub strong_same_kind_max: usize,
     /// Records behind one weak identifier.
     pub weak_records_max: usize,
@@ -65,6 +65,8 @@ enum Phase {
 pub struct Walk {
     limits: Limits,
     cuts: BTreeSet<Link>,
+    /// Datasets whose records are no proof that two strong identifiers are one person's.
+    unproven: BTreeSet<DatasetRef>,
     given: BTreeSet<Token>,
     phase: Phase,
     rounds: u32,
@@ -83,6 +85,7 @@ impl Walk {
         let mut walk = Self {
             limits,
             cuts: BTreeSet::new(),
+            unproven: BTreeSet::new(),
             given: start.iter().copied().collect(),
             phase: Phase::Following,
             rounds: 0,
@@ -102,6 +105,14 @@ impl Walk {
     #[must_use]
     pub fn without(mut self, cuts: impl IntoIterator<Item = Link>) -> Self {
         self.cuts.extend(cuts);
+        self
+    }
+
+    /// The same walk, in which records of these datasets lead from no strong identifier to another: anybody can write two names into a line of
+    /// a log.
+    #[must_use]
+    pub fn unproven_in(mut self, datasets: impl IntoIterator<Item = DatasetRef>) -> Self {
+        self.unproven.extend(datasets);
         self
     }
 
@@ -168,7 +179,11 @@ impl Walk {
     }
 
     fn ask_records(&self) -> Ask {
-        let most = self.limits.strong_records_max.max(self.limits.weak_records_max);
+        let most = if self.pending.keys().any(|token| self.given.contains(token)) {
+            self.limits.records_max
+        } else {
+            self.limits.strong_records_max.max(self.limits.weak_records_max)
+        };
         Ask {
             tokens: self.pending.keys().copied().collect(),
             records_max: most.saturating_add(1),
@@ -223,8 +238,14 @@ impl Walk {
             if let Some(known) = self.identifiers.get_mut(&token) {
                 known.standing = standing;
             }
-            if standing == Standing::Followed {
-                self.reach(token, seen);
+            match standing {
+                Standing::Followed => self.reach(token, seen, true),
+                // What holds an identifier that the request names is the person's, whoever else it may name: only what hangs on the others is not.
+                Standing::SeveralPeople { .. } if self.given.contains(&token) => {
+                    self.reach(token, seen, false)
+                }
+                Standing::TooManyRecords { .. } if self.given.contains(&token) => self.stop(Bound::Records),
+                _ => {}
             }
         }
     }
@@ -238,11 +259,14 @@ impl Walk {
 
     /// Whether the records behind an identifier look like one person's.
     fn judge(&self, token: Token, seen: &BTreeMap<RecordToken, Seen>, more: bool) -> Standing {
-        let (records_max, same_kind_max) = match token.kind.strength() {
+        let (mut records_max, same_kind_max) = match token.kind.strength() {
             Strength::Strong => (self.limits.strong_records_max, self.limits.strong_same_kind_max),
             Strength::Weak => (self.limits.weak_records_max, self.limits.weak_same_kind_max),
             Strength::Shared => return Standing::Shared,
         };
+        if self.given.contains(&token) {
+            records_max = self.limits.records_max;
+        }
         if more || seen.len() > records_max {
             return Standing::TooManyRecords {
                 records: seen.len() as u64,
@@ -250,6 +274,9 @@ impl Walk {
         }
         let mut by_kind: BTreeMap<IdentifierKind, BTreeSet<Token>> = BTreeMap::new();
         for record in seen.values() {
+            if !self.is_proof(record) {
+                continue;
+            }
             for other in &record.tokens {
                 let strong = other.kind.strength() == Strength::Strong;
                 if strong && *other != token && !self.is_cut(*other, record.record) {
@@ -267,7 +294,24 @@ impl Walk {
         }
     }
 
-    fn reach(&mut self, token: Token, seen: BTreeMap<RecordToken, Seen>) {
+    /// Whether the strong identifiers of a record are one person's: not where anybody may have written it, and not where it names a crowd.
+    fn is_proof(&self, record: &Seen) -> bool {
+        let mut by_kind: BTreeMap<IdentifierKind, usize> = BTreeMap::new();
+        for token in record
+            .tokens
+            .iter()
+            .filter(|token| token.kind.strength() == Strength::Strong)
+        {
+            *by_kind.entry(token.kind).or_default() += 1;
+        }
+        let crowd = by_kind
+            .values()
+            .any(|count| *count > self.limits.strong_same_kind_max + 1);
+        !crowd && !self.unproven.contains(&record.dataset)
+    }
+
+    /// Takes records in, and the identifiers in them where they lead on.
+    fn reach(&mut self, token: Token, seen: BTreeMap<RecordToken, Seen>, leads_on: bool) {
         for (record, seen) in seen {
             if self.records.contains_key(&record) {
                 continue;
@@ -276,8 +320,14 @@ impl Walk {
                 self.stop(Bound::Records);
                 return;
             }
+            let proof = leads_on && self.is_proof(&seen);
             for other in &seen.tokens {
-                if !self.is_cut(*other, record) {
+                let followed = match other.kind.strength() {
+                    Strength::Strong => proof,
+                    Strength::Weak => leads_on,
+                    Strength::Shared => true,
+                };
+                if followed && !self.is_cut(*other, record) {
                     self.come_across(*other, Some(record));
                 }
             }

@@ -28,6 +28,7 @@ fn inventory(datasets: &[&str], flows: &[&str]) -> Inventory {
             categories: Vec::new(),
             keeps: Vec::new(),
             after: children,
+            unproven: false,
             settle_ms: 0,
             lead_ms: 0,
         };

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{record_token, token, world};
-use lethe_journal::Token;
+use lethe_journal::{DatasetRef, Token};
 use lethe_lineage::{
     Bound, Limits, Link, Next, PartAnswer, Reached, Rows, Standing, Walk, answer, dot, lineage_graph, picture,
 };
@@ -195,6 +195,58 @@ fn a_mailbox_of_many_accounts_is_not_followed_and_reported() {
             kind: IdentifierKind::UserId,
             found: 6
         }
+    );
+}
+
+#[test]
+fn records_of_a_mailbox_that_the_request_names_are_reached_and_lead_no_further() {
+    let mut records: Vec<(String, String)> = (0..6)
+        .map(|n| (format!("shop/accounts/{n}"), format!("email=info user_id={n}")))
+        .collect();
+    records.push(("web/log/1".to_owned(), "user_id=3".to_owned()));
+    let records: Vec<(&str, &str)> = records
+        .iter()
+        .map(|(name, ids)| (name.as_str(), ids.as_str()))
+        .collect();
+    let reached = run(&records, Walk::new(start("email=info"), Limits::default()));
+    assert_eq!(reached.records.len(), 6);
+    assert_eq!(reached.suspicious().count(), 1);
+}
+
+/// A line that a stranger writes must neither hide a person's records nor lead to them.
+#[test]
+fn a_line_with_many_names_in_it_hides_nobody_and_leads_to_nobody() {
+    let records = [
+        ("shop/accounts/ada", "email=ada user_id=17"),
+        ("shop/notes/1", "user_id=17"),
+        ("shop/accounts/eve", "email=eve user_id=18"),
+        (
+            "web/log/1",
+            "email=ada email=m1 email=m2 email=m3 email=m4 email=m5",
+        ),
+        ("web/log/2", "email=ada email=eve"),
+    ];
+    let log = DatasetRef {
+        system: "web".parse().unwrap(),
+        dataset: "log".parse().unwrap(),
+    };
+    let names = |given: &str| {
+        let walk = Walk::new(start(given), Limits::default()).unproven_in([log.clone()]);
+        let reached = run(&records, walk);
+        assert_eq!(reached.suspicious().count(), 0);
+        reached.records.len()
+    };
+    assert_eq!(names("email=ada"), 4, "account, note and both lines");
+    assert_eq!(
+        names("email=eve"),
+        2,
+        "her account and the line, and nothing of Ada's"
+    );
+    let reached = run(&records, Walk::new(start("email=ada"), Limits::default()));
+    assert_eq!(
+        reached.records.len(),
+        5,
+        "a crowd proves nothing anywhere; of two the walk takes both for hers"
     );
 }
 

@@ -34,6 +34,9 @@ pub enum Error {
     /// A lineage partition did not catch up in time: what it holds is unknown.
     #[error("a lineage partition lags behind")]
     Lagging,
+    /// A piece of evidence is not in its store.
+    #[error("evidence is missing from the store")]
+    NoEvidence,
     /// A part of the node has stopped.
     #[error("{what} has stopped")]
     Stopped {
@@ -92,6 +95,7 @@ impl Error {
             Self::Fenced { .. } => "node-fenced",
             Self::NoCaseKey { .. } => "node-no-case-key",
             Self::Lagging => "node-lagging",
+            Self::NoEvidence => "node-no-evidence",
             Self::Stopped { .. } => "node-stopped",
             Self::Log(error) => error.code(),
             Self::Kafka(error) => error.code(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lethe_journal::{
     Answer, CaseEntry, CaseEvent, Entry, Epoch, Event, LeafKind as Asked, Place, Position, Stream,
+    partition_of,
 };
 use lethe_ledger::{Keys, Ledger};
 use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX};
@@ -184,10 +185,7 @@ impl LedgerShell {
         let mut new = BTreeMap::new();
         let mut entries = Vec::new();
         for one in &pending {
-            self.evidence.keep(&one.envelope)?;
-            if let What::Plan { digest } = &one.what {
-                self.evidence.keep_plan(digest, &one.envelope)?;
-            }
+            self.keep(one)?;
             let leaf = one.leaf.as_bytes().to_vec();
             if self.ledger.index_of(&one.leaf).is_none() && new.insert(leaf.clone(), ()).is_none() {
                 entries.push(Entry {
@@ -207,30 +205,70 @@ impl LedgerShell {
         let head = self.ledger.sign_head()?;
         let mut answers = Vec::new();
         for one in pending {
-            answers.extend(self.answer_of(one, &head)?);
+            let mut answer = self.answer_of(&one, &head);
+            if matches!(answer, Err(Error::NoEvidence)) {
+                self.gather_again(one.case).await?;
+                answer = self.answer_of(&one, &head);
+            }
+            match answer {
+                Err(error @ Error::NoEvidence) => {
+                    tracing::error!(code = error.code(), case = %one.case, "a statement cannot be put together");
+                }
+                answer => answers.extend(answer?),
+            }
         }
         Ok(answers)
     }
 
-    fn answer_of(&self, one: Pending, head: &str) -> Result<Option<Answer>, Error> {
+    fn keep(&self, one: &Pending) -> Result<(), Error> {
+        self.evidence.keep(&one.envelope)?;
+        if let What::Plan { digest } = &one.what {
+            self.evidence.keep_plan(digest, &one.envelope)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the evidence of a case back from the case's own history, which holds all of it.
+    async fn gather_again(&self, case: CaseId) -> Result<(), Error> {
+        let partition = partition_of(case.as_bytes(), Stream::Cases.partitions());
+        let (at, mut from) = (Place::new(Stream::Cases, partition), 0);
+        loop {
+            let page = self.log.read(&at, from, PAGE_ENTRIES_MAX).await?;
+            let own = page
+                .entries
+                .iter()
+                .filter(|stored| stored.entry.key == case.as_bytes());
+            for value in own.filter_map(|stored| stored.entry.value.as_ref()) {
+                if let Some(one) = self.contained(value).await? {
+                    self.keep(&one)?;
+                }
+            }
+            from = page.next;
+            if from >= page.head {
+                return Ok(());
+            }
+        }
+    }
+
+    fn answer_of(&self, one: &Pending, head: &str) -> Result<Option<Answer>, Error> {
         let index = self.ledger.index_of(&one.leaf).ok_or(Error::Stopped {
             what: "the ledger, whose leaf is missing,",
         })?;
-        match one.what {
+        match &one.what {
             What::Plan { digest } => Ok(Some(Answer::PlanSequenced {
                 case: one.case,
-                digest,
+                digest: digest.clone(),
                 index,
                 head: head.to_owned(),
             })),
             What::Evidence => Ok(None),
             What::Statement(completion) => {
-                let bundle = self.bundle(&one.envelope, &completion, head)?;
+                let bundle = self.bundle(&one.envelope, completion, head)?;
                 self.evidence
                     .keep_certificate(&completion.certificate_id, &bundle)?;
                 Ok(Some(Answer::StatementIssued {
                     case: one.case,
-                    certificate: completion.certificate_id,
+                    certificate: completion.certificate_id.clone(),
                     index,
                 }))
             }
@@ -261,17 +299,13 @@ impl LedgerShell {
     }
 
     fn kept(&self, digest: &str) -> Result<Envelope, Error> {
-        self.evidence.envelope(digest)?.ok_or(Error::Stopped {
-            what: "the ledger, whose evidence is missing,",
-        })
+        self.evidence.envelope(digest)?.ok_or(Error::NoEvidence)
     }
 
     /// The plan that a statement is about: kept under its leaf's digest, found by the plan's digest.
     fn plan_envelope(&self, completion: &Completion) -> Result<Envelope, Error> {
         let name = self.evidence.plan_name(&completion.plan.digest)?;
-        self.kept(&name.ok_or(Error::Stopped {
-            what: "the ledger, whose plan is missing,",
-        })?)
+        self.kept(&name.ok_or(Error::NoEvidence)?)
     }
 
     fn logged(&self, kind: LeafKind, envelope: Envelope, head: &str) -> Result<Logged, Error> {

@@ -34,9 +34,10 @@ use crate::receipts::Signers;
 use crate::roles::Role;
 use crate::server::{Parts, Tasks, origin, positions};
 use crate::systems::System;
+use crate::walker::Walker;
 
 /// How often the inventory is compared with what the connectors say.
-const INVENTORY_EVERY: Duration = Duration::from_secs(2);
+const INVENTORY_EVERY: Duration = Duration::from_millis(250);
 
 /// Longest wait for marks of erased people that another process writes.
 const MARKS_IDLE: Duration = Duration::from_secs(30);
@@ -79,6 +80,7 @@ pub(crate) async fn run(
         stopped,
         queues: Vec::new(),
     };
+    tell_inventory(&inventories, &board, &parts.walker);
     starting.board(&board, &inventories);
     if parts.roles.has(Role::Ledger) {
         starting.ledger()?;
@@ -110,7 +112,7 @@ pub(crate) async fn run(
                 tracing::info!(system = %name, "a system can be reached now");
                 // Before it answers: a plan on its answers needs to know its datasets.
                 if parts.roles.is_all() {
-                    tell_inventory(&inventories, &board);
+                    tell_inventory(&inventories, &board, &parts.walker);
                 } else {
                     board::tell_one(&*parts.port, name, &system.told()).await?;
                 }
@@ -152,6 +154,7 @@ impl Starting<'_> {
         self.tasks.spawn(keep_inventory(
             Arc::clone(inventories),
             Arc::clone(board),
+            Arc::clone(&self.parts.walker),
             stopped.clone(),
         ));
         if self.parts.roles.is_all() {
@@ -350,6 +353,7 @@ impl Starting<'_> {
 async fn keep_inventory(
     inventories: Arc<watch::Sender<Inventory>>,
     board: Arc<Board>,
+    walker: Arc<Walker>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let mut changes = board.changes();
@@ -359,13 +363,14 @@ async fn keep_inventory(
             _ = changes.changed() => {}
             _ = stopped.changed() => {}
         }
-        tell_inventory(&inventories, &board);
+        tell_inventory(&inventories, &board, &walker);
     }
     Ok(())
 }
 
-fn tell_inventory(inventories: &watch::Sender<Inventory>, board: &Board) {
+fn tell_inventory(inventories: &watch::Sender<Inventory>, board: &Board, walker: &Walker) {
     let now = board.inventory();
+    walker.take_inventory(&now);
     inventories.send_if_modified(|known| {
         let changed = *known != now;
         *known = now;

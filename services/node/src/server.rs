@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use lethe_intake::{Intake, Shell};
@@ -184,6 +184,7 @@ async fn open(
     let walker = Arc::new(Walker {
         owners: Arc::clone(&owners),
         intake: Arc::clone(&intake),
+        unproven: RwLock::default(),
     });
     let systems = systems(&settings, &roles, kinds).await?;
     let names: Vec<_> = settings

@@ -276,6 +276,7 @@ pub(crate) fn inventory_system(manifest: &Manifest, quarantined: u64) -> Invento
                 categories: dataset.categories.clone(),
                 keeps: dataset.keeps.clone(),
                 after: dataset.after.clone(),
+                unproven: !dataset.proves_identity,
                 settle_ms: dataset.settle_ms,
                 lead_ms: dataset.lead_ms,
             })

@@ -1,15 +1,20 @@
 //! Walks: from identifiers to the records of a person, over all partitions, and what is made of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use lethe_conductor::WalkOutcome;
 use lethe_gateway::views::{LineageEdge, LineageHow, LineageNode, LineageRecord, LineageView, LineageWhat};
 use lethe_intake::Intake;
-use lethe_journal::{DatasetRef, Person, Position, Sealed, Selectors, Stream, Token, partition_of};
-use lethe_lineage::{Limits, Next, PartAnswer, Reached, Walk, answer, record, wrapped_key};
-use lethe_planner::{Basis, Holding};
+use lethe_journal::{
+    DatasetRef, Inventory, Person, Position, Sealed, Selectors, Stream, Token, partition_of,
+};
+use lethe_lineage::{
+    Limits, Next, PartAnswer, Reached, ReachedIdentifier, ReachedRecord, Standing, Walk, answer, record,
+    wrapped_key,
+};
+use lethe_planner::{Basis, Holding, Suspicion};
 use lethe_terms::{CaseId, Identifier, RecordToken, Strength};
 
 use crate::Error;
@@ -23,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Walker {
     pub(crate) owners: Arc<Owners>,
     pub(crate) intake: Arc<Intake>,
+    /// Datasets whose records are no proof of identity, as the inventory has them.
+    pub(crate) unproven: RwLock<BTreeSet<DatasetRef>>,
 }
 
 /// Records of one dataset with what finds them, and the identifiers that they hold.
@@ -32,6 +39,18 @@ type Opened = (
 );
 
 impl Walker {
+    /// Takes over which datasets prove nothing about identity.
+    pub(crate) fn take_inventory(&self, inventory: &Inventory) {
+        let unproven = inventory.systems.iter().flat_map(|system| {
+            let datasets = system.datasets.iter().filter(|dataset| dataset.unproven);
+            datasets.map(|dataset| DatasetRef {
+                system: system.name.clone(),
+                dataset: dataset.name.clone(),
+            })
+        });
+        *self.unproven.write().unwrap_or_else(PoisonError::into_inner) = unproven.collect();
+    }
+
     /// Identifiers in their one spelling.
     pub(crate) fn normalised(&self, identifiers: &[Identifier]) -> Result<Vec<Identifier>, Error> {
         let normalised: Result<BTreeSet<_>, _> = identifiers
@@ -59,7 +78,12 @@ impl Walker {
         self.owners.caught_up(&Stream::Keys, PATIENCE).await?;
         let read_up_to = self.owners.caught_up(&Stream::Records, PATIENCE).await?;
         let owners = Arc::clone(&self.owners);
-        let reached = tokio::task::spawn_blocking(move || walked(&owners, start))
+        let unproven = self
+            .unproven
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let reached = tokio::task::spawn_blocking(move || walked(&owners, start, unproven))
             .await
             .map_err(|_| Error::Stopped { what: "a walk" })??;
         Ok((reached, read_up_to))
@@ -118,6 +142,7 @@ impl Walker {
             holdings: holdings(&reached),
             selectors,
             identity_sources: identity_sources(&reached),
+            suspicious: suspicious(&reached),
             read_up_to,
         };
         Ok(WalkOutcome::Reached {
@@ -172,8 +197,8 @@ impl Walker {
     }
 }
 
-fn walked(owners: &Owners, start: Vec<Token>) -> Result<Reached, Error> {
-    let mut walk = Walk::new(start, Limits::default());
+fn walked(owners: &Owners, start: Vec<Token>, unproven: BTreeSet<DatasetRef>) -> Result<Reached, Error> {
+    let mut walk = Walk::new(start, Limits::default()).unproven_in(unproven);
     loop {
         match walk.next() {
             Next::Done(reached) => return Ok(reached),
@@ -198,6 +223,31 @@ fn holdings(reached: &Reached) -> Vec<Holding> {
             system: found.dataset.system.clone(),
             dataset: found.dataset.dataset.clone(),
             via: found.via(),
+        })
+        .collect()
+}
+
+fn suspicious(reached: &Reached) -> Vec<Suspicion> {
+    let place = |known: &ReachedIdentifier| {
+        let mut records = reached.records.iter();
+        let holds = |record: &&ReachedRecord| match known.found_in {
+            Some(found_in) => record.record == found_in,
+            None => record.tokens.contains(&known.token),
+        };
+        records.find(holds).map(|record| record.dataset.clone())
+    };
+    reached
+        .suspicious()
+        .filter_map(|known| {
+            Some(Suspicion {
+                place: place(known)?,
+                kind: known.token.kind,
+                found: match known.standing {
+                    Standing::TooManyRecords { records } => records,
+                    Standing::SeveralPeople { found, .. } => found,
+                    _ => return None,
+                },
+            })
         })
         .collect()
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_casework::{Case, PlanProgress};
-use lethe_journal::{DatasetRef, Held, HoldingRef, Inventory, Plan, Position, Sealed, Step};
+use lethe_journal::{
+    DatasetRef, Held, HoldingRef, Inventory, Plan, Position, Remark, RemarkCode, Sealed, Step,
+};
 use lethe_terms::{CaseId, DatasetName, IdentifierKind, RecordToken, Right, SystemName, Timestamp, Verb};
 use sha2::{Digest, Sha256};
 
@@ -65,6 +67,19 @@ pub struct Basis {
     pub identity_sources: BTreeSet<DatasetRef>,
     /// Log positions up to which lineage had read, by partition of `records`.
     pub read_up_to: Vec<Position>,
+    /// Identifiers behind which several people seem to stand: the walk did not go on from there.
+    pub suspicious: Vec<Suspicion>,
+}
+
+/// An identifier behind which several people seem to stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspicion {
+    /// A dataset in which it stands.
+    pub place: DatasetRef,
+    /// Its kind.
+    pub kind: IdentifierKind,
+    /// How many records or people there seem to be.
+    pub found: u64,
 }
 
 /// The plan for what the walk reached. It never shrinks against an earlier one, since an erased link cuts a walk short: a record of `earlier`
@@ -98,6 +113,13 @@ pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, earlier: Op
         remarks: Vec::new(),
     };
     plan.remarks = lint(&plan, &basis.holdings, inventory, request.due);
+    plan.remarks
+        .extend(basis.suspicious.iter().map(|suspicion| Remark {
+            code: RemarkCode::SuspiciousFanOut,
+            system: suspicion.place.system.clone(),
+            dataset: Some(suspicion.place.dataset.clone()),
+            detail: vec![suspicion.kind.code().to_owned(), suspicion.found.to_string()],
+        }));
     plan
 }
 

@@ -32,6 +32,7 @@ fn inventory(places: &[&str], flows: &[(&str, &str)]) -> Inventory {
             categories: Vec::new(),
             keeps: Vec::new(),
             after: Vec::new(),
+            unproven: false,
             settle_ms: 0,
             lead_ms: 0,
         };
@@ -76,6 +77,7 @@ fn holding(text: &str, record: u8) -> Holding {
 
 fn basis(places: &[&str]) -> Basis {
     Basis {
+        suspicious: Vec::new(),
         holdings: places
             .iter()
             .zip(1..)

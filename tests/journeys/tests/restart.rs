@@ -9,8 +9,10 @@
 use std::sync::atomic::Ordering;
 
 use lethe_journeys::office::{ADA, BOB, Office};
+use lethe_kit::Connector as _;
 use lethe_kit::memory::MemoryConnector;
 use lethe_node::cli::Exit;
+use lethe_terms::{Identifier, IdentifierKind};
 use serde_json::{Value, json};
 
 fn chat() -> MemoryConnector {
@@ -126,4 +128,50 @@ async fn a_ledger_that_is_gone_is_not_begun_anew() {
     std::fs::remove_dir_all(office.folder.path().join("lethe/ledger")).unwrap();
     let error = office.refusal().await;
     assert_eq!(error.code(), "ledger-key-unreadable", "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_that_was_lost_is_gathered_again_from_the_history() {
+    let office = &mut Office::open(chat()).await;
+    let open = format!("case open --right erasure --identifier email={ADA} --wait");
+    let (_, planned) = office.json(&open).await;
+    let id = planned["id"].as_str().unwrap();
+    let digest = planned["plan_digest"].as_str().unwrap();
+    office.close().await;
+    for file in std::fs::read_dir(office.folder.path().join("lethe/evidence")).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    office.start().await;
+    let (_, done) = office
+        .json(&format!("case approve {id} --plan {digest} --wait"))
+        .await;
+    assert_eq!(done["state"], "completed", "{done:#}");
+    let (statement, policy) = office.statement(id).await;
+    let mut said = Vec::new();
+    let code = lethe_verify::show(&statement, Some(&policy), false, &mut said);
+    assert_eq!(code, 0, "{}", String::from_utf8_lossy(&said));
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_somebody_elses_between_plan_and_approval_is_not_touched() {
+    let mut office = Office::open(chat()).await;
+    let open = format!("case open --right erasure --identifier email={ADA} --wait");
+    let (_, planned) = office.json(&open).await;
+    let id = planned["id"].as_str().unwrap().to_owned();
+    let digest = planned["plan_digest"].as_str().unwrap().to_owned();
+    // The row that was Ada's is Carla's from now on.
+    let dataset = office.chat.manifest().datasets[0].name.clone();
+    let carla = Identifier::new(IdentifierKind::Email, "carla@example.org");
+    office.chat.put(&dataset, "1", vec![carla]);
+    office.scan("chat").await;
+    office.lethe(&format!("case approve {id} --plan {digest}")).await;
+    let again = case_until(&office, &id, |case| {
+        case["state"] == "awaiting_approval" && case["plan_digest"] != digest.as_str()
+    })
+    .await;
+    let steps = again["steps"].as_array().unwrap();
+    assert!(steps.iter().all(|step| step["system"] != "chat"), "{again:#}");
+    assert!(office.chat.holds("carla@example.org"));
+    office.close().await;
 }

@@ -26,6 +26,7 @@ pub fn inventory(systems: &[&str], locates: bool) -> Inventory {
         categories: Vec::new(),
         keeps: Vec::new(),
         after: Vec::new(),
+        unproven: false,
         settle_ms: 1_000,
         lead_ms: 1_000,
     };

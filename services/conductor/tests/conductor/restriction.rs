@@ -112,11 +112,11 @@ fn a_lift_of_which_nothing_is_known_is_not_repeated_and_can_be_planned_again() {
 fn what_is_gone_after_a_restriction_was_lost_and_a_person_looks() {
     let mut world = World::new(&["shop"], &[1], false);
     world.open(1, 1, Right::Restriction, None);
-    world.system("shop").acting.push_back(Whim::Lie);
-    world.approving = false;
+    world.system("shop").silent = true;
     world.run();
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Restricted);
     world.held.insert((1, name("shop")), Observed::Absent);
-    world.approving = true;
+    world.speak("shop");
     world.run();
     assert_eq!(world.state(1), CaseState::NeedsAttention);
 }
@@ -256,4 +256,28 @@ fn the_second_of_two_erasures_of_one_person_is_planned_again_and_finds_nothing()
     world.approving = true;
     world.run();
     assert_eq!(world.state(1), CaseState::Completed);
+}
+
+#[test]
+fn a_lift_does_not_wait_for_a_restriction_that_is_given_up_for_an_erasure() {
+    let mut world = restricted();
+    world.open(2, 1, Right::Restriction, None);
+    world.run();
+    world.open(3, 1, Right::Erasure, Some(case(1)));
+    world.run();
+    assert_eq!(
+        world.state(3),
+        CaseState::Acting,
+        "the other restriction is in force"
+    );
+    let notified_at = world.now.plus_millis(-1);
+    world.say(Command::Lift {
+        command: command(9),
+        case: case(2),
+        notified_at,
+    });
+    world.run();
+    assert_eq!(world.state(2), CaseState::Completed);
+    assert_eq!(world.state(3), CaseState::Completed);
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Absent);
 }
