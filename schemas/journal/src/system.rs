@@ -17,7 +17,7 @@ pub struct SystemTold {
     pub kind: String,
     /// What a record of each dataset is, in words.
     pub units: BTreeMap<DatasetName, String>,
-    /// When every shard was last read to its end; nothing before.
+    /// When the last look began that read every shard to its end; nothing before.
     pub caught_up_at: Option<Timestamp>,
     /// Code of why the last read of its feed, or opening it, failed.
     pub failure: Option<FailureCode>,

@@ -18,13 +18,16 @@ use crate::{Error, publish, shell};
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// How often a system is told again of which there is no news but that its host lives, in milliseconds: the table grows with each time.
-const ALIVE_EVERY_MS: i64 = 5_000;
+const ALIVE_EVERY_MS: i64 = 2_000;
 
-/// After so long without a word, in milliseconds, a host is taken for gone: it tells at least every five seconds.
+/// After so long without a word, in milliseconds, a host is taken for gone: it tells every few seconds.
 const SILENT_MAX_MS: i64 = 30_000;
 
 /// The code of a host that is taken for gone.
 const SILENT: &str = "node-host-silent";
+
+/// How often somebody who waits for feeds looks again: a feed without news is read in milliseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Longest wait before the board looks around without having been woken.
 const IDLE: Duration = Duration::from_secs(30);
@@ -88,6 +91,23 @@ impl Board {
             systems: self.systems().map(|told| told.inventory).collect(),
             flows: self.flows.clone(),
         }
+    }
+
+    /// Has every feed read that this process hosts, and waits until all feeds, wherever they are, were read to their end by looks that began
+    /// after this call; whether that came within the time. What was never read since is unknown, not absent.
+    pub(crate) async fn read_anew(&self, patience: Duration) -> bool {
+        let since = shell::now();
+        for system in self.here.values() {
+            system.feed_now();
+        }
+        let is_read =
+            |told: SystemTold| told.failure.is_none() && told.caught_up_at.is_some_and(|at| at >= since);
+        let all = async {
+            while !self.systems().all(is_read) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(patience, all).await.is_ok()
     }
 
     /// Hears of everything that hosts elsewhere tell.

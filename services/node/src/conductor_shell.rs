@@ -19,6 +19,7 @@ use lethe_store::{Batch, Store};
 use lethe_terms::{CaseId, CommandId, Timestamp};
 use tokio::sync::{mpsc, watch};
 
+use crate::board::Board;
 use crate::case_keys::CaseKeys;
 use crate::cases::{self, Cases, CommandRefused};
 use crate::walker::Walker;
@@ -29,6 +30,12 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// How often the positions of commands and answers are written down: repeats are harmless, so rarely.
 const POSITIONS_EVERY: Duration = Duration::from_millis(500);
+
+/// How long feeds may take before the first instruction of a case: what they miss, the last walk finds.
+const DISPATCH_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long feeds may take before the statement of a case, until the walk counts as unknown and is asked for again.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Results of walks that may wait for the conductor; each belongs to one case.
 const WALKS_MAX: usize = 1_024;
@@ -43,6 +50,7 @@ pub(crate) struct ConductorShell {
     pub(crate) intake: Arc<Intake>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) cases: Cases,
+    pub(crate) board: Arc<Board>,
     pub(crate) inventory: watch::Receiver<Inventory>,
 }
 
@@ -361,7 +369,12 @@ impl ConductorShell {
                 purpose,
             } => {
                 let (walker, keys, send) = (Arc::clone(&self.walker), self.keys.clone(), send.clone());
+                let board = Arc::clone(&self.board);
                 tokio::spawn(async move {
+                    if !are_feeds_read(&board, purpose).await {
+                        let _ = send.send((case, purpose, WalkOutcome::Unknown)).await;
+                        return;
+                    }
                     let outcome = walker
                         .walk_for_case(&keys, case, tokens, known, kept)
                         .await
@@ -405,6 +418,19 @@ impl ConductorShell {
         }
         self.cases.settle(command, refused);
         Ok(())
+    }
+}
+
+/// Whether the walk can be taken: the last one before a statement only on feeds that were read since. Before the first instruction a system that
+/// is down holds up no other.
+async fn are_feeds_read(board: &Board, purpose: WalkPurpose) -> bool {
+    match purpose {
+        WalkPurpose::Locate | WalkPurpose::Plan => true,
+        WalkPurpose::Dispatch => {
+            board.read_anew(DISPATCH_PATIENCE).await;
+            true
+        }
+        WalkPurpose::Confirm => board.read_anew(CONFIRM_PATIENCE).await,
     }
 }
 

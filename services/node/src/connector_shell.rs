@@ -15,7 +15,7 @@ use lethe_journal::{
 use lethe_kit::{Ask, Error as CallError, Host, Page, Performed, Selected, Selector};
 use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
 use lethe_store::{Batch, Store};
-use lethe_terms::{FailureClass, Observed, SystemName, Verb};
+use lethe_terms::{FailureClass, Observed, SystemName, Timestamp, Verb};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -312,7 +312,7 @@ pub(crate) struct FeedState {
     pub(crate) records: AtomicU64,
     /// Input that is in quarantine.
     pub(crate) quarantined: AtomicU64,
-    /// When every shard was last read to its end, in milliseconds; 0 before.
+    /// When the last look began that read every shard to its end, in milliseconds; 0 before.
     pub(crate) caught_up_at: AtomicI64,
     /// Code of the last failure; nothing where the last read went well.
     pub(crate) failure: Mutex<Option<&'static str>>,
@@ -332,8 +332,9 @@ impl FeedState {
             .fetch_add(u64::try_from(records).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    pub(crate) fn caught_up(&self) {
-        self.caught_up_at.store(shell::now().millis(), Ordering::Relaxed);
+    /// Every shard was read to its end by a look that began then: what came later may have been missed.
+    pub(crate) fn caught_up(&self, began: Timestamp) {
+        self.caught_up_at.store(began.millis(), Ordering::Relaxed);
         self.set_failure(None);
     }
 

@@ -86,7 +86,7 @@ pub(crate) async fn run(
         starting.ledger()?;
     }
     if parts.roles.has(Role::Conductor) {
-        starting.conductor(&cases, known)?;
+        starting.conductor(&cases, &board, known)?;
     } else if parts.roles.has(Role::Gateway) {
         starting.case_reader(&cases);
     }
@@ -193,7 +193,12 @@ impl Starting<'_> {
         Ok(())
     }
 
-    fn conductor(&mut self, cases: &Cases, inventory: watch::Receiver<Inventory>) -> Result<(), Error> {
+    fn conductor(
+        &mut self,
+        cases: &Cases,
+        board: &Arc<Board>,
+        inventory: watch::Receiver<Inventory>,
+    ) -> Result<(), Error> {
         let parts = self.parts;
         let store = positions(&parts.folders, "conductor")?;
         self.queues.push((Stream::Commands, Arc::clone(&store)));
@@ -205,6 +210,7 @@ impl Starting<'_> {
             intake: Arc::clone(&parts.intake),
             store,
             cases: cases.clone(),
+            board: Arc::clone(board),
             inventory,
         };
         self.tasks.spawn(shell.run(self.stopped.clone()));

@@ -12,11 +12,11 @@ use lethe_kit::{Host, Manifest};
 use lethe_terms::{ShardName, SystemName, Timestamp, Verb};
 use tokio::sync::{Notify, watch};
 
-use crate::Error;
 use crate::connect::{Kinds, Unopened};
 use crate::connector_shell::FeedState;
 use crate::follow_ups::FollowUps;
 use crate::settings::SystemSettings;
+use crate::{Error, shell};
 
 /// Units of one page of a feed: rows or lines; moved as one batch, so it bounds memory.
 const FEED_UNITS: usize = 500;
@@ -171,9 +171,10 @@ impl System {
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Error> {
         while !*stop.borrow() {
+            let began = shell::now();
             let pause = match self.read_all(&host, &intake, &follow_ups, &stop).await {
                 Ok(()) => {
-                    self.feed.caught_up();
+                    self.feed.caught_up(began);
                     every
                 }
                 Err(code) => {

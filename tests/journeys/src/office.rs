@@ -54,13 +54,18 @@ impl Office {
 
     /// Everything but the start.
     pub fn found(chat: MemoryConnector) -> Self {
+        Self::with_feed_every(chat, 100)
+    }
+
+    /// As [`Self::found`], with feeds that are read so often, in milliseconds.
+    pub fn with_feed_every(chat: MemoryConnector, feed_every_ms: u32) -> Self {
         // Another test of this program may have set it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         Self {
             url: format!("http://127.0.0.1:{port}"),
-            config: configuration(folder.path(), port),
+            config: configuration(folder.path(), port, feed_every_ms),
             folder,
             crm: filled(MemoryConnector::new("crm").unwrap()),
             chat: filled(chat),
@@ -185,13 +190,13 @@ impl Office {
     }
 }
 
-fn configuration(folder: &Path, port: u16) -> PathBuf {
+fn configuration(folder: &Path, port: u16, feed_every_ms: u32) -> PathBuf {
     let config = folder.join("lethe.toml");
     let text = format!(
         r#"
 data_dir = "{}"
 listen = "127.0.0.1:{port}"
-feed_every_ms = 100
+feed_every_ms = {feed_every_ms}
 [controller]
 id = "example"
 name = "Example GmbH"

@@ -175,3 +175,30 @@ async fn what_became_somebody_elses_between_plan_and_approval_is_not_touched() {
     assert!(office.chat.holds("carla@example.org"));
     office.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_appears_after_the_last_look_at_a_feed_is_found_before_the_certificate() {
+    let mut office = Office::with_feed_every(chat(), 3_600_000);
+    office.start().await;
+    office.scan("crm").await;
+    office.scan("chat").await;
+    let open = format!("case open --right erasure --identifier email={ADA} --wait");
+    let (_, planned) = office.json(&open).await;
+    let id = planned["id"].as_str().unwrap().to_owned();
+    let digest = planned["plan_digest"].as_str().unwrap().to_owned();
+    let dataset = office.crm.manifest().datasets[0].name.clone();
+    let ada = Identifier::new(IdentifierKind::Email, ADA);
+    office.crm.put(&dataset, "3", vec![ada]);
+    office.lethe(&format!("case approve {id} --plan {digest}")).await;
+    let again = case_until(&office, &id, |case| {
+        case["state"] == "awaiting_approval" && case["plan_digest"] != digest.as_str()
+    })
+    .await;
+    let digest = again["plan_digest"].as_str().unwrap();
+    let (_, done) = office
+        .json(&format!("case approve {id} --plan {digest} --wait"))
+        .await;
+    assert_eq!(done["state"], "completed", "{done:#}");
+    assert!(!office.crm.holds(ADA));
+    office.close().await;
+}
