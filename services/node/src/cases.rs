@@ -78,11 +78,24 @@ pub(crate) struct Cases {
     conductor: Arc<Mutex<Conductor>>,
     settled: Arc<Mutex<BTreeMap<CommandId, Option<CommandRefused>>>>,
     changed: watch::Sender<u64>,
+    /// Whether everything that is seen here stands on the log: not in the conductor's own process, which decides before it writes.
+    is_read_back: bool,
 }
 
 impl Cases {
-    pub(crate) fn new(conductor: Conductor) -> Self {
+    /// Cases that the conductor of this process decides on.
+    pub(crate) fn decided(conductor: Conductor) -> Self {
+        Self::new(conductor, false)
+    }
+
+    /// Cases that are read back from the log.
+    pub(crate) fn read_back(conductor: Conductor) -> Self {
+        Self::new(conductor, true)
+    }
+
+    fn new(conductor: Conductor, is_read_back: bool) -> Self {
         Self {
+            is_read_back,
             conductor: Arc::new(Mutex::new(conductor)),
             settled: Arc::default(),
             changed: watch::Sender::new(0),
@@ -104,7 +117,7 @@ impl Cases {
         self.changed.send_modify(|round| *round += 1);
     }
 
-    /// What became of a command, once it was carried out or refused.
+    /// What became of a command, once it was carried out and stands in the case's history, or was refused.
     pub(crate) fn settled(&self, case: CaseId, command: CommandId) -> Option<Option<CommandRefused>> {
         let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         let known = settled.get(&command).cloned();
@@ -114,7 +127,7 @@ impl Cases {
             let case = conductor.case(case)?;
             case.commands.contains(&command).then_some(None)
         };
-        known.or_else(carried_out)
+        known.or_else(|| if self.is_read_back { carried_out() } else { None })
     }
 
     pub(crate) fn settle(&self, command: CommandId, refused: Option<CommandRefused>) {

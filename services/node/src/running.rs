@@ -73,7 +73,12 @@ pub(crate) async fn run(
     ));
     let (inventories, known) = watch::channel(board.inventory());
     let inventories = Arc::new(inventories);
-    let cases = Cases::new(Conductor::new(conductor_config(&parts), board.inventory()));
+    let conductor = Conductor::new(conductor_config(&parts), board.inventory());
+    let cases = if parts.roles.has(Role::Conductor) {
+        Cases::decided(conductor)
+    } else {
+        Cases::read_back(conductor)
+    };
     let mut starting = Starting {
         parts: &parts,
         tasks,
