@@ -5,7 +5,7 @@
 //! their fsyncs, and nothing happens before it is journaled.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lethe_conductor::{Conductor, Effect, Input, Refused, WalkOutcome, WalkPurpose};
@@ -18,6 +18,7 @@ use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX};
 use lethe_store::{Batch, Store};
 use lethe_terms::{CaseId, CommandId, Timestamp};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::board::Board;
 use crate::case_keys::CaseKeys;
@@ -52,6 +53,8 @@ pub(crate) struct ConductorShell {
     pub(crate) cases: Cases,
     pub(crate) board: Arc<Board>,
     pub(crate) inventory: watch::Receiver<Inventory>,
+    /// Walks under way: they end with the shell.
+    pub(crate) walks: Mutex<JoinSet<()>>,
 }
 
 /// Where the shell reads and writes.
@@ -370,7 +373,9 @@ impl ConductorShell {
             } => {
                 let (walker, keys, send) = (Arc::clone(&self.walker), self.keys.clone(), send.clone());
                 let board = Arc::clone(&self.board);
-                tokio::spawn(async move {
+                let mut under_way = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
+                while under_way.try_join_next().is_some() {}
+                under_way.spawn(async move {
                     if !are_feeds_read(&board, purpose).await {
                         let _ = send.send((case, purpose, WalkOutcome::Unknown)).await;
                         return;

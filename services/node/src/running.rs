@@ -217,6 +217,7 @@ impl Starting<'_> {
             cases: cases.clone(),
             board: Arc::clone(board),
             inventory,
+            walks: Mutex::default(),
         };
         self.tasks.spawn(shell.run(self.stopped.clone()));
         Ok(())
