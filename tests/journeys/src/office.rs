@@ -123,10 +123,16 @@ impl Office {
 
     /// Why a server does not start.
     pub async fn refusal(&self) -> Error {
-        let kinds = self.kinds();
-        serve(&self.config, Roles::all(), &kinds, std::future::pending())
-            .await
-            .unwrap_err()
+        let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
+        loop {
+            let kinds = self.kinds();
+            let ended = serve(&self.config, Roles::all(), &kinds, std::future::pending()).await;
+            let error = ended.unwrap_err();
+            if error.code() != "log-not-stored" {
+                return error;
+            }
+            looks.tick().await;
+        }
     }
 
     /// Reads a system to its end.
