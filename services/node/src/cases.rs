@@ -197,7 +197,16 @@ impl CaseReader {
 
     /// Reads a page; whether there was one.
     async fn read(&self, at: &Place, from: &mut Position) -> Result<bool, Error> {
-        let page = self.log.read(at, *from, PAGE_ENTRIES_MAX).await?;
+        let page = match self.log.read(at, *from, PAGE_ENTRIES_MAX).await {
+            Ok(page) => page,
+            // The conductor drops answers that it has read, maybe under this very look. Whoever misses a refusal is told that the outcome is unknown.
+            Err(error) if at.stream == Stream::Answers => {
+                tracing::warn!(code = error.code(), "answers were dropped while they were read");
+                *from = self.log.head(at).await?;
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        };
         for stored in &page.entries {
             if at.stream == Stream::Answers {
                 self.heard(stored)?;
