@@ -26,18 +26,16 @@ impl Case {
     /// verified (GDPR Art. 18).
     pub fn claims(&self) -> BTreeSet<RecordToken> {
         let mut claims = BTreeSet::new();
-        for present in &self.plans {
-            for (step, progress) in present.plan.steps.iter().zip(&present.steps) {
-                let records = step.records.iter().map(|holding| holding.record);
-                match step.verb {
-                    Verb::Restrict if progress.sent.is_some() => claims.extend(records),
-                    Verb::Lift if progress.is_verified(step) => {
-                        records.for_each(|record| {
-                            claims.remove(&record);
-                        });
-                    }
-                    _ => {}
+        for (step, progress) in self.all_steps() {
+            let records = step.records.iter().map(|holding| holding.record);
+            match step.verb {
+                Verb::Restrict if progress.sent.is_some() => claims.extend(records),
+                Verb::Lift if progress.is_verified(step) => {
+                    records.for_each(|record| {
+                        claims.remove(&record);
+                    });
                 }
+                _ => {}
             }
         }
         claims

@@ -191,7 +191,7 @@ impl Conductor {
         match (&progress.sent, &progress.failure) {
             (Some(sent), Some(failure)) => due_at(retry_at(sent, failure), now, Errand::Act(planned.step)),
             (Some(_), None) => Move::Nothing,
-            (None, _) if self.claimed_by_another(case, step) => Move::Blocked,
+            (None, _) if self.is_claimed(case, step) => Move::Blocked,
             (None, _) if overtaken() => Move::PlanAgain,
             (None, _) if case.is_ready(step) => Move::Do(Errand::Act(planned.step)),
             (None, _) => Move::Nothing,

@@ -11,7 +11,23 @@ use crate::conductor::Conductor;
 impl Conductor {
     /// Whether another case's restriction keeps a step from going on.
     pub fn is_claimed(&self, case: &Case, step: usize) -> bool {
-        self.claimed_by_another(case, step)
+        let Some(step) = case.plan().and_then(|present| present.plan.steps.get(step)) else {
+            return false;
+        };
+        if step.verb == Verb::Restrict {
+            return false;
+        }
+        // Two restrictions that both end do not wait for each other, nor does a lift for one that is given up for an erasure.
+        let ends = |holder: &CaseId| {
+            step.verb == Verb::Lift
+                && (self.cases.get(holder).is_some_and(|case| case.lift.is_some())
+                    || self.is_to_be_given_up(*holder))
+        };
+        step.records
+            .iter()
+            .filter_map(|holding| self.claims.get(&holding.record))
+            .flatten()
+            .any(|holder| *holder != case.id && Some(*holder) != case.opening.supersedes && !ends(holder))
     }
 
     /// Whether a restriction of the case is in force: claimed, and not given up for an erasure.
@@ -126,26 +142,6 @@ impl Conductor {
     fn is_to_be_given_up(&self, restriction: CaseId) -> bool {
         let mut cases = self.cases.values();
         cases.any(|case| case.opening.supersedes == Some(restriction) && !case.state().is_ended())
-    }
-
-    pub(crate) fn claimed_by_another(&self, case: &Case, step: usize) -> bool {
-        let Some(step) = case.plan().and_then(|present| present.plan.steps.get(step)) else {
-            return false;
-        };
-        if step.verb == Verb::Restrict {
-            return false;
-        }
-        // Two restrictions that both end do not wait for each other, nor does a lift for one that is given up for an erasure.
-        let ends = |holder: &CaseId| {
-            step.verb == Verb::Lift
-                && (self.cases.get(holder).is_some_and(|case| case.lift.is_some())
-                    || self.is_to_be_given_up(*holder))
-        };
-        step.records
-            .iter()
-            .filter_map(|holding| self.claims.get(&holding.record))
-            .flatten()
-            .any(|holder| *holder != case.id && Some(*holder) != case.opening.supersedes && !ends(holder))
     }
 }
 

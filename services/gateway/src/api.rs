@@ -107,6 +107,14 @@ fn pairs(query: Option<String>, known: &[&str]) -> Result<Vec<(String, String)>,
     Ok(pairs)
 }
 
+fn limit(value: &str) -> Result<u32, Problem> {
+    value
+        .parse()
+        .ok()
+        .filter(|limit| (1..=PAGE_CASES_MAX).contains(limit))
+        .ok_or_else(|| Problem::malformed("query: limit", format!("1 to {PAGE_CASES_MAX}")))
+}
+
 async fn cases(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Result<Json<CasePage>, Problem> {
     let mut asked = CaseQuery::default();
     for (name, value) in pairs(query, &["state", "right", "page", "limit"])? {
@@ -123,14 +131,7 @@ async fn cases(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Resul
                 })?;
                 asked.right = Some(right);
             }
-            "limit" => {
-                let limit = value
-                    .parse()
-                    .ok()
-                    .filter(|limit| (1..=PAGE_CASES_MAX).contains(limit));
-                let wrong = || Problem::malformed("query: limit", format!("1 to {PAGE_CASES_MAX}"));
-                asked.limit = Some(limit.ok_or_else(wrong)?);
-            }
+            "limit" => asked.limit = Some(limit(&value)?),
             _ => asked.page = Some(value),
         }
     }
@@ -317,12 +318,7 @@ async fn quarantine(
     let mut asked = QuarantineQuery::default();
     for (name, value) in pairs(query, &["system", "limit"])? {
         if name == "limit" {
-            let limit = value
-                .parse()
-                .ok()
-                .filter(|limit| (1..=PAGE_CASES_MAX).contains(limit));
-            let wrong = || Problem::malformed("query: limit", format!("1 to {PAGE_CASES_MAX}"));
-            asked.limit = Some(limit.ok_or_else(wrong)?);
+            asked.limit = Some(limit(&value)?);
         } else {
             asked.system = Some(value);
         }

@@ -1,11 +1,13 @@
 //! Reading what a client sent: bounded in size and time, and with errors that name the place and never the value.
 
+use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use lethe_terms::{CaseId, CommandId, Timestamp};
+use lethe_terms::{CaseId, CommandId, SystemName, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
@@ -48,18 +50,21 @@ pub(crate) struct SystemOf(pub(crate) String);
 /// The number in the quarantine that the path names.
 pub(crate) struct PositionOf(pub(crate) u64);
 
+/// What the path names; the problem says what was expected there.
+async fn in_path<T: FromStr>(parts: &mut Parts, shared: &Shared, expected: &str) -> Result<T, Problem> {
+    let named = Path::<String>::from_request_parts(parts, shared).await.ok();
+    named
+        .and_then(|Path(text)| text.parse().ok())
+        .ok_or_else(|| Problem::malformed("path", expected))
+}
+
 impl FromRequestParts<Shared> for PositionOf {
     type Rejection = Problem;
 
-    async fn from_request_parts(
-        parts: &mut axum::http::request::Parts,
-        shared: &Shared,
-    ) -> Result<Self, Problem> {
-        let wrong = || Problem::malformed("path", "a number of the quarantine, in digits");
-        let Path(text) = Path::<String>::from_request_parts(parts, shared)
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
+        in_path(parts, shared, "a number of the quarantine, in digits")
             .await
-            .map_err(|_| wrong())?;
-        text.parse().map(Self).map_err(|_| wrong())
+            .map(Self)
     }
 }
 
@@ -92,35 +97,19 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Commanded<T> {
 impl FromRequestParts<Shared> for CaseOf {
     type Rejection = Problem;
 
-    async fn from_request_parts(
-        parts: &mut axum::http::request::Parts,
-        shared: &Shared,
-    ) -> Result<Self, Problem> {
-        let wrong = || Problem::malformed("path", "a case id: case- and 16 hexadecimal digits");
-        let Path(text) = Path::<String>::from_request_parts(parts, shared)
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
+        in_path(parts, shared, "a case id: case- and 16 hexadecimal digits")
             .await
-            .map_err(|_| wrong())?;
-        text.parse().map(Self).map_err(|_| wrong())
+            .map(Self)
     }
 }
 
 impl FromRequestParts<Shared> for SystemOf {
     type Rejection = Problem;
 
-    async fn from_request_parts(
-        parts: &mut axum::http::request::Parts,
-        shared: &Shared,
-    ) -> Result<Self, Problem> {
-        let wrong = || {
-            Problem::malformed(
-                "path",
-                "a system name: at most 63 of a-z, 0-9, '-', '_' and '.', a letter first",
-            )
-        };
-        let Path(text) = Path::<String>::from_request_parts(parts, shared)
-            .await
-            .map_err(|_| wrong())?;
-        let name: lethe_terms::SystemName = text.parse().map_err(|_| wrong())?;
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
+        let expected = "a system name: at most 63 of a-z, 0-9, '-', '_' and '.', a letter first";
+        let name: SystemName = in_path(parts, shared, expected).await?;
         Ok(Self(name.as_str().to_owned()))
     }
 }

@@ -122,12 +122,12 @@ impl Cases {
         let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         let known = settled.get(&command).cloned();
         drop(settled);
-        let carried_out = || {
-            let conductor = self.look();
-            let case = conductor.case(case)?;
-            case.commands.contains(&command).then_some(None)
-        };
-        known.or_else(|| if self.is_read_back { carried_out() } else { None })
+        if known.is_some() || !self.is_read_back {
+            return known;
+        }
+        let conductor = self.look();
+        let case = conductor.case(case)?;
+        case.commands.contains(&command).then_some(None)
     }
 
     pub(crate) fn settle(&self, command: CommandId, refused: Option<CommandRefused>) {
@@ -148,7 +148,13 @@ pub(crate) async fn fold(keys: &CaseKeys, cases: &Cases, stored: &Stored) -> Res
     let (case, number) = (event.data.case, event.data.number);
     match keys.open_event(&event.data).await {
         Ok(opened) => {
-            let folded = cases.look().follow(case, number, &opened, event.time);
+            let mut conductor = cases.look();
+            let folded = if cases.is_read_back {
+                conductor.follow(case, number, &opened, event.time)
+            } else {
+                // Whoever decides works out all claims at once, when every history is read.
+                conductor.replay(case, number, &opened, event.time)
+            };
             if let Err(error) = folded {
                 tracing::error!(code = error.code(), %case, "a case history does not fit together");
             }

@@ -95,8 +95,10 @@ pub(crate) async fn run(
     } else if parts.roles.has(Role::Gateway) {
         starting.case_reader(&cases);
     }
-    let count = quarantine::Count::begin(Arc::clone(&parts.port), parts.systems.clone()).await?;
-    starting.tasks.spawn(count.run(stopped.clone()));
+    if parts.roles.has(Role::Connectors) {
+        let count = quarantine::Count::begin(Arc::clone(&parts.port), parts.systems.clone()).await?;
+        starting.tasks.spawn(count.run(stopped.clone()));
+    }
     let hosts = starting.hosts(&cases)?;
     let mut away = FuturesUnordered::new();
     for (name, system) in &parts.systems {

@@ -169,15 +169,18 @@ impl Office {
         response.await.unwrap().text().await.unwrap()
     }
 
-    /// Erases Ada, as far as it gets.
-    pub async fn erase(&self) -> (Exit, Value) {
+    /// Opens Ada's erasure and waits for its plan: the case and the digest to approve it by.
+    pub async fn planned_erasure(&self) -> (String, String) {
         let open = format!("case open --right erasure --identifier email={ADA} --wait");
         let (_, planned) = self.json(&open).await;
         assert_eq!(planned["state"], "awaiting_approval", "{planned:#}");
-        let (id, digest) = (
-            planned["id"].as_str().unwrap(),
-            planned["plan_digest"].as_str().unwrap(),
-        );
+        let word = |name: &str| planned[name].as_str().unwrap().to_owned();
+        (word("id"), word("plan_digest"))
+    }
+
+    /// Erases Ada, as far as it gets.
+    pub async fn erase(&self) -> (Exit, Value) {
+        let (id, digest) = self.planned_erasure().await;
         self.json(&format!("case approve {id} --plan {digest} --wait"))
             .await
     }

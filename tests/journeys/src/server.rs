@@ -35,6 +35,16 @@ pub fn free_port() -> u16 {
         .port()
 }
 
+/// Name and roles of each process of one server.
+pub type Shape = &'static [(&'static str, &'static [&'static str])];
+
+/// One process of each kind.
+pub const SEVERAL: Shape = &[
+    ("connectors", &["connectors"]),
+    ("core", &["conductor", "ledger"]),
+    ("gateway", &["gateway"]),
+];
+
 /// Where one server lives, over all its starts.
 pub struct Home {
     pub program: PathBuf,

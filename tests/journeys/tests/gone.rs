@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use lethe_journal::{KeyWrapped, Place, RecordObserved, Stored, Stream};
 use lethe_journeys::company::{Company, LINES, PEOPLE};
 use lethe_journeys::course::{Api, Course};
-use lethe_journeys::server::{Home, Server, free_port, program};
+use lethe_journeys::server::{Home, SEVERAL, Server, free_port, program};
 use lethe_log::{EmbeddedLog, EventLog, OpenOptions, PAGE_ENTRIES_MAX};
 use lethe_log_kafka::{KafkaLog, KafkaSettings};
 use lethe_terms::{Identifier, IdentifierKind, IdentifierToken};
@@ -221,15 +221,8 @@ async fn after_a_case_and_a_compaction_no_file_holds_a_trace_of_the_person() {
     );
 }
 
-/// Name and roles of each process.
-const PROCESSES: [(&str, &[&str]); 3] = [
-    ("connectors", &["connectors"]),
-    ("core", &["conductor", "ledger"]),
-    ("gateway", &["gateway"]),
-];
-
 async fn start_several(home: &Home) -> Vec<Server> {
-    let mut servers: Vec<_> = PROCESSES
+    let mut servers: Vec<_> = SEVERAL
         .iter()
         .map(|(name, roles)| home.start_as(name, roles))
         .collect();

@@ -65,10 +65,7 @@ async fn a_system_that_is_away_stops_no_other_and_is_never_taken_for_empty() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_waits_for_a_system_that_is_away_when_the_server_starts_again() {
     let mut office = Office::open(chat()).await;
-    let open = format!("case open --right erasure --identifier email={ADA} --wait");
-    let (_, planned) = office.json(&open).await;
-    let id = planned["id"].as_str().unwrap();
-    let digest = planned["plan_digest"].as_str().unwrap();
+    let (id, digest) = office.planned_erasure().await;
     office.close().await;
     office.away.store(true, Ordering::SeqCst);
     office.start().await;
@@ -79,11 +76,11 @@ async fn a_step_waits_for_a_system_that_is_away_when_the_server_starts_again() {
             .iter()
             .any(|step| step["system"] == system && step["state"] == "verified")
     };
-    let acting = case_until(&office, id, |case| verified(case, "crm")).await;
+    let acting = case_until(&office, &id, |case| verified(case, "crm")).await;
     assert_eq!(acting["state"], "acting", "{acting:#}");
     assert!(office.chat.holds(ADA));
     office.away.store(false, Ordering::SeqCst);
-    case_until(&office, id, |case| case["state"] == "completed").await;
+    case_until(&office, &id, |case| case["state"] == "completed").await;
     assert!(!office.chat.holds(ADA));
     office.close().await;
 }
@@ -133,10 +130,7 @@ async fn a_ledger_that_is_gone_is_not_begun_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn evidence_that_was_lost_is_gathered_again_from_the_history() {
     let office = &mut Office::open(chat()).await;
-    let open = format!("case open --right erasure --identifier email={ADA} --wait");
-    let (_, planned) = office.json(&open).await;
-    let id = planned["id"].as_str().unwrap();
-    let digest = planned["plan_digest"].as_str().unwrap();
+    let (id, digest) = office.planned_erasure().await;
     office.close().await;
     for file in std::fs::read_dir(office.folder.path().join("lethe/evidence")).unwrap() {
         std::fs::remove_file(file.unwrap().path()).unwrap();
@@ -146,7 +140,7 @@ async fn evidence_that_was_lost_is_gathered_again_from_the_history() {
         .json(&format!("case approve {id} --plan {digest} --wait"))
         .await;
     assert_eq!(done["state"], "completed", "{done:#}");
-    let (statement, policy) = office.statement(id).await;
+    let (statement, policy) = office.statement(&id).await;
     let mut said = Vec::new();
     let code = lethe_verify::show(&statement, Some(&policy), false, &mut said);
     assert_eq!(code, 0, "{}", String::from_utf8_lossy(&said));
@@ -156,10 +150,7 @@ async fn evidence_that_was_lost_is_gathered_again_from_the_history() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_became_somebody_elses_between_plan_and_approval_is_not_touched() {
     let mut office = Office::open(chat()).await;
-    let open = format!("case open --right erasure --identifier email={ADA} --wait");
-    let (_, planned) = office.json(&open).await;
-    let id = planned["id"].as_str().unwrap().to_owned();
-    let digest = planned["plan_digest"].as_str().unwrap().to_owned();
+    let (id, digest) = office.planned_erasure().await;
     // The row that was Ada's is Carla's from now on.
     let dataset = office.chat.manifest().datasets[0].name.clone();
     let carla = Identifier::new(IdentifierKind::Email, "carla@example.org");
@@ -182,10 +173,7 @@ async fn what_appears_after_the_last_look_at_a_feed_is_found_before_the_certific
     office.start().await;
     office.scan("crm").await;
     office.scan("chat").await;
-    let open = format!("case open --right erasure --identifier email={ADA} --wait");
-    let (_, planned) = office.json(&open).await;
-    let id = planned["id"].as_str().unwrap().to_owned();
-    let digest = planned["plan_digest"].as_str().unwrap().to_owned();
+    let (id, digest) = office.planned_erasure().await;
     let dataset = office.crm.manifest().datasets[0].name.clone();
     let ada = Identifier::new(IdentifierKind::Email, ADA);
     office.crm.put(&dataset, "3", vec![ada]);

@@ -15,10 +15,14 @@ fn restricted() -> World {
 }
 
 fn lift(world: &mut World, in_ms: i64) {
+    lift_of(world, 1, 9, in_ms);
+}
+
+fn lift_of(world: &mut World, restriction: u8, number: u8, in_ms: i64) {
     let notified_at = world.now.plus_millis(in_ms);
     world.say(Command::Lift {
-        command: command(9),
-        case: case(1),
+        command: command(number),
+        case: case(restriction),
         notified_at,
     });
     world.run();
@@ -132,13 +136,7 @@ fn two_restrictions_of_one_person_that_are_both_lifted_do_not_wait_for_each_othe
         Observed::Restricted,
         "the other restriction is in force"
     );
-    let notified_at = world.now.plus_millis(-1);
-    world.say(Command::Lift {
-        command: command(10),
-        case: case(2),
-        notified_at,
-    });
-    world.run();
+    lift_of(&mut world, 2, 10, -1);
     assert_eq!(world.state(1), CaseState::Completed);
     assert_eq!(world.state(2), CaseState::Completed);
     assert_eq!(world.held[&(1, name("shop"))], Observed::Present);
@@ -231,12 +229,7 @@ fn an_erasure_whose_plan_a_restriction_overtook_is_planned_again() {
     world.approving = true;
     world.run();
     assert_eq!(world.state(1), CaseState::Acting, "the restriction holds it up");
-    world.say(Command::Lift {
-        command: command(9),
-        case: case(2),
-        notified_at: world.now,
-    });
-    world.run();
+    lift_of(&mut world, 2, 9, 0);
     assert_eq!(world.held[&(1, name("shop"))], Observed::Absent);
     assert_eq!(world.state(1), CaseState::Completed);
     assert_eq!(world.conductor.case(case(1)).unwrap().plans.len(), 2);
@@ -270,13 +263,7 @@ fn a_lift_does_not_wait_for_a_restriction_that_is_given_up_for_an_erasure() {
         CaseState::Acting,
         "the other restriction is in force"
     );
-    let notified_at = world.now.plus_millis(-1);
-    world.say(Command::Lift {
-        command: command(9),
-        case: case(2),
-        notified_at,
-    });
-    world.run();
+    lift_of(&mut world, 2, 9, -1);
     assert_eq!(world.state(2), CaseState::Completed);
     assert_eq!(world.state(3), CaseState::Completed);
     assert_eq!(world.held[&(1, name("shop"))], Observed::Absent);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lethe_journeys::company::{Company, LINES, PEOPLE};
 use lethe_journeys::course::{Api, Away, Course};
-use lethe_journeys::server::{Home, Server, free_port, program};
+use lethe_journeys::server::{Home, SEVERAL, Server, Shape, free_port, program};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -72,18 +72,8 @@ impl Operator {
     }
 }
 
-/// Name and roles of each process.
-type Shape = &'static [(&'static str, &'static [&'static str])];
-
 /// Everything in one process.
 const ONE: Shape = &[("", &[])];
-
-/// One process of each kind.
-const SEVERAL: Shape = &[
-    ("connectors", &["connectors"]),
-    ("core", &["conductor", "ledger"]),
-    ("gateway", &["gateway"]),
-];
 
 /// The processes of one server.
 struct Processes<'a> {
