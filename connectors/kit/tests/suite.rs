@@ -125,6 +125,7 @@ async fn each_wrong_connector_breaks_the_number_that_forbids_it() {
         (Fault::ObservesFromMemory, "K8"),
         (Fault::RestrictsInNameOnly, "K9"),
         (Fault::LosesPlace, "K10"),
+        (Fault::CountsLiftShort, "K10"),
         (Fault::LiftsNewer, "K11"),
         (Fault::TouchesBystander, "K12"),
         (Fault::FindsByFirstOnly, "K13"),

@@ -158,7 +158,7 @@ impl SqlConnector {
         };
         Ok(Receipt {
             outcome,
-            records: lifted,
+            records: locked.len() as u64,
             details,
         })
     }

@@ -307,7 +307,8 @@ on_both!(a_mark_that_the_company_set_is_not_lifted, |target| {
             .await
             .unwrap(),
     );
-    assert_eq!(receipt.records, 0);
+    assert_eq!(receipt.records, 1, "found, as when it was restricted");
+    assert_eq!(receipt.details["accounts"], 0, "and no mark was taken off");
     let seen = connector
         .observe(&"accounts".parse().unwrap(), &selector)
         .await

@@ -46,7 +46,7 @@ pub struct Step {
     pub held: Held,
 }
 
-/// What earlier steps of a case left restricted in a dataset: where that is something, a system that finds nothing has lost it.
+/// What earlier steps of a case left restricted in a dataset: where that is something, a system that finds less has lost some.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -58,10 +58,21 @@ pub enum Held {
     /// An instruction went out of which no outcome is known, or a lift said that it released it.
     Perhaps,
     /// The system said that it restricted something, and nothing has released it since.
-    Something,
+    Something {
+        /// Records that it counted.
+        records: u64,
+    },
 }
 
 impl Held {
+    /// What is held after a lift that released so many records.
+    pub const fn after_lifting(self, lifted: u64) -> Self {
+        match self {
+            Self::Something { records } if lifted < records => self,
+            _ => Self::Perhaps,
+        }
+    }
+
     const fn is_nothing(&self) -> bool {
         matches!(self, Self::Nothing)
     }

@@ -54,11 +54,15 @@ impl Case {
         let mut held = BTreeMap::new();
         for (step, progress) in self.all_steps() {
             let now = held.entry(step.place()).or_default();
-            let outcome = progress.report.as_ref().map(|report| report.outcome);
-            match (step.verb, outcome) {
-                (Verb::Restrict, Some(Outcome::Restricted)) => *now = Held::Something,
+            let said = progress
+                .report
+                .as_ref()
+                .map(|report| (report.outcome, report.records));
+            match (step.verb, said) {
+                (Verb::Restrict, Some((Outcome::Restricted, records))) => *now = Held::Something { records },
                 (Verb::Restrict, None) if progress.is_unknown() => *now = Held::Perhaps.max(*now),
-                (Verb::Lift, Some(Outcome::Lifted)) => *now = Held::Perhaps,
+                // What a lift did not find stays lost, however often it is lifted again.
+                (Verb::Lift, Some((Outcome::Lifted, lifted))) => *now = now.after_lifting(lifted),
                 (Verb::Lift, None) if progress.is_unknown() => *now = Held::Perhaps.min(*now),
                 _ => {}
             }

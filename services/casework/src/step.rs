@@ -101,7 +101,7 @@ impl StepProgress {
     /// Whether an observation saw what the verb wants.
     pub fn is_verified(&self, step: &Step) -> bool {
         match (&self.report, &self.sighting) {
-            (Some(report), Some(seen)) => is_borne_out(step, report.outcome, seen.observed),
+            (Some(report), Some(seen)) => is_borne_out(step, report, seen.observed),
             _ => false,
         }
     }
@@ -160,7 +160,7 @@ impl StepProgress {
                 .observing
                 .is_some_and(|sent| sent.attempt >= OBSERVE_ATTEMPTS_MAX)
                 .then(|| CANNOT_TELL.into()),
-            observed => (!is_borne_out(step, report.outcome, observed)).then(|| CONTRADICTED.into()),
+            observed => (!is_borne_out(step, report, observed)).then(|| CONTRADICTED.into()),
         }
     }
 
@@ -181,17 +181,17 @@ impl StepProgress {
 }
 
 /// Whether report and observation show what the step wants. The case knows more than a verifier of its certificate: where the system held
-/// something for it, finding nothing is no success.
-fn is_borne_out(step: &Step, reported: Outcome, observed: Observed) -> bool {
-    let not_found = reported == Outcome::NotFound;
+/// something for it, finding less is no success.
+fn is_borne_out(step: &Step, report: &Report, observed: Observed) -> bool {
+    let not_found = report.outcome == Outcome::NotFound;
     let lost = match (step.verb, step.held) {
-        (Verb::Lift, Held::Something) => not_found,
-        (Verb::Lift, Held::Perhaps) | (Verb::Restrict, Held::Perhaps | Held::Something) => {
+        (Verb::Lift, Held::Something { records }) => not_found || report.records < records,
+        (Verb::Lift, Held::Perhaps) | (Verb::Restrict, Held::Perhaps | Held::Something { .. }) => {
             not_found && observed == Observed::Absent
         }
         _ => false,
     };
-    !lost && fits(step.verb, reported, observed)
+    !lost && fits(step.verb, report.outcome, observed)
 }
 
 /// Whether an observation shows what a verb wants, as a verifier of the certificate judges it. What was to be restricted or released

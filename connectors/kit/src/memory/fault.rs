@@ -43,6 +43,8 @@ pub enum Fault {
     CheckTouches,
     /// Puts data back elsewhere when a restriction is lifted.
     LosesPlace,
+    /// Counts one record too few when a restriction is lifted.
+    CountsLiftShort,
     /// Finds a record by its first identifier only.
     FindsByFirstOnly,
     /// Shows a change only to the first who reads it.

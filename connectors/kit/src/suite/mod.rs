@@ -106,7 +106,7 @@ pub const MUSTS: [&str; 23] = [
     "what was reported erased is gone from the system and observed absent",
     "an observation looks at the system as it is now, not at what the connector remembers",
     "what was reported restricted is still there, observed restricted, and out of ordinary use",
-    "lifting puts the data back into use at the same place",
+    "lifting puts the data back into use at the same place, and counts as many records as restricting did",
     "an older lift does not end a newer restriction",
     "other people's data stays as it is, byte for byte",
     "locating by any one of a person's own identifiers finds every record of theirs",

@@ -302,9 +302,15 @@ async fn lifting_puts_back(run: &mut Run<'_>) -> Must {
     let before = run.fixture.dump_of(&person).await;
     let selector = run.selector(&person, &dataset).await?;
     let restrict = run.ask(&dataset, Verb::Restrict, &selector);
-    run.done_as(&restrict, &[Outcome::Restricted]).await?;
+    let restricted = run.done_as(&restrict, &[Outcome::Restricted]).await?;
     let lift = run.ask(&dataset, Verb::Lift, &selector);
-    run.done_as(&lift, &[Outcome::Lifted]).await?;
+    let lifted = run.done_as(&lift, &[Outcome::Lifted]).await?;
+    if lifted.records != restricted.records {
+        return broken(format!(
+            "restricted {} records and lifted {}",
+            restricted.records, lifted.records
+        ));
+    }
     run.expect(&dataset, &selector, Seen::Present, "after lifting")
         .await?;
     if run.fixture.dump_of(&person).await != before {

@@ -147,6 +147,18 @@ fn what_was_lost_while_it_was_restricted_is_no_lift() {
     let mut world = restricted();
     world.held.insert((1, name("shop")), Observed::Absent);
     lift(&mut world, -1);
+    is_closed_as_contradicted(&mut world);
+}
+
+#[test]
+fn what_was_lost_in_part_while_it_was_restricted_is_no_lift() {
+    let mut world = restricted();
+    world.system("shop").acting.push_back(Whim::CountNone);
+    lift(&mut world, -1);
+    is_closed_as_contradicted(&mut world);
+}
+
+fn is_closed_as_contradicted(world: &mut World) {
     assert_eq!(world.state(1), CaseState::NeedsAttention);
     world.say(Command::Replan {
         command: command(8),
@@ -158,7 +170,7 @@ fn what_was_lost_while_it_was_restricted_is_no_lift() {
         CaseState::NeedsAttention,
         "planning again does not bring it back"
     );
-    close(&mut world, 7);
+    close(world, 7);
     assert_eq!(world.state(1), CaseState::NotCompleted);
     assert_eq!(world.statement(1)["rows"][0]["reason"], "casework-contradicted");
 }

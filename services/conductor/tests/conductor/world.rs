@@ -31,6 +31,8 @@ pub enum Whim {
     Fail(FailureClass),
     /// Cannot tell what is there.
     CannotTell,
+    /// Does it, and counts no record.
+    CountNone,
     /// Takes a ticket and does it when it is asked again.
     Ticket,
 }
@@ -538,7 +540,7 @@ impl World {
                     case,
                     instruction,
                     outcome,
-                    records: 1,
+                    records: u64::from(whim != Some(Whim::CountNone)),
                     receipt: signed,
                 }
             }
