@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
+use crate::beginning::{is_gzip, unreadable};
 use crate::config::LogConfig;
 use crate::error::Error;
 use crate::long::Cutter;
@@ -124,17 +125,24 @@ pub(crate) fn list(log: &LogConfig, dir: &StateDir, state: &mut LogState) -> Res
     named.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
     let mut found = Vec::with_capacity(named.len());
     for (_, path, meta) in named {
-        let gz = path.extension().is_some_and(|e| e == "gz");
-        let print = match print_of(dir, &path, gz) {
-            Ok(print) => print,
+        let is_live = path == live;
+        let named = path.extension().is_some_and(|e| e == "gz");
+        let (gz, first) = match beginning(&path, named, is_live) {
+            Ok(read) => read,
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             // A damaged or half-written archive: known by its inode until it can be read.
-            Err(_) if gz => None,
+            Err(_) if named => (true, Vec::new()),
             Err(e) => return Err(Error::file(&path, "reading", e)),
         };
+        if let Some(why) = unreadable(&first) {
+            let why = io::Error::new(io::ErrorKind::Unsupported, why);
+            unread = Some(Error::file(&path, "reading", why));
+            continue;
+        }
+        let print = print_of(dir, &first, gz);
         found.push(Found {
             id: 0,
-            live: path == live,
+            live: is_live,
             dev: meta.dev(),
             ino: meta.ino(),
             size: meta.size(),
@@ -261,14 +269,28 @@ fn recognise(found: &mut [Found], state: &mut LogState) -> bool {
     before != (state.files.clone(), state.next_file)
 }
 
-/// Keyed digest of a file's first line; `None` while it has none.
-pub(crate) fn print_of(dir: &StateDir, path: &Path, gz: bool) -> io::Result<Option<String>> {
+/// Whether a file is packed, whatever its name says, and its first line. A server writes no archive: the live file is read as it stands.
+fn beginning(path: &Path, named_gz: bool, live: bool) -> io::Result<(bool, Vec<u8>)> {
+    let first = first_line(path, named_gz)?;
+    if !named_gz && !live && is_gzip(&first) {
+        return Ok((true, first_line(path, true)?));
+    }
+    Ok((named_gz, first))
+}
+
+/// A file's first line, or as much of it as makes a print.
+pub(crate) fn first_line(path: &Path, gz: bool) -> io::Result<Vec<u8>> {
     let mut reader = content(path, gz, 0)?.take(PRINT_BYTES_MAX as u64);
     let mut first = Vec::new();
     reader.read_until(b'\n', &mut first)?;
-    let whole = first.ends_with(b"\n") || first.len() == PRINT_BYTES_MAX || gz && !first.is_empty();
+    Ok(first)
+}
+
+/// Keyed digest of a file's first line; `None` while it has none.
+pub(crate) fn print_of(dir: &StateDir, first: &[u8], gz: bool) -> Option<String> {
     // An archive may hold a last line without an end: its print must be that of the file it was made of, which waits for one.
-    Ok(whole.then(|| dir.digest(&[b"print", &first])))
+    let whole = first.ends_with(b"\n") || first.len() == PRINT_BYTES_MAX || gz && !first.is_empty();
+    whole.then(|| dir.digest(&[b"print", first]))
 }
 
 /// Content of a file from a byte on, unpacked.

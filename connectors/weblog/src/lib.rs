@@ -3,6 +3,7 @@
 //! Follows the logs through rotation and compression, finds people in addresses, user names, requests and referrers, erases and restricts their lines
 //! while the server writes, and looks again. README.md of this crate has the configuration, what is guaranteed, and the limits.
 
+mod beginning;
 mod check;
 mod config;
 mod connector;

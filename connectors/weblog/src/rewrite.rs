@@ -250,7 +250,8 @@ impl Log {
             &self.shift_name(self.state.rewrites + 1),
             &Shift { file: file.id, edits },
         )?;
-        let new_print = files::print_of(&self.dir, &aside, file.gz).map_err(failed)?;
+        let first = files::first_line(&aside, file.gz).map_err(failed)?;
+        let new_print = files::print_of(&self.dir, &first, file.gz);
         self.feed.recount = changes.recount.map(|recount| (aside.clone(), recount));
         self.state.rewrite = Some(Rewrite {
             instruction: instruction.to_owned(),

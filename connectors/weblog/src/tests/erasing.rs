@@ -302,7 +302,16 @@ fn a_reopen_command_that_cannot_be_run_is_refused_at_the_start() {
 #[tokio::test]
 async fn what_cannot_be_read_is_unknown_and_never_absent() {
     let ada = person("usr_ada001", "ada@example.org");
-    let away: [(&str, &[u8]); 2] = [("access.log.1", b""), ("access.log.2.xz", b"packed")];
+    let wide: Vec<u8> = "192.0.2.7 - usr_ada001 [26/Nov/2026:10:00:00 +0000]\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let away: [(&str, &[u8]); 4] = [
+        ("access.log.1", b""),
+        ("access.log.2.xz", b"packed"),
+        ("access.log.3", b"\x28\xb5\x2f\xfdpacked"),
+        ("access.log", &wide),
+    ];
     for (name, content) in away {
         let bench = Bench::new("");
         if name != "access.log.1" {
@@ -316,6 +325,22 @@ async fn what_cannot_be_read_is_unknown_and_never_absent() {
             "{name}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_archive_that_is_not_named_so_is_read_as_one() {
+    let bench = Bench::new("");
+    bench.write("access.log", b"");
+    bench.pack("access.log.1", &history(0, 40));
+    let connector = bench.open();
+    let ada = person("usr_ada001", "ada@example.org");
+    assert_eq!(observed(&connector, &ada).await.observed, Observed::Present);
+    assert_eq!(
+        done(&connector, &ask(1, Verb::Erase, &ada)).await.outcome,
+        Outcome::Erased
+    );
+    fs::rename(bench.path("access.log.1"), bench.path("access.log.1.gz")).unwrap();
+    assert!(bench.content("access.log.1.gz") == lines_without(&history(0, 40), &ADA));
 }
 
 #[tokio::test]
