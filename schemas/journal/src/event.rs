@@ -105,8 +105,9 @@ struct ReadFrame<'a> {
 }
 
 /// Sources that write events; a closed list, so that a source is a `'static` name.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     "/lethe/intake",
+    "/lethe/lineage",
     "/lethe/conductor",
     "/lethe/connectors",
     "/lethe/ledger",
@@ -212,4 +213,5 @@ kinds! {
     crate::Instruction = "instruction",
     crate::Answer = "answer",
     crate::SystemTold = "system.told",
+    crate::PartitionOwned = "partition.owned",
 }

@@ -30,4 +30,4 @@ pub use record::{
 };
 pub use sealed::Sealed;
 pub use stream::{Stream, StreamKind, TABLE_PARTITIONS, partition_of};
-pub use system::SystemTold;
+pub use system::{PartitionOwned, SystemTold};

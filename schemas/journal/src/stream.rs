@@ -35,6 +35,8 @@ pub enum Stream {
     Erased,
     /// What each system is like and how it stands, by its name: told by whoever hosts its connector.
     Systems,
+    /// Who folds each partition of lineage, by its number: told by an owner that has caught up.
+    Owners,
     /// Case histories, sealed under each case's key.
     Cases,
     /// Leaves of the Merkle tree: digests only.
@@ -51,12 +53,13 @@ pub enum Stream {
 
 impl Stream {
     /// The streams that exist whatever systems are configured.
-    pub const FIXED: [Self; 10] = [
+    pub const FIXED: [Self; 11] = [
         Self::Records,
         Self::Keys,
         Self::Cursors,
         Self::Erased,
         Self::Systems,
+        Self::Owners,
         Self::Cases,
         Self::Leaves,
         Self::Commands,
@@ -67,7 +70,9 @@ impl Stream {
     /// How the stream ends.
     pub const fn kind(&self) -> StreamKind {
         match self {
-            Self::Records | Self::Keys | Self::Cursors | Self::Erased | Self::Systems => StreamKind::Table,
+            Self::Records | Self::Keys | Self::Cursors | Self::Erased | Self::Systems | Self::Owners => {
+                StreamKind::Table
+            }
             Self::Cases | Self::Leaves => StreamKind::History,
             Self::Commands | Self::Instructions(_) | Self::Answers | Self::Quarantine => StreamKind::Queue,
         }
@@ -91,6 +96,7 @@ impl fmt::Display for Stream {
             Self::Cursors => f.write_str("cursors"),
             Self::Erased => f.write_str("erased"),
             Self::Systems => f.write_str("systems"),
+            Self::Owners => f.write_str("owners"),
             Self::Cases => f.write_str("cases"),
             Self::Leaves => f.write_str("leaves"),
             Self::Commands => f.write_str("commands"),
@@ -110,7 +116,7 @@ impl FromStr for Stream {
         }
         Self::FIXED.into_iter().find(|stream| stream.to_string() == text).ok_or(lethe_terms::NameError {
             what: "stream name",
-            expected: "records, keys, cursors, erased, systems, cases, leaves, commands, answers, quarantine or instructions.<system>",
+            expected: "records, keys, cursors, erased, systems, owners, cases, leaves, commands, answers, quarantine or instructions.<system>",
         })
     }
 }

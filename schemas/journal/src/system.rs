@@ -1,4 +1,4 @@
-//! What a system is like and how it stands, as whoever hosts its connector tells everybody else.
+//! What processes tell one another: what a system is like and how it stands, and who folds which partition of lineage.
 
 use std::collections::BTreeMap;
 
@@ -27,4 +27,16 @@ pub struct SystemTold {
     pub total: u64,
     /// Records that were new or changed since its host started.
     pub appended: u64,
+}
+
+/// An owner of a partition of lineage that has caught up: whoever asks about the partition asks here. Keyed by its number in `owners`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PartitionOwned {
+    /// The partition.
+    pub partition: u16,
+    /// Name of the process.
+    pub instance: String,
+    /// Where it is asked, as the start of a URL.
+    pub address: String,
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use lethe_journal::{
     Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, InputDropped, Instruction, Inventory,
-    KeyWrapped, Plan, Quarantined, RecordObserved, SystemTold,
+    KeyWrapped, PartitionOwned, Plan, Quarantined, RecordObserved, SystemTold,
 };
 use schemars::{Schema, schema_for};
 
@@ -30,6 +30,7 @@ fn the_schemas_of_events_and_of_the_proof_are_current() {
         ("plan", schema_for!(Plan)),
         ("inventory", schema_for!(Inventory)),
         ("system-told", schema_for!(SystemTold)),
+        ("partition-owned", schema_for!(PartitionOwned)),
     ]
     .into_iter()
     .map(|(name, schema)| (format!("{name}.json"), schema))

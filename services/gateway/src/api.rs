@@ -22,7 +22,7 @@ use crate::context::{Context, Shared};
 use crate::limits::{ANSWER_TIME_MAX, CHECK_TIME_MAX, PAGE_CASES_MAX, WAIT_MAX};
 use crate::problem::Problem;
 use crate::views::{
-    AcceptedView, CasePage, CaseView, ConformanceView, LineageView, PlanView, QuarantineList,
+    AcceptedView, CasePage, CaseView, ConformanceView, LineageView, PartitionList, PlanView, QuarantineList,
     QuarantinedInput, QuarantinedView, ScanView, SystemList,
 };
 
@@ -39,6 +39,7 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/v1/cases/{id}/close", post(close))
         .route("/v1/cases/{id}/certificate", get(certificate))
         .route("/v1/lineage", post(lineage))
+        .route("/v1/partitions", get(partitions))
         .route("/v1/systems", get(systems))
         .route("/v1/systems/{name}/check", post(system_check))
         .route("/v1/systems/{name}/scan", get(scan).post(start_scan))
@@ -270,6 +271,20 @@ async fn lineage(
     check_identifiers(&ask.identifiers)?;
     let identifiers = ask.identifiers.into_iter().map(Identifier::from).collect();
     brief(shared.backend.lineage(identifiers)).await.map(Json)
+}
+
+async fn partitions(
+    State(shared): State<Shared>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<PartitionList>, Problem> {
+    let mut hash = false;
+    for (_, value) in pairs(query, &["hash"])? {
+        hash = value
+            .parse()
+            .map_err(|_| Problem::malformed("query: hash", "true or false"))?;
+    }
+    let time = if hash { CHECK_TIME_MAX } else { ANSWER_TIME_MAX };
+    within(time, shared.backend.partitions(hash)).await.map(Json)
 }
 
 async fn systems(State(shared): State<Shared>) -> Result<Json<SystemList>, Problem> {

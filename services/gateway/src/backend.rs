@@ -8,8 +8,8 @@ use lethe_terms::{CaseId, CommandId, Identifier, Timestamp};
 
 use crate::asks::{CaseQuery, OpenCase, QuarantineQuery};
 use crate::views::{
-    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PlanView,
-    QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemView,
+    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PartitionList,
+    PlanView, QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemView,
 };
 
 /// Why the backend did not do what it was asked. No text of it holds personal data: it may end in a log.
@@ -123,6 +123,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The lineage of the person behind identifiers, as the person wrote them.
     async fn lineage(&self, identifiers: Vec<Identifier>) -> Result<LineageView, BackendError>;
+
+    /// Who folds each partition of lineage and how far behind; with `hash`, the hash of all rows, which takes some seconds a million.
+    async fn partitions(&self, hash: bool) -> Result<PartitionList, BackendError>;
 
     /// All systems, by name.
     async fn systems(&self) -> Result<Vec<SystemView>, BackendError>;

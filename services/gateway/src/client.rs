@@ -12,8 +12,8 @@ use crate::asks::{Approve, CaseQuery, Close, FindLineage, Lift, Nothing, OpenCas
 use crate::limits::{CHECK_TIME_MAX, WAIT_MAX};
 use crate::problem::Problem;
 use crate::views::{
-    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, LineageView, PlanView, QuarantineList,
-    QuarantinedInput, QuarantinedView, ScanView, SystemList,
+    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, LineageView, PartitionList, PlanView,
+    QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemList,
 };
 
 /// Time to reach the server: on one machine it is microseconds, across the world less than a second.
@@ -354,6 +354,12 @@ impl Client {
     /// The lineage of a person.
     pub async fn lineage(&self, ask: &FindLineage) -> Result<LineageView, ClientError> {
         self.post("/v1/lineage", ask, ANSWER_TIME_MAX).await
+    }
+
+    /// Who folds each partition of lineage; with `hash`, the hash of all rows, too.
+    pub async fn partitions(&self, hash: bool) -> Result<PartitionList, ClientError> {
+        let time = if hash { CHECK_TIME_MAX } else { ANSWER_TIME_MAX };
+        self.get(&format!("/v1/partitions?hash={hash}"), time).await
     }
 
     /// All systems.

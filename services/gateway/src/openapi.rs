@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::asks::{Approve, Close, FindLineage, Lift, Nothing, OpenCase};
 use crate::problem::{PROBLEM_MEDIA_TYPE, Problem};
 use crate::views::{
-    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PlanView,
-    QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemList,
+    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PartitionList,
+    PlanView, QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemList,
 };
 
 type Make = fn(&mut SchemaGenerator) -> Schema;
@@ -76,7 +76,7 @@ const fn command(path: &'static str, id: &'static str, summary: &'static str, bo
     }
 }
 
-const OPERATIONS: [Operation; 23] = [
+const OPERATIONS: [Operation; 24] = [
     get(
         "/v1/cases",
         "cases",
@@ -138,6 +138,12 @@ const OPERATIONS: [Operation; 23] = [
         "The lineage of the person behind identifiers.",
         of::<FindLineage>,
         Answer::Json("200", of::<LineageView>),
+    ),
+    get(
+        "/v1/partitions",
+        "partitions",
+        "Who folds each partition of lineage, and how far behind.",
+        Answer::Json("200", of::<PartitionList>),
     ),
     get(
         "/v1/systems",
@@ -324,6 +330,7 @@ fn parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec<Val
                 "Most cases on a page.",
             );
         }
+        "partitions" => query("hash", json!({ "type": "boolean" }), "Also the hash of all rows."),
         "quarantine" => {
             query(
                 "system",

@@ -467,6 +467,27 @@ pub struct HealthView {
     pub parts: Vec<FindingView>,
 }
 
+/// A partition of lineage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PartitionView {
+    /// Its number.
+    pub partition: u16,
+    /// The process that answers for it; `None` where every process has its own.
+    pub process: Option<String>,
+    /// How many positions of the log are still to be folded; `None` where nobody answers.
+    pub behind: Option<u64>,
+}
+
+/// All partitions of lineage.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct PartitionList {
+    /// By number.
+    pub partitions: Vec<PartitionView>,
+    /// The hash of all rows, once every partition has folded what the log held when it was asked for; only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_hash: Option<String>,
+}
+
 /// All systems.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SystemList {

@@ -1,6 +1,6 @@
 //! Taking pages in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,20 +23,24 @@ const RECENT_MAX: usize = 20_000;
 /// What is known of records: the fold of `records` and `keys`, which lags a little behind what intake appends.
 #[async_trait]
 pub trait Known: Send + Sync {
-    /// Digest of the state in which a record was last observed.
+    /// Those of the records that are known.
     ///
     /// # Errors
-    /// Of the store.
-    fn digest(&self, record: RecordToken) -> Result<Option<String>, lethe_store::Error>;
-
-    /// The wrapped data key of a record.
-    ///
-    /// # Errors
-    /// Of the store.
-    fn wrapped_key(&self, record: RecordToken) -> Result<Option<KeyWrapped>, lethe_store::Error>;
+    /// [`Error::Known`] where rows cannot be read, [`Error::Lagging`] where a fold cannot be asked or has not come as far as it had when
+    /// [`Known::settled`] last returned.
+    async fn known(&self, records: &[RecordToken]) -> Result<BTreeMap<RecordToken, KnownRecord>, Error>;
 
     /// Returns once everything that was appended before is folded; whether it did in time.
     async fn settled(&self) -> bool;
+}
+
+/// What is known of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownRecord {
+    /// Digest of the state in which it was last observed.
+    pub digest: String,
+    /// Its wrapped data key.
+    pub key: Option<KeyWrapped>,
 }
 
 /// The shell's clock and randomness.
@@ -271,10 +275,11 @@ impl Intake {
         let mut recent = self.recent.lock().await;
         self.be_sure(&mut recent, 0).await?;
         *self.state().ended.entry(system.clone()).or_default() += 1;
+        let known = self.known_of(&recent, records).await?;
         let maker = self.maker();
         let (mut out, mut staged, mut ended) = (Outgoing::default(), BTreeMap::new(), 0);
         for record in records {
-            if let Some((_, key)) = self.last_of(&recent, &staged, *record)? {
+            if let Some((_, key)) = last_of(&recent, &staged, &known, *record) {
                 maker.gone(*record, key.as_ref(), &mut out)?;
                 staged.insert(*record, None);
                 ended += 1;
@@ -342,23 +347,22 @@ impl Intake {
         })
     }
 
-    /// The state in which a record was last seen: on this page, in what was appended, or in the fold.
-    fn last_of(
+    /// What the fold knows of those records that were not appended since it was last waited for.
+    async fn known_of(
         &self,
         recent: &Recent,
-        staged: &BTreeMap<RecordToken, Last>,
-        record: RecordToken,
-    ) -> Result<Last, Error> {
-        if let Some(last) = staged.get(&record).or_else(|| recent.records.get(&record)) {
-            return Ok(last.clone());
+        records: &[RecordToken],
+    ) -> Result<BTreeMap<RecordToken, KnownRecord>, Error> {
+        let asked: BTreeSet<_> = records
+            .iter()
+            .filter(|record| !recent.records.contains_key(record))
+            .copied()
+            .collect();
+        let asked: Vec<_> = asked.into_iter().collect();
+        if asked.is_empty() {
+            return Ok(BTreeMap::new());
         }
-        let Some(digest) = self.known.digest(record).map_err(Error::Known)? else {
-            return Ok(None);
-        };
-        Ok(Some((
-            digest,
-            self.known.wrapped_key(record).map_err(Error::Known)?,
-        )))
+        self.known.known(&asked).await
     }
 
     /// Waits for the fold where what was appended is unsure, or is too much to remember.
@@ -388,14 +392,19 @@ impl Intake {
         let maker = self.maker();
         let (mut out, mut published, mut records) = (Outgoing::default(), Published::default(), Vec::new());
         let mut staged = BTreeMap::new();
+        let mut page = Vec::with_capacity(observations.len());
         for observation in observations {
             if let Some(refused) = oversize(&observation) {
                 maker.quarantined(&refused, system, &mut out)?;
                 published.quarantined += 1;
                 continue;
             }
-            let (read, unreadable) = read(observation, system, &self.naming);
-            let last = self.last_of(&recent, &staged, read.record)?;
+            page.push(read(observation, system, &self.naming));
+        }
+        let named: Vec<_> = page.iter().map(|(read, _)| read.record).collect();
+        let known = self.known_of(&recent, &named).await?;
+        for (read, unreadable) in page {
+            let last = last_of(&recent, &staged, &known, read.record);
             records.push((read.record, last.is_some()));
             let appended = published.appended;
             self.take_one(&maker, system, &read, last, &mut staged, &mut out, &mut published)?;
@@ -517,6 +526,20 @@ impl Intake {
         add(&self.counts.quarantined, published.quarantined);
         add(&self.counts.findings, published.findings.len());
     }
+}
+
+/// The state in which a record was last seen: on this page, in what was appended, or in the fold.
+fn last_of(
+    recent: &Recent,
+    staged: &BTreeMap<RecordToken, Last>,
+    known: &BTreeMap<RecordToken, KnownRecord>,
+    record: RecordToken,
+) -> Last {
+    if let Some(last) = staged.get(&record).or_else(|| recent.records.get(&record)) {
+        return last.clone();
+    }
+    let known = known.get(&record)?;
+    Some((known.digest.clone(), known.key.clone()))
 }
 
 fn cursor_key(system: &SystemName, shard: &ShardName) -> String {

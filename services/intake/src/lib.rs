@@ -8,7 +8,7 @@ mod page;
 mod suppression;
 mod tables;
 
-pub use intake::{Counters, Intake, Known, Published, Shell};
+pub use intake::{Counters, Intake, Known, KnownRecord, Published, Shell};
 pub use page::{IDENTIFIERS_MAX, INPUT_BYTES_MAX};
 pub use suppression::Finding;
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lethe_intake::{Error, Intake, Known, Shell};
+use lethe_intake::{Error, Intake, Known, KnownRecord, Shell};
 use lethe_journal::{Entry, Epoch, Event, KeyWrapped, Place, Position, RecordObserved, Stream};
 use lethe_kit::{FeedPage, Observation, Rejected};
 use lethe_log::{Appended, EventLog, GoneBy, MemoryLog, Page};
@@ -40,12 +40,13 @@ fn token(key: &[u8]) -> RecordToken {
 
 #[async_trait]
 impl Known for Fold {
-    fn digest(&self, record: RecordToken) -> Result<Option<String>, lethe_store::Error> {
-        Ok(self.rows.lock().unwrap().get(&record).cloned())
-    }
-
-    fn wrapped_key(&self, record: RecordToken) -> Result<Option<KeyWrapped>, lethe_store::Error> {
-        Ok(self.keys.lock().unwrap().get(&record).cloned())
+    async fn known(&self, records: &[RecordToken]) -> Result<BTreeMap<RecordToken, KnownRecord>, Error> {
+        let (rows, keys) = (self.rows.lock().unwrap(), self.keys.lock().unwrap());
+        let known = |record: &RecordToken| {
+            let (digest, key) = (rows.get(record)?.clone(), keys.get(record).cloned());
+            Some((*record, KnownRecord { digest, key }))
+        };
+        Ok(records.iter().filter_map(known).collect())
     }
 
     async fn settled(&self) -> bool {

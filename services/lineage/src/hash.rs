@@ -33,6 +33,11 @@ impl StateHash {
         }
     }
 
+    /// Of these bytes, as another process told them.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

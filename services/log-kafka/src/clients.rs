@@ -83,6 +83,21 @@ impl Clients {
         })
     }
 
+    /// What every client is configured with.
+    pub(crate) fn base(&self) -> ClientConfig {
+        self.config.clone()
+    }
+
+    /// Before the name of each topic, transaction and group.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.settings.topic_prefix
+    }
+
+    /// What a client says and asks.
+    pub(crate) fn talk(&self) -> Talk {
+        talk(&self.settings)
+    }
+
     /// The producer for entries that stand alone. One that met an error after which it can do nothing is replaced.
     pub(crate) fn single(&self) -> Result<Sender, Error> {
         let mut single = self.single.lock().unwrap_or_else(PoisonError::into_inner);

@@ -17,13 +17,16 @@
 //! leaves out what carries an older epoch than the fence before it. After an unknown outcome a writer's handle is gone, and only
 //! [`EventLog::acquire`] gives another one.
 //!
-//! What is deliberately not here: consumer groups and committed offsets (a position stands with its effect), clocks of producers, retries of
+//! Groups only share partitions out ([`KafkaLog::join`]); nobody reads through them.
+//!
+//! What is deliberately not here: committed offsets (a position stands with its effect), clocks of producers, retries of
 //! appends, and topics that make themselves.
 
 mod appending;
 mod channel;
 mod clients;
 mod context;
+mod group;
 mod health;
 mod reading;
 mod settings;
@@ -47,6 +50,7 @@ use crate::shared::Shared;
 use crate::wire::{Content, OWN_KEY_PREFIX};
 
 pub use clients::TRANSACTION_TIMEOUT;
+pub use group::Membership;
 pub use health::Finding;
 pub use settings::{KafkaSettings, Retention};
 pub use topics::Drift;

@@ -64,7 +64,7 @@ const OWNED: [(&str, &str); 24] = [
     ("allow.auto.create.topics", "topics are made with their settings"),
     ("receive.message.max.bytes", "it follows from the largest append"),
     ("fetch.max.bytes", "it follows from the largest append"),
-    ("group.instance.id", "readers join no group"),
+    ("group.instance.id", "members come and go by themselves"),
     ("log_level", "the program's own log decides"),
 ];
 

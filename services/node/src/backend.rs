@@ -11,7 +11,8 @@ use lethe_gateway::asks::{CaseQuery, Ground, OpenCase, QuarantineQuery};
 use lethe_gateway::backend::{Backend, BackendError, Document};
 use lethe_gateway::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, FindingView, HealthView, LineageView,
-    PlanView, QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemState, SystemView,
+    PartitionList, PartitionView, PlanView, QuarantineList, QuarantinedInput, QuarantinedView, ScanView,
+    SystemState, SystemView,
 };
 use lethe_journal::{
     CaseOrigin, CloseReason, Command, DatasetRef, Opening, Place, Selectors, Stream, SystemTold,
@@ -32,6 +33,12 @@ use crate::{Error, publish, shell, views};
 
 /// How long an answer to a command may take until the request is told that the outcome is unknown.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a page of systems may wait for the number of their records.
+const COUNT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the hash of all rows may take, which reads all of them.
+const HASH_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Cases on a page where nothing is said.
 const PAGE_CASES: usize = 100;
@@ -382,9 +389,32 @@ impl Backend for NodeBackend {
         Ok(view)
     }
 
+    async fn partitions(&self, hash: bool) -> Result<PartitionList, BackendError> {
+        let lineage = &self.walker.lineage;
+        let partitions = lineage
+            .partitions(COUNT_PATIENCE)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let hashed = match hash.then(|| lineage.state_hash(HASH_PATIENCE)) {
+            Some(hashed) => Some(hashed.await.map_err(|error| unavailable(&error))?.to_string()),
+            None => None,
+        };
+        let views = (0..).zip(partitions);
+        let views = views.map(|(partition, (process, behind))| PartitionView {
+            partition,
+            process,
+            behind,
+        });
+        Ok(PartitionList {
+            partitions: views.collect(),
+            state_hash: hashed,
+        })
+    }
+
     async fn systems(&self) -> Result<Vec<SystemView>, BackendError> {
-        let owners = &self.walker.owners;
-        let records = |place: &DatasetRef| Some(owners.records_in(place));
+        // A partition that nobody answers for makes the number unknown, and nothing else.
+        let counts = self.walker.lineage.records_by_dataset(COUNT_PATIENCE).await.ok();
+        let records = |place: &DatasetRef| Some(counts.as_ref()?.get(place).copied().unwrap_or(0));
         let systems = self.board.systems();
         Ok(systems.map(|told| views::system_view(&told, records)).collect())
     }

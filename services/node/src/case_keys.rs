@@ -9,11 +9,11 @@ use lethe_log::EventLog;
 use lethe_terms::CaseId;
 use lethe_vault::{DataKey, KeyVault, open_json, seal_json};
 
-use crate::owners::Owners;
+use crate::lineage::Lineage;
 use crate::{Error, publish};
 
-/// How long a key that another part of the process has just put on the log may take to be folded.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a key that was just put on the log may take to be folded, and a partition to find another owner.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Keys of open cases that are kept unwrapped. One is 32 bytes; unwrapping one costs a look-up in a store.
 const CACHED_MAX: usize = 10_000;
@@ -23,17 +23,17 @@ const CACHED_MAX: usize = 10_000;
 pub(crate) struct CaseKeys {
     vault: Arc<dyn KeyVault>,
     log: Arc<dyn EventLog>,
-    owners: Arc<Owners>,
+    lineage: Arc<Lineage>,
     cache: Arc<Mutex<BTreeMap<CaseId, Arc<DataKey>>>>,
     making: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl CaseKeys {
-    pub(crate) fn new(vault: Arc<dyn KeyVault>, log: Arc<dyn EventLog>, owners: Arc<Owners>) -> Self {
+    pub(crate) fn new(vault: Arc<dyn KeyVault>, log: Arc<dyn EventLog>, lineage: Arc<Lineage>) -> Self {
         Self {
             vault,
             log,
-            owners,
+            lineage,
             cache: Arc::default(),
             making: Arc::default(),
         }
@@ -60,14 +60,12 @@ impl CaseKeys {
         if let Some(key) = self.cached(case) {
             return Ok(key);
         }
-        let wrapped = match self.owners.wrapped_key(case.as_bytes()).await? {
+        let id = case.as_bytes();
+        let wrapped = match self.lineage.wrapped_key(id, false, PATIENCE).await? {
             Some(wrapped) => wrapped,
             None => {
-                self.owners.caught_up(&Stream::Keys, PATIENCE).await?;
-                self.owners
-                    .wrapped_key(case.as_bytes())
-                    .await?
-                    .ok_or(Error::NoCaseKey { case })?
+                let waited = self.lineage.wrapped_key(id, true, PATIENCE).await?;
+                waited.ok_or(Error::NoCaseKey { case })?
             }
         };
         let key = Arc::new(self.vault.unwrap(&wrapped)?);

@@ -15,10 +15,11 @@ mod evidence;
 mod follow_ups;
 mod janitor;
 mod ledger_shell;
+mod lineage;
 mod log;
 mod metrics;
 mod offline;
-mod owners;
+
 mod publish;
 mod quarantine;
 mod receipts;

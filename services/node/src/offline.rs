@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::cli::Exit;
+use crate::lineage::Owners;
 use crate::log::Log;
-use crate::owners::Owners;
 use crate::server::{Folders, origin};
 use crate::settings::Settings;
 
@@ -31,8 +31,8 @@ pub async fn replay(config: &Path, into: &Path) -> Result<String, Error> {
         ));
     }
     let log = open_log(&settings).await?;
-    let owners = Owners::open(Arc::clone(&log), &into.join("lineage"))?;
-    owners.fold_all().await?;
+    let owners = Owners::open_all(&into.join("lineage"))?;
+    owners.fold_all(&log).await?;
     Ok(owners.state_hash()?.to_string())
 }
 
@@ -149,8 +149,8 @@ async fn checked(log: &Arc<dyn EventLog>) -> Result<String, Error> {
 }
 
 async fn lineage(log: &Arc<dyn EventLog>, folders: &Folders) -> Result<String, Error> {
-    let owners = Owners::open(Arc::clone(log), &folders.lineage())?;
-    owners.fold_all().await?;
+    let owners = Owners::open_all(&folders.lineage())?;
+    owners.fold_all(log).await?;
     Ok(format!("state hash {}", owners.state_hash()?))
 }
 

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-/// What a process can do. Every process that needs lineage or intake has a fold or an intake of its own, fed by the log.
+/// What a process can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// API and dashboard.
     Gateway,
+    /// Folds a share of the lineage partitions, and answers for them.
+    Lineage,
     /// Carries cases on.
     Conductor,
     /// Signs and sequences; one writer.
@@ -19,12 +21,19 @@ pub enum Role {
 
 impl Role {
     /// All roles, in the order of their work.
-    pub const ALL: [Self; 4] = [Self::Gateway, Self::Conductor, Self::Ledger, Self::Connectors];
+    pub const ALL: [Self; 5] = [
+        Self::Gateway,
+        Self::Lineage,
+        Self::Conductor,
+        Self::Ledger,
+        Self::Connectors,
+    ];
 
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
+            Self::Lineage => "lineage",
             Self::Conductor => "conductor",
             Self::Ledger => "ledger",
             Self::Connectors => "connectors",
@@ -84,8 +93,8 @@ impl FromStr for Role {
             .find(|role| role.name() == text)
             .ok_or_else(|| {
                 let known: Vec<_> = Self::ALL.iter().map(|role| role.name()).collect();
-                let own = if matches!(text, "lineage" | "intake") {
-                    "every process that needs it has its own: "
+                let own = if text == "intake" {
+                    "what connectors publish is taken in by the process that hosts them: "
                 } else {
                     ""
                 };
@@ -107,9 +116,9 @@ mod tests {
         let two = Roles::named(&["ledger".into(), "conductor".into()]).unwrap();
         assert!(two.has(Role::Ledger) && !two.has(Role::Gateway) && !two.is_all());
         assert_eq!(two.to_string(), "conductor, ledger");
-        let refused = Roles::named(&["lineage".into()]).unwrap_err();
+        let refused = Roles::named(&["intake".into()]).unwrap_err();
         assert!(
-            refused.contains("has its own") && refused.contains("connectors"),
+            refused.contains("that hosts them") && refused.contains("connectors"),
             "{refused}"
         );
     }

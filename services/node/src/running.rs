@@ -130,7 +130,7 @@ pub(crate) async fn run(
 }
 
 /// Why a task ended that nobody told to.
-fn why(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Error {
+pub(crate) fn why(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Error {
     match ended {
         Ok(Err(error)) => error,
         Ok(Ok(())) | Err(_) => Error::Stopped { what: "a role" },
@@ -288,7 +288,7 @@ impl Starting<'_> {
         let (parts, stopped) = (self.parts, self.stopped);
         let janitor = Janitor {
             log: parts.log.clone(),
-            owners: Arc::clone(&parts.owners),
+            owners: Arc::clone(parts.lineage.here()),
             intake: Arc::clone(&parts.intake),
             evidence: Arc::clone(&parts.evidence),
             queues: std::mem::take(&mut self.queues),

@@ -12,6 +12,7 @@ use lethe_intake::{Intake, Shell};
 use lethe_journal::{DatasetRef, Stream};
 use lethe_ledger::{EvidenceStore, Keys, Start};
 use lethe_log::EventLog;
+use lethe_log_kafka::KafkaLog;
 use lethe_store::Store;
 use lethe_store_sled::{Condition, SledStore};
 use lethe_terms::SystemName;
@@ -23,8 +24,8 @@ use crate::case_keys::CaseKeys;
 use crate::connect::Kinds;
 use crate::evidence::Evidence;
 use crate::janitor::LogHealth;
+use crate::lineage::{self, Assignment, Elsewhere, Lineage, Owners, Peers, Told};
 use crate::log::Log;
-use crate::owners::Owners;
 use crate::roles::{Role, Roles};
 use crate::settings::Settings;
 use crate::systems::System;
@@ -33,6 +34,9 @@ use crate::{Error, running, shell};
 
 /// How long the folds may take to catch up when the server starts.
 const START_PATIENCE: Duration = Duration::from_secs(3_600);
+
+/// Among whom the partitions of lineage are shared out.
+const OWNERS_GROUP: &str = "lineage";
 
 /// Where everything lies below the data folder.
 ///
@@ -94,7 +98,7 @@ pub(crate) struct Parts {
     pub(crate) log: Log,
     pub(crate) port: Arc<dyn EventLog>,
     pub(crate) vault: Arc<dyn KeyVault>,
-    pub(crate) owners: Arc<Owners>,
+    pub(crate) lineage: Arc<Lineage>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) keys: CaseKeys,
     pub(crate) walker: Arc<Walker>,
@@ -178,11 +182,23 @@ async fn open(
     let log = Log::open(&settings).await?;
     let port = log.port();
     let vault = vault(&log, &folders, &roles).await?;
-    let owners = owners(&port, &folders, tasks, stopped).await?;
-    let intake = intake(&settings, &port, &vault, &owners).await?;
-    let keys = CaseKeys::new(Arc::clone(&vault), Arc::clone(&port), Arc::clone(&owners));
+    let lineage = match &log {
+        Log::Kafka(kafka) if !roles.is_all() => {
+            let secret = vault.tokens().internal_secret();
+            let sharing = Sharing {
+                kafka,
+                settings: &settings,
+                secret,
+            };
+            sharing.lineage(&folders, &roles, tasks, stopped)?
+        }
+        _ => whole_lineage(&port, &folders, tasks, stopped)?,
+    };
+    wait_for_lineage(&lineage, tasks).await?;
+    let intake = intake(&settings, &port, &vault, &lineage).await?;
+    let keys = CaseKeys::new(Arc::clone(&vault), Arc::clone(&port), Arc::clone(&lineage));
     let walker = Arc::new(Walker {
-        owners: Arc::clone(&owners),
+        lineage: Arc::clone(&lineage),
         intake: Arc::clone(&intake),
         unproven: RwLock::default(),
     });
@@ -206,7 +222,7 @@ async fn open(
         log,
         port,
         vault,
-        owners,
+        lineage,
         intake,
         keys,
         walker,
@@ -234,33 +250,90 @@ async fn vault(log: &Log, folders: &Folders, roles: &Roles) -> Result<Arc<dyn Ke
     Ok(Arc::new(vault))
 }
 
-/// The owners of the partitions, once they have folded what the log holds.
-async fn owners(
+/// Lineage of a process that folds all of it.
+fn whole_lineage(
     port: &Arc<dyn EventLog>,
     folders: &Folders,
     tasks: &mut Tasks,
     stopped: &watch::Receiver<bool>,
-) -> Result<Arc<Owners>, Error> {
-    let owners = Arc::new(Owners::open(Arc::clone(port), &folders.lineage())?);
-    for owner in owners.all() {
-        tasks.spawn(Arc::clone(owner).run(Arc::clone(port), stopped.clone()));
+) -> Result<Arc<Lineage>, Error> {
+    let owners = Arc::new(Owners::open_all(&folders.lineage())?);
+    for owner in owners.all().into_values() {
+        tasks.spawn(owner.run(Arc::clone(port), stopped.clone()));
     }
-    owners.caught_up(&Stream::Keys, START_PATIENCE).await?;
-    owners.caught_up(&Stream::Records, START_PATIENCE).await?;
-    Ok(owners)
+    Ok(Arc::new(Lineage::new(Arc::clone(port), owners, None)))
+}
+
+/// What processes need that share lineage out among themselves.
+struct Sharing<'a> {
+    kafka: &'a Arc<KafkaLog>,
+    settings: &'a Settings,
+    /// What a process shows that asks another.
+    secret: String,
+}
+
+impl Sharing<'_> {
+    /// Lineage of a process that folds a share of it, or none.
+    fn lineage(
+        self,
+        folders: &Folders,
+        roles: &Roles,
+        tasks: &mut Tasks,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<Arc<Lineage>, Error> {
+        let port: Arc<dyn EventLog> = Arc::clone(self.kafka) as _;
+        let instance = self
+            .settings
+            .kafka
+            .as_ref()
+            .and_then(|kafka| kafka.instance.clone());
+        let instance = instance.unwrap_or_default();
+        let (telling, told) = watch::channel(Told::new());
+        tasks.spawn(lineage::follow(Arc::clone(&port), telling, stopped.clone()));
+        let owners = Arc::new(Owners::none(&folders.lineage()));
+        if roles.has(Role::Lineage) {
+            let cluster = &self.settings.cluster;
+            let (address, answering) =
+                lineage::serve(cluster, Arc::clone(&owners), &self.secret, stopped.clone())?;
+            tasks.spawn(answering);
+            let assignment = Assignment {
+                log: Arc::clone(&port),
+                membership: self.kafka.join(OWNERS_GROUP, &Stream::Records)?,
+                owners: Arc::clone(&owners),
+                told: told.clone(),
+                instance: instance.clone(),
+                address,
+            };
+            tasks.spawn(assignment.run(stopped.clone()));
+        }
+        let elsewhere = Elsewhere {
+            told,
+            peers: Peers::new(&self.settings.cluster, self.secret)?,
+            instance,
+        };
+        Ok(Arc::new(Lineage::new(port, owners, Some(elsewhere))))
+    }
+}
+
+/// Returns once every partition has somebody who has folded what the log holds.
+async fn wait_for_lineage(lineage: &Lineage, tasks: &mut Tasks) -> Result<(), Error> {
+    tokio::select! {
+        waited = lineage.caught_up(START_PATIENCE) => waited.map(drop),
+        Some(ended) = tasks.join_next() => Err(running::why(ended)),
+    }
 }
 
 async fn intake(
     settings: &Settings,
     port: &Arc<dyn EventLog>,
     vault: &Arc<dyn KeyVault>,
-    owners: &Arc<Owners>,
+    lineage: &Arc<Lineage>,
 ) -> Result<Arc<Intake>, Error> {
     let intake = Intake::new(
         Arc::clone(port),
         Arc::clone(vault),
         Normaliser::new(&settings.region)?,
-        Arc::clone(owners) as _,
+        Arc::clone(lineage) as _,
         Shell {
             now: shell::now,
             id: shell::entry_id,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +72,9 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// The Kafka that carries the log; without it the log is in files below `data_dir`.
     pub kafka: Option<KafkaSettings>,
+    /// How processes of one installation ask one another.
+    #[serde(default)]
+    pub cluster: ClusterSettings,
     /// Who is responsible.
     pub controller: Controller,
     /// Where national telephone numbers are from, ISO 3166.
@@ -108,6 +111,45 @@ pub struct Tls {
     pub certificate_file: PathBuf,
     /// PEM file with the private key.
     pub key_file: PathBuf,
+}
+
+/// Where a process that folds partitions of lineage answers the others.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSettings {
+    /// Address to listen on; any free port of loopback unless told otherwise.
+    #[serde(default = "cluster_listen")]
+    pub listen: SocketAddr,
+    /// `host:port` under which the others reach it, where that is not what it listens on.
+    pub address: Option<String>,
+    /// Mutual TLS; needed elsewhere than on loopback.
+    pub tls: Option<ClusterTls>,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        Self {
+            listen: cluster_listen(),
+            address: None,
+            tls: None,
+        }
+    }
+}
+
+/// Certificate and key of a process, and the authority of all of them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterTls {
+    /// PEM file with the certificate chain, for serving and for asking.
+    pub certificate_file: PathBuf,
+    /// PEM file with the private key.
+    pub key_file: PathBuf,
+    /// PEM file with the authority that signed the certificates of all processes.
+    pub ca_file: PathBuf,
+}
+
+const fn cluster_listen() -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))
 }
 
 /// The controller (GDPR Art. 4(7)).

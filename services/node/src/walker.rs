@@ -7,26 +7,21 @@ use std::time::Duration;
 use lethe_conductor::WalkOutcome;
 use lethe_gateway::views::{LineageEdge, LineageHow, LineageNode, LineageRecord, LineageView, LineageWhat};
 use lethe_intake::Intake;
-use lethe_journal::{
-    DatasetRef, Inventory, Person, Position, Sealed, Selectors, Stream, Token, partition_of,
-};
-use lethe_lineage::{
-    Limits, Next, PartAnswer, Reached, ReachedIdentifier, ReachedRecord, Standing, Walk, answer, record,
-    wrapped_key,
-};
+use lethe_journal::{DatasetRef, Inventory, Person, Sealed, Selectors, Token};
+use lethe_lineage::{Limits, Next, Reached, ReachedIdentifier, ReachedRecord, Standing, Walk};
 use lethe_planner::{Basis, Holding, Suspicion};
 use lethe_terms::{CaseId, Identifier, RecordToken, Strength};
 
 use crate::Error;
 use crate::case_keys::CaseKeys;
-use crate::owners::{Owners, StoreRows};
+use crate::lineage::{Lineage, ReadUpTo, records_read};
 
 /// How long a walk waits for partitions that lag behind the heads that it began with.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Takes walks.
 pub(crate) struct Walker {
-    pub(crate) owners: Arc<Owners>,
+    pub(crate) lineage: Arc<Lineage>,
     pub(crate) intake: Arc<Intake>,
     /// Datasets whose records are no proof of identity, as the inventory has them.
     pub(crate) unproven: RwLock<BTreeSet<DatasetRef>>,
@@ -74,19 +69,20 @@ impl Walker {
     }
 
     /// Walks once every partition has read what the log held at the start; nothing less can be decided on.
-    async fn walk(&self, start: Vec<Token>) -> Result<(Reached, Vec<Position>), Error> {
-        self.owners.caught_up(&Stream::Keys, PATIENCE).await?;
-        let read_up_to = self.owners.caught_up(&Stream::Records, PATIENCE).await?;
-        let owners = Arc::clone(&self.owners);
+    async fn walk(&self, start: Vec<Token>) -> Result<(Reached, ReadUpTo), Error> {
+        let read_up_to = self.lineage.heads().await?;
         let unproven = self
             .unproven
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let reached = tokio::task::spawn_blocking(move || walked(&owners, start, unproven))
-            .await
-            .map_err(|_| Error::Stopped { what: "a walk" })??;
-        Ok((reached, read_up_to))
+        let mut walk = Walk::new(start, Limits::default()).unproven_in(unproven);
+        loop {
+            match walk.next() {
+                Next::Done(reached) => return Ok((reached, read_up_to)),
+                Next::Ask(ask) => walk.answer(self.lineage.walk(ask, &read_up_to, PATIENCE).await?)?,
+            }
+        }
     }
 
     /// A walk for a case, with everything that its plan needs sealed under its key. What `kept` selects is selected again: it may be out of
@@ -104,7 +100,7 @@ impl Walker {
             // What lies beyond the bound is unknown, and nothing may be decided on it.
             return Ok(WalkOutcome::Unknown);
         }
-        let (mut places, held) = self.opened(&reached)?;
+        let (mut places, held) = self.opened(&reached, &read_up_to).await?;
         for (place, sealed) in kept {
             let records = places.entry(place).or_default();
             let fresh: BTreeSet<_> = records.iter().map(|(record, _)| *record).collect();
@@ -143,7 +139,7 @@ impl Walker {
             selectors,
             identity_sources: identity_sources(&reached),
             suspicious: suspicious(&reached),
-            read_up_to,
+            read_up_to: records_read(&read_up_to),
         };
         Ok(WalkOutcome::Reached {
             basis,
@@ -163,23 +159,17 @@ impl Walker {
         identifier.kind.strength() != Strength::Shared && reached.is_followed(token)
     }
 
-    fn opened(&self, reached: &Reached) -> Result<Opened, Error> {
+    async fn opened(&self, reached: &Reached, read_up_to: &ReadUpTo) -> Result<Opened, Error> {
         let mut places: BTreeMap<DatasetRef, Vec<_>> = BTreeMap::new();
         let mut identifiers = BTreeSet::new();
+        let records: Vec<_> = reached.records.iter().map(|found| found.record).collect();
+        let whole = self.lineage.records(&records, read_up_to, PATIENCE).await?;
         for found in &reached.records {
-            let owner = &self.owners.all()[usize::from(partition_of(
-                found.record.as_bytes(),
-                Stream::Records.partitions(),
-            ))];
-            let rows = StoreRows(owner.store());
-            let (Some(row), Some(wrapped)) = (
-                record(&rows, found.record)?,
-                wrapped_key(&rows, found.record.as_bytes())?,
-            ) else {
+            let Some((row, wrapped)) = whole.get(&found.record) else {
                 // It went between the walk and now: the walk is taken again.
                 return Err(Error::Lagging);
             };
-            let secret = self.intake.open_record(found.record, &wrapped, &row.secret)?;
+            let secret = self.intake.open_record(found.record, wrapped, &row.secret)?;
             identifiers.extend(secret.identifiers);
             places
                 .entry(found.dataset.clone())
@@ -194,23 +184,6 @@ impl Walker {
         let given = self.tokens(identifiers)?;
         let (reached, _) = self.walk(given).await?;
         Ok(view(&reached))
-    }
-}
-
-fn walked(owners: &Owners, start: Vec<Token>, unproven: BTreeSet<DatasetRef>) -> Result<Reached, Error> {
-    let mut walk = Walk::new(start, Limits::default()).unproven_in(unproven);
-    loop {
-        match walk.next() {
-            Next::Done(reached) => return Ok(reached),
-            Next::Ask(ask) => {
-                let parts: Result<Vec<PartAnswer>, _> = owners
-                    .all()
-                    .iter()
-                    .map(|owner| answer(&StoreRows(owner.store()), &ask))
-                    .collect();
-                walk.answer(parts?)?;
-            }
-        }
     }
 }
 

@@ -111,6 +111,11 @@ impl TokenKeys {
         ))
     }
 
+    /// What a process of this installation shows another that it asks: only who can open the vault knows it.
+    pub fn internal_secret(&self) -> String {
+        hex::encode(digest(&self.suppression, [b"internal/v1".as_slice()]))
+    }
+
     /// An entry id that follows from its content, so that a repeat carries the same one.
     pub fn entry_id<'a>(&self, content: impl IntoIterator<Item = &'a [u8]>) -> EntryId {
         EntryId::from_bytes(digest(

@@ -1,5 +1,6 @@
 //! Taking observations in: the whole durable path beside bare decoding and beside bare writing of the same observations.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -7,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use lethe_intake::{Intake, Known, Shell};
-use lethe_journal::{KeyWrapped, Stream};
+use lethe_intake::{Intake, Known, KnownRecord, Shell};
+use lethe_journal::Stream;
 use lethe_kit::{FeedPage, Observation};
 use lethe_log::{EmbeddedLog, EventLog, OpenOptions};
 use lethe_terms::{
@@ -67,12 +68,11 @@ struct Unknown;
 
 #[async_trait]
 impl Known for Unknown {
-    fn digest(&self, _: RecordToken) -> Result<Option<String>, lethe_store::Error> {
-        Ok(None)
-    }
-
-    fn wrapped_key(&self, _: RecordToken) -> Result<Option<KeyWrapped>, lethe_store::Error> {
-        Ok(None)
+    async fn known(
+        &self,
+        _: &[RecordToken],
+    ) -> Result<BTreeMap<RecordToken, KnownRecord>, lethe_intake::Error> {
+        Ok(BTreeMap::new())
     }
 
     async fn settled(&self) -> bool {

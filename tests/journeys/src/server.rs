@@ -40,7 +40,7 @@ pub type Shape = &'static [(&'static str, &'static [&'static str])];
 
 /// One process of each kind.
 pub const SEVERAL: Shape = &[
-    ("connectors", &["connectors"]),
+    ("connectors", &["connectors", "lineage"]),
     ("core", &["conductor", "ledger"]),
     ("gateway", &["gateway"]),
 ];

@@ -22,8 +22,8 @@ use crate::asks::{CaseQuery, OpenCase, QuarantineQuery};
 use crate::backend::{Backend, BackendError, Document};
 use crate::views::{
     AcceptedView, AttentionView, CaseFlag, CasePage, CaseView, CheckView, ConformanceView, FindingView,
-    HealthView, LineageView, MustResult, MustView, PlanView, QuarantineList, QuarantinedInput,
-    QuarantinedView, ScanState, ScanView, SystemState, SystemView,
+    HealthView, LineageView, MustResult, MustView, PartitionList, PartitionView, PlanView, QuarantineList,
+    QuarantinedInput, QuarantinedView, ScanState, ScanView, SystemState, SystemView,
 };
 
 /// The made-up backend.
@@ -367,6 +367,18 @@ impl Backend for Fake {
             });
         }
         Ok(samples::lineage())
+    }
+
+    async fn partitions(&self, hash: bool) -> Result<PartitionList, BackendError> {
+        let one = |partition: u16| PartitionView {
+            partition,
+            process: Some(format!("lineage-{}", partition % 2)),
+            behind: (partition != 3).then_some(0),
+        };
+        Ok(PartitionList {
+            partitions: (0..4).map(one).collect(),
+            state_hash: hash.then(|| "00".repeat(32)),
+        })
     }
 
     async fn systems(&self) -> Result<Vec<SystemView>, BackendError> {

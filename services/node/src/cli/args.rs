@@ -431,6 +431,25 @@ pub enum LogCommand {
     /// Input that could not be read
     #[command(subcommand, arg_required_else_help = true)]
     Quarantine(QuarantineCommand),
+    /// Show who folds each partition of lineage, and how far behind
+    #[command(
+        after_help = "Exit codes: 0 all have folded what the log holds, 2 one is behind or nobody answers for it."
+    )]
+    #[command(after_long_help = "\
+Exit codes: 0 all have folded what the log holds, 2 one is behind or nobody answers for it.
+
+Example:
+
+    lethe log partitions")]
+    Partitions(PartitionsArgs),
+}
+
+/// Options of `log partitions`.
+#[derive(Debug, Clone, Args)]
+pub struct PartitionsArgs {
+    /// Also the hash of all rows, as `lethe replay` prints it
+    #[arg(long)]
+    pub hash: bool,
 }
 
 /// What to do with input that could not be read.

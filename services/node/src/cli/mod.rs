@@ -8,6 +8,7 @@ mod cases;
 mod exit;
 mod identifiers;
 mod lineage;
+mod partitions;
 mod quarantine;
 mod systems;
 mod talk;
@@ -103,6 +104,7 @@ async fn run(cli: Cli, talk: &mut Talk<'_>) -> Result<Exit, Error> {
         Command::Case(command) => cases::run(&client()?, command, talk).await,
         Command::Lineage(args) => lineage::run(&client()?, args, talk).await,
         Command::System(command) => systems::run(&client()?, command, talk).await,
+        Command::Log(LogCommand::Partitions(args)) => partitions::run(&client()?, &args, talk).await,
         Command::Log(LogCommand::Quarantine(command)) => quarantine::run(&client()?, command, talk).await,
         Command::Connector(ConnectorCommand::Check(args)) => {
             systems::connector_check(&client()?, &args, talk).await

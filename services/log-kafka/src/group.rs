@@ -1,0 +1,181 @@
+//! Sharing the partitions of a stream out among processes: a consumer group that reads nothing. Kafka says who is to have which partition;
+//! what each does with it, and when it gives it up, is its own affair.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use lethe_journal::Stream;
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use tokio::sync::watch;
+
+use crate::clients::Clients;
+use crate::context::Talk;
+use crate::{Error, KafkaLog, told};
+
+/// After so long without a word a member is taken for gone, and its partitions go to others: longer than a broker needs to be replaced in
+/// most cases, short enough that a person who waits for an answer still does.
+const SESSION_TIMEOUT_MS: &str = "10000";
+/// Three words a session, as Kafka recommends.
+const HEARTBEAT_MS: &str = "3000";
+/// How long a poll waits for news.
+const POLL: Duration = Duration::from_millis(200);
+
+/// A member of a group among which the partitions of a stream are shared out. Dropping it leaves the group.
+pub struct Membership {
+    assigned: watch::Receiver<BTreeSet<u16>>,
+    closed: Arc<AtomicBool>,
+    poller: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Membership")
+            .field("assigned", &*self.assigned.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Membership {
+    /// The partitions that this member is to have now.
+    pub fn assigned(&self) -> watch::Receiver<BTreeSet<u16>> {
+        self.assigned.clone()
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.closed.store(true, Ordering::Relaxed);
+        if let Some(poller) = self.poller.take() {
+            // It never panics, and there would be nobody left to tell.
+            let _ = poller.join();
+        }
+    }
+}
+
+impl KafkaLog {
+    /// Joins the group of this name among which the partitions of a stream are shared out. When members come and go only as many partitions
+    /// move as must.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] where no client can be made of the settings.
+    pub fn join(&self, group: &str, stream: &Stream) -> Result<Membership, Error> {
+        let (sender, assigned) = watch::channel(BTreeSet::new());
+        let topic = format!("{}{stream}", self.shared.settings.topic_prefix);
+        let consumer = self.shared.clients.member(group, sender)?;
+        consumer
+            .subscribe(&[&topic])
+            .map_err(|error| Error::Unreachable(told(&error)))?;
+        let closed = Arc::new(AtomicBool::new(false));
+        let poller = std::thread::Builder::new()
+            .name("log-group".to_owned())
+            .spawn({
+                let closed = Arc::clone(&closed);
+                move || poll(&consumer, &closed)
+            })
+            .map_err(|error| Error::Settings(format!("a thread cannot start: {error}")))?;
+        Ok(Membership {
+            assigned,
+            closed,
+            poller: Some(poller),
+        })
+    }
+}
+
+/// Keeps the membership alive. Its partitions are paused, so that nothing but news of the group comes.
+fn poll(consumer: &BaseConsumer<Member>, closed: &AtomicBool) {
+    while !closed.load(Ordering::Relaxed) {
+        if let Some(Err(error)) = consumer.poll(POLL) {
+            tracing::warn!(error = told(&error), "the group of owners cannot be heard");
+        }
+    }
+}
+
+impl Clients {
+    fn member(
+        &self,
+        group: &str,
+        assigned: watch::Sender<BTreeSet<u16>>,
+    ) -> Result<BaseConsumer<Member>, Error> {
+        let mut config = self.base();
+        for (name, value) in [
+            ("session.timeout.ms", SESSION_TIMEOUT_MS),
+            ("heartbeat.interval.ms", HEARTBEAT_MS),
+        ] {
+            if config.get(name).is_none() {
+                config.set(name, value);
+            }
+        }
+        config
+            .set("group.id", format!("{}{group}", self.prefix()))
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "latest")
+            .set("allow.auto.create.topics", "false");
+        let talk = self.talk();
+        config
+            .create_with_context(Member { talk, assigned })
+            .map_err(|error| Error::Settings(told(&error)))
+    }
+}
+
+/// What a member hears from its group.
+struct Member {
+    talk: Talk,
+    assigned: watch::Sender<BTreeSet<u16>>,
+}
+
+impl ClientContext for Member {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = Talk::ENABLE_REFRESH_OAUTH_TOKEN;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.talk.log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.talk.error(error, reason);
+    }
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.talk.generate_oauth_token(config)
+    }
+}
+
+impl ConsumerContext for Member {
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(given) => {
+                // Whoever folds a partition reads it with a position of its own.
+                if let Err(error) = consumer.pause(given) {
+                    tracing::warn!(error = told(&error), "an assigned partition is fetched in vain");
+                }
+                self.assigned
+                    .send_modify(|assigned| assigned.extend(partitions(given)));
+            }
+            Rebalance::Revoke(taken) => {
+                let taken: BTreeSet<u16> = partitions(taken).collect();
+                self.assigned
+                    .send_modify(|assigned| assigned.retain(|partition| !taken.contains(partition)));
+            }
+            Rebalance::Error(error) => {
+                tracing::warn!(error = told(error), "partitions could not be shared out");
+            }
+        }
+    }
+}
+
+fn partitions(list: &TopicPartitionList) -> impl Iterator<Item = u16> {
+    list.elements()
+        .into_iter()
+        .filter_map(|element| u16::try_from(element.partition()).ok())
+        .collect::<Vec<_>>()
+        .into_iter()
+}

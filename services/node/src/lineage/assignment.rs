@@ -1,0 +1,184 @@
+//! Which partitions this process folds: as the group of owners shares them out.
+//!
+//! A fold is private and a question says how far it must have come, so two owners of one partition do no harm. A partition that moves is
+//! therefore answered by its old owner until the new one has caught up and says so, and only then given up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lethe_journal::{PartitionOwned, Place};
+use lethe_log::EventLog;
+use lethe_log_kafka::Membership;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::directory::{self, Told};
+use super::owner::FOLDED;
+use super::owners::Owners;
+use super::question::Folded;
+use crate::Error;
+
+/// How often is looked whether a partition has caught up.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// After how many looks the progress of partitions that catch up is told: five seconds.
+const LOOKS_BETWEEN_PROGRESS: u32 = 25;
+
+/// Keeps the partitions of this process as the group wants them.
+pub(crate) struct Assignment {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) membership: Membership,
+    pub(crate) owners: Arc<Owners>,
+    pub(crate) told: watch::Receiver<Told>,
+    /// Name of this process.
+    pub(crate) instance: String,
+    /// Where it is asked.
+    pub(crate) address: String,
+}
+
+/// A fold that runs.
+struct Fold {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Result<(), Error>>,
+    /// Whether was told, since the partition came, that it has caught up.
+    announced: bool,
+}
+
+impl Fold {
+    async fn end(self) -> Result<(), Error> {
+        self.stop.send_replace(true);
+        self.task.await.map_err(|_| Error::Stopped { what: "an owner" })?
+    }
+}
+
+type Folds = BTreeMap<u16, Fold>;
+
+impl Assignment {
+    /// Follows the group until `stop`.
+    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let (mut assigned, mut told) = (self.membership.assigned(), self.told.clone());
+        let (mut folds, mut looks) = (Folds::new(), 0_u32);
+        while !*stop.borrow() {
+            let wanted = assigned.borrow_and_update().clone();
+            let others = told.borrow_and_update().clone();
+            self.take(&wanted, &mut folds)?;
+            self.announce(&wanted, &others, &mut folds).await?;
+            self.give_up(&wanted, &others, &mut folds).await?;
+            if let Some(ended) = folds.extract_if(.., |_, fold| fold.task.is_finished()).next() {
+                return ended.1.end().await;
+            }
+            if looks.is_multiple_of(LOOKS_BETWEEN_PROGRESS) {
+                self.tell_progress(&wanted, &folds).await?;
+            }
+            looks = looks.wrapping_add(1);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                _ = assigned.changed() => {}
+                _ = told.changed() => {}
+                _ = stop.changed() => {}
+            }
+        }
+        for fold in folds.into_values() {
+            fold.end().await?;
+        }
+        // Leaving the group waits for its thread.
+        let left = tokio::task::spawn_blocking(move || drop(self.membership));
+        left.await.map_err(|_| Error::Stopped { what: "a membership" })
+    }
+
+    fn take(&self, wanted: &BTreeSet<u16>, folds: &mut Folds) -> Result<(), Error> {
+        for partition in wanted {
+            if folds.contains_key(partition) {
+                continue;
+            }
+            let owner = self.owners.take(*partition)?;
+            let (stop, stopped) = watch::channel(false);
+            let task = tokio::spawn(owner.run(Arc::clone(&self.log), stopped));
+            let announced = false;
+            folds.insert(
+                *partition,
+                Fold {
+                    stop,
+                    task,
+                    announced,
+                },
+            );
+            tracing::info!(partition, "a partition of lineage came");
+        }
+        Ok(())
+    }
+
+    /// Tells of partitions that have caught up with what the log holds now.
+    async fn announce(&self, wanted: &BTreeSet<u16>, others: &Told, folds: &mut Folds) -> Result<(), Error> {
+        for (partition, fold) in folds {
+            fold.announced &= wanted.contains(partition);
+            let Some(owner) = self.owners.get(*partition) else {
+                continue;
+            };
+            if fold.announced
+                || !wanted.contains(partition)
+                || is_behind(owner.folded(), self.head(*partition).await?)
+            {
+                continue;
+            }
+            let owned = PartitionOwned {
+                partition: *partition,
+                instance: self.instance.clone(),
+                address: self.address.clone(),
+            };
+            if others.get(partition) != Some(&owned) {
+                directory::tell(&*self.log, owned).await?;
+            }
+            fold.announced = true;
+        }
+        Ok(())
+    }
+
+    /// Gives up what the group took away, once somebody else answers for it, and what an earlier run left.
+    async fn give_up(&self, wanted: &BTreeSet<u16>, others: &Told, folds: &mut Folds) -> Result<(), Error> {
+        let is_elsewhere = |partition: &u16| {
+            let owned = others.get(partition);
+            !wanted.contains(partition) && owned.is_some_and(|owned| owned.instance != self.instance)
+        };
+        for partition in self.owners.kept().into_iter().filter(is_elsewhere) {
+            if let Some(fold) = folds.remove(&partition) {
+                fold.end().await?;
+            }
+            self.owners.give_up(partition).await?;
+            tracing::info!(partition, "a partition of lineage left");
+        }
+        Ok(())
+    }
+
+    async fn tell_progress(&self, wanted: &BTreeSet<u16>, folds: &Folds) -> Result<(), Error> {
+        let behind = |partition: &&u16| folds.get(partition).is_some_and(|fold| !fold.announced);
+        for partition in wanted.iter().filter(behind) {
+            if let Some(owner) = self.owners.get(*partition) {
+                let (at, head) = (owner.folded(), self.head(*partition).await?);
+                tracing::info!(
+                    partition,
+                    records = at[1],
+                    of = head[1],
+                    "a partition of lineage catches up"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn head(&self, partition: u16) -> Result<Folded, Error> {
+        head(&*self.log, partition).await
+    }
+}
+
+/// Where the streams of a partition end.
+pub(crate) async fn head(log: &dyn EventLog, partition: u16) -> Result<Folded, Error> {
+    let [keys, records] = FOLDED.map(|stream| Place::new(stream, partition));
+    let (keys, records) = futures::try_join!(log.head(&keys), log.head(&records))?;
+    Ok([keys, records])
+}
+
+fn is_behind(at: Folded, head: Folded) -> bool {
+    at[0] < head[0] || at[1] < head[1]
+}
