@@ -121,6 +121,52 @@ async fn folders_are(lethe: &Path, process: &str, places: &BTreeMap<u64, String>
     );
 }
 
+/// A server on a topic prefix of its own.
+fn home(company: &Company, folder: &Path, bootstrap: &str) -> Home {
+    let port = free_port();
+    let kafka = format!(
+        "kafka = {{ bootstrap = \"{bootstrap}\", replication_factor = 1, topic_prefix = \"moving-{}.\" }}",
+        rand::random::<u32>()
+    );
+    std::fs::create_dir(folder.join("lethe")).unwrap();
+    Home {
+        program: program(),
+        config: company.configure(port, &format!("feed_every_ms = 200\n{kafka}")),
+        output: folder.join("output"),
+        url: format!("http://127.0.0.1:{port}"),
+    }
+}
+
+/// Three owners instead of two, and then one.
+async fn move_all(api: &Api, home: &Home, lethe: &Path, second: Server) {
+    let before = shared_by(api, &["lineage-1", "lineage-2"], home).await;
+    let third = home.start_as("lineage-3", &["lineage"]);
+    let three = shared_by(api, &["lineage-1", "lineage-2", "lineage-3"], home).await;
+    let moved: Vec<_> = three
+        .iter()
+        .filter(|(number, process)| before[number] != **process)
+        .collect();
+    assert!(
+        moved.iter().all(|(_, process)| *process == "lineage-3"),
+        "only what the newcomer gets moves: {moved:?}"
+    );
+    for process in ["lineage-1", "lineage-2", "lineage-3"] {
+        folders_are(lethe, process, &three).await;
+    }
+    let stopped = third.stop().success() && second.stop().success();
+    assert!(stopped, "{}", home.last_words());
+    let one = shared_by(api, &["lineage-1"], home).await;
+    folders_are(lethe, "lineage-1", &one).await;
+}
+
+/// The hash of a fold of the whole log by one process.
+fn replayed(home: &Home, into: &Path) -> String {
+    let replayed = home.run(&["replay", "--into", into.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&replayed.stderr);
+    assert!(replayed.status.success(), "{said}");
+    String::from_utf8(replayed.stdout).unwrap().trim().to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_owners_become_three_and_one_under_load_with_the_rows_of_one_that_never_moved() {
     let Some(bootstrap) = std::env::var("LETHE_TEST_KAFKA")
@@ -132,21 +178,8 @@ async fn two_owners_become_three_and_one_under_load_with_the_rows_of_one_that_ne
     };
     let folder = tempfile::tempdir().unwrap();
     let company = Company::found(folder.path(), 31, PEOPLE, LINES).await;
-    let port = free_port();
-    let kafka = format!(
-        "kafka = {{ bootstrap = \"{bootstrap}\", replication_factor = 1, topic_prefix = \"moving-{}.\" }}",
-        rand::random::<u32>()
-    );
-    let home = Home {
-        program: program(),
-        config: company.configure(port, &format!("feed_every_ms = 200\n{kafka}")),
-        output: folder.path().join("output"),
-        url: format!("http://127.0.0.1:{port}"),
-    };
-    let lethe = folder.path().join("lethe");
-    std::fs::create_dir(&lethe).unwrap();
+    let home = home(&company, folder.path(), &bootstrap);
     let api = Api::new(&home.url);
-
     let (first, second) = (
         home.start_as("lineage-1", &["lineage"]),
         home.start_as("lineage-2", &["lineage"]),
@@ -157,34 +190,12 @@ async fn two_owners_become_three_and_one_under_load_with_the_rows_of_one_that_ne
     for system in ["shop", "website"] {
         api.scan(system).await.unwrap();
     }
-    let before = shared_by(&api, &["lineage-1", "lineage-2"], &home).await;
-
     let (stop, stopped) = watch::channel(false);
     let email = company.world.colleague().email;
     let cases = tokio::spawn(work(home.url.clone(), email, stopped.clone()));
     let reads = tokio::spawn(read(home.url.clone(), stopped));
 
-    let third = home.start_as("lineage-3", &["lineage"]);
-    let three = shared_by(&api, &["lineage-1", "lineage-2", "lineage-3"], &home).await;
-    let moved: Vec<_> = three
-        .iter()
-        .filter(|(number, process)| before[number] != **process)
-        .collect();
-    assert!(
-        moved.iter().all(|(_, process)| *process == "lineage-3"),
-        "only what the newcomer gets moves: {moved:?}"
-    );
-    for process in ["lineage-1", "lineage-2", "lineage-3"] {
-        folders_are(&lethe, process, &three).await;
-    }
-
-    assert!(
-        third.stop().success() && second.stop().success(),
-        "{}",
-        home.last_words()
-    );
-    let one = shared_by(&api, &["lineage-1"], &home).await;
-    folders_are(&lethe, "lineage-1", &one).await;
+    move_all(&api, &home, &folder.path().join("lethe"), second).await;
 
     stop.send_replace(true);
     let (done, reads) = (cases.await.unwrap(), reads.await.unwrap());
@@ -194,18 +205,8 @@ async fn two_owners_become_three_and_one_under_load_with_the_rows_of_one_that_ne
     for server in [gateway, core, connectors, first] {
         assert!(server.stop().success(), "{}", home.last_words());
     }
-    let replayed = home.run(&[
-        "replay",
-        "--into",
-        folder.path().join("replayed").to_str().unwrap(),
-    ]);
-    assert!(
-        replayed.status.success(),
-        "{}",
-        String::from_utf8_lossy(&replayed.stderr)
-    );
     assert_eq!(
-        list["state_hash"].as_str().unwrap(),
-        String::from_utf8(replayed.stdout).unwrap().trim()
+        list["state_hash"],
+        replayed(&home, &folder.path().join("replayed"))
     );
 }

@@ -166,12 +166,12 @@ impl Lineage {
         };
         let behind = heads.iter().zip(stands).map(behind);
         Ok((0..TABLE_PARTITIONS)
-            .map(|partition| self.process_of(partition))
+            .map(|partition| self.instance_at(partition))
             .zip(behind)
             .collect())
     }
 
-    fn process_of(&self, partition: u16) -> Option<String> {
+    fn instance_at(&self, partition: u16) -> Option<String> {
         let elsewhere = self.elsewhere.as_ref()?;
         let told = elsewhere.told.borrow();
         told.get(&partition).map(|owned| owned.instance.clone())
