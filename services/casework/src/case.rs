@@ -11,7 +11,7 @@ use lethe_terms::{
 };
 
 use crate::step::{Failure, Report, Sent, Sighting};
-use crate::{Attention, Error, StepProgress};
+use crate::{Attention, Error, Issued, Statement, StepProgress};
 
 /// Searching the systems for the person before a plan is made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -89,25 +89,6 @@ impl PlanProgress {
     }
 }
 
-/// How far the signed statement of the case has come.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Statement {
-    /// Not asked for.
-    #[default]
-    None,
-    /// At the ledger.
-    Asked,
-    /// Signed and sequenced.
-    Issued {
-        /// Id of the certificate or statement.
-        certificate: String,
-        /// Index of its leaf.
-        index: u64,
-        /// When it was journaled.
-        at: Timestamp,
-    },
-}
-
 /// One case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
@@ -138,7 +119,7 @@ pub struct Case {
     /// The signed statement of the present plan.
     pub statement: Statement,
     /// Certificates and statements that were issued, in order.
-    pub issued: Vec<String>,
+    pub issued: Vec<Issued>,
     /// When the last event happened.
     pub changed_at: Timestamp,
 }
@@ -273,12 +254,7 @@ impl Case {
             CaseEvent::StatementIssued {
                 certificate, index, ..
             } => {
-                self.issued.push(certificate.clone());
-                self.statement = Statement::Issued {
-                    certificate: certificate.clone(),
-                    index: *index,
-                    at,
-                };
+                self.statement_issued(certificate, *index, at)?;
             }
             CaseEvent::Dispatched { .. }
             | CaseEvent::InProgress { .. }
@@ -343,6 +319,26 @@ impl Case {
             logged: None,
             approved: None,
         });
+        Ok(())
+    }
+
+    fn statement_issued(&mut self, certificate: &str, index: u64, at: Timestamp) -> Result<(), Error> {
+        let present = self.plan().ok_or(Error::Impossible {
+            event: "statement_issued",
+        })?;
+        let issued = Issued {
+            certificate: certificate.to_owned(),
+            verb: present.plan.steps.first().map_or(self.verb(), |step| step.verb),
+            completed: self.closed.is_none(),
+            plan_digest: present.digest.clone(),
+            at,
+        };
+        self.issued.push(issued);
+        self.statement = Statement::Issued {
+            certificate: certificate.to_owned(),
+            index,
+            at,
+        };
         Ok(())
     }
 

@@ -7,12 +7,14 @@ mod case;
 mod clock;
 mod decide;
 mod restriction;
+mod statement;
 mod step;
 
-pub use case::{Case, Locating, PlanProgress, Statement};
+pub use case::{Case, Locating, PlanProgress};
 pub use clock::{Land, due};
 pub use decide::{Refusal, decide};
 pub use restriction::Flags;
+pub use statement::{Issued, Statement};
 pub use step::{
     Attention, Failure, OBSERVE_ATTEMPTS_MAX, Report, STEP_ATTEMPTS_MAX, Sent, Sighting, StepProgress, fits,
 };

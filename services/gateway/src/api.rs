@@ -16,7 +16,7 @@ use url::form_urlencoded;
 use crate::asks::{Approve, CaseQuery, Close, FindLineage, Lift, Nothing, OpenCase, QuarantineQuery};
 use crate::backend::{BackendError, Document};
 use crate::body::{
-    Asked, CaseOf, Commanded, PositionOf, SystemOf, check_identifiers, check_request, nearest,
+    Asked, CaseOf, CertificateOf, Commanded, PositionOf, SystemOf, check_identifiers, check_request, nearest,
 };
 use crate::context::{Context, Shared};
 use crate::limits::{ANSWER_TIME_MAX, CHECK_TIME_MAX, PAGE_CASES_MAX, WAIT_MAX};
@@ -38,6 +38,10 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/v1/cases/{id}/replan", post(replan))
         .route("/v1/cases/{id}/close", post(close))
         .route("/v1/cases/{id}/certificate", get(certificate))
+        .route(
+            "/v1/cases/{id}/certificates/{certificate}",
+            get(earlier_certificate),
+        )
         .route("/v1/lineage", post(lineage))
         .route("/v1/systems", get(systems))
         .route("/v1/systems/{name}/check", post(system_check))
@@ -255,8 +259,16 @@ async fn close(
 }
 
 async fn certificate(State(shared): State<Shared>, CaseOf(id): CaseOf) -> Result<Response, Problem> {
-    let bytes = brief(shared.backend.certificate(id)).await?;
+    let bytes = brief(shared.backend.certificate(id, None)).await?;
     Ok(document(bytes, &format!("{id}.certificate.json")))
+}
+
+async fn earlier_certificate(
+    State(shared): State<Shared>,
+    CertificateOf { case, certificate }: CertificateOf,
+) -> Result<Response, Problem> {
+    let bytes = brief(shared.backend.certificate(case, Some(&certificate))).await?;
+    Ok(document(bytes, &format!("{case}.{certificate}.json")))
 }
 
 async fn policy(State(shared): State<Shared>) -> Result<Response, Problem> {

@@ -76,7 +76,7 @@ const fn command(path: &'static str, id: &'static str, summary: &'static str, bo
     }
 }
 
-const OPERATIONS: [Operation; 23] = [
+const OPERATIONS: [Operation; 24] = [
     get(
         "/v1/cases",
         "cases",
@@ -129,7 +129,13 @@ const OPERATIONS: [Operation; 23] = [
     get(
         "/v1/cases/{id}/certificate",
         "certificate",
-        "The certificate or statement of a case.",
+        "The newest certificate or statement of a case.",
+        Answer::Bytes("200", "application/json"),
+    ),
+    get(
+        "/v1/cases/{id}/certificates/{certificate}",
+        "earlier_certificate",
+        "One of the certificates and statements of a case, by its id.",
         Answer::Bytes("200", "application/json"),
     ),
     post(
@@ -279,7 +285,7 @@ fn described(operation: &Operation, problem: &Schema, generator: &mut SchemaGene
 
 fn parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec<Value> {
     let mut parameters = Vec::new();
-    for name in ["id", "name", "position"] {
+    for name in ["id", "certificate", "name", "position"] {
         if operation.path.contains(&format!("{{{name}}}")) {
             parameters.push(
                 json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }),

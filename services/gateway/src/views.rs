@@ -24,8 +24,11 @@ pub struct CaseView {
     pub plan_digest: Option<String>,
     /// The steps of the newest plan.
     pub steps: Vec<StepView>,
-    /// Id of the certificate or statement, once issued.
+    /// Id of the newest certificate or statement, once issued.
     pub certificate: Option<String>,
+    /// Every certificate and statement of the case, the oldest first: the one of a restriction stays when it is lifted.
+    #[serde(default)]
+    pub certificates: Vec<IssuedView>,
     /// When the request arrived.
     pub received_at: Timestamp,
     /// The ground, such as `17-1-b`.
@@ -45,6 +48,31 @@ pub struct CaseView {
     pub gap: Option<u64>,
     /// How many events the case has had: it only grows, so a waiting client can say what it knows already.
     pub revision: u64,
+}
+
+impl CaseView {
+    /// Id of the certificate or statement that is asked for by its id, or of the newest; none that another case was given.
+    pub fn issued(&self, asked: Option<&str>) -> Option<String> {
+        let mut newest_first = self.certificates.iter().rev();
+        newest_first
+            .find(|issued| asked.is_none_or(|asked| asked == issued.certificate))
+            .map(|issued| issued.certificate.clone())
+    }
+}
+
+/// A certificate or statement that was issued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IssuedView {
+    /// Its id.
+    pub certificate: String,
+    /// What its plan carried out.
+    pub verb: Verb,
+    /// Whether it states completion: otherwise it states that a person closed the case without.
+    pub completed: bool,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// Digest of its plan, `sha256:<hex>`.
+    pub plan_digest: String,
 }
 
 /// Data of an erased person that was observed again.

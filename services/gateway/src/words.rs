@@ -2,7 +2,7 @@
 
 use lethe_terms::{CaseState, IdentifierKind, Outcome, Right, StepState, Timestamp, Verb};
 
-use crate::views::{BlockedBy, CaseFlag, CaseView, RemarkView, ScanState, StepView, SystemState};
+use crate::views::{BlockedBy, CaseFlag, CaseView, IssuedView, RemarkView, ScanState, StepView, SystemState};
 
 /// How something stands, for colour and shape. The words always stand beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,6 +134,18 @@ pub const fn right(right: Right) -> &'static str {
 /// A verb in words.
 pub const fn verb(verb: Verb) -> &'static str {
     verb.code()
+}
+
+/// What a certificate or statement is about, in words.
+pub const fn issued(issued: &IssuedView) -> &'static str {
+    if !issued.completed {
+        return "statement that the case was not completed";
+    }
+    match issued.verb {
+        Verb::Restrict => "certificate of the restriction",
+        Verb::Lift => "certificate of the lift",
+        _ => "certificate of the erasure",
+    }
 }
 
 /// A kind of identifier in words.

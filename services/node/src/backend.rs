@@ -455,10 +455,10 @@ impl Backend for NodeBackend {
             })
     }
 
-    async fn certificate(&self, id: CaseId) -> Result<Document, BackendError> {
+    async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError> {
         let name = self
             .view(id)?
-            .certificate
+            .issued(certificate)
             .ok_or(BackendError::NotFound { what: "certificate" })?;
         let bytes = self
             .evidence

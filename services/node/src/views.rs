@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use lethe_casework::{Case, PlanProgress, StepProgress};
+use lethe_casework::{Case, Issued, PlanProgress, StepProgress};
 use lethe_conductor::Conductor;
 use lethe_gateway::views::{
-    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, PathView,
-    PlanStepView, PlanView, RemarkView, ResurrectionView, ScanState, ScanView, StepView, SystemState,
-    SystemView,
+    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, IssuedView,
+    PathView, PlanStepView, PlanView, RemarkView, ResurrectionView, ScanState, ScanView, StepView,
+    SystemState, SystemView,
 };
 use lethe_journal::{CaseOrigin, DatasetRef, Remark, Step, SystemTold};
 use lethe_terms::{IdentifierKind, StepState, Timestamp};
@@ -30,7 +30,8 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
         due: case.due,
         plan_digest: present.map(|present| present.digest.clone()),
         steps: present.map_or_else(Vec::new, |present| step_views(conductor, case, present)),
-        certificate: case.issued.last().cloned(),
+        certificate: case.issued.last().map(|issued| issued.certificate.clone()),
+        certificates: case.issued.iter().map(issued_view).collect(),
         received_at: opening.received_at,
         ground: ground.map(str::to_owned),
         supersedes: opening.supersedes,
@@ -62,6 +63,16 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
         }),
         gap: present.map(|_| case.locating.gap),
         revision: case.next_number,
+    }
+}
+
+fn issued_view(issued: &Issued) -> IssuedView {
+    IssuedView {
+        certificate: issued.certificate.clone(),
+        verb: issued.verb,
+        completed: issued.completed,
+        issued_at: issued.at,
+        plan_digest: issued.plan_digest.clone(),
     }
 }
 

@@ -38,11 +38,12 @@ fn a_restriction_is_lifted_after_the_person_was_told_and_not_before() {
     assert_eq!(world.state(1), CaseState::Completed);
     assert_eq!(world.held[&(1, name("shop"))], Observed::Present);
     assert_eq!(world.statement(1)["kind"], "restriction_lifted");
-    assert!(
-        !world
-            .conductor
-            .is_restricted(world.conductor.case(case(1)).unwrap())
-    );
+    world.crash();
+    let ended = world.conductor.case(case(1)).unwrap();
+    assert!(!world.conductor.is_restricted(ended));
+    let about: Vec<_> = ended.issued.iter().map(|one| (one.verb, one.completed)).collect();
+    assert_eq!(about, [(Verb::Restrict, true), (Verb::Lift, true)]);
+    assert_eq!(ended.issued[0].plan_digest, ended.plans[0].digest);
 }
 
 #[test]

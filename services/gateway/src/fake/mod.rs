@@ -22,7 +22,7 @@ use crate::asks::{CaseQuery, OpenCase, QuarantineQuery};
 use crate::backend::{Backend, BackendError, Document};
 use crate::views::{
     AcceptedView, AttentionView, CaseFlag, CasePage, CaseView, CheckView, ConformanceView, FindingView,
-    HealthView, LineageView, MustResult, MustView, PlanView, QuarantineList, QuarantinedInput,
+    HealthView, IssuedView, LineageView, MustResult, MustView, PlanView, QuarantineList, QuarantinedInput,
     QuarantinedView, ScanState, ScanView, SystemState, SystemView,
 };
 
@@ -144,13 +144,26 @@ fn complete(case: &mut CaseView) {
         case.flags.push(CaseFlag::Restricted);
     }
     case.state = CaseState::Completed;
-    case.certificate = Some(format!("cert-{}", case.id));
+    issue(case, &format!("cert-{}", case.id), true);
+}
+
+/// Gives a case a certificate or statement about what its steps do.
+fn issue(case: &mut CaseView, certificate: &str, completed: bool) {
+    case.certificate = Some(certificate.to_owned());
+    case.certificates.push(IssuedView {
+        certificate: certificate.to_owned(),
+        verb: case.steps.first().map_or(Verb::Erase, |step| step.verb),
+        completed,
+        issued_at: case.received_at,
+        plan_digest: case.plan_digest.clone().unwrap_or_default(),
+    });
 }
 
 fn contradict(case: &mut CaseView) {
     complete(case);
     case.flags.clear();
     case.certificate = None;
+    case.certificates.clear();
     case.state = CaseState::NeedsAttention;
     if let Some(step) = case.steps.last_mut() {
         step.state = StepState::Failed;
@@ -317,6 +330,10 @@ impl Backend for Fake {
                 ));
             }
             case.flags.retain(|flag| *flag != CaseFlag::Restricted);
+            for step in &mut case.steps {
+                step.verb = Verb::Lift;
+            }
+            issue(case, &format!("lift-{id}"), true);
             Ok(id)
         })
     }
@@ -351,7 +368,7 @@ impl Backend for Fake {
                 ));
             }
             case.state = CaseState::NotCompleted;
-            case.certificate = Some(format!("statement-{id}"));
+            issue(case, &format!("statement-{id}"), false);
             Ok(id)
         })
     }
@@ -482,10 +499,11 @@ impl Backend for Fake {
         })
     }
 
-    async fn certificate(&self, id: CaseId) -> Result<Document, BackendError> {
-        let case = self.case(id).await?;
-        let certificate = case
-            .certificate
+    async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError> {
+        let certificate = self
+            .case(id)
+            .await?
+            .issued(certificate)
             .ok_or(BackendError::NotFound { what: "certificate" })?;
         Ok(Document {
             media_type: "application/json",

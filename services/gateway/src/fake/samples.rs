@@ -7,7 +7,7 @@ use lethe_terms::{
     StepState, Timestamp, Verb,
 };
 
-use super::{complete, contradict};
+use super::{complete, contradict, issue};
 use crate::views::{
     AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, LineageEdge,
     LineageHow, LineageNode, LineageRecord, LineageView, LineageWhat, PathView, PlanStepView, PlanView,
@@ -139,6 +139,7 @@ pub(super) fn opened(id: CaseId, right: Right, at: Timestamp) -> (CaseView, Plan
         plan_digest: Some(plan.digest.clone()),
         steps,
         certificate: None,
+        certificates: Vec::new(),
         received_at: at,
         ground: Some(
             if right == Right::Erasure {
@@ -213,7 +214,7 @@ pub(super) fn cases(now: Timestamp) -> BTreeMap<CaseId, (CaseView, Option<PlanVi
                 CaseState::NotCompleted => {
                     contradict(&mut case);
                     case.attention.clear();
-                    case.certificate = Some(format!("statement-{id}"));
+                    issue(&mut case, &format!("statement-{id}"), false);
                     if let Some(step) = case.steps.last_mut() {
                         step.failure = Some(FailureClass::Final);
                     }

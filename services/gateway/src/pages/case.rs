@@ -119,9 +119,26 @@ fn moves(case: &CaseView, plan: Option<&PlanView>) -> Markup {
                     p { a.button href={ "/cases/" (case.id) "/certificate" } { "Download" } " "
                         a.button.plain href="/policy" { "Policy for verifiers" } }
                     p.note { "Anybody can check it offline: " code { "lethe verify FILE --policy POLICY" } }
+                    (earlier(case))
                 }
             }
             @for item in &moves { (one_move(case, plan, *item)) }
+        }
+    }
+}
+
+/// The certificates and statements before the newest, each to be fetched.
+fn earlier(case: &CaseView) -> Markup {
+    let before = case.certificates.len().saturating_sub(1);
+    html! {
+        @if before > 0 {
+            h3 { "Earlier ones of this case" }
+            ul.earlier {
+                @for issued in case.certificates[..before].iter().rev() {
+                    li { a href={ "/cases/" (case.id) "/certificates/" (issued.certificate) } { (words::issued(issued)) }
+                        " " small { (words::minute(issued.issued_at)) } " " code { (issued.certificate) } }
+                }
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use url::form_urlencoded;
 use super::problem;
 use crate::api::{check_digest, check_opening, document, within};
 use crate::asks::{CLOSE_REASONS, IdentifierAsk, OpenCase};
-use crate::body::{CaseOf, command_id, read};
+use crate::body::{CaseOf, CertificateOf, command_id, read};
 use crate::context::{Caller, Shared};
 use crate::limits::ANSWER_TIME_MAX;
 use crate::problem::Problem;
@@ -240,8 +240,21 @@ pub(crate) async fn close(
 pub(crate) async fn certificate(State(shared): State<Shared>, id: Result<CaseOf, Problem>) -> Response {
     let done = async {
         let CaseOf(id) = id?;
-        let bytes = within(ANSWER_TIME_MAX, shared.backend.certificate(id)).await?;
+        let bytes = within(ANSWER_TIME_MAX, shared.backend.certificate(id, None)).await?;
         Ok(document(bytes, &format!("{id}.certificate.json")))
+    };
+    done.await.unwrap_or_else(|error: Problem| problem(&error))
+}
+
+pub(crate) async fn earlier_certificate(
+    State(shared): State<Shared>,
+    named: Result<CertificateOf, Problem>,
+) -> Response {
+    let done = async {
+        let CertificateOf { case, certificate } = named?;
+        let asked = shared.backend.certificate(case, Some(&certificate));
+        let bytes = within(ANSWER_TIME_MAX, asked).await?;
+        Ok(document(bytes, &format!("{case}.{certificate}.json")))
     };
     done.await.unwrap_or_else(|error: Problem| problem(&error))
 }

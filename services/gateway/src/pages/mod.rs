@@ -32,6 +32,10 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/cases/{id}/replan", post(forms::replan))
         .route("/cases/{id}/close", post(forms::close))
         .route("/cases/{id}/certificate", get(forms::certificate))
+        .route(
+            "/cases/{id}/certificates/{certificate}",
+            get(forms::earlier_certificate),
+        )
         .route("/policy", get(forms::policy))
         .route("/lineage", get(lineage::ask).post(lineage::show))
         .route("/login", get(login::ask).post(login::enter))

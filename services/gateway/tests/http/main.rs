@@ -18,7 +18,7 @@ use lethe_gateway::limits::BODY_BYTES_MAX;
 use lethe_gateway::views::ScanState;
 use lethe_gateway::{Options, TlsFiles, new_key, openapi, serve, words};
 use lethe_journal::CloseReason;
-use lethe_terms::{CaseState, IdentifierKind, Right, Timestamp};
+use lethe_terms::{CaseId, CaseState, IdentifierKind, Right, Timestamp, Verb};
 
 struct Server {
     address: SocketAddr,
@@ -133,7 +133,7 @@ async fn a_case_goes_its_whole_way_through_the_api() {
         .unwrap();
     assert_eq!(case.state, CaseState::Completed);
     assert!(
-        String::from_utf8(client.certificate(opened.case).await.unwrap())
+        String::from_utf8(client.certificate(opened.case, None).await.unwrap())
             .unwrap()
             .contains("cert-")
     );
@@ -141,6 +141,7 @@ async fn a_case_goes_its_whole_way_through_the_api() {
         notified_at: Timestamp::from_millis(1),
     };
     client.lift(opened.case, lift.clone()).await.unwrap();
+    every_certificate_is_there(&client, opened.case).await;
     let again = client.lift(opened.case, lift).await.unwrap_err();
     assert!(again.is_no(), "{again}");
     assert_eq!(again.code(), "fake-not-restricted");
@@ -175,6 +176,20 @@ async fn a_case_goes_its_whole_way_through_the_api() {
         .unwrap();
     client.withdraw(third.case).await.unwrap();
     assert_eq!(client.case(third.case).await.unwrap().state, CaseState::Withdrawn);
+}
+
+async fn every_certificate_is_there(client: &Client, case: CaseId) {
+    let issued = client.case(case).await.unwrap().certificates;
+    for one in &issued {
+        let bytes = client.certificate(case, Some(&one.certificate)).await.unwrap();
+        assert!(String::from_utf8(bytes).unwrap().contains(&one.certificate));
+    }
+    let verbs: Vec<_> = issued.iter().map(|one| one.verb).collect();
+    assert_eq!(verbs, [Verb::Restrict, Verb::Lift]);
+    let foreign = client.certificate(case, Some("cert-case-5a180708c0ffee08")).await;
+    assert_eq!(foreign.unwrap_err().code(), "gateway-not-found");
+    let no_id = client.certificate(case, Some("../../etc/passwd")).await;
+    assert_eq!(no_id.unwrap_err().code(), "gateway-malformed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,6 +237,7 @@ async fn every_documented_operation_is_there_and_needs_the_key() {
             operations += 1;
             let path = path
                 .replace("{id}", "case-5a180708c0ffee08")
+                .replace("{certificate}", "cert-case-5a180708c0ffee08")
                 .replace("{name}", "shop");
             let method = method.to_uppercase();
             let answer = server.json(&method, &path, "");

@@ -25,6 +25,9 @@ async fn the_dashboards_buttons_do_what_they_say_once() {
         status(&server.form(&format!("{case}/lift"), "revision=6&notified_at=2026-11-24T12:00")),
         "303"
     );
+    let restriction = format!("{case}/certificates/cert-case-5a140704c0ffee04");
+    assert!(server.send("GET", case, "", "").contains(&restriction));
+    assert_eq!(status(&server.send("GET", &restriction, "", "")), "200");
     let attention = "/cases/case-5a170707c0ffee07";
     assert!(
         server

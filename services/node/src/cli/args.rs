@@ -237,10 +237,15 @@ Example:
         after_long_help = "Example:\n\n    lethe case close case-0123456789abcdef --reason contradicted"
     )]
     Close(CloseArgs),
-    /// Fetch the certificate or statement of a case
-    #[command(
-        after_long_help = "Example:\n\n    lethe case certificate case-0123456789abcdef --out certificate.json"
-    )]
+    /// Fetch a certificate or statement of a case: the newest, or an earlier one
+    #[command(after_long_help = "\
+Example:
+
+    lethe case certificate case-0123456789abcdef --out certificate.json
+
+After a lift the certificate of the restriction is still there, under the id that `lethe case show` lists:
+
+    lethe case certificate case-0123456789abcdef --certificate 00112233445566778899aabbccddeeff --out restriction.json")]
     Certificate(CertificateArgs),
 }
 
@@ -392,6 +397,9 @@ pub struct CertificateArgs {
     /// The case, such as case-0123456789abcdef
     #[arg(value_name = "ID")]
     pub id: CaseId,
+    /// Which one, by its id as `lethe case show` lists it; without it the newest
+    #[arg(long, value_name = "CERTIFICATE")]
+    pub certificate: Option<String>,
     /// Where to write.
     #[command(flatten)]
     pub out: OutArgs,

@@ -50,7 +50,7 @@ pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'
         }
         CaseCommand::Close(args) => close(client, args, talk).await,
         CaseCommand::Certificate(args) => {
-            let certificate = client.certificate(args.id).await?;
+            let certificate = client.certificate(args.id, args.certificate.as_deref()).await?;
             talk.bytes(&certificate, args.out.out.as_deref())?;
             if let Some(file) = args.out.out {
                 talk.say(&format!(
@@ -281,8 +281,10 @@ fn case_text(case: &CaseView) -> String {
     if let Some(gap) = case.gap {
         line("lineage gap", &words::counted(gap, "record"));
     }
-    if let Some(certificate) = &case.certificate {
-        line("certificate", certificate);
+    for (number, issued) in case.certificates.iter().rev().enumerate() {
+        let name = if number == 0 { "certificate" } else { "earlier" };
+        let (about, at) = (words::issued(issued), words::minute(issued.issued_at));
+        line(name, &format!("{}  {about}, {at}", issued.certificate));
     }
     if !case.steps.is_empty() {
         let rows: Vec<Vec<String>> = case

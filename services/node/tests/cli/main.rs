@@ -134,7 +134,13 @@ async fn a_case_goes_its_whole_way_and_says_what_to_type_next() {
     );
     assert!(std::fs::read_to_string(&file).unwrap().contains("cert-"));
     let lift = format!("case lift {id} --notified-at 2026-11-24T12:00:00Z --wait");
-    assert_eq!(server.run(&lift).await.0, Exit::Yes);
+    let (exit, out, _) = server.run(&lift).await;
+    let earlier = format!("earlier      cert-{id}  certificate of the restriction");
+    assert!(exit == Exit::Yes && out.contains(&earlier), "{out}");
+    let (exit, out, _) = server
+        .run(&format!("case certificate {id} --certificate cert-{id}"))
+        .await;
+    assert!(exit == Exit::Yes && out.contains(&format!("cert-{id}")), "{out}");
     assert_eq!(
         server.run(&lift).await.0,
         Exit::No,
@@ -194,6 +200,7 @@ async fn json_has_the_documented_shape() {
         "plan_digest",
         "steps",
         "certificate",
+        "certificates",
         "received_at",
         "flags",
     ] {
