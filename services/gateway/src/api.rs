@@ -42,6 +42,7 @@ pub(crate) fn routes() -> Router<Shared> {
             "/v1/cases/{id}/certificates/{certificate}",
             get(earlier_certificate),
         )
+        .route("/v1/cases/{id}/opening", get(opening))
         .route("/v1/lineage", post(lineage))
         .route("/v1/systems", get(systems))
         .route("/v1/systems/{name}/check", post(system_check))
@@ -269,6 +270,11 @@ async fn earlier_certificate(
 ) -> Result<Response, Problem> {
     let bytes = brief(shared.backend.certificate(case, Some(&certificate))).await?;
     Ok(document(bytes, &format!("{case}.{certificate}.json")))
+}
+
+async fn opening(State(shared): State<Shared>, CaseOf(id): CaseOf) -> Result<Response, Problem> {
+    let bytes = brief(shared.backend.opening(id)).await?;
+    Ok(document(bytes, &format!("{id}.opening.json")))
 }
 
 async fn policy(State(shared): State<Shared>) -> Result<Response, Problem> {

@@ -144,6 +144,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The certificate or statement of a case with this id, or the newest; not found where the case has none such.
     async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError>;
+    /// What opens the commitment to the person in a case's certificates, as a file for whoever may check whom they are about: the person, an auditor.
+    async fn opening(&self, id: CaseId) -> Result<Document, BackendError>;
     /// The policy that verifiers of this server's certificates need; to be handed over by another way than the certificate.
     async fn policy(&self) -> Result<Document, BackendError>;
 

@@ -347,6 +347,12 @@ impl Client {
         Ok(self.send(request, ANSWER_TIME_MAX).await?.1)
     }
 
+    /// What opens the commitment in a case's certificates, as it is.
+    pub async fn opening(&self, id: CaseId) -> Result<Vec<u8>, ClientError> {
+        let request = self.http.get(self.url(&format!("/v1/cases/{id}/opening"))?);
+        Ok(self.send(request, ANSWER_TIME_MAX).await?.1)
+    }
+
     /// The policy for verifiers, as it is.
     pub async fn policy(&self) -> Result<Vec<u8>, ClientError> {
         Ok(self

@@ -76,7 +76,7 @@ const fn command(path: &'static str, id: &'static str, summary: &'static str, bo
     }
 }
 
-const OPERATIONS: [Operation; 24] = [
+const OPERATIONS: [Operation; 25] = [
     get(
         "/v1/cases",
         "cases",
@@ -136,6 +136,12 @@ const OPERATIONS: [Operation; 24] = [
         "/v1/cases/{id}/certificates/{certificate}",
         "earlier_certificate",
         "One of the certificates and statements of a case, by its id.",
+        Answer::Bytes("200", "application/json"),
+    ),
+    get(
+        "/v1/cases/{id}/opening",
+        "opening",
+        "What opens the commitment to the person in the case's certificates; for the person, and for whoever may check for them.",
         Answer::Bytes("200", "application/json"),
     ),
     post(

@@ -161,7 +161,7 @@ impl NodeBackend {
             .all(|told| views::system_state(&told) == SystemState::Up)
     }
 
-    async fn opening(&self, case: CaseId, ask: &OpenCase) -> Result<Opening, BackendError> {
+    async fn opening_of(&self, case: CaseId, ask: &OpenCase) -> Result<Opening, BackendError> {
         let now = shell::now();
         let received_at = ask.received_at.unwrap_or(now);
         if received_at > now {
@@ -180,7 +180,8 @@ impl NodeBackend {
         let identifiers = self.normalised(&identifiers)?;
         let commitment = self
             .evidence
-            .commit(case, &identifiers)
+            .commit(&self.keys, case, &identifiers)
+            .await
             .map_err(|error| unavailable(&error))?;
         let selectors = Selectors {
             records: Vec::new(),
@@ -307,7 +308,7 @@ impl Backend for NodeBackend {
             .create(case)
             .await
             .map_err(|error| unavailable(&error))?;
-        let opening = self.opening(case, &ask).await?;
+        let opening = self.opening_of(case, &ask).await?;
         self.submit(Command::Open {
             command,
             case,
@@ -468,6 +469,26 @@ impl Backend for NodeBackend {
         Ok(Document {
             media_type: "application/vnd.lethe.bundle+json",
             bytes,
+        })
+    }
+
+    async fn opening(&self, id: CaseId) -> Result<Document, BackendError> {
+        let commitment = {
+            let conductor = self.cases.look();
+            let case = conductor
+                .case(id)
+                .ok_or(BackendError::NotFound { what: "case" })?;
+            case.opening.commitment.clone()
+        };
+        let opening = self
+            .evidence
+            .opening(&self.keys, id, &commitment)
+            .await
+            .map_err(|error| unavailable(&error))?
+            .ok_or(BackendError::NotFound { what: "opening" })?;
+        Ok(Document {
+            media_type: "application/json",
+            bytes: opening.to_bytes().map_err(|error| unavailable(&error.into()))?,
         })
     }
 

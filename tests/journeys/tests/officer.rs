@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use lethe_journeys::office::{ADA, Office};
+use lethe_journeys::office::{ADA, BOB, Office};
 use lethe_kit::memory::MemoryConnector;
 use lethe_node::cli::Exit;
 use serde_json::Value;
@@ -100,5 +100,54 @@ async fn a_certificate_is_handed_out_under_its_own_case_only() {
         .lethe(&format!("case certificate {id} --certificate ../{other}"))
         .await;
     assert!(exit == Exit::Usage, "{err}");
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_certificate_is_about_shows_with_its_opening_and_with_nothing_less() {
+    let mut office = office().await;
+    let (_, erasure) = office.erase().await;
+    let id = erasure["id"].as_str().unwrap();
+    office.close().await;
+    office.start().await;
+    let (certificate, policy) = office.statement(id).await;
+    let opening = office.folder.path().join("opening");
+    let fetch = format!("case opening {id} --out {}", opening.display());
+    let (exit, _, err) = office.lethe(&fetch).await;
+    assert_eq!(exit, Exit::Yes, "{err}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&opening).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0, "others may read the opening");
+
+    let about = |identifier: &str| {
+        let ask = lethe_verify::Ask {
+            file: certificate.clone(),
+            policy: Some(policy.clone()),
+            subject: Some(lethe_verify::Subject {
+                identifier: identifier.to_owned(),
+                opening: opening.clone(),
+            }),
+            json: false,
+        };
+        let (mut out, mut talk) = (Vec::new(), Vec::new());
+        let code = lethe_verify::answer(&ask, &mut out, &mut talk);
+        (code, String::from_utf8([out, talk].concat()).unwrap())
+    };
+    let (code, said) = about("email=Ada@Example.ORG");
+    assert!(code == 0 && said.contains("subject"), "{said}");
+    let (code, said) = about(&format!("email={BOB}"));
+    assert!(code == 3 && said.contains("somebody else"), "{said}");
+
+    let text = std::fs::read_to_string(&opening).unwrap();
+    let random: Value = serde_json::from_str(&text).unwrap();
+    let random = random["random"].as_str().unwrap();
+    let kept = std::fs::read_dir(office.folder.path().join("lethe/evidence")).unwrap();
+    for file in kept {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains(random), "the opening is kept in the clear");
+    }
+    let page = office.page(&format!("/cases/{id}")).await;
+    assert!(page.contains(&format!("/cases/{id}/opening")), "{page}");
+    assert_eq!(office.page(&format!("/cases/{id}/opening")).await, text);
     office.close().await;
 }

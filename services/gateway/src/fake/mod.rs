@@ -511,6 +511,14 @@ impl Backend for Fake {
         })
     }
 
+    async fn opening(&self, id: CaseId) -> Result<Document, BackendError> {
+        self.case(id).await?;
+        Ok(Document {
+            media_type: "application/json",
+            bytes: b"{\"scheme\":\"lethe-subject/v1\"}".to_vec(),
+        })
+    }
+
     async fn policy(&self) -> Result<Document, BackendError> {
         Ok(Document {
             media_type: "application/json",

@@ -119,6 +119,9 @@ fn moves(case: &CaseView, plan: Option<&PlanView>) -> Markup {
                     p { a.button href={ "/cases/" (case.id) "/certificate" } { "Download" } " "
                         a.button.plain href="/policy" { "Policy for verifiers" } }
                     p.note { "Anybody can check it offline: " code { "lethe verify FILE --policy POLICY" } }
+                    p.note { "It names nobody. Whom it is about shows with the "
+                        a href={ "/cases/" (case.id) "/opening" } { "opening" }
+                        ", for the person and for whoever may check: " code { "--subject KIND=VALUE --opening OPENING" } }
                     (earlier(case))
                 }
             }

@@ -259,6 +259,15 @@ pub(crate) async fn earlier_certificate(
     done.await.unwrap_or_else(|error: Problem| problem(&error))
 }
 
+pub(crate) async fn opening(State(shared): State<Shared>, id: Result<CaseOf, Problem>) -> Response {
+    let done = async {
+        let CaseOf(id) = id?;
+        let bytes = within(ANSWER_TIME_MAX, shared.backend.opening(id)).await?;
+        Ok(document(bytes, &format!("{id}.opening.json")))
+    };
+    done.await.unwrap_or_else(|error: Problem| problem(&error))
+}
+
 pub(crate) async fn policy(State(shared): State<Shared>) -> Response {
     match within(ANSWER_TIME_MAX, shared.backend.policy()).await {
         Ok(bytes) => document(bytes, "lethe.policy"),

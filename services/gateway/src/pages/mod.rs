@@ -36,6 +36,7 @@ pub(crate) fn routes() -> Router<Shared> {
             "/cases/{id}/certificates/{certificate}",
             get(forms::earlier_certificate),
         )
+        .route("/cases/{id}/opening", get(forms::opening))
         .route("/policy", get(forms::policy))
         .route("/lineage", get(lineage::ask).post(lineage::show))
         .route("/login", get(login::ask).post(login::enter))

@@ -128,19 +128,23 @@ Example:
     Doctor(DoctorArgs),
 }
 
-const VERIFY_CODES: &str = "Exit codes: 0 complete, 1 complete with exceptions, 2 no policy given or report not written, 3 invalid, \
-    4 malformed or unreadable, 5 a valid statement that the case was not completed, 64 wrong usage.";
+const VERIFY_CODES: &str = "Exit codes: 0 complete, 1 complete with exceptions, 2 no policy given or report not written, 3 invalid or \
+    about somebody else, 4 malformed or unreadable, 5 a valid statement that the case was not completed, 64 wrong usage.";
 
 const DOCTOR_CODES: &str = "Exit codes: 0 in order, 1 something is not, 2 could not tell (the server runs).";
 
 const VERIFY_EXAMPLE: &str = "\
-Exit codes: 0 complete, 1 complete with exceptions, 2 no policy given or report not written, 3 invalid, 4 malformed or
-unreadable, 5 a valid statement that the case was not completed, 64 wrong usage. Needs no server and no network; both
-files must be regular ones.
+Exit codes: 0 complete, 1 complete with exceptions, 2 no policy given or report not written, 3 invalid or about somebody
+else, 4 malformed or unreadable, 5 a valid statement that the case was not completed, 64 wrong usage. Needs no server and no
+network; the files must be regular ones.
 
 Example:
 
-    lethe verify certificate.json --policy lethe.policy";
+    lethe verify certificate.json --policy lethe.policy
+
+Whom it is about shows with the opening that the controller hands out with it (`lethe case opening`):
+
+    lethe verify certificate.json --policy lethe.policy --subject email=ada@example.org --opening opening.json";
 
 /// Options of `serve`.
 #[derive(Debug, Clone, Args)]
@@ -153,8 +157,8 @@ pub struct ServeArgs {
     pub roles: Vec<String>,
 }
 
-/// Options of `verify`.
-#[derive(Debug, Clone, Args)]
+/// Options of `verify`. `Debug` shows no identifier.
+#[derive(Clone, Args)]
 pub struct VerifyArgs {
     /// The certificate or statement
     #[arg(value_name = "FILE")]
@@ -162,6 +166,36 @@ pub struct VerifyArgs {
     /// The policy that you were given beforehand
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// Whom it has to be about: KIND=VALUE such as email=ada@example.org, @FILE with one a line, or - for stdin
+    #[arg(
+        long,
+        value_name = "KIND=VALUE",
+        requires = "opening",
+        allow_hyphen_values = true
+    )]
+    pub subject: Option<String>,
+    /// What opens the certificate's commitment to that person
+    #[arg(long, value_name = "FILE", requires = "subject")]
+    pub opening: Option<PathBuf>,
+}
+
+impl fmt::Debug for VerifyArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifyArgs({})", self.file.display())
+    }
+}
+
+impl VerifyArgs {
+    /// What the verifier is asked.
+    pub fn ask(self, json: bool) -> lethe_verify::Ask {
+        let subject = self.subject.zip(self.opening);
+        lethe_verify::Ask {
+            file: self.file,
+            policy: self.policy,
+            subject: subject.map(|(identifier, opening)| lethe_verify::Subject { identifier, opening }),
+            json,
+        }
+    }
 }
 
 /// Options of `replay`.
@@ -247,6 +281,16 @@ After a lift the certificate of the restriction is still there, under the id tha
 
     lethe case certificate case-0123456789abcdef --certificate 00112233445566778899aabbccddeeff --out restriction.json")]
     Certificate(CertificateArgs),
+    /// Fetch what shows whom the certificates of a case are about
+    #[command(after_long_help = "\
+A certificate holds a commitment to the person and no identifier. Who has the opening beside it can try identifiers: give it to the person, and to
+whoever may check for them. A file is written for you alone.
+
+Example:
+
+    lethe case opening case-0123456789abcdef --out opening.json
+    lethe verify certificate.json --policy lethe.policy --subject email=ada@example.org --opening opening.json")]
+    Opening(OpeningArgs),
 }
 
 /// Whom it is about. `Debug` shows no value.
@@ -400,6 +444,17 @@ pub struct CertificateArgs {
     /// Which one, by its id as `lethe case show` lists it; without it the newest
     #[arg(long, value_name = "CERTIFICATE")]
     pub certificate: Option<String>,
+    /// Where to write.
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+/// Options of `case opening`.
+#[derive(Debug, Clone, Args)]
+pub struct OpeningArgs {
+    /// The case, such as case-0123456789abcdef
+    #[arg(value_name = "ID")]
+    pub id: CaseId,
     /// Where to write.
     #[command(flatten)]
     pub out: OutArgs,

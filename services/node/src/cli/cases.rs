@@ -60,6 +60,11 @@ pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'
             }
             Ok(Exit::Yes)
         }
+        CaseCommand::Opening(args) => {
+            let opening = client.opening(args.id).await?;
+            talk.private(&opening, args.out.out.as_deref())?;
+            Ok(Exit::Yes)
+        }
     }
 }
 

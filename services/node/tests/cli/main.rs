@@ -149,6 +149,24 @@ async fn a_case_goes_its_whole_way_and_says_what_to_type_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_opening_is_written_for_one_reader_and_over_nothing() {
+    let server = started().await;
+    let opening = server.folder.path().join("opening.json");
+    let fetch = format!("case opening case-5a180708c0ffee08 --out {}", opening.display());
+    assert_eq!(server.run(&fetch).await.0, Exit::Yes);
+    assert!(
+        std::fs::read_to_string(&opening)
+            .unwrap()
+            .contains("lethe-subject/v1")
+    );
+    let (exit, _, err) = server.run(&fetch).await;
+    assert!(
+        exit == Exit::Unknown && err.contains("cli-unwritable-file"),
+        "{err}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_case_that_needs_attention_is_a_no_and_names_the_system() {
     let server = started().await;
     let (_, case) = server
