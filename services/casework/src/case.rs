@@ -10,7 +10,7 @@ use lethe_terms::{
     Verb,
 };
 
-use crate::step::{Failure, Report, Sent, Sighting};
+use crate::step::{Failure, Report, Sent, Sighting, Ticket};
 use crate::{Attention, Error, Issued, Statement, StepProgress};
 
 /// Searching the systems for the person before a plan is made.
@@ -369,10 +369,17 @@ impl Case {
                 progress.ticket = None;
             }
             CaseEvent::InProgress {
-                ticket, ask_after_ms, ..
+                ticket,
+                ask_after_ms,
+                awaits,
+                ..
             } => {
                 let wait = i64::try_from(*ask_after_ms).unwrap_or(i64::MAX);
-                progress.ticket = Some((ticket.clone(), at.plus_millis(wait)));
+                progress.ticket = Some(Ticket {
+                    quote: ticket.clone(),
+                    ask_at: at.plus_millis(wait),
+                    awaits: *awaits,
+                });
             }
             CaseEvent::Reported {
                 outcome,

@@ -16,7 +16,8 @@ pub use decide::{Refusal, decide};
 pub use restriction::Flags;
 pub use statement::{Issued, Statement};
 pub use step::{
-    Attention, Failure, OBSERVE_ATTEMPTS_MAX, Report, STEP_ATTEMPTS_MAX, Sent, Sighting, StepProgress, fits,
+    Attention, Failure, OBSERVE_ATTEMPTS_MAX, Report, STEP_ATTEMPTS_MAX, Sent, Sighting, StepProgress,
+    Ticket, fits,
 };
 
 /// Why an event cannot follow the history that stands. A fold that meets one stops: the history is damaged.

@@ -176,8 +176,8 @@ impl Conductor {
         if progress.report.is_some() {
             return next_observation(planned, progress, now);
         }
-        if let (Some((_, at)), None) = (&progress.ticket, &progress.failure) {
-            let errand = Errand::Poll(planned.step, at.millis());
+        if let (Some(ticket), None) = (&progress.ticket, &progress.failure) {
+            let errand = Errand::Poll(planned.step, ticket.ask_at.millis());
             let number = case.plan().map_or(0, |present| present.plan.number);
             let asked =
                 self.polling
@@ -185,7 +185,7 @@ impl Conductor {
             return if asked {
                 Move::Nothing
             } else {
-                due_at(*at, now, errand)
+                due_at(ticket.ask_at, now, errand)
             };
         }
         match (&progress.sent, &progress.failure) {

@@ -3,8 +3,8 @@
 //! No view holds a value that names a person: identifiers appear by kind only.
 
 use lethe_terms::{
-    CaseId, CaseState, CommandId, DataCategory, FailureClass, IdentifierKind, Independence, Observed,
-    Outcome, Right, StepState, Strength, Timestamp, Verb,
+    Awaited, CaseId, CaseState, CommandId, DataCategory, FailureClass, IdentifierKind, Independence,
+    Observed, Outcome, Right, StepState, Strength, Timestamp, Verb,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -134,6 +134,20 @@ pub struct StepView {
     pub code: Option<String>,
     /// What it waits for, where it is blocked.
     pub blocked_by: Option<BlockedBy>,
+    /// What the system said that works on it, and when it is asked again.
+    #[serde(default)]
+    pub in_progress: Option<InProgressView>,
+}
+
+/// What a system said that has taken a step on and not done it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InProgressView {
+    /// What it waits for; `None` where it does its own work.
+    pub awaits: Option<Awaited>,
+    /// When it is asked again; later where it cannot be reached.
+    pub ask_at: Timestamp,
+    /// What it is asked with, in its own words.
+    pub ticket: String,
 }
 
 /// What a blocked step waits for.

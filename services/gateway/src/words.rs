@@ -1,6 +1,6 @@
 //! States and verbs in words, for people: dashboard and command line say the same.
 
-use lethe_terms::{CaseState, IdentifierKind, Outcome, Right, StepState, Timestamp, Verb};
+use lethe_terms::{Awaited, CaseState, IdentifierKind, Outcome, Right, StepState, Timestamp, Verb};
 
 use crate::views::{BlockedBy, CaseFlag, CaseView, IssuedView, RemarkView, ScanState, StepView, SystemState};
 
@@ -93,6 +93,26 @@ pub fn step_state(step: &StepView) -> String {
         StepState::Failed => "failed".to_owned(),
         StepState::Overdue => "no answer in time".to_owned(),
     }
+}
+
+/// What a step that a system works on waits for, and when the system is asked again.
+pub fn in_progress(step: &StepView, now: Timestamp) -> Option<String> {
+    let told = step.in_progress.as_ref()?;
+    let what = match told.awaits {
+        Some(Awaited::Rotation) => "waits until the log is rotated that a program still writes to",
+        Some(Awaited::Writers) => "waits until programs let go of a file",
+        None => "the system does its own work",
+    };
+    let again = if told.ask_at > now {
+        format!(
+            "asked again {} ({})",
+            distance(told.ask_at, now),
+            minute(told.ask_at)
+        )
+    } else {
+        "asked again as soon as it answers".to_owned()
+    };
+    Some(format!("{what}; {again}"))
 }
 
 /// The tone of a step.

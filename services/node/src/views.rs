@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use lethe_casework::{Case, Issued, PlanProgress, StepProgress};
 use lethe_conductor::Conductor;
 use lethe_gateway::views::{
-    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, IssuedView,
-    PathView, PlanStepView, PlanView, RemarkView, ResurrectionView, ScanState, ScanView, StepView,
-    SystemState, SystemView,
+    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, InProgressView,
+    IssuedView, PathView, PlanStepView, PlanView, RemarkView, ResurrectionView, ScanState, ScanView,
+    StepView, SystemState, SystemView,
 };
 use lethe_journal::{CaseOrigin, DatasetRef, Remark, Step, SystemTold};
 use lethe_terms::{IdentifierKind, StepState, Timestamp};
@@ -129,6 +129,15 @@ fn step_view(
             .map(|failure| failure.class),
         code: progress.attention(step).map(|attention| attention.code),
         blocked_by,
+        in_progress: progress
+            .ticket
+            .as_ref()
+            .filter(|_| state == StepState::InProgress)
+            .map(|ticket| InProgressView {
+                awaits: ticket.awaits,
+                ask_at: ticket.ask_at,
+                ticket: ticket.quote.clone(),
+            }),
     }
 }
 

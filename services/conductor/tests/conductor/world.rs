@@ -10,8 +10,8 @@ use lethe_journal::{
 };
 use lethe_planner::{Basis, Holding};
 use lethe_terms::{
-    CaseId, CaseState, CommandId, ErasureGround, FailureClass, IdentifierKind, Independence, InstructionId,
-    Observed, Outcome, RestrictionGround, Right, SystemName, Timestamp, Verb,
+    Awaited, CaseId, CaseState, CommandId, ErasureGround, FailureClass, IdentifierKind, Independence,
+    InstructionId, Observed, Outcome, RestrictionGround, Right, SystemName, Timestamp, Verb,
 };
 
 use crate::parts::{config, envelope, inventory, place, record, token};
@@ -484,6 +484,7 @@ impl World {
                     instruction,
                     ticket: "t-1".into(),
                     ask_after_ms: 60_000,
+                    awaits: Some(Awaited::Rotation),
                 };
             }
             (Verb::Locate, _) => Answer::Located {

@@ -43,7 +43,7 @@ fn content(case: &CaseView, plan: Option<&PlanView>) -> Markup {
     let now = now();
     html! {
         div data-live="head" { (head(case, now)) }
-        div data-live="steps" { (steps(case)) }
+        div data-live="steps" { (steps(case, now)) }
         div data-live="moves" { (moves(case, plan)) }
         @if let Some(plan) = plan {
             section aria-labelledby="plan" data-live="plan" {
@@ -216,7 +216,7 @@ fn one_move(case: &CaseView, plan: Option<&PlanView>, item: Move) -> Markup {
     }
 }
 
-fn steps(case: &CaseView) -> Markup {
+fn steps(case: &CaseView, now: Timestamp) -> Markup {
     if case.steps.is_empty() {
         let text = match (case.state, case.plan_digest.is_some()) {
             (_, true) => "The plan has no step: no system was found to hold anything of the person.",
@@ -238,13 +238,13 @@ fn steps(case: &CaseView) -> Markup {
             h2 id="steps" { "Steps" small { (verified) " of " (case.steps.len()) " seen to be done" } }
             table.list {
                 thead { tr { th { "System" } th { "Dataset" } th { "Verb" } th { "Records" } th { "State" } th { "Observation" } } }
-                tbody { @for step in &case.steps { (step_row(step)) } }
+                tbody { @for step in &case.steps { (step_row(step, now)) } }
             }
         }
     }
 }
 
-fn step_row(step: &StepView) -> Markup {
+fn step_row(step: &StepView, now: Timestamp) -> Markup {
     html! {
         tr {
             td data-label="System" { (step.system) }
@@ -254,6 +254,7 @@ fn step_row(step: &StepView) -> Markup {
             td data-label="State" {
                 (badge(words::step_tone(step.state), &words::step_state(step)))
                 @if let Some(code) = &step.code { " " code { (code) } }
+                @if let Some(waits) = words::in_progress(step, now) { small.waits { (waits) } }
             }
             td data-label="Observation" {
                 @match (step.observed, step.independence) {

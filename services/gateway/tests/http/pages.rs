@@ -102,6 +102,16 @@ async fn every_answer_has_the_headers_that_keep_browsers_in_check() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_waits_for_rotation_says_so_and_when_its_system_is_asked_again() {
+    let server = started(false).await;
+    let page = server.send("GET", "/cases/case-5a150705c0ffee05", "", "");
+    assert!(
+        page.contains("waits until the log is rotated that a program still writes to; asked again"),
+        "{page}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_state_can_be_listed_and_shown() {
     let server = started(false).await;
     let client = server.client();

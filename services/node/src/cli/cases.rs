@@ -291,29 +291,40 @@ fn case_text(case: &CaseView) -> String {
         let (about, at) = (words::issued(issued), words::minute(issued.issued_at));
         line(name, &format!("{}  {about}, {at}", issued.certificate));
     }
-    if !case.steps.is_empty() {
-        let rows: Vec<Vec<String>> = case
-            .steps
-            .iter()
-            .map(|step| {
-                let code = step
-                    .code
-                    .as_ref()
-                    .map(|code| format!(" ({code})"))
-                    .unwrap_or_default();
-                vec![
-                    step.system.clone(),
-                    step.dataset.clone(),
-                    words::verb(step.verb).to_owned(),
-                    words::grouped(step.records),
-                    format!("{}{code}", words::step_state(step)),
-                ]
-            })
-            .collect();
-        text.push('\n');
-        text.push_str(&table(&["system", "dataset", "verb", "records", "state"], &rows));
-    }
+    text.push_str(&steps_text(case));
     text.push_str(&remarks_text(&case.remarks));
+    text
+}
+
+fn steps_text(case: &CaseView) -> String {
+    if case.steps.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<Vec<String>> = case
+        .steps
+        .iter()
+        .map(|step| {
+            let code = step
+                .code
+                .as_ref()
+                .map(|code| format!(" ({code})"))
+                .unwrap_or_default();
+            vec![
+                step.system.clone(),
+                step.dataset.clone(),
+                words::verb(step.verb).to_owned(),
+                words::grouped(step.records),
+                format!("{}{code}", words::step_state(step)),
+            ]
+        })
+        .collect();
+    let mut text = String::from("\n");
+    text.push_str(&table(&["system", "dataset", "verb", "records", "state"], &rows));
+    for step in &case.steps {
+        if let Some(waits) = words::in_progress(step, now()) {
+            let _ = writeln!(text, "{} / {}: {waits}", step.system, step.dataset);
+        }
+    }
     text
 }
 

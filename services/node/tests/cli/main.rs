@@ -206,6 +206,21 @@ async fn a_case_that_needs_attention_is_a_no_and_names_the_system() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_waits_for_rotation_says_so_and_when_its_system_is_asked_again() {
+    let server = started().await;
+    let (_, out, _) = server.run("case show case-5a150705c0ffee05").await;
+    assert!(
+        out.contains(
+            "shop / addresses: waits until the log is rotated that a program still writes to; asked again"
+        ),
+        "{out}"
+    );
+    let (_, case) = server.json("case show case-5a150705c0ffee05").await;
+    assert_eq!(case["steps"][2]["in_progress"]["awaits"], "rotation", "{case:#}");
+    assert_eq!(case["steps"][0]["in_progress"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn json_has_the_documented_shape() {
     let server = started().await;
     let (_, list) = server.json("case list --state completed").await;
