@@ -484,8 +484,13 @@ pub enum SystemCommand {
     #[command(after_long_help = "Example:\n\n    lethe system check shop")]
     Check(SystemArgs),
     /// Read what the systems hold, for the first time or again
-    #[command(after_long_help = "Example:\n\n    lethe system scan shop")]
-    Scan(SystemArgs),
+    #[command(after_long_help = "\
+Exit codes: 0 read to the end, 1 a scan failed, 2 it did not go on for --wait seconds, such as of a system that is down: it goes on by itself.
+
+Example:
+
+    lethe system scan shop")]
+    Scan(ScanArgs),
 }
 
 /// What to look at in the log.
@@ -535,6 +540,20 @@ pub struct SystemArgs {
     /// The system; without it all
     #[arg(value_name = "NAME")]
     pub name: Option<lethe_terms::SystemName>,
+}
+
+/// Longest wait for a scan that does not go on, in seconds: a page of the largest table takes less, and a system that is down takes for ever.
+const SCAN_STILL_SECONDS: u64 = 120;
+
+/// Options of `system scan`.
+#[derive(Debug, Clone, Args)]
+pub struct ScanArgs {
+    /// Which system.
+    #[command(flatten)]
+    pub system: SystemArgs,
+    /// Give up on a scan that has not gone on for so many seconds (exit code 2)
+    #[arg(long, value_name = "SECONDS", default_value_t = SCAN_STILL_SECONDS)]
+    pub wait: u64,
 }
 
 /// What to do with connectors.

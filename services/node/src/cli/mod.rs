@@ -23,7 +23,7 @@ pub use self::args::{
     ApproveArgs, CaseArgs, CaseCommand, CertificateArgs, Cli, CloseArgs, Command, ConnectorArgs,
     ConnectorCommand, DEFAULT_SERVER, DoctorArgs, Global, IdentifierArgs, LiftArgs, LineageArgs, ListArgs,
     LogCommand, OpenArgs, OpeningArgs, OutArgs, PositionArgs, QuarantineCommand, QuarantineListArgs,
-    ReplayArgs, ServeArgs, ShowArgs, SystemArgs, SystemCommand, VerifyArgs, WaitArgs, WaitedArgs,
+    ReplayArgs, ScanArgs, ServeArgs, ShowArgs, SystemArgs, SystemCommand, VerifyArgs, WaitArgs, WaitedArgs,
 };
 pub use self::exit::{Error, Exit};
 use self::talk::Talk;

@@ -221,6 +221,26 @@ async fn a_step_that_waits_for_rotation_says_so_and_when_its_system_is_asked_aga
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_scan_that_does_not_go_on_is_not_waited_for_for_ever() {
+    let server = started().await;
+    let (exit, out, err) = server.run("system scan archive --wait 0").await;
+    assert_eq!(exit, Exit::Unknown, "{out}{err}");
+    assert!(
+        out.contains("running") && err.contains("archive: the scan has not gone on for 0 s"),
+        "{out}{err}"
+    );
+    let (exit, scans) = server.json("system scan --wait 1").await;
+    assert_eq!(exit, Exit::Unknown, "one of several stands still: {scans}");
+    let states: Vec<_> = scans["scans"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|scan| &scan["state"])
+        .collect();
+    assert_eq!(states, ["finished", "finished", "finished", "running"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn json_has_the_documented_shape() {
     let server = started().await;
     let (_, list) = server.json("case list --state completed").await;
