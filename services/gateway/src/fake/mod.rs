@@ -266,7 +266,11 @@ impl Backend for Fake {
             let mut id = [0; 8];
             id.copy_from_slice(&command.as_bytes()[..8]);
             let id = CaseId::from_bytes(id);
-            let (case, plan) = samples::opened(id, ask.right, Timestamp::from_millis(1_795_521_600_000));
+            let at = ask
+                .received_at
+                .unwrap_or(Timestamp::from_millis(1_795_521_600_000));
+            let (mut case, plan) = samples::opened(id, ask.right, at);
+            case.supersedes = ask.supersedes;
             if ask
                 .identifiers
                 .iter()

@@ -3,14 +3,14 @@
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use lethe_terms::Timestamp;
+use lethe_terms::{Right, Timestamp};
 use maud::{Markup, html};
 
 use super::{badge, deadline, lineage, moment, now, page, problem};
 use crate::asks::CaseQuery;
 use crate::context::{Caller, Shared};
 use crate::limits::{ANSWER_TIME_MAX, PAGE_CASES};
-use crate::views::{CasePage, CaseView, SystemView};
+use crate::views::{CaseFlag, CasePage, CaseView, SystemView};
 use crate::words;
 
 pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Response {
@@ -56,7 +56,7 @@ fn content(cases: &CasePage, systems: &[SystemView]) -> Markup {
         section aria-labelledby="cases" {
             h2 id="cases" { "Cases" }
             div data-live="cases" { (table(cases, now)) }
-            (opening())
+            (opening(cases))
         }
         section aria-labelledby="systems" {
             h2 id="systems" { "Systems" }
@@ -145,7 +145,7 @@ fn table(cases: &CasePage, now: Timestamp) -> Markup {
 }
 
 /// The form that opens a case. Its key makes pressing the button twice the same as once.
-fn opening() -> Markup {
+fn opening(cases: &CasePage) -> Markup {
     let mut key = [0; 16];
     let key = getrandom::fill(&mut key)
         .map(|()| hex::encode(key))
@@ -168,6 +168,17 @@ fn opening() -> Markup {
                     @for ground in lethe_terms::RestrictionGround::CODES { option value=(ground) {} }
                 }
                 (lineage::fields())
+                label { "Received at, in UTC" small { "empty: now; the time to answer runs from then" }
+                    input type="datetime-local" name="received_at";
+                }
+                label { "Supersedes" small { "an erasure for which the person gives up their own earlier restriction: its case; empty otherwise" }
+                    input name="supersedes" placeholder="case-0123456789abcdef" pattern="case-[0-9a-f]{16}" list="restrictions" spellcheck="false";
+                }
+                datalist id="restrictions" {
+                    @for case in cases.cases.iter().filter(|case| case.right == Right::Restriction && case.flags.contains(&CaseFlag::Restricted)) {
+                        option value=(case.id) {}
+                    }
+                }
                 button.main { "Open the case" }
             }
         }

@@ -102,6 +102,56 @@ async fn every_answer_has_the_headers_that_keep_browsers_in_check() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_form_opens_a_case_with_all_that_the_api_takes_and_checks_it_alike() {
+    let server = started(false).await;
+    let page = server.send("GET", "/", "", "");
+    for field in ["name=\"received_at\"", "name=\"supersedes\"", "in UTC"] {
+        assert!(page.contains(field), "the form has no {field}: {page}");
+    }
+    let open = |rest: &str| {
+        let body = format!("key=1&right=erasure&kind=email&value=ada%40example.org&{rest}");
+        server.form("/cases", &body)
+    };
+    let restriction = "case-5a1b0a0ac0ffee0a";
+    let day = words::day(now());
+    let opened = open(&format!("received_at={day}T00:00&supersedes={restriction}"));
+    assert_eq!(status(&opened), "303", "{opened}");
+    let place = opened
+        .lines()
+        .find_map(|line| line.strip_prefix("location: /cases/"))
+        .unwrap();
+    let case = server.client().case(place.trim().parse().unwrap()).await.unwrap();
+    assert_eq!(case.supersedes.unwrap().to_string(), restriction);
+    assert_eq!(case.received_at.to_string(), format!("{day}T00:00:00.000Z"));
+    for (rest, place) in [
+        ("received_at=yesterday", "form: received_at"),
+        ("received_at=1970-01-01T00:00", "body: received_at"),
+        ("supersedes=that+one", "form: supersedes"),
+    ] {
+        let refused = open(rest);
+        assert!(
+            status(&refused) == "400" && refused.contains(place),
+            "{rest}: {refused}"
+        );
+    }
+    let other =
+        format!("key=2&right=restriction&kind=email&value=ada%40example.org&supersedes={restriction}");
+    let refused = server.form("/cases", &other);
+    assert!(
+        status(&refused) == "400" && refused.contains("supersedes"),
+        "{refused}"
+    );
+    assert_eq!(server.backend.executed(), 1);
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_waits_for_rotation_says_so_and_when_its_system_is_asked_again() {
     let server = started(false).await;
     let page = server.send("GET", "/cases/case-5a150705c0ffee05", "", "");
