@@ -122,7 +122,7 @@ fn limit(value: &str) -> Result<u32, Problem> {
 
 async fn cases(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Result<Json<CasePage>, Problem> {
     let mut asked = CaseQuery::default();
-    for (name, value) in pairs(query, &["state", "right", "page", "limit"])? {
+    for (name, value) in pairs(query, &["state", "right", "overdue", "page", "limit"])? {
         match name.as_str() {
             "state" => {
                 let state = value.parse().map_err(|error: lethe_terms::UnknownWord| {
@@ -135,6 +135,10 @@ async fn cases(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Resul
                     Problem::malformed("query: right", format!("one of {}", error.known))
                 })?;
                 asked.right = Some(right);
+            }
+            "overdue" => {
+                let wrong = |_| Problem::malformed("query: overdue", "true or false");
+                asked.overdue = value.parse().map_err(wrong)?;
             }
             "limit" => asked.limit = Some(limit(&value)?),
             _ => asked.page = Some(value),

@@ -267,6 +267,9 @@ impl Client {
             if let Some(right) = query.right {
                 pairs.append_pair("right", right.code());
             }
+            if query.overdue {
+                pairs.append_pair("overdue", "true");
+            }
             if let Some(page) = &query.page {
                 pairs.append_pair("page", page);
             }

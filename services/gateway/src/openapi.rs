@@ -289,6 +289,36 @@ fn described(operation: &Operation, problem: &Schema, generator: &mut SchemaGene
     value
 }
 
+fn case_filters(generator: &mut SchemaGenerator) -> [(&'static str, Value, &'static str); 5] {
+    [
+        (
+            "state",
+            json!(generator.subschema_for::<lethe_terms::CaseState>()),
+            "Only cases in this state.",
+        ),
+        (
+            "right",
+            json!(generator.subschema_for::<lethe_terms::Right>()),
+            "Only cases of this right.",
+        ),
+        (
+            "overdue",
+            json!({ "type": "boolean" }),
+            "Only cases whose answer is overdue.",
+        ),
+        (
+            "page",
+            json!({ "type": "string" }),
+            "The page, as the page before named it.",
+        ),
+        (
+            "limit",
+            json!({ "type": "integer", "minimum": 1, "maximum": 500 }),
+            "Most cases on a page.",
+        ),
+    ]
+}
+
 fn parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec<Value> {
     let mut parameters = Vec::new();
     for name in ["id", "certificate", "name", "position"] {
@@ -315,26 +345,9 @@ fn parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec<Val
             );
         }
         "cases" => {
-            query(
-                "state",
-                json!(generator.subschema_for::<lethe_terms::CaseState>()),
-                "Only cases in this state.",
-            );
-            query(
-                "right",
-                json!(generator.subschema_for::<lethe_terms::Right>()),
-                "Only cases of this right.",
-            );
-            query(
-                "page",
-                json!({ "type": "string" }),
-                "The page, as the page before named it.",
-            );
-            query(
-                "limit",
-                json!({ "type": "integer", "minimum": 1, "maximum": 500 }),
-                "Most cases on a page.",
-            );
+            for (name, schema, text) in case_filters(generator) {
+                query(name, schema, text);
+            }
         }
         "quarantine" => {
             query(

@@ -13,6 +13,7 @@ use lethe_gateway::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, FindingView, HealthView, LineageView,
     PlanView, QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemState, SystemView,
 };
+use lethe_gateway::words;
 use lethe_journal::{
     CaseOrigin, CloseReason, Command, DatasetRef, Opening, Place, Selectors, Stream, SystemTold,
 };
@@ -230,7 +231,7 @@ impl Backend for NodeBackend {
     }
 
     async fn cases(&self, query: &CaseQuery) -> Result<CasePage, BackendError> {
-        let conductor = self.cases.look();
+        let (conductor, now) = (self.cases.look(), shell::now());
         let mut all: Vec<_> = conductor.cases().collect();
         all.sort_by_key(|case| (std::cmp::Reverse(case.opening.received_at), case.id));
         let total = u64::try_from(all.len()).unwrap_or(u64::MAX);
@@ -248,8 +249,10 @@ impl Backend for NodeBackend {
                 expected: "the page that the page before named".into(),
             })?;
         let fitting = all.into_iter().filter(|case| {
+            let state = conductor.state(case);
             query.right.is_none_or(|right| right == case.opening.right)
-                && query.state.is_none_or(|state| state == conductor.state(case))
+                && (!query.overdue || words::is_overdue(state, !case.issued.is_empty(), case.due, now))
+                && query.state.is_none_or(|asked| asked == state)
         });
         let mut cases: Vec<_> = fitting
             .skip(skip)

@@ -25,6 +25,7 @@ use crate::views::{
     HealthView, IssuedView, LineageView, MustResult, MustView, PlanView, QuarantineList, QuarantinedInput,
     QuarantinedView, ScanState, ScanView, SystemState, SystemView,
 };
+use crate::words::overdue;
 
 /// The made-up backend.
 pub struct Fake {
@@ -40,6 +41,7 @@ struct State {
     stuck: Vec<CaseId>,
     scans: BTreeMap<String, u64>,
     executed: u64,
+    now: Timestamp,
     quarantine: Vec<QuarantinedView>,
 }
 
@@ -68,6 +70,7 @@ impl Fake {
         fake.locked().systems.extend(samples::more_systems(now));
         fake.locked().quarantine = samples::quarantine(now);
         fake.locked().cases = samples::cases(now);
+        fake.locked().now = now;
         fake
     }
 
@@ -196,6 +199,7 @@ impl Backend for Fake {
             .map(|(case, _)| case.clone())
             .filter(|case| query.state.is_none_or(|state| case.state == state))
             .filter(|case| query.right.is_none_or(|right| case.right == right))
+            .filter(|case| !query.overdue || overdue(case, state.now).is_some())
             .collect();
         cases.sort_by_key(|case| std::cmp::Reverse((case.received_at, case.id)));
         let start: usize = match &query.page {

@@ -212,6 +212,7 @@ pub(super) fn cases(now: Timestamp) -> BTreeMap<CaseId, (CaseView, Option<PlanVi
                 CaseState::Acting | CaseState::Observing => midway(&mut case),
                 CaseState::NeedsAttention => {
                     contradict(&mut case);
+                    case.due = now.plus_millis(-2 * DAY);
                     case.attention.push(AttentionView {
                         system: "website".to_owned(),
                         dataset: None,

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use lethe_terms::{CaseState, StepState, Timestamp};
 use maud::{Markup, html};
 
-use super::{badge, deadline, framed, moment, now, page, problem};
+use super::{badge, deadline, framed, moment, now, overdue, page, problem};
 use crate::api::within;
 use crate::asks::CLOSE_REASONS;
 use crate::body::CaseOf;
@@ -79,7 +79,7 @@ fn head(case: &CaseView, now: Timestamp) -> Markup {
     html! {
         div.casehead {
             p.crumb { a href="/" { "Cases" } " / " code { (case.id) } }
-            h1 { (words::right(case.right)) " " (badge(words::case_tone(case.state), words::case_state(case.state))) }
+            h1 { (words::right(case.right)) " " (badge(words::case_tone(case.state), words::case_state(case.state))) (overdue(case, now)) }
             p.facts {
                 @if let Some(ground) = &case.ground { span { "Ground: " (words::norm(ground)) } }
                 @if let Some(other) = &case.supersedes { span { "Supersedes " a href={ "/cases/" (other) } { (other) } } }

@@ -18,6 +18,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::context::{Caller, Shared};
 use crate::picture::{Mark, Picture, draw};
 use crate::problem::Problem;
+use crate::views::CaseView;
 use crate::words::{self, Tone};
 
 /// The routes of the dashboard.
@@ -150,6 +151,11 @@ fn badge(tone: Tone, text: &str) -> Markup {
 /// A moment, with the whole of it on demand.
 fn moment(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(at) title=(words::minute(at)) { (words::distance(at, now)) } }
+}
+
+/// That the answer is overdue, where it is: in words, since a colour alone says nothing to many.
+fn overdue(case: &CaseView, now: Timestamp) -> Markup {
+    html! { @if let Some(by) = words::overdue(case, now) { (badge(Tone::Bad, &by)) } }
 }
 
 /// A picture that scrolls sideways where it is wider than the page; reachable by keyboard.

@@ -27,6 +27,13 @@ struct Server {
     _folder: tempfile::TempDir,
 }
 
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap())
+}
+
 async fn started(with_key: bool) -> Server {
     let folder = tempfile::tempdir().unwrap();
     let mut options = Options::default();
@@ -38,7 +45,7 @@ async fn started(with_key: bool) -> Server {
         options.keys = Some(path);
         secret = Some(key.secret);
     }
-    let backend = Arc::new(Fake::with_samples(Timestamp::from_millis(1_795_521_600_000)));
+    let backend = Arc::new(Fake::with_samples(now()));
     let running = serve(
         "127.0.0.1:0".parse().unwrap(),
         backend.clone(),

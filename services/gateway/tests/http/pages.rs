@@ -144,11 +144,35 @@ async fn the_form_opens_a_case_with_all_that_the_api_takes_and_checks_it_alike()
     assert_eq!(server.backend.executed(), 1);
 }
 
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap())
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overdue_case_is_called_so_on_the_first_page_in_the_list_and_on_its_own() {
+    let server = started(false).await;
+    let first = server.send("GET", "/", "", "");
+    for part in [
+        "Answers overdue</dt><dd>1</dd>",
+        "id=\"overdue\"",
+        "overdue by 2 days",
+    ] {
+        assert!(first.contains(part), "the first page has no {part}: {first}");
+    }
+    let (_, table) = first.split_once("Seen to be done").unwrap();
+    assert!(table.contains("overdue by 2 days"), "{table}");
+    let (_, next) = first.split_once("Next answer due").unwrap();
+    let (next, _) = next.split_once("</dd>").unwrap();
+    assert!(next.contains(">in ") && !next.contains("ago"), "{next}");
+    let own = server.send("GET", "/cases/case-5a170707c0ffee07", "", "");
+    assert!(own.contains("overdue by 2 days"), "{own}");
+    let query = CaseQuery {
+        overdue: true,
+        ..CaseQuery::default()
+    };
+    let late = server.client().cases(&query).await.unwrap().cases;
+    assert_eq!(late.len(), 1);
+    assert_eq!(late[0].state, CaseState::NeedsAttention);
+    assert_eq!(
+        status(&server.send("GET", "/v1/cases?overdue=perhaps", "", "")),
+        "400"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -355,6 +355,9 @@ pub struct ListArgs {
     /// Only cases of this right
     #[arg(long, value_parser = PossibleValuesParser::new(Right::CODES))]
     pub right: Option<String>,
+    /// Only cases whose answer is overdue
+    #[arg(long)]
+    pub overdue: bool,
     /// Most cases
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=500))]
     pub limit: Option<u32>,

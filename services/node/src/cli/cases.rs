@@ -271,7 +271,7 @@ fn case_text(case: &CaseView) -> String {
         &if case.state.is_ended() {
             due
         } else {
-            format!("{due} ({})", words::distance(case.due, now()))
+            format!("{due} ({})", words::due(case, now()))
         },
     );
     if let Some(back) = &case.resurrection {
@@ -427,6 +427,7 @@ async fn list(client: &Client, args: ListArgs, talk: &mut Talk<'_>) -> Result<Ex
     let query = CaseQuery {
         state: args.state.map(|word| word.parse()).transpose().map_err(unknown)?,
         right: args.right.map(|word| word.parse()).transpose().map_err(unknown)?,
+        overdue: args.overdue,
         page: args.page,
         limit: args.limit,
     };
@@ -454,7 +455,7 @@ async fn list(client: &Client, args: ListArgs, talk: &mut Talk<'_>) -> Result<Ex
                     format!("{verified} of {}", case.steps.len())
                 },
                 words::day(case.received_at),
-                words::day(case.due),
+                format!("{} ({})", words::day(case.due), words::due(case, now())),
             ]
         })
         .collect();
@@ -467,6 +468,17 @@ async fn list(client: &Client, args: ListArgs, talk: &mut Talk<'_>) -> Result<Ex
         page.cases.len(),
         words::counted(page.total, "case")
     ));
+    let overdue = page
+        .cases
+        .iter()
+        .filter(|case| words::overdue(case, now()).is_some());
+    let overdue = overdue.count() as u64;
+    if overdue > 0 {
+        talk.say(&format!(
+            "OVERDUE: the answer of {}",
+            words::counted(overdue, "case")
+        ));
+    }
     if let Some(next) = page.next {
         talk.say(&format!("more with: lethe case list --page {next}"));
     }

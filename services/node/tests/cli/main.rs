@@ -21,6 +21,13 @@ struct Server {
     folder: tempfile::TempDir,
 }
 
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap())
+}
+
 async fn started() -> Server {
     let folder = tempfile::tempdir().unwrap();
     let key = new_key("office").unwrap();
@@ -34,7 +41,7 @@ async fn started() -> Server {
         keys: Some(folder.path().join("keys")),
         tls: None,
     };
-    let backend = Arc::new(Fake::with_samples(Timestamp::from_millis(1_795_521_600_000)));
+    let backend = Arc::new(Fake::with_samples(now()));
     let running = serve(
         "127.0.0.1:0".parse().unwrap(),
         backend,
@@ -218,6 +225,22 @@ async fn a_step_that_waits_for_rotation_says_so_and_when_its_system_is_asked_aga
     let (_, case) = server.json("case show case-5a150705c0ffee05").await;
     assert_eq!(case["steps"][2]["in_progress"]["awaits"], "rotation", "{case:#}");
     assert_eq!(case["steps"][0]["in_progress"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overdue_case_is_called_so_in_the_list() {
+    let server = started().await;
+    let (_, out, err) = server.run("case list").await;
+    let late = out
+        .lines()
+        .find(|line| line.contains("case-5a170707c0ffee07"))
+        .unwrap();
+    assert!(late.contains("(overdue by 2 days)"), "{out}");
+    assert!(err.contains("OVERDUE: the answer of 1 case"), "{err}");
+    let (_, list) = server.json("case list --overdue").await;
+    assert_eq!(list["cases"].as_array().unwrap().len(), 1, "{list}");
+    let (_, out, _) = server.run("case show case-5a170707c0ffee07").await;
+    assert!(out.contains("overdue by 2 days"), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
