@@ -158,9 +158,14 @@ fn overdue(case: &CaseView, now: Timestamp) -> Markup {
     html! { @if let Some(by) = words::overdue(case, now) { (badge(Tone::Bad, &by)) } }
 }
 
-/// A picture that scrolls sideways where it is wider than the page; reachable by keyboard.
+/// A picture that scrolls sideways where it is wider than the page; reachable by keyboard. A shadow at an edge says that there is more behind it,
+/// and narrow pages say it in words.
 fn framed(picture: &Picture) -> Markup {
-    html! { div.frame tabindex="0" role="group" aria-label=(picture.title) { (draw(picture, false)) } }
+    let label = format!("{}, scrolls sideways", picture.title);
+    html! {
+        div.frame tabindex="0" role="group" aria-label=(label) { (draw(picture, false)) }
+        p.note.sideways { span aria-hidden="true" { "\u{2190} \u{2192} " } "The picture goes on sideways: swipe or scroll it, or focus it and use the arrow keys." }
+    }
 }
 
 /// The time to answer as a bar: how much of it is gone.

@@ -128,7 +128,7 @@ fn tile(case: &CaseView, now: Timestamp) -> Markup {
                 }
             }
             (deadline(case.received_at, case.due, now, false))
-            span.due { "due " (moment(case.due, now)) " " (overdue(case, now)) }
+            span.due { @if words::overdue(case, now).is_none() { "due " } (due(case, now)) }
         }
     }
 }

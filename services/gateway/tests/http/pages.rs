@@ -176,6 +176,27 @@ async fn an_overdue_case_is_called_so_on_the_first_page_in_the_list_and_on_its_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_picture_says_that_it_goes_on_sideways_and_takes_the_keyboard() {
+    let server = started(false).await;
+    let case = server.send("GET", "/cases/case-5a150705c0ffee05", "", "");
+    let lineage = server.form("/lineage", "kind=email&value=ada%40example.org");
+    for (page, pictures) in [(case, 2), (lineage, 1)] {
+        let frames = page
+            .matches("class=\"frame\" tabindex=\"0\" role=\"group\"")
+            .count();
+        assert_eq!(frames, pictures, "{page}");
+        assert_eq!(page.matches("The picture goes on sideways").count(), pictures);
+    }
+    let style = server.send("GET", "/assets/lethe.css", "", "");
+    let (_, frame) = style.split_once("\n.frame {").unwrap();
+    let (frame, _) = frame.split_once('}').unwrap();
+    assert!(
+        frame.contains("overflow-x: auto") && frame.contains("var(--edge)"),
+        "a cut picture has no sign at its edge: {frame}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_waits_for_rotation_says_so_and_when_its_system_is_asked_again() {
     let server = started(false).await;
     let page = server.send("GET", "/cases/case-5a150705c0ffee05", "", "");
