@@ -257,6 +257,11 @@ pub enum CaseEvent {
         /// The command.
         command: CommandId,
     },
+    /// The person gave the restriction up for an erasure of theirs, which has ended with a certificate (GDPR Art. 18(2)).
+    GivenUp {
+        /// The case of the erasure.
+        erasure: CaseId,
+    },
     /// An operator closed the case without completion.
     Closed {
         /// The command.

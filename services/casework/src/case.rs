@@ -116,6 +116,8 @@ pub struct Case {
     pub closed: Option<CloseReason>,
     /// Whether the person took it back.
     pub withdrawn: bool,
+    /// The erasure for which the person gave this restriction up before it had ended.
+    pub given_up_for: Option<CaseId>,
     /// The signed statement of the present plan.
     pub statement: Statement,
     /// Certificates and statements that were issued, in order.
@@ -149,6 +151,7 @@ impl Case {
             lift: None,
             closed: None,
             withdrawn: false,
+            given_up_for: None,
             statement: Statement::None,
             issued: Vec::new(),
             changed_at: at,
@@ -246,6 +249,7 @@ impl Case {
                 self.commands.insert(*command);
                 self.withdrawn = true;
             }
+            CaseEvent::GivenUp { erasure } => self.given_up_for = Some(*erasure),
             CaseEvent::Closed { command, reason } => {
                 self.commands.insert(*command);
                 self.closed = Some(*reason);
@@ -442,6 +446,9 @@ impl Case {
 
     /// Everything that a person has to look at.
     pub fn attention(&self) -> Vec<Attention> {
+        if self.given_up_for.is_some() {
+            return Vec::new();
+        }
         let unsearched = self
             .locating
             .asked
@@ -472,6 +479,9 @@ impl Case {
         if self.withdrawn {
             return CaseState::Withdrawn;
         }
+        if self.given_up_for.is_some() {
+            return self.state_given_up();
+        }
         if self.closed.is_some() {
             return match self.statement {
                 Statement::Issued { .. } => CaseState::NotCompleted,
@@ -499,6 +509,20 @@ impl Case {
             CaseState::Observing
         } else {
             CaseState::Acting
+        }
+    }
+
+    /// Whether nothing more is done for the case, whatever is still out: the person took back what it is about.
+    pub const fn is_taken_back(&self) -> bool {
+        self.withdrawn || self.given_up_for.is_some()
+    }
+
+    /// A restriction that is given up ends as what was last certified of it; without that it was taken back by the person.
+    fn state_given_up(&self) -> CaseState {
+        match self.issued.last() {
+            Some(issued) if issued.completed => CaseState::Completed,
+            Some(_) => CaseState::NotCompleted,
+            None => CaseState::Withdrawn,
         }
     }
 

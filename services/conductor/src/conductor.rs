@@ -289,6 +289,10 @@ impl Conductor {
             .copied()
             .filter(|case| !self.damaged.contains_key(case))
             .collect();
+        // An erasure may have ended in the moment before the stop.
+        for case in &cases {
+            self.end_superseded(*case, moment.now);
+        }
         // What was out counts first, so that nothing new goes out beyond the bound.
         for case in &cases {
             self.resend(*case);

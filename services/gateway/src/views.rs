@@ -35,6 +35,9 @@ pub struct CaseView {
     pub ground: Option<String>,
     /// The person's own earlier restriction that this case supersedes.
     pub supersedes: Option<CaseId>,
+    /// The erasure for which the person gave this restriction up before it had ended.
+    #[serde(default)]
+    pub given_up_for: Option<CaseId>,
     /// What came back, where that opened the case and no person asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resurrection: Option<ResurrectionView>,

@@ -35,6 +35,7 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
         received_at: opening.received_at,
         ground: ground.map(str::to_owned),
         supersedes: opening.supersedes,
+        given_up_for: case.given_up_for,
         resurrection: match &opening.origin {
             CaseOrigin::Resurrection { of, system } => Some(ResurrectionView {
                 of: *of,

@@ -151,6 +151,7 @@ pub(super) fn opened(id: CaseId, right: Right, at: Timestamp) -> (CaseView, Plan
             .to_owned(),
         ),
         supersedes: None,
+        given_up_for: None,
         resurrection: None,
         flags: Vec::new(),
         attention: Vec::new(),

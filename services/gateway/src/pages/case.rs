@@ -83,6 +83,7 @@ fn head(case: &CaseView, now: Timestamp) -> Markup {
             p.facts {
                 @if let Some(ground) = &case.ground { span { "Ground: " (words::norm(ground)) } }
                 @if let Some(other) = &case.supersedes { span { "Supersedes " a href={ "/cases/" (other) } { (other) } } }
+                @if let Some(other) = &case.given_up_for { span { "Given up by the person for the erasure " a href={ "/cases/" (other) } { (other) } ", which is done" } }
                 @if let Some(back) = &case.resurrection {
                     span { "Nobody asked for this case: data came back in " (back.system) " that " a href={ "/cases/" (back.of) } { (back.of) } " had erased" }
                 }

@@ -264,6 +264,12 @@ fn case_text(case: &CaseView) -> String {
     for flag in &case.flags {
         line("", words::flag(*flag));
     }
+    if let Some(erasure) = &case.given_up_for {
+        line(
+            "given up",
+            &format!("by the person for the erasure {erasure}, which is done"),
+        );
+    }
     line("received", &words::minute(case.received_at));
     let due = words::day(case.due);
     line(
