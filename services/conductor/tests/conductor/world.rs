@@ -305,11 +305,16 @@ impl World {
         assert_eq!(self.conductor.damaged().count(), 0, "every history fits together");
     }
 
+    /// A conductor that has read nothing yet.
+    pub fn looking(&self) -> Conductor {
+        Conductor::new(config(), self.inventory.clone())
+    }
+
     /// As [`Self::crash`], from histories that may be damaged.
     pub fn come_back(&mut self) {
         self.cut = None;
         self.walks.clear();
-        self.conductor = Conductor::new(config(), self.inventory.clone());
+        self.conductor = self.looking();
         for (id, number, at, event) in &self.journal {
             let _ = self.conductor.replay(*id, *number, event, *at);
         }
