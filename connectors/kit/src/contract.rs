@@ -5,8 +5,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 use lethe_terms::{
-    DataCategory, DatasetName, Identifier, IdentifierKind, Independence, InstructionId, LegalBasis, Purpose,
-    ShardName, SystemName, Verb,
+    Awaited, DataCategory, DatasetName, Identifier, IdentifierKind, Independence, InstructionId, LegalBasis,
+    Purpose, ShardName, SystemName, Verb,
 };
 
 /// Why a call failed. No message holds personal data: it may end in a log.
@@ -266,6 +266,8 @@ pub enum Performed {
         ticket: String,
         /// When, in milliseconds.
         ask_after_ms: u64,
+        /// What it waits for, where that is not its own work.
+        awaits: Option<Awaited>,
     },
     /// Refused, with a stable code that has a page in ops/errors; nothing was done.
     Refused {

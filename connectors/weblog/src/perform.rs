@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_kit::{Ask, Performed, Receipt};
-use lethe_terms::{Outcome, Verb};
+use lethe_terms::{Awaited, Outcome, Verb};
 
 use crate::error::Error;
 use crate::files::Found;
@@ -69,7 +69,7 @@ impl Log {
         }
         self.settle_names()?;
         if !self.drain(true)? {
-            return Ok(accepted(&id, ASK_SOON_MS));
+            return Ok(accepted(&id, ASK_SOON_MS, Awaited::Writers));
         }
         self.look_through_side(&id)?;
         self.look_through_files(&id)
@@ -177,7 +177,7 @@ impl Log {
                 Progress::Held => {}
                 Progress::Draining => {
                     self.save()?;
-                    return Ok(accepted(id, ASK_SOON_MS));
+                    return Ok(accepted(id, ASK_SOON_MS, Awaited::Writers));
                 }
             }
         }
@@ -191,7 +191,7 @@ impl Log {
             return self.finish(id);
         }
         self.save()?;
-        Ok(accepted(id, ASK_AFTER_ROTATION_MS))
+        Ok(accepted(id, ASK_AFTER_ROTATION_MS, Awaited::Rotation))
     }
 
     fn active(&mut self, id: &str) -> Result<&mut Active, Error> {
@@ -283,10 +283,11 @@ impl Log {
     }
 }
 
-fn accepted(id: &str, ask_after_ms: u64) -> Performed {
+fn accepted(id: &str, ask_after_ms: u64, awaits: Awaited) -> Performed {
     Performed::Accepted {
         ticket: id.to_owned(),
         ask_after_ms,
+        awaits: Some(awaits),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use lethe_terms::{
-    CaseId, CommandId, FailureClass, Independence, InstructionId, Observed, Outcome, SystemName,
+    Awaited, CaseId, CommandId, FailureClass, Independence, InstructionId, Observed, Outcome, SystemName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,9 @@ pub enum Answer {
         ticket: String,
         /// When to ask again, in milliseconds.
         ask_after_ms: u64,
+        /// What it waits for, where that is not its own work.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        awaits: Option<Awaited>,
     },
     /// A system says that it is done.
     Reported {

@@ -1,7 +1,7 @@
 //! The history of a case: sealed entries, numbered without gaps, and the events inside them.
 
 use lethe_terms::{
-    CaseId, CommandId, ErasureGround, FailureClass, Independence, InstructionId, Observed, Outcome,
+    Awaited, CaseId, CommandId, ErasureGround, FailureClass, Independence, InstructionId, Observed, Outcome,
     RestrictionGround, Right, SystemName, Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -182,6 +182,9 @@ pub enum CaseEvent {
         ticket: String,
         /// When to ask again, in milliseconds.
         ask_after_ms: u64,
+        /// What it waits for, where that is not its own work.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        awaits: Option<Awaited>,
     },
     /// The system says that a step is done.
     Reported {
@@ -253,6 +256,11 @@ pub enum CaseEvent {
     Withdrawn {
         /// The command.
         command: CommandId,
+    },
+    /// The person gave the restriction up for an erasure of theirs, which has ended with a certificate (GDPR Art. 18(2)).
+    GivenUp {
+        /// The case of the erasure.
+        erasure: CaseId,
     },
     /// An operator closed the case without completion.
     Closed {

@@ -31,8 +31,8 @@ pub use statements::{
     PlanReference, PlanRemark, PlanStatement, PlanStep, ReceiptStatement, RequestReference, Row, Software,
     Statement, Subject, bucket, digest_of,
 };
-pub use subject::{SUBJECT_SCHEME, check_commitment, commit};
-pub use verify::verify;
+pub use subject::{OPENING_BYTES_MAX, SUBJECT_SCHEME, SubjectOpening, check_commitment, commit};
+pub use verify::{verify, verify_subject};
 
 /// Why a document could not be built or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,5 +76,6 @@ pub fn schemas() -> Vec<(&'static str, schemars::Schema)> {
         ("bundle.json", schemars::schema_for!(Bundle)),
         ("policy.json", schemars::schema_for!(Policy)),
         ("report.json", schemars::schema_for!(Report)),
+        ("subject-opening.json", schemars::schema_for!(SubjectOpening)),
     ]
 }

@@ -145,8 +145,12 @@ const NOT_CHECKED: [&str; 5] = [
     "the times: they are the controller's own, without a trusted time stamp",
     "whether a later statement corrects this one",
     "whether systems exist that the inventory does not name",
-    "whether the identifier behind the subject commitment is the person's: that needs the opening",
+    SUBJECT_NOT_CHECKED,
 ];
+
+/// What a check of the opening closes.
+pub(crate) const SUBJECT_NOT_CHECKED: &str =
+    "whether the identifier behind the subject commitment is the person's: that needs the opening";
 
 /// What a limit code means.
 pub fn limit_text(code: &str) -> Option<&'static str> {

@@ -1,18 +1,35 @@
 //! The verifier: from a file and a policy to a report. No network, no clock, no trust in anything inside the file.
 
-use lethe_terms::{Outcome, StepState};
+use lethe_terms::{Identifier, Outcome, StepState};
 
 use crate::bundle::Bundle;
 use crate::merkle::verify_inclusion;
 use crate::note::{Checkpoint, open_checkpoint};
 use crate::policy::{Keys, Policy};
-use crate::report::{Report, Status, SystemRow};
+use crate::report::{Report, SUBJECT_NOT_CHECKED, Status, SystemRow};
 use crate::rows::{self, Evidence, Opened};
 use crate::statements::{Completion, Conclusion, PlanRemark, PlanStatement, Row, Statement};
-use crate::{Error, Leaf, LeafKind, Logged};
+use crate::{Error, Leaf, LeafKind, Logged, SubjectOpening};
 
 /// Verifies a certificate file. Without a policy only its form is checked, and nothing that it claims is repeated.
 pub fn verify(file: &[u8], policy: Option<&[u8]>) -> Report {
+    verified(file, policy, None)
+}
+
+/// As [`verify`], and checks that the certificate is about the person with one of these identifiers, each in the spelling that Lethe commits to.
+/// One about somebody else is invalid for whoever asks.
+pub fn verify_subject(
+    file: &[u8],
+    policy: Option<&[u8]>,
+    opening: &SubjectOpening,
+    identifiers: &[Identifier],
+) -> Report {
+    verified(file, policy, Some((opening, identifiers)))
+}
+
+type Named<'a> = (&'a SubjectOpening, &'a [Identifier]);
+
+fn verified(file: &[u8], policy: Option<&[u8]>, named: Option<Named<'_>>) -> Report {
     let mut report = Report::new();
     let bundle = match Bundle::from_bytes(file) {
         Ok(bundle) => bundle,
@@ -32,13 +49,36 @@ pub fn verify(file: &[u8], policy: Option<&[u8]>) -> Report {
     };
     report.passed("policy");
     match checked(&bundle, &keys, &mut report) {
-        Ok((completion, remarks)) => concluded(report, &completion, &remarks),
+        Ok((completion, remarks)) => {
+            if let Some((opening, identifiers)) = named {
+                if !is_about(&completion, opening, identifiers) {
+                    return report.ended(SUBJECT_CHECK, Status::Invalid, SUBJECT_OBJECTION);
+                }
+                report.passed(SUBJECT_CHECK);
+                report.not_checked.retain(|text| text != SUBJECT_NOT_CHECKED);
+            }
+            concluded(report, &completion, &remarks)
+        }
         Err((name, Failure::Error(error @ Error::Malformed { .. }))) => {
             report.ended(name, Status::Malformed, error.to_string())
         }
         Err((name, Failure::Error(error))) => report.ended(name, Status::Invalid, error.to_string()),
         Err((name, Failure::Objection(objection))) => report.ended(name, Status::Invalid, objection),
     }
+}
+
+const SUBJECT_CHECK: &str = "subject";
+
+const SUBJECT_OBJECTION: &str = "the opening and the identifier are not those behind the certificate: it is about somebody else, or the \
+    identifier is spelled otherwise";
+
+fn is_about(completion: &Completion, opening: &SubjectOpening, identifiers: &[Identifier]) -> bool {
+    let subject = &completion.subject;
+    subject.scheme == opening.scheme
+        && completion.controller.id == opening.controller
+        && identifiers
+            .iter()
+            .any(|identifier| opening.opens(&subject.commitment, identifier))
 }
 
 enum Failure {

@@ -18,4 +18,4 @@ pub use law::{ErasureGround, LegalBasis, RestrictionGround, Right};
 pub use people::{Identifier, IdentifierKind, Strength};
 pub use time::Timestamp;
 pub use vocabulary::{DataCategory, DpvCode, Purpose, UnknownWord};
-pub use work::{CaseState, FailureClass, Independence, Observed, Outcome, StepState, Verb};
+pub use work::{Awaited, CaseState, FailureClass, Independence, Observed, Outcome, StepState, Verb};

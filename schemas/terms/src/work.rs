@@ -82,6 +82,16 @@ closed_list! {
 }
 
 closed_list! {
+    /// What a system waits for that has taken an instruction and not done it.
+    Awaited as "awaited" {
+        /// The rotation of a log file that a program still writes to.
+        Rotation = "rotation";
+        /// Programs that have to let go of a file.
+        Writers = "writers";
+    }
+}
+
+closed_list! {
     /// What a failure allows.
     FailureClass as "failure class" {
         /// It did not happen, and trying again is safe.

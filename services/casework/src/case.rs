@@ -10,8 +10,8 @@ use lethe_terms::{
     Verb,
 };
 
-use crate::step::{Failure, Report, Sent, Sighting};
-use crate::{Attention, Error, StepProgress};
+use crate::step::{Failure, Report, Sent, Sighting, Ticket};
+use crate::{Attention, Error, Issued, Statement, StepProgress};
 
 /// Searching the systems for the person before a plan is made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -89,25 +89,6 @@ impl PlanProgress {
     }
 }
 
-/// How far the signed statement of the case has come.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Statement {
-    /// Not asked for.
-    #[default]
-    None,
-    /// At the ledger.
-    Asked,
-    /// Signed and sequenced.
-    Issued {
-        /// Id of the certificate or statement.
-        certificate: String,
-        /// Index of its leaf.
-        index: u64,
-        /// When it was journaled.
-        at: Timestamp,
-    },
-}
-
 /// One case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
@@ -135,10 +116,12 @@ pub struct Case {
     pub closed: Option<CloseReason>,
     /// Whether the person took it back.
     pub withdrawn: bool,
+    /// The erasure for which the person gave this restriction up before it had ended.
+    pub given_up_for: Option<CaseId>,
     /// The signed statement of the present plan.
     pub statement: Statement,
     /// Certificates and statements that were issued, in order.
-    pub issued: Vec<String>,
+    pub issued: Vec<Issued>,
     /// When the last event happened.
     pub changed_at: Timestamp,
 }
@@ -168,6 +151,7 @@ impl Case {
             lift: None,
             closed: None,
             withdrawn: false,
+            given_up_for: None,
             statement: Statement::None,
             issued: Vec::new(),
             changed_at: at,
@@ -265,6 +249,7 @@ impl Case {
                 self.commands.insert(*command);
                 self.withdrawn = true;
             }
+            CaseEvent::GivenUp { erasure } => self.given_up_for = Some(*erasure),
             CaseEvent::Closed { command, reason } => {
                 self.commands.insert(*command);
                 self.closed = Some(*reason);
@@ -273,12 +258,7 @@ impl Case {
             CaseEvent::StatementIssued {
                 certificate, index, ..
             } => {
-                self.issued.push(certificate.clone());
-                self.statement = Statement::Issued {
-                    certificate: certificate.clone(),
-                    index: *index,
-                    at,
-                };
+                self.statement_issued(certificate, *index, at)?;
             }
             CaseEvent::Dispatched { .. }
             | CaseEvent::InProgress { .. }
@@ -346,6 +326,26 @@ impl Case {
         Ok(())
     }
 
+    fn statement_issued(&mut self, certificate: &str, index: u64, at: Timestamp) -> Result<(), Error> {
+        let present = self.plan().ok_or(Error::Impossible {
+            event: "statement_issued",
+        })?;
+        let issued = Issued {
+            certificate: certificate.to_owned(),
+            verb: present.plan.steps.first().map_or(self.verb(), |step| step.verb),
+            completed: self.closed.is_none(),
+            plan_digest: present.digest.clone(),
+            at,
+        };
+        self.issued.push(issued);
+        self.statement = Statement::Issued {
+            certificate: certificate.to_owned(),
+            index,
+            at,
+        };
+        Ok(())
+    }
+
     fn present(&mut self, digest: &str, event: &'static str) -> Result<&mut PlanProgress, Error> {
         self.plans
             .last_mut()
@@ -373,10 +373,17 @@ impl Case {
                 progress.ticket = None;
             }
             CaseEvent::InProgress {
-                ticket, ask_after_ms, ..
+                ticket,
+                ask_after_ms,
+                awaits,
+                ..
             } => {
                 let wait = i64::try_from(*ask_after_ms).unwrap_or(i64::MAX);
-                progress.ticket = Some((ticket.clone(), at.plus_millis(wait)));
+                progress.ticket = Some(Ticket {
+                    quote: ticket.clone(),
+                    ask_at: at.plus_millis(wait),
+                    awaits: *awaits,
+                });
             }
             CaseEvent::Reported {
                 outcome,
@@ -439,6 +446,9 @@ impl Case {
 
     /// Everything that a person has to look at.
     pub fn attention(&self) -> Vec<Attention> {
+        if self.given_up_for.is_some() {
+            return Vec::new();
+        }
         let unsearched = self
             .locating
             .asked
@@ -469,6 +479,9 @@ impl Case {
         if self.withdrawn {
             return CaseState::Withdrawn;
         }
+        if self.given_up_for.is_some() {
+            return self.state_given_up();
+        }
         if self.closed.is_some() {
             return match self.statement {
                 Statement::Issued { .. } => CaseState::NotCompleted,
@@ -496,6 +509,20 @@ impl Case {
             CaseState::Observing
         } else {
             CaseState::Acting
+        }
+    }
+
+    /// Whether nothing more is done for the case, whatever is still out: the person took back what it is about.
+    pub const fn is_taken_back(&self) -> bool {
+        self.withdrawn || self.given_up_for.is_some()
+    }
+
+    /// A restriction that is given up ends as what was last certified of it; without that it was taken back by the person.
+    fn state_given_up(&self) -> CaseState {
+        match self.issued.last() {
+            Some(issued) if issued.completed => CaseState::Completed,
+            Some(_) => CaseState::NotCompleted,
+            None => CaseState::Withdrawn,
         }
     }
 

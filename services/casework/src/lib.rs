@@ -7,14 +7,17 @@ mod case;
 mod clock;
 mod decide;
 mod restriction;
+mod statement;
 mod step;
 
-pub use case::{Case, Locating, PlanProgress, Statement};
+pub use case::{Case, Locating, PlanProgress};
 pub use clock::{Land, due};
 pub use decide::{Refusal, decide};
 pub use restriction::Flags;
+pub use statement::{Issued, Statement};
 pub use step::{
-    Attention, Failure, OBSERVE_ATTEMPTS_MAX, Report, STEP_ATTEMPTS_MAX, Sent, Sighting, StepProgress, fits,
+    Attention, Failure, OBSERVE_ATTEMPTS_MAX, Report, STEP_ATTEMPTS_MAX, Sent, Sighting, StepProgress,
+    Ticket, fits,
 };
 
 /// Why an event cannot follow the history that stands. A fold that meets one stops: the history is damaged.

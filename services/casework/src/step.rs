@@ -2,8 +2,8 @@
 
 use lethe_journal::{EnvelopeBytes, FailureCode, Held, Step};
 use lethe_terms::{
-    DatasetName, FailureClass, Independence, InstructionId, Observed, Outcome, StepState, SystemName,
-    Timestamp, Verb,
+    Awaited, DatasetName, FailureClass, Independence, InstructionId, Observed, Outcome, StepState,
+    SystemName, Timestamp, Verb,
 };
 
 /// What keeps a case from going on by itself.
@@ -61,6 +61,17 @@ pub struct Sighting {
     pub observation: EnvelopeBytes,
 }
 
+/// What a system that has taken an instruction said about when it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// What to quote when asking again.
+    pub quote: String,
+    /// When to ask again.
+    pub ask_at: Timestamp,
+    /// What it waits for, where that is not its own work.
+    pub awaits: Option<Awaited>,
+}
+
 /// A failure of a step or of its observation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -79,8 +90,8 @@ pub struct Failure {
 pub struct StepProgress {
     /// The instruction that is or was out.
     pub sent: Option<Sent>,
-    /// The system's ticket and when to ask again.
-    pub ticket: Option<(String, Timestamp)>,
+    /// What a system that works on it gave to ask again with.
+    pub ticket: Option<Ticket>,
     /// What the system said.
     pub report: Option<Report>,
     /// The observation that is or was out.

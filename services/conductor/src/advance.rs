@@ -43,7 +43,7 @@ impl Conductor {
             return;
         }
         let Some(case) = self.cases.get(&id) else { return };
-        if case.withdrawn || matches!(case.statement, Statement::Asked | Statement::Issued { .. }) {
+        if case.is_taken_back() || matches!(case.statement, Statement::Asked | Statement::Issued { .. }) {
             return;
         }
         if case.closed.is_some() {
@@ -176,8 +176,8 @@ impl Conductor {
         if progress.report.is_some() {
             return next_observation(planned, progress, now);
         }
-        if let (Some((_, at)), None) = (&progress.ticket, &progress.failure) {
-            let errand = Errand::Poll(planned.step, at.millis());
+        if let (Some(ticket), None) = (&progress.ticket, &progress.failure) {
+            let errand = Errand::Poll(planned.step, ticket.ask_at.millis());
             let number = case.plan().map_or(0, |present| present.plan.number);
             let asked =
                 self.polling
@@ -185,7 +185,7 @@ impl Conductor {
             return if asked {
                 Move::Nothing
             } else {
-                due_at(*at, now, errand)
+                due_at(ticket.ask_at, now, errand)
             };
         }
         match (&progress.sent, &progress.failure) {
@@ -342,7 +342,7 @@ impl Conductor {
     pub(crate) fn answer(&mut self, answer: &Answer, moment: Moment) {
         let id = answer.case();
         let freed = answered_instruction(answer).and_then(|instruction| self.landed(instruction));
-        let case = self.cases.get(&id).filter(|case| !case.withdrawn);
+        let case = self.cases.get(&id).filter(|case| !case.is_taken_back());
         let event = case.and_then(|case| event_of(case, answer));
         if let Some(event) = event {
             let claims = matches!(
@@ -352,6 +352,7 @@ impl Conductor {
             self.record(id, event, moment.now);
             if claims {
                 self.refresh_claims(id);
+                self.end_superseded(id, moment.now);
                 self.wake_blocked(moment);
             }
         }

@@ -32,12 +32,12 @@ fn belongs(case: &Case, instruction: InstructionId) -> Option<Belongs> {
         .iter()
         .zip(&present.steps)
         .find_map(|(step, progress)| {
-            let polled = progress.ticket.as_ref().map(|(_, at)| {
+            let polled = progress.ticket.as_ref().map(|ticket| {
                 errands::instruction_id(
                     case.id,
                     present.plan.number,
                     &step.system,
-                    Errand::Poll(step.step, at.millis()),
+                    Errand::Poll(step.step, ticket.ask_at.millis()),
                 )
             });
             let acting = progress.sent.is_some_and(|sent| sent.instruction == instruction)
@@ -84,11 +84,13 @@ pub(crate) fn event_of(case: &Case, answer: &Answer) -> Option<CaseEvent> {
             instruction,
             ticket,
             ask_after_ms,
+            awaits,
             ..
         } => Some(CaseEvent::InProgress {
             step: acting(case, *instruction)?,
             ticket: ticket.clone(),
             ask_after_ms: *ask_after_ms,
+            awaits: *awaits,
         }),
         Answer::Reported {
             instruction,
@@ -124,14 +126,7 @@ pub(crate) fn event_of(case: &Case, answer: &Answer) -> Option<CaseEvent> {
         } => failed(case, *instruction, *class, code),
         Answer::PlanSequenced {
             digest, index, head, ..
-        } => {
-            let present = case.plan()?;
-            (present.digest == *digest && present.logged.is_none()).then(|| CaseEvent::PlanLogged {
-                digest: digest.clone(),
-                index: *index,
-                head: head.clone(),
-            })
-        }
+        } => logged(case, digest, *index, head),
         Answer::StatementIssued {
             certificate, index, ..
         } => (case.statement == Statement::Asked).then(|| CaseEvent::StatementIssued {
@@ -149,6 +144,15 @@ fn located(case: &Case, instruction: InstructionId, system: &SystemName, found: 
         instruction,
         system: system.clone(),
         found,
+    })
+}
+
+fn logged(case: &Case, digest: &str, index: u64, head: &str) -> Option<CaseEvent> {
+    let present = case.plan()?;
+    (present.digest == digest && present.logged.is_none()).then(|| CaseEvent::PlanLogged {
+        digest: digest.to_owned(),
+        index,
+        head: head.to_owned(),
     })
 }
 

@@ -1,10 +1,10 @@
 //! What cases hold of each other's records: restrictions that keep an erasure waiting, and later plans that came first.
 
-use lethe_casework::{Case, PlanProgress};
+use lethe_casework::{Case, PlanProgress, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 
-use lethe_journal::{DatasetRef, Held, Step};
-use lethe_terms::{CaseId, CaseState, RecordToken, Right, Verb};
+use lethe_journal::{CaseEvent, DatasetRef, Held, Step};
+use lethe_terms::{CaseId, CaseState, RecordToken, Right, Timestamp, Verb};
 
 use crate::conductor::Conductor;
 
@@ -135,6 +135,21 @@ impl Conductor {
             for record in case.claims() {
                 self.claims.entry(record).or_default().insert(id);
             }
+        }
+    }
+
+    /// Ends the restriction that a completed erasure supersedes, where it has not ended by itself: what it restricts is gone, so it could never be seen
+    /// restricted or lifted any more. One that waits for its statement only gets it.
+    pub(crate) fn end_superseded(&mut self, id: CaseId, now: Timestamp) {
+        let erasure = self.cases.get(&id).filter(|case| is_done(case));
+        let Some(earlier) = erasure.and_then(|case| case.opening.supersedes) else {
+            return;
+        };
+        let goes_on = |case: &Case| {
+            !case.state().is_ended() && case.closed.is_none() && case.statement == Statement::None
+        };
+        if self.cases.get(&earlier).is_some_and(goes_on) && !self.stands_still(earlier) {
+            self.record(earlier, CaseEvent::GivenUp { erasure: id }, now);
         }
     }
 

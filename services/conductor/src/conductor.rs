@@ -7,7 +7,7 @@ use lethe_journal::{Answer, CaseEvent, Command, DatasetRef, Instruction, Invento
 use lethe_planner::Basis;
 use lethe_terms::{CaseId, CaseState, CommandId, InstructionId, RecordToken, Right, SystemName, Timestamp};
 
-use crate::Error;
+use crate::{Error, statements};
 
 /// Instructions that may be out to one system at a time: enough to keep it busy, few enough that a restart repeats little.
 pub const IN_FLIGHT_PER_SYSTEM_MAX: usize = 64;
@@ -250,7 +250,8 @@ impl Conductor {
         })
     }
 
-    /// Folds one entry of a history that another conductor writes: for whoever only looks.
+    /// Folds one entry of a history that another conductor writes: for whoever only looks. A stop is not journaled, so it is derived here as the
+    /// other conductor derives it after each start, when it goes on with the case.
     ///
     /// # Errors
     /// As [`Conductor::replay`].
@@ -262,6 +263,12 @@ impl Conductor {
         at: Timestamp,
     ) -> Result<(), Error> {
         self.replay(case, number, event, at)?;
+        if self.cases.get(&case).is_some_and(statements::is_never_to_come) {
+            self.stop(Error::NoStatement {
+                case,
+                what: "completion",
+            });
+        }
         self.refresh_claims(case);
         Ok(())
     }
@@ -289,6 +296,10 @@ impl Conductor {
             .copied()
             .filter(|case| !self.damaged.contains_key(case))
             .collect();
+        // An erasure may have ended in the moment before the stop.
+        for case in &cases {
+            self.end_superseded(*case, moment.now);
+        }
         // What was out counts first, so that nothing new goes out beyond the bound.
         for case in &cases {
             self.resend(*case);

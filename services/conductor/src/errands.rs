@@ -76,7 +76,7 @@ pub(crate) fn of_step(
     let (verb, ticket, receipt) = match errand {
         Errand::Locate(_) => return None,
         Errand::Act(_) => (step.verb, None, None),
-        Errand::Poll(..) => (step.verb, Some(progress.ticket.as_ref()?.0.clone()), None),
+        Errand::Poll(..) => (step.verb, Some(progress.ticket.as_ref()?.quote.clone()), None),
         Errand::Observe(..) => (
             Verb::Observe,
             None,

@@ -1,6 +1,6 @@
 //! What the ledger is asked to sign: the public plan, and the completion statement.
 
-use lethe_casework::{Case, PlanProgress, StepProgress};
+use lethe_casework::{Case, PlanProgress, Statement, StepProgress};
 use lethe_journal::{CloseReason, EnvelopeBytes, Inventory, Plan, PlannedException, Remark, Step};
 use lethe_proof::{
     Completion, Conclusion, Copy, Envelope, ExceptionRow, Kind, LIST_MAX, Party, PlanReference, PlanRemark,
@@ -131,6 +131,12 @@ pub(crate) fn of_completion(
         issued_at: now,
         nonce: hex::encode(nonce),
     })
+}
+
+/// Whether the statement of a closed case can never be written: there is no logged plan that it could be about.
+pub(crate) fn is_never_to_come(case: &Case) -> bool {
+    let is_plan_logged = case.plan().is_some_and(|present| present.logged.is_some());
+    case.closed.is_some() && case.statement == Statement::None && !is_plan_logged
 }
 
 fn copies(config: &Config, inventory: &Inventory) -> Vec<Copy> {

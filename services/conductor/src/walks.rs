@@ -74,7 +74,7 @@ impl Conductor {
     }
 
     fn look_before_acting(&mut self, id: CaseId, basis: &Basis, moment: Moment) {
-        let waits = |case: &&Case| !case.plan_due && !case.withdrawn;
+        let waits = |case: &&Case| !case.plan_due && !case.is_taken_back();
         let Some(case) = self.cases.get(&id).filter(waits) else {
             return;
         };

@@ -16,7 +16,7 @@ use url::form_urlencoded;
 use crate::asks::{Approve, CaseQuery, Close, FindLineage, Lift, Nothing, OpenCase, QuarantineQuery};
 use crate::backend::{BackendError, Document};
 use crate::body::{
-    Asked, CaseOf, Commanded, PositionOf, SystemOf, check_identifiers, check_request, nearest,
+    Asked, CaseOf, CertificateOf, Commanded, PositionOf, SystemOf, check_identifiers, check_request, nearest,
 };
 use crate::context::{Context, Shared};
 use crate::limits::{ANSWER_TIME_MAX, CHECK_TIME_MAX, PAGE_CASES_MAX, WAIT_MAX};
@@ -38,6 +38,11 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/v1/cases/{id}/replan", post(replan))
         .route("/v1/cases/{id}/close", post(close))
         .route("/v1/cases/{id}/certificate", get(certificate))
+        .route(
+            "/v1/cases/{id}/certificates/{certificate}",
+            get(earlier_certificate),
+        )
+        .route("/v1/cases/{id}/opening", get(opening))
         .route("/v1/lineage", post(lineage))
         .route("/v1/partitions", get(partitions))
         .route("/v1/systems", get(systems))
@@ -118,7 +123,7 @@ fn limit(value: &str) -> Result<u32, Problem> {
 
 async fn cases(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Result<Json<CasePage>, Problem> {
     let mut asked = CaseQuery::default();
-    for (name, value) in pairs(query, &["state", "right", "page", "limit"])? {
+    for (name, value) in pairs(query, &["state", "right", "overdue", "page", "limit"])? {
         match name.as_str() {
             "state" => {
                 let state = value.parse().map_err(|error: lethe_terms::UnknownWord| {
@@ -131,6 +136,10 @@ async fn cases(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Resul
                     Problem::malformed("query: right", format!("one of {}", error.known))
                 })?;
                 asked.right = Some(right);
+            }
+            "overdue" => {
+                let wrong = |_| Problem::malformed("query: overdue", "true or false");
+                asked.overdue = value.parse().map_err(wrong)?;
             }
             "limit" => asked.limit = Some(limit(&value)?),
             _ => asked.page = Some(value),
@@ -256,8 +265,21 @@ async fn close(
 }
 
 async fn certificate(State(shared): State<Shared>, CaseOf(id): CaseOf) -> Result<Response, Problem> {
-    let bytes = brief(shared.backend.certificate(id)).await?;
+    let bytes = brief(shared.backend.certificate(id, None)).await?;
     Ok(document(bytes, &format!("{id}.certificate.json")))
+}
+
+async fn earlier_certificate(
+    State(shared): State<Shared>,
+    CertificateOf { case, certificate }: CertificateOf,
+) -> Result<Response, Problem> {
+    let bytes = brief(shared.backend.certificate(case, Some(&certificate))).await?;
+    Ok(document(bytes, &format!("{case}.{certificate}.json")))
+}
+
+async fn opening(State(shared): State<Shared>, CaseOf(id): CaseOf) -> Result<Response, Problem> {
+    let bytes = brief(shared.backend.opening(id)).await?;
+    Ok(document(bytes, &format!("{id}.opening.json")))
 }
 
 async fn policy(State(shared): State<Shared>) -> Result<Response, Problem> {

@@ -217,6 +217,9 @@ pub struct CaseQuery {
     /// Only cases of this right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub right: Option<Right>,
+    /// Only cases whose answer is overdue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overdue: bool,
     /// The page, as the page before named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<String>,

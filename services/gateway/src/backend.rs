@@ -145,8 +145,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Takes one out of the count: an operator has seen that it hides nobody. Again changes nothing.
     async fn drop_quarantined(&self, position: u64) -> Result<QuarantinedView, BackendError>;
 
-    /// The certificate or statement of a case; not found while there is none.
-    async fn certificate(&self, id: CaseId) -> Result<Document, BackendError>;
+    /// The certificate or statement of a case with this id, or the newest; not found where the case has none such.
+    async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError>;
+    /// What opens the commitment to the person in a case's certificates, as a file for whoever may check whom they are about: the person, an auditor.
+    async fn opening(&self, id: CaseId) -> Result<Document, BackendError>;
     /// The policy that verifiers of this server's certificates need; to be handed over by another way than the certificate.
     async fn policy(&self) -> Result<Document, BackendError>;
 

@@ -30,6 +30,9 @@ const NAMES: [&str; 10] = [
     "reason",
 ];
 
+/// Longest id of a certificate in a path: ours have 32 characters.
+const CERTIFICATE_ID_BYTES_MAX: usize = 64;
+
 /// A body that only asks.
 pub(crate) struct Asked<T>(pub(crate) T);
 
@@ -43,6 +46,14 @@ pub(crate) struct Commanded<T> {
 
 /// The case that the path names.
 pub(crate) struct CaseOf(pub(crate) CaseId);
+
+/// The case that the path names, and one of its certificates.
+pub(crate) struct CertificateOf {
+    /// The case.
+    pub(crate) case: CaseId,
+    /// Id of the certificate: in characters that are safe in a file name.
+    pub(crate) certificate: String,
+}
 
 /// The system that the path names.
 pub(crate) struct SystemOf(pub(crate) String);
@@ -101,6 +112,31 @@ impl FromRequestParts<Shared> for CaseOf {
         in_path(parts, shared, "a case id: case- and 16 hexadecimal digits")
             .await
             .map(Self)
+    }
+}
+
+impl FromRequestParts<Shared> for CertificateOf {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
+        let named = Path::<(String, String)>::from_request_parts(parts, shared)
+            .await
+            .ok();
+        let is_id = |text: &str| {
+            let mut bytes = text.bytes();
+            (1..=CERTIFICATE_ID_BYTES_MAX).contains(&text.len())
+                && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        };
+        named
+            .filter(|Path((_, certificate))| is_id(certificate))
+            .and_then(|Path((case, certificate))| {
+                let case = case.parse().ok()?;
+                Some(Self { case, certificate })
+            })
+            .ok_or_else(|| {
+                let expected = "a case id and the id of one of its certificates, as the case lists them";
+                Problem::malformed("path", expected)
+            })
     }
 }
 

@@ -267,6 +267,9 @@ impl Client {
             if let Some(right) = query.right {
                 pairs.append_pair("right", right.code());
             }
+            if query.overdue {
+                pairs.append_pair("overdue", "true");
+            }
             if let Some(page) = &query.page {
                 pairs.append_pair("page", page);
             }
@@ -337,9 +340,19 @@ impl Client {
         self.command(&format!("/v1/cases/{id}/close"), &ask).await
     }
 
-    /// The certificate or statement of a case, as it is.
-    pub async fn certificate(&self, id: CaseId) -> Result<Vec<u8>, ClientError> {
-        let request = self.http.get(self.url(&format!("/v1/cases/{id}/certificate"))?);
+    /// The certificate or statement of a case with this id, or the newest, as it is.
+    pub async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Vec<u8>, ClientError> {
+        let mut url = self.url(&format!("/v1/cases/{id}/certificate"))?;
+        if let (Some(certificate), Ok(mut path)) = (certificate, url.path_segments_mut()) {
+            path.pop().push("certificates").push(certificate);
+        }
+        let request = self.http.get(url);
+        Ok(self.send(request, ANSWER_TIME_MAX).await?.1)
+    }
+
+    /// What opens the commitment in a case's certificates, as it is.
+    pub async fn opening(&self, id: CaseId) -> Result<Vec<u8>, ClientError> {
+        let request = self.http.get(self.url(&format!("/v1/cases/{id}/opening"))?);
         Ok(self.send(request, ANSWER_TIME_MAX).await?.1)
     }
 

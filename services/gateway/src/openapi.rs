@@ -76,7 +76,7 @@ const fn command(path: &'static str, id: &'static str, summary: &'static str, bo
     }
 }
 
-const OPERATIONS: [Operation; 24] = [
+const OPERATIONS: [Operation; 26] = [
     get(
         "/v1/cases",
         "cases",
@@ -129,7 +129,19 @@ const OPERATIONS: [Operation; 24] = [
     get(
         "/v1/cases/{id}/certificate",
         "certificate",
-        "The certificate or statement of a case.",
+        "The newest certificate or statement of a case.",
+        Answer::Bytes("200", "application/json"),
+    ),
+    get(
+        "/v1/cases/{id}/certificates/{certificate}",
+        "earlier_certificate",
+        "One of the certificates and statements of a case, by its id.",
+        Answer::Bytes("200", "application/json"),
+    ),
+    get(
+        "/v1/cases/{id}/opening",
+        "opening",
+        "What opens the commitment to the person in the case's certificates; for the person, and for whoever may check for them.",
         Answer::Bytes("200", "application/json"),
     ),
     post(
@@ -283,9 +295,39 @@ fn described(operation: &Operation, problem: &Schema, generator: &mut SchemaGene
     value
 }
 
+fn case_filters(generator: &mut SchemaGenerator) -> [(&'static str, Value, &'static str); 5] {
+    [
+        (
+            "state",
+            json!(generator.subschema_for::<lethe_terms::CaseState>()),
+            "Only cases in this state.",
+        ),
+        (
+            "right",
+            json!(generator.subschema_for::<lethe_terms::Right>()),
+            "Only cases of this right.",
+        ),
+        (
+            "overdue",
+            json!({ "type": "boolean" }),
+            "Only cases whose answer is overdue.",
+        ),
+        (
+            "page",
+            json!({ "type": "string" }),
+            "The page, as the page before named it.",
+        ),
+        (
+            "limit",
+            json!({ "type": "integer", "minimum": 1, "maximum": 500 }),
+            "Most cases on a page.",
+        ),
+    ]
+}
+
 fn parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec<Value> {
     let mut parameters = Vec::new();
-    for name in ["id", "name", "position"] {
+    for name in ["id", "certificate", "name", "position"] {
         if operation.path.contains(&format!("{{{name}}}")) {
             parameters.push(
                 json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }),
@@ -309,26 +351,9 @@ fn parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec<Val
             );
         }
         "cases" => {
-            query(
-                "state",
-                json!(generator.subschema_for::<lethe_terms::CaseState>()),
-                "Only cases in this state.",
-            );
-            query(
-                "right",
-                json!(generator.subschema_for::<lethe_terms::Right>()),
-                "Only cases of this right.",
-            );
-            query(
-                "page",
-                json!({ "type": "string" }),
-                "The page, as the page before named it.",
-            );
-            query(
-                "limit",
-                json!({ "type": "integer", "minimum": 1, "maximum": 500 }),
-                "Most cases on a page.",
-            );
+            for (name, schema, text) in case_filters(generator) {
+                query(name, schema, text);
+            }
         }
         "partitions" => query("hash", json!({ "type": "boolean" }), "Also the hash of all rows."),
         "quarantine" => {

@@ -3,8 +3,8 @@
 //! No view holds a value that names a person: identifiers appear by kind only.
 
 use lethe_terms::{
-    CaseId, CaseState, CommandId, DataCategory, FailureClass, IdentifierKind, Independence, Observed,
-    Outcome, Right, StepState, Strength, Timestamp, Verb,
+    Awaited, CaseId, CaseState, CommandId, DataCategory, FailureClass, IdentifierKind, Independence,
+    Observed, Outcome, Right, StepState, Strength, Timestamp, Verb,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,14 +24,20 @@ pub struct CaseView {
     pub plan_digest: Option<String>,
     /// The steps of the newest plan.
     pub steps: Vec<StepView>,
-    /// Id of the certificate or statement, once issued.
+    /// Id of the newest certificate or statement, once issued.
     pub certificate: Option<String>,
+    /// Every certificate and statement of the case, the oldest first: the one of a restriction stays when it is lifted.
+    #[serde(default)]
+    pub certificates: Vec<IssuedView>,
     /// When the request arrived.
     pub received_at: Timestamp,
     /// The ground, such as `17-1-b`.
     pub ground: Option<String>,
     /// The person's own earlier restriction that this case supersedes.
     pub supersedes: Option<CaseId>,
+    /// The erasure for which the person gave this restriction up before it had ended.
+    #[serde(default)]
+    pub given_up_for: Option<CaseId>,
     /// What came back, where that opened the case and no person asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resurrection: Option<ResurrectionView>,
@@ -45,6 +51,31 @@ pub struct CaseView {
     pub gap: Option<u64>,
     /// How many events the case has had: it only grows, so a waiting client can say what it knows already.
     pub revision: u64,
+}
+
+impl CaseView {
+    /// Id of the certificate or statement that is asked for by its id, or of the newest; none that another case was given.
+    pub fn issued(&self, asked: Option<&str>) -> Option<String> {
+        let mut newest_first = self.certificates.iter().rev();
+        newest_first
+            .find(|issued| asked.is_none_or(|asked| asked == issued.certificate))
+            .map(|issued| issued.certificate.clone())
+    }
+}
+
+/// A certificate or statement that was issued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IssuedView {
+    /// Its id.
+    pub certificate: String,
+    /// What its plan carried out.
+    pub verb: Verb,
+    /// Whether it states completion: otherwise it states that a person closed the case without.
+    pub completed: bool,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// Digest of its plan, `sha256:<hex>`.
+    pub plan_digest: String,
 }
 
 /// Data of an erased person that was observed again.
@@ -106,6 +137,20 @@ pub struct StepView {
     pub code: Option<String>,
     /// What it waits for, where it is blocked.
     pub blocked_by: Option<BlockedBy>,
+    /// What the system said that works on it, and when it is asked again.
+    #[serde(default)]
+    pub in_progress: Option<InProgressView>,
+}
+
+/// What a system said that has taken a step on and not done it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InProgressView {
+    /// What it waits for; `None` where it does its own work.
+    pub awaits: Option<Awaited>,
+    /// When it is asked again; later where it cannot be reached.
+    pub ask_at: Timestamp,
+    /// What it is asked with, in its own words.
+    pub ticket: String,
 }
 
 /// What a blocked step waits for.

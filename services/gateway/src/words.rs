@@ -1,8 +1,8 @@
 //! States and verbs in words, for people: dashboard and command line say the same.
 
-use lethe_terms::{CaseState, IdentifierKind, Outcome, Right, StepState, Timestamp, Verb};
+use lethe_terms::{Awaited, CaseState, IdentifierKind, Outcome, Right, StepState, Timestamp, Verb};
 
-use crate::views::{BlockedBy, CaseFlag, CaseView, RemarkView, ScanState, StepView, SystemState};
+use crate::views::{BlockedBy, CaseFlag, CaseView, IssuedView, RemarkView, ScanState, StepView, SystemState};
 
 /// How something stands, for colour and shape. The words always stand beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +95,26 @@ pub fn step_state(step: &StepView) -> String {
     }
 }
 
+/// What a step that a system works on waits for, and when the system is asked again.
+pub fn in_progress(step: &StepView, now: Timestamp) -> Option<String> {
+    let told = step.in_progress.as_ref()?;
+    let what = match told.awaits {
+        Some(Awaited::Rotation) => "waits until the log is rotated that a program still writes to",
+        Some(Awaited::Writers) => "waits until programs let go of a file",
+        None => "the system does its own work",
+    };
+    let again = if told.ask_at > now {
+        format!(
+            "asked again {} ({})",
+            distance(told.ask_at, now),
+            minute(told.ask_at)
+        )
+    } else {
+        "asked again as soon as it answers".to_owned()
+    };
+    Some(format!("{what}; {again}"))
+}
+
 /// The tone of a step.
 pub const fn step_tone(state: StepState) -> Tone {
     match state {
@@ -134,6 +154,18 @@ pub const fn right(right: Right) -> &'static str {
 /// A verb in words.
 pub const fn verb(verb: Verb) -> &'static str {
     verb.code()
+}
+
+/// What a certificate or statement is about, in words.
+pub const fn issued(issued: &IssuedView) -> &'static str {
+    if !issued.completed {
+        return "statement that the case was not completed";
+    }
+    match issued.verb {
+        Verb::Restrict => "certificate of the restriction",
+        Verb::Lift => "certificate of the lift",
+        _ => "certificate of the erasure",
+    }
 }
 
 /// A kind of identifier in words.
@@ -277,6 +309,30 @@ pub fn minute(moment: Timestamp) -> String {
     )
 }
 
+/// Whether the answer to a request is overdue (GDPR Art. 12(3)): due, and neither given nor taken back. A later lift has no such end.
+pub const fn is_overdue(state: CaseState, is_answered: bool, due: Timestamp, now: Timestamp) -> bool {
+    !state.is_ended() && !is_answered && due.millis() <= now.millis()
+}
+
+/// That the answer of a case is overdue, and by how long, where it is.
+pub fn overdue(case: &CaseView, now: Timestamp) -> Option<String> {
+    is_overdue(case.state, !case.certificates.is_empty(), case.due, now).then(|| {
+        let by = now.since(case.due).unsigned_abs();
+        format!("overdue by {}", span(by))
+    })
+}
+
+/// When the answer of a case is due, or that there is none to be given any more.
+pub fn due(case: &CaseView, now: Timestamp) -> String {
+    if case.state.is_ended() {
+        "ended".to_owned()
+    } else if !case.certificates.is_empty() {
+        "answered".to_owned()
+    } else {
+        overdue(case, now).unwrap_or_else(|| distance(case.due, now))
+    }
+}
+
 /// How far a moment is from now: `in 12 days`, `3 hours ago`.
 pub fn distance(moment: Timestamp, now: Timestamp) -> String {
     let ms = moment.since(now);
@@ -340,5 +396,16 @@ mod tests {
         assert_eq!(distance(now.plus_millis(-7_200_000), now), "2 hours ago");
         assert_eq!(distance(now.plus_millis(-1), now), "just now");
         assert_eq!(norm("17-3-b"), "Art. 17(3)(b)");
+    }
+
+    #[test]
+    fn an_answer_is_overdue_from_its_hour_until_it_is_given() {
+        let due = Timestamp::from_millis(1_795_000_000_000);
+        let late = due.plus_millis(1);
+        assert!(is_overdue(CaseState::Acting, false, due, due));
+        assert!(is_overdue(CaseState::NeedsAttention, false, due, late));
+        assert!(!is_overdue(CaseState::Acting, false, due, due.plus_millis(-1)));
+        assert!(!is_overdue(CaseState::Withdrawn, false, due, late));
+        assert!(!is_overdue(CaseState::Acting, true, due, late), "a lift");
     }
 }

@@ -14,6 +14,7 @@ use lethe_gateway::views::{
     PartitionList, PartitionView, PlanView, QuarantineList, QuarantinedInput, QuarantinedView, ScanView,
     SystemState, SystemView,
 };
+use lethe_gateway::words;
 use lethe_journal::{
     CaseOrigin, CloseReason, Command, DatasetRef, Opening, Place, Selectors, Stream, SystemTold,
 };
@@ -168,7 +169,7 @@ impl NodeBackend {
             .all(|told| views::system_state(&told) == SystemState::Up)
     }
 
-    async fn opening(&self, case: CaseId, ask: &OpenCase) -> Result<Opening, BackendError> {
+    async fn opening_of(&self, case: CaseId, ask: &OpenCase) -> Result<Opening, BackendError> {
         let now = shell::now();
         let received_at = ask.received_at.unwrap_or(now);
         if received_at > now {
@@ -187,7 +188,8 @@ impl NodeBackend {
         let identifiers = self.normalised(&identifiers)?;
         let commitment = self
             .evidence
-            .commit(case, &identifiers)
+            .commit(&self.keys, case, &identifiers)
+            .await
             .map_err(|error| unavailable(&error))?;
         let selectors = Selectors {
             records: Vec::new(),
@@ -236,7 +238,7 @@ impl Backend for NodeBackend {
     }
 
     async fn cases(&self, query: &CaseQuery) -> Result<CasePage, BackendError> {
-        let conductor = self.cases.look();
+        let (conductor, now) = (self.cases.look(), shell::now());
         let mut all: Vec<_> = conductor.cases().collect();
         all.sort_by_key(|case| (std::cmp::Reverse(case.opening.received_at), case.id));
         let total = u64::try_from(all.len()).unwrap_or(u64::MAX);
@@ -254,8 +256,10 @@ impl Backend for NodeBackend {
                 expected: "the page that the page before named".into(),
             })?;
         let fitting = all.into_iter().filter(|case| {
+            let state = conductor.state(case);
             query.right.is_none_or(|right| right == case.opening.right)
-                && query.state.is_none_or(|state| state == conductor.state(case))
+                && (!query.overdue || words::is_overdue(state, !case.issued.is_empty(), case.due, now))
+                && query.state.is_none_or(|asked| asked == state)
         });
         let mut cases: Vec<_> = fitting
             .skip(skip)
@@ -314,7 +318,7 @@ impl Backend for NodeBackend {
             .create(case)
             .await
             .map_err(|error| unavailable(&error))?;
-        let opening = self.opening(case, &ask).await?;
+        let opening = self.opening_of(case, &ask).await?;
         self.submit(Command::Open {
             command,
             case,
@@ -485,10 +489,10 @@ impl Backend for NodeBackend {
             })
     }
 
-    async fn certificate(&self, id: CaseId) -> Result<Document, BackendError> {
+    async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError> {
         let name = self
             .view(id)?
-            .certificate
+            .issued(certificate)
             .ok_or(BackendError::NotFound { what: "certificate" })?;
         let bytes = self
             .evidence
@@ -498,6 +502,26 @@ impl Backend for NodeBackend {
         Ok(Document {
             media_type: "application/vnd.lethe.bundle+json",
             bytes,
+        })
+    }
+
+    async fn opening(&self, id: CaseId) -> Result<Document, BackendError> {
+        let commitment = {
+            let conductor = self.cases.look();
+            let case = conductor
+                .case(id)
+                .ok_or(BackendError::NotFound { what: "case" })?;
+            case.opening.commitment.clone()
+        };
+        let opening = self
+            .evidence
+            .opening(&self.keys, id, &commitment)
+            .await
+            .map_err(|error| unavailable(&error))?
+            .ok_or(BackendError::NotFound { what: "opening" })?;
+        Ok(Document {
+            media_type: "application/json",
+            bytes: opening.to_bytes().map_err(|error| unavailable(&error.into()))?,
         })
     }
 

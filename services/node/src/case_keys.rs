@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lethe_journal::{CaseEntry, CaseEvent, Place, Sealed, Selectors, SelectorsWire, Stream, partition_of};
 use lethe_log::EventLog;
+use lethe_proof::SubjectOpening;
 use lethe_terms::CaseId;
 use lethe_vault::{DataKey, KeyVault, open_json, seal_json};
 
@@ -134,6 +135,30 @@ impl CaseKeys {
     }
 }
 
+impl CaseKeys {
+    /// Seals what opens a commitment of a case.
+    pub(crate) async fn seal_opening(
+        &self,
+        case: CaseId,
+        commitment: &str,
+        opening: &SubjectOpening,
+    ) -> Result<Sealed, Error> {
+        let key = self.get(case).await?;
+        Ok(seal_json(&key, &opening_context(case, commitment), opening)?)
+    }
+
+    /// Opens what opens a commitment of a case.
+    pub(crate) async fn open_opening(
+        &self,
+        case: CaseId,
+        commitment: &str,
+        sealed: &Sealed,
+    ) -> Result<SubjectOpening, Error> {
+        let key = self.get(case).await?;
+        Ok(open_json(&key, &opening_context(case, commitment), sealed)?)
+    }
+}
+
 /// The partition of the `keys` stream that holds a case's key.
 fn place_of(case: CaseId) -> Place {
     Place::new(
@@ -148,4 +173,8 @@ fn history_context(case: CaseId, number: u64) -> String {
 
 fn selectors_context(case: CaseId) -> String {
     format!("selectors/{case}")
+}
+
+fn opening_context(case: CaseId, commitment: &str) -> String {
+    format!("openings/{case}/{commitment}")
 }

@@ -217,11 +217,16 @@ impl ConnectorShell {
                     receipt: signed,
                 }
             }
-            Ok(Performed::Accepted { ticket, ask_after_ms }) => Answer::InProgress {
+            Ok(Performed::Accepted {
+                ticket,
+                ask_after_ms,
+                awaits,
+            }) => Answer::InProgress {
                 case: instruction.case,
                 instruction: instruction.id,
                 ticket,
                 ask_after_ms,
+                awaits,
             },
             Ok(Performed::Refused { code, .. }) => failed(instruction, FailureClass::Final, code),
             Err(error) => call_failed(instruction, &error),

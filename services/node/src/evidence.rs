@@ -1,9 +1,11 @@
 //! Evidence of this node: signed payloads, certificates, openings of commitments, and the verifier's policy.
 
+use lethe_journal::Sealed;
 use lethe_ledger::EvidenceStore;
-use lethe_proof::{Bundle, Envelope, commit};
+use lethe_proof::{Bundle, Envelope, SubjectOpening, commit};
 use lethe_terms::{CaseId, Identifier, Timestamp};
 
+use crate::case_keys::CaseKeys;
 use crate::{Error, shell};
 
 /// A day, in milliseconds.
@@ -27,20 +29,49 @@ impl Evidence {
         self.policy.clone()
     }
 
-    /// Commits to the first identifier of a person, and keeps what opens the commitment apart.
-    pub(crate) fn commit(&self, case: CaseId, identifiers: &[Identifier]) -> Result<String, Error> {
+    /// Commits to the first identifier of a person. What opens the commitment is kept apart from it, under the case's key, and under the commitment's
+    /// name: a command that comes again commits anew, and only one of the two is carried out.
+    pub(crate) async fn commit(
+        &self,
+        keys: &CaseKeys,
+        case: CaseId,
+        identifiers: &[Identifier],
+    ) -> Result<String, Error> {
         let random: [u8; 32] = shell::random();
         let Some(first) = identifiers.first() else {
             return Ok(String::new());
         };
         let commitment = commit(&random, &self.controller, first.kind.code(), &first.value);
-        let opening = serde_json::json!({ "scheme": lethe_proof::SUBJECT_SCHEME, "kind": first.kind.code(), "random": hex::encode(random) });
-        self.store.put(
-            &format!("opening-{case}"),
-            opening.to_string().as_bytes(),
-            self.expires(),
-        )?;
+        let opening = SubjectOpening::new(&random, &self.controller, first.kind);
+        let sealed = keys.seal_opening(case, &commitment, &opening).await?;
+        let name = opening_name(case, &commitment);
+        self.store.put(&name, sealed.as_bytes(), self.expires())?;
         Ok(commitment)
+    }
+
+    /// What opens the commitment of a case, until it expires.
+    pub(crate) async fn opening(
+        &self,
+        keys: &CaseKeys,
+        case: CaseId,
+        commitment: &str,
+    ) -> Result<Option<SubjectOpening>, Error> {
+        match self.store.find(&opening_name(case, commitment), shell::now())? {
+            Some(bytes) => {
+                let sealed = Sealed::from_bytes(bytes);
+                keys.open_opening(case, commitment, &sealed).await.map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Keeps an opening for as long as the certificate that it belongs to.
+    pub(crate) fn keep_opening(&self, case: CaseId, commitment: &str) -> Result<(), Error> {
+        let name = opening_name(case, commitment);
+        if let Some(bytes) = self.store.find(&name, shell::now())? {
+            self.store.put(&name, &bytes, self.expires())?;
+        }
+        Ok(())
     }
 
     /// Keeps an envelope under its digest.
@@ -96,6 +127,10 @@ impl Evidence {
 
 fn name_of(digest: &str) -> String {
     digest.replace(':', "-")
+}
+
+fn opening_name(case: CaseId, commitment: &str) -> String {
+    format!("opening-{case}-{commitment}")
 }
 
 fn certificate_name(id: &str) -> String {

@@ -31,7 +31,10 @@ impl FollowUps {
         }
         tracing::warn!(system = %finding.system, of = %finding.of, %case, "data of an erased person came back");
         self.keys.create(case).await?;
-        let commitment = self.evidence.commit(case, &finding.identifiers)?;
+        let commitment = self
+            .evidence
+            .commit(&self.keys, case, &finding.identifiers)
+            .await?;
         let selectors = Selectors {
             records: Vec::new(),
             identifiers: finding.identifiers,

@@ -266,6 +266,8 @@ impl LedgerShell {
                 let bundle = self.bundle(&one.envelope, completion, head)?;
                 self.evidence
                     .keep_certificate(&completion.certificate_id, &bundle)?;
+                self.evidence
+                    .keep_opening(one.case, &completion.subject.commitment)?;
                 Ok(Some(Answer::StatementIssued {
                     case: one.case,
                     certificate: completion.certificate_id.clone(),

@@ -41,11 +41,10 @@ fn main() -> ExitCode {
         }
         Command::Verify(args) => {
             let mut out = std::io::stdout().lock();
-            ExitCode::from(lethe_verify::show(
-                &args.file,
-                args.policy.as_deref(),
-                json,
+            ExitCode::from(lethe_verify::answer(
+                &args.ask(json),
                 &mut out,
+                &mut std::io::stderr(),
             ))
         }
         Command::Replay(args) => replay(&config(args.config), &args.into, json),

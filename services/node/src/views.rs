@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use lethe_casework::{Case, PlanProgress, StepProgress};
+use lethe_casework::{Case, Issued, PlanProgress, StepProgress};
 use lethe_conductor::Conductor;
 use lethe_gateway::views::{
-    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, PathView,
-    PlanStepView, PlanView, RemarkView, ResurrectionView, ScanState, ScanView, StepView, SystemState,
-    SystemView,
+    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, InProgressView,
+    IssuedView, PathView, PlanStepView, PlanView, RemarkView, ResurrectionView, ScanState, ScanView,
+    StepView, SystemState, SystemView,
 };
 use lethe_journal::{CaseOrigin, DatasetRef, Remark, Step, SystemTold};
 use lethe_terms::{IdentifierKind, StepState, Timestamp};
@@ -30,10 +30,12 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
         due: case.due,
         plan_digest: present.map(|present| present.digest.clone()),
         steps: present.map_or_else(Vec::new, |present| step_views(conductor, case, present)),
-        certificate: case.issued.last().cloned(),
+        certificate: case.issued.last().map(|issued| issued.certificate.clone()),
+        certificates: case.issued.iter().map(issued_view).collect(),
         received_at: opening.received_at,
         ground: ground.map(str::to_owned),
         supersedes: opening.supersedes,
+        given_up_for: case.given_up_for,
         resurrection: match &opening.origin {
             CaseOrigin::Resurrection { of, system } => Some(ResurrectionView {
                 of: *of,
@@ -62,6 +64,16 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
         }),
         gap: present.map(|_| case.locating.gap),
         revision: case.next_number,
+    }
+}
+
+fn issued_view(issued: &Issued) -> IssuedView {
+    IssuedView {
+        certificate: issued.certificate.clone(),
+        verb: issued.verb,
+        completed: issued.completed,
+        issued_at: issued.at,
+        plan_digest: issued.plan_digest.clone(),
     }
 }
 
@@ -118,6 +130,15 @@ fn step_view(
             .map(|failure| failure.class),
         code: progress.attention(step).map(|attention| attention.code),
         blocked_by,
+        in_progress: progress
+            .ticket
+            .as_ref()
+            .filter(|_| state == StepState::InProgress)
+            .map(|ticket| InProgressView {
+                awaits: ticket.awaits,
+                ask_at: ticket.ask_at,
+                ticket: ticket.quote.clone(),
+            }),
     }
 }
 

@@ -3,13 +3,17 @@
 //! `lethe-verify` is this and nothing else; `lethe verify` calls the same [`show`].
 
 mod page;
+mod subject;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
-use lethe_proof::{BUNDLE_BYTES_MAX, POLICY_BYTES_MAX, Report, Status, verify};
+use lethe_proof::{BUNDLE_BYTES_MAX, POLICY_BYTES_MAX, Report, Status, verify, verify_subject};
+
+pub use self::subject::Subject;
+use self::subject::Unknown;
 
 /// Exit code of wrong usage (sysexits' EX_USAGE).
 pub const USAGE: u8 = 64;
@@ -20,26 +24,26 @@ pub const UNWRITTEN: u8 = 2;
 const HELP: &str = "\
 Verify a certificate of Lethe: what was erased or restricted, and who says so.
 
-Usage: lethe-verify FILE [--policy F] [--json]
+Usage: lethe-verify FILE [--policy F] [--subject ID --opening F] [--json]
 
-  FILE         the certificate file
-  --policy F   whose keys count: given to you by the controller beforehand, and
-               by another way than the certificate; without it nothing is known
-  --json       print the report as JSON
-  -h, --help   print this
-  --version    print the version
+  FILE          the certificate file
+  --policy F    whose keys count: given to you by the controller beforehand, and
+                by another way than the certificate; without it nothing is known
+  --subject ID  whom it has to be about: KIND=VALUE, @FILE, or - for stdin
+  --opening F   what opens the certificate's commitment to that person
+  --json        print the report as JSON
+  -h, --help    print this; --version prints the version
 
 Exit codes:
   0   complete: everything planned was done and observed
   1   complete but for stated exceptions
   2   cannot be told: no policy was given, or the report could not be written
-  3   invalid: something does not hold
-  4   malformed or unreadable file or policy
+  3   invalid: something does not hold, or it is about somebody else
+  4   malformed or unreadable file, policy or opening
   5   a valid statement that the case was not completed
   64  wrong usage
 
-It reads the two files, which must be regular ones, and nothing else; it needs
-no network.
+It reads these files, which must be regular ones, and needs no network.
 
 Example: lethe-verify certificate.json --policy policy.json
 ";
@@ -49,11 +53,20 @@ Example: lethe-verify certificate.json --policy policy.json
 enum Asked {
     Help,
     Version,
-    Verify {
-        file: PathBuf,
-        policy: Option<PathBuf>,
-        json: bool,
-    },
+    Verify(Ask),
+}
+
+/// What is to be verified, and how the report is to look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// The certificate file.
+    pub file: PathBuf,
+    /// The policy file.
+    pub policy: Option<PathBuf>,
+    /// Whom it has to be about.
+    pub subject: Option<Subject>,
+    /// Whether the report is JSON.
+    pub json: bool,
 }
 
 /// Runs the verifier with the arguments after the program's name and returns the exit code. The report goes to `out`, talk to `talk`.
@@ -61,14 +74,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, t
     let (code, said) = match parse(arguments) {
         Ok(Asked::Help) => (0, out.write_all(HELP.as_bytes())),
         Ok(Asked::Version) => (0, writeln!(out, "lethe-verify {}", env!("CARGO_PKG_VERSION"))),
-        Ok(Asked::Verify { file, policy, json }) => {
-            return report(&file, policy.as_deref(), json, out, talk);
-        }
+        Ok(Asked::Verify(ask)) => return answer(&ask, out, talk),
         Err(wrong) => (
             USAGE,
             writeln!(
                 talk,
-                "lethe-verify: {wrong}\n\nUsage: lethe-verify FILE [--policy F] [--json]    (-h explains)"
+                "lethe-verify: {wrong}\n\nUsage: lethe-verify FILE [--policy F] [--subject ID --opening F] [--json]    (-h explains)"
             ),
         ),
     };
@@ -77,12 +88,26 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, t
 
 /// Verifies a file, prints the report to `out`, and returns the exit code. What keeps the report from being written goes to stderr.
 pub fn show(file: &Path, policy: Option<&Path>, json: bool, out: &mut dyn Write) -> u8 {
-    report(file, policy, json, out, &mut std::io::stderr())
+    let ask = Ask {
+        file: file.to_owned(),
+        policy: policy.map(Path::to_owned),
+        subject: None,
+        json,
+    };
+    answer(&ask, out, &mut io::stderr())
 }
 
-fn report(file: &Path, policy: Option<&Path>, json: bool, out: &mut dyn Write, talk: &mut dyn Write) -> u8 {
-    let report = judge(file, policy);
-    let text = if json { as_json(&report) } else { page::of(&report) };
+/// As [`show`], with everything that can be asked; talk goes to `talk`.
+pub fn answer(ask: &Ask, out: &mut dyn Write, talk: &mut dyn Write) -> u8 {
+    let report = match judge(ask) {
+        Ok(report) => report,
+        Err(wrong) => return ended(USAGE, writeln!(talk, "wrong usage: {wrong}"), talk),
+    };
+    let text = if ask.json {
+        as_json(&report)
+    } else {
+        page::of(&report)
+    };
     let said = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     ended(report.status.exit_code(), said, talk)
 }
@@ -102,39 +127,64 @@ fn ended(code: u8, said: io::Result<()>, talk: &mut dyn Write) -> u8 {
 
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, String> {
     let (mut file, mut policy, mut json, mut only_files) = (None, None, false, false);
+    let (mut identifier, mut opening) = (None, None);
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
-        match argument.to_str() {
-            Some("--") if !only_files => only_files = true,
-            Some("-h" | "--help") if !only_files => return Ok(Asked::Help),
-            Some("--version") if !only_files => return Ok(Asked::Version),
-            Some("--json") if !only_files => json = true,
-            Some("--policy") if !only_files => {
-                let value = arguments.next().ok_or("--policy needs a file")?;
-                set(&mut policy, value, "--policy is given twice")?;
+        let text = argument.to_str().filter(|_| !only_files).unwrap_or_default();
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(OsString::from(value))),
+            _ => (text, None),
+        };
+        match name {
+            "--" if value.is_none() => only_files = true,
+            "-h" | "--help" => return Ok(Asked::Help),
+            "--version" => return Ok(Asked::Version),
+            "--json" => json = true,
+            "--policy" | "--subject" | "--opening" => {
+                let place = match name {
+                    "--policy" => &mut policy,
+                    "--subject" => &mut identifier,
+                    _ => &mut opening,
+                };
+                let value = value
+                    .or_else(|| arguments.next())
+                    .ok_or_else(|| format!("{name} needs a value"))?;
+                set(place, value, &format!("{name} is given twice"))?;
             }
-            Some(text) if !only_files && text.starts_with("--policy=") => {
-                set(
-                    &mut policy,
-                    OsString::from(&text["--policy=".len()..]),
-                    "--policy is given twice",
-                )?;
-            }
-            Some(text) if !only_files && text.starts_with('-') => {
+            _ if text.starts_with('-') => {
                 return Err(format!(
-                    "unknown option {text}: expected --policy, --json, --version or --help"
+                    "unknown option {name}: expected --policy, --subject, --opening, --json, --version or --help"
                 ));
             }
             _ => set(&mut file, argument, "expected one certificate file")?,
         }
     }
-    let file = file.ok_or("expected a certificate file")?;
-    Ok(Asked::Verify { file, policy, json })
+    Ok(Asked::Verify(Ask {
+        file: file.ok_or("expected a certificate file")?,
+        policy,
+        subject: subject_of(identifier, opening)?,
+        json,
+    }))
+}
+
+/// Neither opens the commitment alone.
+fn subject_of(identifier: Option<PathBuf>, opening: Option<PathBuf>) -> Result<Option<Subject>, String> {
+    match (identifier, opening) {
+        (None, None) => Ok(None),
+        (Some(identifier), Some(opening)) => Ok(Some(Subject {
+            identifier: identifier
+                .into_os_string()
+                .into_string()
+                .map_err(|_| "--subject is not UTF-8")?,
+            opening,
+        })),
+        _ => Err("--subject and --opening belong together".into()),
+    }
 }
 
 fn set(place: &mut Option<PathBuf>, value: OsString, twice: &str) -> Result<(), String> {
     if value.is_empty() {
-        return Err("a file name is empty".into());
+        return Err("a value is empty".into());
     }
     if place.replace(value.into()).is_some() {
         Err(twice.into())
@@ -143,17 +193,25 @@ fn set(place: &mut Option<PathBuf>, value: OsString, twice: &str) -> Result<(), 
     }
 }
 
-/// Reads both files and verifies.
-fn judge(file: &Path, policy: Option<&Path>) -> Report {
-    let file = match read(file, BUNDLE_BYTES_MAX) {
+/// Reads the files and verifies; why nothing was verified, where the usage is wrong.
+fn judge(ask: &Ask) -> Result<Report, String> {
+    let file = match read(&ask.file, BUNDLE_BYTES_MAX) {
         Ok(file) => file,
-        Err(reason) => return Report::unreadable("certificate file", &reason),
+        Err(reason) => return Ok(Report::unreadable("certificate file", &reason)),
     };
-    let policy = match policy.map(|policy| read(policy, POLICY_BYTES_MAX)).transpose() {
+    let policy = ask.policy.as_deref().map(|policy| read(policy, POLICY_BYTES_MAX));
+    let policy = match policy.transpose() {
         Ok(policy) => policy,
-        Err(reason) => return Report::unreadable("policy", &reason),
+        Err(reason) => return Ok(Report::unreadable("policy", &reason)),
     };
-    verify(&file, policy.as_deref())
+    let Some(subject) = &ask.subject else {
+        return Ok(verify(&file, policy.as_deref()));
+    };
+    match subject::read(subject, &mut io::stdin().lock()) {
+        Ok((opening, identifiers)) => Ok(verify_subject(&file, policy.as_deref(), &opening, &identifiers)),
+        Err(Unknown::Unreadable(reason)) => Ok(Report::unreadable("opening", &reason)),
+        Err(Unknown::Usage(wrong)) => Err(wrong),
+    }
 }
 
 /// Reads a regular file up to a limit: one byte more is enough to see that it is too large. Anything else may never end or never begin.

@@ -9,8 +9,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{build, keys, policy, story};
-use lethe_proof::Conclusion;
-use lethe_terms::{Independence, Observed, StepState};
+use lethe_proof::{Conclusion, SubjectOpening};
+use lethe_terms::{IdentifierKind, Independence, Observed, StepState};
 
 fn run(arguments: &[&str], folder: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lethe-verify"))
@@ -31,6 +31,9 @@ fn folder() -> tempfile::TempDir {
     write("certificate", &certificate);
     write("policy", &policy(&keys(1)));
     write("other-policy", &policy(&keys(2)));
+    let opening = SubjectOpening::new(&[5; 32], "acme", IdentifierKind::Email);
+    write("opening", &opening.to_bytes().unwrap());
+    write("given", b"# of the request\nuser_id=17\nemail=A@b.example\n");
     write("cut", &certificate[..certificate.len() - 1]);
     let mut short = story();
     short.completion.conclusion = Conclusion::NotCompleted;
@@ -61,6 +64,44 @@ fn each_exit_code_says_what_it_should() {
 }
 
 #[test]
+fn a_certificate_about_somebody_else_is_invalid_for_whoever_asks_with_its_opening() {
+    let folder = folder();
+    let asked = |subject: &str, opening: &str| {
+        let named = [
+            "certificate",
+            "--policy",
+            "policy",
+            "--subject",
+            subject,
+            "--opening",
+            opening,
+        ];
+        let out = run(&named, folder.path());
+        let said = [out.stdout, out.stderr].concat();
+        (out.status.code().unwrap(), String::from_utf8(said).unwrap())
+    };
+    for subject in ["email=a@b.example", "email= A@B.example ", "@given"] {
+        let (code, said) = asked(subject, "opening");
+        assert!(code == 0 && said.contains("subject"), "{subject}: {said}");
+        assert!(!said.contains("needs the opening"), "{said}");
+    }
+    let (code, said) = asked("email=b@b.example", "opening");
+    assert!(code == 3 && said.contains("about somebody else"), "{said}");
+    assert!(!said.contains("b@b") && !said.contains("shop"), "{said}");
+    for (subject, opening, expected) in [
+        ("email=a@b.example", "cut", 4),
+        ("email=a@b.example", "missing", 4),
+        ("@missing", "opening", 4),
+        ("user_id=17", "opening", 64),
+        ("a@b.example", "opening", 64),
+    ] {
+        let (code, said) = asked(subject, opening);
+        assert_eq!(code, expected, "{subject} {opening}: {said}");
+        assert!(!said.contains("a@b"), "{said}");
+    }
+}
+
+#[test]
 fn wrong_usage_is_64_and_talks_to_stderr_only() {
     let folder = folder();
     for wrong in [
@@ -70,6 +111,14 @@ fn wrong_usage_is_64_and_talks_to_stderr_only() {
         &["certificate", "--policy"],
         &["certificate", "--policy", "policy", "--policy", "policy"],
         &["certificate", "--policy="],
+        &[
+            "certificate",
+            "--policy",
+            "policy",
+            "--subject",
+            "email=a@b.example",
+        ],
+        &["certificate", "--policy", "policy", "--opening", "opening"],
     ] {
         let out = run(wrong, folder.path());
         assert_eq!(out.status.code(), Some(64), "{wrong:?}");

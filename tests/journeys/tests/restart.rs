@@ -37,6 +37,9 @@ async fn a_system_that_is_away_stops_no_other_and_is_never_taken_for_empty() {
     office.away.store(true, Ordering::SeqCst);
     office.start().await;
     office.scan("crm").await;
+    let (exit, out, _) = office.lethe("system scan chat").await;
+    assert_eq!(exit, Exit::No);
+    assert!(out.contains("failed (sql-unreachable)"), "{out}");
     let (exit, out, _) = office.lethe("system check chat").await;
     assert_eq!(exit, Exit::No);
     assert!(out.contains("nobody answers"), "{out}");

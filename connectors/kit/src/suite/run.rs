@@ -165,7 +165,9 @@ impl<'f> Run<'f> {
                 Performed::Refused { code, .. } => {
                     return broken(format!("{} is refused with {code}", ask.verb));
                 }
-                Performed::Accepted { ticket, ask_after_ms } => {
+                Performed::Accepted {
+                    ticket, ask_after_ms, ..
+                } => {
                     tokio::time::sleep(Duration::from_millis(ask_after_ms)).await;
                     performed = self
                         .connector()

@@ -1,7 +1,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, SystemTime};
 
-use lethe_terms::{Observed, Outcome};
+use lethe_terms::{Awaited, Observed, Outcome};
 
 use super::*;
 
@@ -186,9 +186,10 @@ async fn a_live_file_without_a_reopen_command_waits_for_rotation() {
     let connector = bench.open();
     let ada = person("usr_ada001", "ada@example.org");
     let erase = ask(1, Verb::Erase, &ada);
-    let Performed::Accepted { ticket, .. } = connector.perform(&erase).await.unwrap() else {
+    let Performed::Accepted { ticket, awaits, .. } = connector.perform(&erase).await.unwrap() else {
         panic!("not accepted")
     };
+    assert_eq!(awaits, Some(Awaited::Rotation));
     assert!(
         bench.content("access.log") == log,
         "not a byte is touched under its writer"

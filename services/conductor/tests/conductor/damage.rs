@@ -94,8 +94,8 @@ fn a_history_whose_last_entry_cannot_be_opened_is_not_continued_under_the_same_n
     assert_only_the_second_goes_on(&mut world, "conductor-history-unreadable");
 }
 
-#[test]
-fn a_statement_that_cannot_be_written_is_an_error_and_no_standstill_in_silence() {
+/// The first case was closed before a plan of it stood in the ledger.
+fn closed_without_a_plan() -> World {
     let mut world = waiting();
     // Closed before a plan stood in the ledger: no completion statement can be written about that.
     world
@@ -107,6 +107,30 @@ fn a_statement_that_cannot_be_written_is_an_error_and_no_standstill_in_silence()
         reason: CloseReason::SystemFailed,
     };
     world.journal.push((case(1), 1, at, closed));
+    world
+}
+
+#[test]
+fn a_stop_is_found_again_by_every_start_and_by_whoever_only_looks() {
+    let mut world = closed_without_a_plan();
+    for _ in 0..2 {
+        world.come_back();
+        world.run();
+        assert_eq!(codes(&world), ["conductor-no-statement"]);
+    }
+    let mut looking = world.looking();
+    for (id, number, at, event) in &world.journal {
+        let _ = looking.follow(*id, *number, event, *at);
+    }
+    let known = looking.case(case(1)).unwrap();
+    assert_eq!(looking.state(known), CaseState::NeedsAttention);
+    assert_eq!(looking.stopped(case(1)).unwrap().code(), "conductor-no-statement");
+    assert!(looking.stopped(case(2)).is_none());
+}
+
+#[test]
+fn a_statement_that_cannot_be_written_is_an_error_and_no_standstill_in_silence() {
+    let mut world = closed_without_a_plan();
     world.come_back();
     let known = world.conductor.case(case(1)).unwrap();
     assert_eq!(world.conductor.state(known), CaseState::NeedsAttention);

@@ -3,7 +3,7 @@
 use lethe_casework::{OBSERVE_ATTEMPTS_MAX, STEP_ATTEMPTS_MAX};
 use lethe_conductor::{IN_FLIGHT_PER_SYSTEM_MAX, Input};
 use lethe_journal::{CaseEvent, CloseReason, Command};
-use lethe_terms::{CaseState, FailureClass, Observed, Right, Verb};
+use lethe_terms::{Awaited, CaseState, FailureClass, Observed, Right, Verb};
 
 use crate::world::{Whim, World, case, command, name};
 
@@ -172,6 +172,10 @@ fn a_ticket_that_fails_when_asked_again_is_not_asked_without_a_pause() {
             .count(),
         3
     );
+    let waited = world.journal.iter().any(|(_, _, _, event)| {
+        matches!(event, CaseEvent::InProgress { awaits, .. } if *awaits == Some(Awaited::Rotation))
+    });
+    assert!(waited, "what the system waits for is not journaled");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Restriction, its lift, and what it holds up.
 
-use lethe_journal::{CloseReason, Command};
+use lethe_journal::{CaseEvent, CloseReason, Command};
 use lethe_terms::{CaseState, FailureClass, Observed, Right, Verb};
 
 use crate::world::{Whim, World, case, command, name};
@@ -38,11 +38,12 @@ fn a_restriction_is_lifted_after_the_person_was_told_and_not_before() {
     assert_eq!(world.state(1), CaseState::Completed);
     assert_eq!(world.held[&(1, name("shop"))], Observed::Present);
     assert_eq!(world.statement(1)["kind"], "restriction_lifted");
-    assert!(
-        !world
-            .conductor
-            .is_restricted(world.conductor.case(case(1)).unwrap())
-    );
+    world.crash();
+    let ended = world.conductor.case(case(1)).unwrap();
+    assert!(!world.conductor.is_restricted(ended));
+    let about: Vec<_> = ended.issued.iter().map(|one| (one.verb, one.completed)).collect();
+    assert_eq!(about, [(Verb::Restrict, true), (Verb::Lift, true)]);
+    assert_eq!(ended.issued[0].plan_digest, ended.plans[0].digest);
 }
 
 #[test]
@@ -225,6 +226,86 @@ fn a_restriction_that_was_given_up_for_an_erasure_cannot_be_lifted() {
     lift(&mut world, -1);
     assert_eq!(world.refused, [(command(9), "casework-not-restricted")]);
     assert_eq!(world.state(1), CaseState::Completed);
+}
+
+/// What is asked for a case that has ended goes nowhere, and a restart finds it as it was.
+fn is_over(world: &mut World, state: CaseState) {
+    assert_eq!(world.state(1), state);
+    let ended = world.conductor.case(case(1)).unwrap();
+    assert_eq!(ended.given_up_for, Some(case(2)));
+    assert_eq!(ended.attention(), [], "there is nothing to look at any more");
+    let entries = world.journal.len();
+    world.crash();
+    world.run();
+    assert_eq!(world.state(1), state);
+    assert_eq!(world.journal.len(), entries, "a restart ends it once more");
+}
+
+#[test]
+fn a_restriction_that_failed_ends_with_the_erasure_that_it_is_given_up_for() {
+    let mut world = World::new(&["crm", "shop"], &[1], false);
+    world.open(1, 1, Right::Restriction, None);
+    world
+        .system("crm")
+        .acting
+        .push_back(Whim::Fail(FailureClass::Final));
+    world.run();
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    world.open(2, 1, Right::Erasure, Some(case(1)));
+    world.run();
+    assert_eq!(world.state(2), CaseState::Completed);
+    is_over(&mut world, CaseState::Withdrawn);
+}
+
+#[test]
+fn a_restriction_that_was_still_acting_ends_with_the_erasure_that_it_is_given_up_for() {
+    let mut world = World::new(&["shop"], &[1], false);
+    world.open(1, 1, Right::Restriction, None);
+    world.system("shop").silent = true;
+    world.run();
+    assert_eq!(world.state(1), CaseState::Acting);
+    world.system("shop").silent = false;
+    let late = std::mem::take(&mut world.system("shop").unanswered);
+    world.open(2, 1, Right::Erasure, Some(case(1)));
+    world.run();
+    assert_eq!(world.state(2), CaseState::Completed);
+    world.system("shop").unanswered = late;
+    world.speak("shop");
+    world.run();
+    is_over(&mut world, CaseState::Withdrawn);
+}
+
+#[test]
+fn a_restriction_whose_lift_is_overtaken_by_its_erasure_stays_certified() {
+    let mut world = restricted();
+    world
+        .system("shop")
+        .acting
+        .push_back(Whim::Fail(FailureClass::Unknown));
+    lift(&mut world, -1);
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    world.open(2, 1, Right::Erasure, Some(case(1)));
+    world.run();
+    assert_eq!(world.state(2), CaseState::Completed);
+    is_over(&mut world, CaseState::Completed);
+}
+
+#[test]
+fn an_erasure_that_ends_without_its_restriction_on_the_log_ends_it_after_the_restart() {
+    let mut world = World::new(&["crm", "shop"], &[1], false);
+    world.open(1, 1, Right::Restriction, None);
+    world
+        .system("crm")
+        .acting
+        .push_back(Whim::Fail(FailureClass::Final));
+    world.run();
+    world.open(2, 1, Right::Erasure, Some(case(1)));
+    world.run();
+    world
+        .journal
+        .retain(|(_, _, _, event)| !matches!(event, CaseEvent::GivenUp { .. }));
+    world.crash();
+    assert_eq!(world.state(1), CaseState::Withdrawn);
 }
 
 #[test]

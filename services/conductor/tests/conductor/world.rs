@@ -10,8 +10,8 @@ use lethe_journal::{
 };
 use lethe_planner::{Basis, Holding};
 use lethe_terms::{
-    CaseId, CaseState, CommandId, ErasureGround, FailureClass, IdentifierKind, Independence, InstructionId,
-    Observed, Outcome, RestrictionGround, Right, SystemName, Timestamp, Verb,
+    Awaited, CaseId, CaseState, CommandId, ErasureGround, FailureClass, IdentifierKind, Independence,
+    InstructionId, Observed, Outcome, RestrictionGround, Right, SystemName, Timestamp, Verb,
 };
 
 use crate::parts::{config, envelope, inventory, place, record, token};
@@ -305,11 +305,16 @@ impl World {
         assert_eq!(self.conductor.damaged().count(), 0, "every history fits together");
     }
 
+    /// A conductor that has read nothing yet.
+    pub fn looking(&self) -> Conductor {
+        Conductor::new(config(), self.inventory.clone())
+    }
+
     /// As [`Self::crash`], from histories that may be damaged.
     pub fn come_back(&mut self) {
         self.cut = None;
         self.walks.clear();
-        self.conductor = Conductor::new(config(), self.inventory.clone());
+        self.conductor = self.looking();
         for (id, number, at, event) in &self.journal {
             let _ = self.conductor.replay(*id, *number, event, *at);
         }
@@ -484,6 +489,7 @@ impl World {
                     instruction,
                     ticket: "t-1".into(),
                     ask_after_ms: 60_000,
+                    awaits: Some(Awaited::Rotation),
                 };
             }
             (Verb::Locate, _) => Answer::Located {

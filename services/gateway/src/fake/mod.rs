@@ -22,9 +22,10 @@ use crate::asks::{CaseQuery, OpenCase, QuarantineQuery};
 use crate::backend::{Backend, BackendError, Document};
 use crate::views::{
     AcceptedView, AttentionView, CaseFlag, CasePage, CaseView, CheckView, ConformanceView, FindingView,
-    HealthView, LineageView, MustResult, MustView, PartitionList, PartitionView, PlanView, QuarantineList,
-    QuarantinedInput, QuarantinedView, ScanState, ScanView, SystemState, SystemView,
+    HealthView, IssuedView, LineageView, MustResult, MustView, PartitionList, PartitionView, PlanView,
+    QuarantineList, QuarantinedInput, QuarantinedView, ScanState, ScanView, SystemState, SystemView,
 };
+use crate::words::overdue;
 
 /// The made-up backend.
 pub struct Fake {
@@ -40,6 +41,7 @@ struct State {
     stuck: Vec<CaseId>,
     scans: BTreeMap<String, u64>,
     executed: u64,
+    now: Timestamp,
     quarantine: Vec<QuarantinedView>,
 }
 
@@ -68,6 +70,7 @@ impl Fake {
         fake.locked().systems.extend(samples::more_systems(now));
         fake.locked().quarantine = samples::quarantine(now);
         fake.locked().cases = samples::cases(now);
+        fake.locked().now = now;
         fake
     }
 
@@ -144,13 +147,26 @@ fn complete(case: &mut CaseView) {
         case.flags.push(CaseFlag::Restricted);
     }
     case.state = CaseState::Completed;
-    case.certificate = Some(format!("cert-{}", case.id));
+    issue(case, &format!("cert-{}", case.id), true);
+}
+
+/// Gives a case a certificate or statement about what its steps do.
+fn issue(case: &mut CaseView, certificate: &str, completed: bool) {
+    case.certificate = Some(certificate.to_owned());
+    case.certificates.push(IssuedView {
+        certificate: certificate.to_owned(),
+        verb: case.steps.first().map_or(Verb::Erase, |step| step.verb),
+        completed,
+        issued_at: case.received_at,
+        plan_digest: case.plan_digest.clone().unwrap_or_default(),
+    });
 }
 
 fn contradict(case: &mut CaseView) {
     complete(case);
     case.flags.clear();
     case.certificate = None;
+    case.certificates.clear();
     case.state = CaseState::NeedsAttention;
     if let Some(step) = case.steps.last_mut() {
         step.state = StepState::Failed;
@@ -183,6 +199,7 @@ impl Backend for Fake {
             .map(|(case, _)| case.clone())
             .filter(|case| query.state.is_none_or(|state| case.state == state))
             .filter(|case| query.right.is_none_or(|right| case.right == right))
+            .filter(|case| !query.overdue || overdue(case, state.now).is_some())
             .collect();
         cases.sort_by_key(|case| std::cmp::Reverse((case.received_at, case.id)));
         let start: usize = match &query.page {
@@ -253,7 +270,11 @@ impl Backend for Fake {
             let mut id = [0; 8];
             id.copy_from_slice(&command.as_bytes()[..8]);
             let id = CaseId::from_bytes(id);
-            let (case, plan) = samples::opened(id, ask.right, Timestamp::from_millis(1_795_521_600_000));
+            let at = ask
+                .received_at
+                .unwrap_or(Timestamp::from_millis(1_795_521_600_000));
+            let (mut case, plan) = samples::opened(id, ask.right, at);
+            case.supersedes = ask.supersedes;
             if ask
                 .identifiers
                 .iter()
@@ -317,6 +338,10 @@ impl Backend for Fake {
                 ));
             }
             case.flags.retain(|flag| *flag != CaseFlag::Restricted);
+            for step in &mut case.steps {
+                step.verb = Verb::Lift;
+            }
+            issue(case, &format!("lift-{id}"), true);
             Ok(id)
         })
     }
@@ -351,7 +376,7 @@ impl Backend for Fake {
                 ));
             }
             case.state = CaseState::NotCompleted;
-            case.certificate = Some(format!("statement-{id}"));
+            issue(case, &format!("statement-{id}"), false);
             Ok(id)
         })
     }
@@ -467,7 +492,10 @@ impl Backend for Fake {
             quarantined: 0,
             code: None,
         };
-        *done = (*done + 1500).min(3000);
+        // The archive is down, and its scan stands still.
+        if name != "archive" {
+            *done = (*done + 1500).min(3000);
+        }
         Ok(view)
     }
 
@@ -494,14 +522,23 @@ impl Backend for Fake {
         })
     }
 
-    async fn certificate(&self, id: CaseId) -> Result<Document, BackendError> {
-        let case = self.case(id).await?;
-        let certificate = case
-            .certificate
+    async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError> {
+        let certificate = self
+            .case(id)
+            .await?
+            .issued(certificate)
             .ok_or(BackendError::NotFound { what: "certificate" })?;
         Ok(Document {
             media_type: "application/json",
             bytes: format!("{{\"id\":\"{certificate}\"}}").into_bytes(),
+        })
+    }
+
+    async fn opening(&self, id: CaseId) -> Result<Document, BackendError> {
+        self.case(id).await?;
+        Ok(Document {
+            media_type: "application/json",
+            bytes: b"{\"scheme\":\"lethe-subject/v1\"}".to_vec(),
         })
     }
 

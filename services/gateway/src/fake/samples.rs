@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use lethe_terms::{
-    CaseId, CaseState, DataCategory, FailureClass, IdentifierKind, Independence, Observed, Outcome, Right,
-    StepState, Timestamp, Verb,
+    Awaited, CaseId, CaseState, DataCategory, FailureClass, IdentifierKind, Independence, Observed, Outcome,
+    Right, StepState, Timestamp, Verb,
 };
 
-use super::{complete, contradict};
+use super::{complete, contradict, issue};
 use crate::views::{
-    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, LineageEdge,
-    LineageHow, LineageNode, LineageRecord, LineageView, LineageWhat, PathView, PlanStepView, PlanView,
-    QuarantinedView, RemarkView, StepView, SystemState, SystemView,
+    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, InProgressView,
+    LineageEdge, LineageHow, LineageNode, LineageRecord, LineageView, LineageWhat, PathView, PlanStepView,
+    PlanView, QuarantinedView, RemarkView, StepView, SystemState, SystemView,
 };
 
 const DAY: i64 = 86_400_000;
@@ -129,6 +129,7 @@ pub(super) fn opened(id: CaseId, right: Right, at: Timestamp) -> (CaseView, Plan
             failure: None,
             code: None,
             blocked_by: None,
+            in_progress: None,
         })
         .collect();
     let case = CaseView {
@@ -139,6 +140,7 @@ pub(super) fn opened(id: CaseId, right: Right, at: Timestamp) -> (CaseView, Plan
         plan_digest: Some(plan.digest.clone()),
         steps,
         certificate: None,
+        certificates: Vec::new(),
         received_at: at,
         ground: Some(
             if right == Right::Erasure {
@@ -149,6 +151,7 @@ pub(super) fn opened(id: CaseId, right: Right, at: Timestamp) -> (CaseView, Plan
             .to_owned(),
         ),
         supersedes: None,
+        given_up_for: None,
         resurrection: None,
         flags: Vec::new(),
         attention: Vec::new(),
@@ -175,6 +178,13 @@ fn midway(case: &mut CaseView) {
         if state == StepState::Verified {
             step.observed = Some(Observed::Absent);
             step.independence = Some(Independence::SeparateCredential);
+        }
+        if state == StepState::InProgress {
+            step.in_progress = Some(InProgressView {
+                awaits: Some(Awaited::Rotation),
+                ask_at: case.received_at.plus_millis(60 * DAY),
+                ticket: "ins-17".to_owned(),
+            });
         }
         if state == StepState::Blocked {
             step.blocked_by = Some(BlockedBy::Dependency);
@@ -203,6 +213,7 @@ pub(super) fn cases(now: Timestamp) -> BTreeMap<CaseId, (CaseView, Option<PlanVi
                 CaseState::Acting | CaseState::Observing => midway(&mut case),
                 CaseState::NeedsAttention => {
                     contradict(&mut case);
+                    case.due = now.plus_millis(-2 * DAY);
                     case.attention.push(AttentionView {
                         system: "website".to_owned(),
                         dataset: None,
@@ -213,7 +224,7 @@ pub(super) fn cases(now: Timestamp) -> BTreeMap<CaseId, (CaseView, Option<PlanVi
                 CaseState::NotCompleted => {
                     contradict(&mut case);
                     case.attention.clear();
-                    case.certificate = Some(format!("statement-{id}"));
+                    issue(&mut case, &format!("statement-{id}"), false);
                     if let Some(step) = case.steps.last_mut() {
                         step.failure = Some(FailureClass::Final);
                     }

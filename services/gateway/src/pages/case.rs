@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use lethe_terms::{CaseState, StepState, Timestamp};
 use maud::{Markup, html};
 
-use super::{badge, deadline, framed, moment, now, page, problem};
+use super::{badge, deadline, framed, moment, now, overdue, page, problem};
 use crate::api::within;
 use crate::asks::CLOSE_REASONS;
 use crate::body::CaseOf;
@@ -43,7 +43,7 @@ fn content(case: &CaseView, plan: Option<&PlanView>) -> Markup {
     let now = now();
     html! {
         div data-live="head" { (head(case, now)) }
-        div data-live="steps" { (steps(case)) }
+        div data-live="steps" { (steps(case, now)) }
         div data-live="moves" { (moves(case, plan)) }
         @if let Some(plan) = plan {
             section aria-labelledby="plan" data-live="plan" {
@@ -79,10 +79,11 @@ fn head(case: &CaseView, now: Timestamp) -> Markup {
     html! {
         div.casehead {
             p.crumb { a href="/" { "Cases" } " / " code { (case.id) } }
-            h1 { (words::right(case.right)) " " (badge(words::case_tone(case.state), words::case_state(case.state))) }
+            h1 { (words::right(case.right)) " " (badge(words::case_tone(case.state), words::case_state(case.state))) (overdue(case, now)) }
             p.facts {
                 @if let Some(ground) = &case.ground { span { "Ground: " (words::norm(ground)) } }
                 @if let Some(other) = &case.supersedes { span { "Supersedes " a href={ "/cases/" (other) } { (other) } } }
+                @if let Some(other) = &case.given_up_for { span { "Given up by the person for the erasure " a href={ "/cases/" (other) } { (other) } ", which is done" } }
                 @if let Some(back) = &case.resurrection {
                     span { "Nobody asked for this case: data came back in " (back.system) " that " a href={ "/cases/" (back.of) } { (back.of) } " had erased" }
                 }
@@ -119,9 +120,29 @@ fn moves(case: &CaseView, plan: Option<&PlanView>) -> Markup {
                     p { a.button href={ "/cases/" (case.id) "/certificate" } { "Download" } " "
                         a.button.plain href="/policy" { "Policy for verifiers" } }
                     p.note { "Anybody can check it offline: " code { "lethe verify FILE --policy POLICY" } }
+                    p.note { "It names nobody. Whom it is about shows with the "
+                        a href={ "/cases/" (case.id) "/opening" } { "opening" }
+                        ", for the person and for whoever may check: " code { "--subject KIND=VALUE --opening OPENING" } }
+                    (earlier(case))
                 }
             }
             @for item in &moves { (one_move(case, plan, *item)) }
+        }
+    }
+}
+
+/// The certificates and statements before the newest, each to be fetched.
+fn earlier(case: &CaseView) -> Markup {
+    let before = case.certificates.len().saturating_sub(1);
+    html! {
+        @if before > 0 {
+            h3 { "Earlier ones of this case" }
+            ul.earlier {
+                @for issued in case.certificates[..before].iter().rev() {
+                    li { a href={ "/cases/" (case.id) "/certificates/" (issued.certificate) } { (words::issued(issued)) }
+                        " " small { (words::minute(issued.issued_at)) } " " code { (issued.certificate) } }
+                }
+            }
         }
     }
 }
@@ -196,7 +217,7 @@ fn one_move(case: &CaseView, plan: Option<&PlanView>, item: Move) -> Markup {
     }
 }
 
-fn steps(case: &CaseView) -> Markup {
+fn steps(case: &CaseView, now: Timestamp) -> Markup {
     if case.steps.is_empty() {
         let text = match (case.state, case.plan_digest.is_some()) {
             (_, true) => "The plan has no step: no system was found to hold anything of the person.",
@@ -218,13 +239,13 @@ fn steps(case: &CaseView) -> Markup {
             h2 id="steps" { "Steps" small { (verified) " of " (case.steps.len()) " seen to be done" } }
             table.list {
                 thead { tr { th { "System" } th { "Dataset" } th { "Verb" } th { "Records" } th { "State" } th { "Observation" } } }
-                tbody { @for step in &case.steps { (step_row(step)) } }
+                tbody { @for step in &case.steps { (step_row(step, now)) } }
             }
         }
     }
 }
 
-fn step_row(step: &StepView) -> Markup {
+fn step_row(step: &StepView, now: Timestamp) -> Markup {
     html! {
         tr {
             td data-label="System" { (step.system) }
@@ -234,6 +255,7 @@ fn step_row(step: &StepView) -> Markup {
             td data-label="State" {
                 (badge(words::step_tone(step.state), &words::step_state(step)))
                 @if let Some(code) = &step.code { " " code { (code) } }
+                @if let Some(waits) = words::in_progress(step, now) { small.waits { (waits) } }
             }
             td data-label="Observation" {
                 @match (step.observed, step.independence) {

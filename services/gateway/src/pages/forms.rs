@@ -14,13 +14,16 @@ use url::form_urlencoded;
 use super::problem;
 use crate::api::{check_digest, check_opening, document, within};
 use crate::asks::{CLOSE_REASONS, IdentifierAsk, OpenCase};
-use crate::body::{CaseOf, command_id, read};
+use crate::body::{CaseOf, CertificateOf, command_id, read};
 use crate::context::{Caller, Shared};
 use crate::limits::ANSWER_TIME_MAX;
 use crate::problem::Problem;
 
 /// How long a button waits for its effect to show, so that the next page shows it: most take a few milliseconds.
 const SHOW_WAIT: Duration = Duration::from_millis(300);
+
+/// What a field of a moment takes.
+const A_MOMENT: &str = "a date and a time of day, in UTC";
 
 /// What a form sent.
 pub(crate) struct Form {
@@ -75,6 +78,21 @@ impl Form {
         Ok(identifiers)
     }
 
+    /// A moment in UTC, where one is filled in.
+    fn moment(&self, name: &'static str) -> Result<Option<Timestamp>, Problem> {
+        let read = |text| told_at(text).ok_or_else(|| Problem::malformed(format!("form: {name}"), A_MOMENT));
+        self.first(name).map(read).transpose()
+    }
+
+    fn supersedes(&self) -> Result<Option<CaseId>, Problem> {
+        let expected = "a case id: case- and 16 hexadecimal digits, or nothing";
+        let read = |text: &str| {
+            text.parse()
+                .map_err(|_| Problem::malformed("form: supersedes", expected))
+        };
+        self.first("supersedes").map(read).transpose()
+    }
+
     /// The id of the command: the same page and the same entries give the same one, so that pressing twice is once.
     fn command(&self, shared: &Shared, caller: &Caller, path: &str) -> Result<CommandId, Problem> {
         let page = self
@@ -127,8 +145,8 @@ pub(crate) async fn open_case(
             right,
             identifiers: form.identifiers()?,
             ground: form.first("ground").map(str::to_owned),
-            supersedes: None,
-            received_at: None,
+            supersedes: form.supersedes()?,
+            received_at: form.moment("received_at")?,
         };
         check_opening(&ask)?;
         let command = form.command(&shared, &caller, uri.path())?;
@@ -182,9 +200,9 @@ pub(crate) async fn lift(
 ) -> Response {
     let done = async {
         let (shared, form, command, id) = pressed((state, caller, uri, id), body).await?;
-        let expected = "a date and a time of day";
-        let text = form.wanted("notified_at", expected)?;
-        let notified_at = told_at(text).ok_or_else(|| Problem::malformed("form: notified_at", expected))?;
+        let notified_at = form
+            .moment("notified_at")?
+            .ok_or_else(|| Problem::malformed("form: notified_at", A_MOMENT))?;
         within(ANSWER_TIME_MAX, shared.backend.lift(command, id, notified_at)).await?;
         settle(&shared, &form, id).await;
         Ok(id)
@@ -240,8 +258,30 @@ pub(crate) async fn close(
 pub(crate) async fn certificate(State(shared): State<Shared>, id: Result<CaseOf, Problem>) -> Response {
     let done = async {
         let CaseOf(id) = id?;
-        let bytes = within(ANSWER_TIME_MAX, shared.backend.certificate(id)).await?;
+        let bytes = within(ANSWER_TIME_MAX, shared.backend.certificate(id, None)).await?;
         Ok(document(bytes, &format!("{id}.certificate.json")))
+    };
+    done.await.unwrap_or_else(|error: Problem| problem(&error))
+}
+
+pub(crate) async fn earlier_certificate(
+    State(shared): State<Shared>,
+    named: Result<CertificateOf, Problem>,
+) -> Response {
+    let done = async {
+        let CertificateOf { case, certificate } = named?;
+        let asked = shared.backend.certificate(case, Some(&certificate));
+        let bytes = within(ANSWER_TIME_MAX, asked).await?;
+        Ok(document(bytes, &format!("{case}.{certificate}.json")))
+    };
+    done.await.unwrap_or_else(|error: Problem| problem(&error))
+}
+
+pub(crate) async fn opening(State(shared): State<Shared>, id: Result<CaseOf, Problem>) -> Response {
+    let done = async {
+        let CaseOf(id) = id?;
+        let bytes = within(ANSWER_TIME_MAX, shared.backend.opening(id)).await?;
+        Ok(document(bytes, &format!("{id}.opening.json")))
     };
     done.await.unwrap_or_else(|error: Problem| problem(&error))
 }

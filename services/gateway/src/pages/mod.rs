@@ -18,6 +18,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::context::{Caller, Shared};
 use crate::picture::{Mark, Picture, draw};
 use crate::problem::Problem;
+use crate::views::CaseView;
 use crate::words::{self, Tone};
 
 /// The routes of the dashboard.
@@ -32,6 +33,11 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/cases/{id}/replan", post(forms::replan))
         .route("/cases/{id}/close", post(forms::close))
         .route("/cases/{id}/certificate", get(forms::certificate))
+        .route(
+            "/cases/{id}/certificates/{certificate}",
+            get(forms::earlier_certificate),
+        )
+        .route("/cases/{id}/opening", get(forms::opening))
         .route("/policy", get(forms::policy))
         .route("/lineage", get(lineage::ask).post(lineage::show))
         .route("/login", get(login::ask).post(login::enter))
@@ -147,9 +153,19 @@ fn moment(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(at) title=(words::minute(at)) { (words::distance(at, now)) } }
 }
 
-/// A picture that scrolls sideways where it is wider than the page; reachable by keyboard.
+/// That the answer is overdue, where it is: in words, since a colour alone says nothing to many.
+fn overdue(case: &CaseView, now: Timestamp) -> Markup {
+    html! { @if let Some(by) = words::overdue(case, now) { (badge(Tone::Bad, &by)) } }
+}
+
+/// A picture that scrolls sideways where it is wider than the page; reachable by keyboard. A shadow at an edge says that there is more behind it,
+/// and narrow pages say it in words.
 fn framed(picture: &Picture) -> Markup {
-    html! { div.frame tabindex="0" role="group" aria-label=(picture.title) { (draw(picture, false)) } }
+    let label = format!("{}, scrolls sideways", picture.title);
+    html! {
+        div.frame tabindex="0" role="group" aria-label=(label) { (draw(picture, false)) }
+        p.note.sideways { span aria-hidden="true" { "\u{2190} \u{2192} " } "The picture goes on sideways: swipe or scroll it, or focus it and use the arrow keys." }
+    }
 }
 
 /// The time to answer as a bar: how much of it is gone.

@@ -3,14 +3,14 @@
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use lethe_terms::Timestamp;
+use lethe_terms::{Right, Timestamp};
 use maud::{Markup, html};
 
-use super::{badge, deadline, lineage, moment, now, page, problem};
+use super::{badge, deadline, lineage, moment, now, overdue, page, problem};
 use crate::asks::CaseQuery;
 use crate::context::{Caller, Shared};
 use crate::limits::{ANSWER_TIME_MAX, PAGE_CASES};
-use crate::views::{CasePage, CaseView, SystemView};
+use crate::views::{CaseFlag, CasePage, CaseView, SystemView};
 use crate::words;
 
 pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Response {
@@ -18,33 +18,48 @@ pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extens
         limit: Some(PAGE_CASES),
         ..CaseQuery::default()
     };
+    let late = CaseQuery {
+        overdue: true,
+        ..query.clone()
+    };
     let asked = async {
+        let late = crate::api::within(ANSWER_TIME_MAX, shared.backend.cases(&late)).await?;
         let cases = crate::api::within(ANSWER_TIME_MAX, shared.backend.cases(&query)).await?;
         let systems = crate::api::within(ANSWER_TIME_MAX, shared.backend.systems()).await?;
-        Ok((cases, systems))
+        Ok((late, cases, systems))
     };
     match asked.await {
-        Ok((cases, systems)) => page(
+        Ok((late, cases, systems)) => page(
             "Cases and systems",
             Some(&caller),
             true,
-            &content(&cases, &systems),
+            &content(&late, &cases, &systems),
         )
         .into_response(),
         Err(error) => problem(&error),
     }
 }
 
-fn content(cases: &CasePage, systems: &[SystemView]) -> Markup {
+/// `late` are the overdue cases, however old: the newest of all cases need not hold them.
+fn content(late: &CasePage, cases: &CasePage, systems: &[SystemView]) -> Markup {
     let now = now();
     let waiting: Vec<&CaseView> = cases
         .cases
         .iter()
-        .filter(|case| case.state.waits_for_person())
+        .filter(|case| case.state.waits_for_person() && words::overdue(case, now).is_none())
         .collect();
     html! {
         h1.unseen { "Cases and systems" }
-        div data-live="figures" { (figures(cases, systems, now)) }
+        div data-live="figures" { (figures(late, cases, systems, now)) }
+        div data-live="overdue" {
+            @if !late.cases.is_empty() {
+                section aria-labelledby="overdue" {
+                    h2 id="overdue" { "Overdue" small { "the time to answer is over (Art. 12(3))" } }
+                    div.tiles { @for case in &late.cases { (tile(case, now)) } }
+                    @if late.next.is_some() { p.note { "More with " code { "lethe case list --overdue" } "." } }
+                }
+            }
+        }
         div data-live="waiting" {
             @if !waiting.is_empty() {
                 section aria-labelledby="waiting" {
@@ -56,7 +71,7 @@ fn content(cases: &CasePage, systems: &[SystemView]) -> Markup {
         section aria-labelledby="cases" {
             h2 id="cases" { "Cases" }
             div data-live="cases" { (table(cases, now)) }
-            (opening())
+            (opening(cases))
         }
         section aria-labelledby="systems" {
             h2 id="systems" { "Systems" }
@@ -68,7 +83,7 @@ fn content(cases: &CasePage, systems: &[SystemView]) -> Markup {
     }
 }
 
-fn figures(cases: &CasePage, systems: &[SystemView], now: Timestamp) -> Markup {
+fn figures(late: &CasePage, cases: &CasePage, systems: &[SystemView], now: Timestamp) -> Markup {
     let open = cases.cases.iter().filter(|case| !case.state.is_ended()).count();
     let waiting = cases
         .cases
@@ -78,7 +93,7 @@ fn figures(cases: &CasePage, systems: &[SystemView], now: Timestamp) -> Markup {
     let next = cases
         .cases
         .iter()
-        .filter(|case| !case.state.is_ended())
+        .filter(|case| !case.state.is_ended() && case.certificates.is_empty() && case.due > now)
         .map(|case| case.due)
         .min();
     let up = systems
@@ -89,6 +104,9 @@ fn figures(cases: &CasePage, systems: &[SystemView], now: Timestamp) -> Markup {
         dl.figures {
             div { dt { "Open cases" } dd { (open) small { " of " (words::grouped(cases.total)) } } }
             div { dt { "Waiting for you" } dd { (waiting) } }
+            @if !late.cases.is_empty() {
+                div.bad { dt { "Answers overdue" } dd { (late.cases.len()) @if late.next.is_some() { " and more" } } }
+            }
             div { dt { "Next answer due" } dd { @match next { Some(due) => (moment(due, now)), None => "none" } } }
             div { dt { "Systems up" } dd { (up) small { " of " (systems.len()) } } }
         }
@@ -110,7 +128,7 @@ fn tile(case: &CaseView, now: Timestamp) -> Markup {
                 }
             }
             (deadline(case.received_at, case.due, now, false))
-            span.due { "due " (moment(case.due, now)) }
+            span.due { @if words::overdue(case, now).is_none() { "due " } (due(case, now)) }
         }
     }
 }
@@ -133,7 +151,7 @@ fn table(cases: &CasePage, now: Timestamp) -> Markup {
                             @if case.steps.is_empty() { (words::no_steps(case)) } @else { (verified) " of " (words::counted(case.steps.len() as u64, "step")) }
                         }
                         td data-label="Received" { (moment(case.received_at, now)) }
-                        td data-label="Due" { @if case.state.is_ended() { "ended" } @else { (moment(case.due, now)) } }
+                        td data-label="Due" { (due(case, now)) }
                     }
                 }
             }
@@ -144,8 +162,17 @@ fn table(cases: &CasePage, now: Timestamp) -> Markup {
     }
 }
 
+fn due(case: &CaseView, now: Timestamp) -> Markup {
+    let is_due = !case.state.is_ended() && case.certificates.is_empty();
+    html! {
+        @if words::overdue(case, now).is_some() { (overdue(case, now)) }
+        @else if is_due { (moment(case.due, now)) }
+        @else { (words::due(case, now)) }
+    }
+}
+
 /// The form that opens a case. Its key makes pressing the button twice the same as once.
-fn opening() -> Markup {
+fn opening(cases: &CasePage) -> Markup {
     let mut key = [0; 16];
     let key = getrandom::fill(&mut key)
         .map(|()| hex::encode(key))
@@ -168,6 +195,17 @@ fn opening() -> Markup {
                     @for ground in lethe_terms::RestrictionGround::CODES { option value=(ground) {} }
                 }
                 (lineage::fields())
+                label { "Received at, in UTC" small { "empty: now; the time to answer runs from then" }
+                    input type="datetime-local" name="received_at";
+                }
+                label { "Supersedes" small { "an erasure for which the person gives up their own earlier restriction: its case; empty otherwise" }
+                    input name="supersedes" placeholder="case-0123456789abcdef" pattern="case-[0-9a-f]{16}" list="restrictions" spellcheck="false";
+                }
+                datalist id="restrictions" {
+                    @for case in cases.cases.iter().filter(|case| case.right == Right::Restriction && case.flags.contains(&CaseFlag::Restricted)) {
+                        option value=(case.id) {}
+                    }
+                }
                 button.main { "Open the case" }
             }
         }

@@ -18,13 +18,20 @@ use lethe_gateway::limits::BODY_BYTES_MAX;
 use lethe_gateway::views::ScanState;
 use lethe_gateway::{Options, TlsFiles, new_key, openapi, serve, words};
 use lethe_journal::CloseReason;
-use lethe_terms::{CaseState, IdentifierKind, Right, Timestamp};
+use lethe_terms::{CaseId, CaseState, IdentifierKind, Right, Timestamp, Verb};
 
 struct Server {
     address: SocketAddr,
     backend: Arc<Fake>,
     secret: Option<String>,
     _folder: tempfile::TempDir,
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap())
 }
 
 async fn started(with_key: bool) -> Server {
@@ -38,7 +45,7 @@ async fn started(with_key: bool) -> Server {
         options.keys = Some(path);
         secret = Some(key.secret);
     }
-    let backend = Arc::new(Fake::with_samples(Timestamp::from_millis(1_795_521_600_000)));
+    let backend = Arc::new(Fake::with_samples(now()));
     let running = serve(
         "127.0.0.1:0".parse().unwrap(),
         backend.clone(),
@@ -133,7 +140,7 @@ async fn a_case_goes_its_whole_way_through_the_api() {
         .unwrap();
     assert_eq!(case.state, CaseState::Completed);
     assert!(
-        String::from_utf8(client.certificate(opened.case).await.unwrap())
+        String::from_utf8(client.certificate(opened.case, None).await.unwrap())
             .unwrap()
             .contains("cert-")
     );
@@ -141,6 +148,7 @@ async fn a_case_goes_its_whole_way_through_the_api() {
         notified_at: Timestamp::from_millis(1),
     };
     client.lift(opened.case, lift.clone()).await.unwrap();
+    every_certificate_is_there(&client, opened.case).await;
     let again = client.lift(opened.case, lift).await.unwrap_err();
     assert!(again.is_no(), "{again}");
     assert_eq!(again.code(), "fake-not-restricted");
@@ -175,6 +183,20 @@ async fn a_case_goes_its_whole_way_through_the_api() {
         .unwrap();
     client.withdraw(third.case).await.unwrap();
     assert_eq!(client.case(third.case).await.unwrap().state, CaseState::Withdrawn);
+}
+
+async fn every_certificate_is_there(client: &Client, case: CaseId) {
+    let issued = client.case(case).await.unwrap().certificates;
+    for one in &issued {
+        let bytes = client.certificate(case, Some(&one.certificate)).await.unwrap();
+        assert!(String::from_utf8(bytes).unwrap().contains(&one.certificate));
+    }
+    let verbs: Vec<_> = issued.iter().map(|one| one.verb).collect();
+    assert_eq!(verbs, [Verb::Restrict, Verb::Lift]);
+    let foreign = client.certificate(case, Some("cert-case-5a180708c0ffee08")).await;
+    assert_eq!(foreign.unwrap_err().code(), "gateway-not-found");
+    let no_id = client.certificate(case, Some("../../etc/passwd")).await;
+    assert_eq!(no_id.unwrap_err().code(), "gateway-malformed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,6 +244,7 @@ async fn every_documented_operation_is_there_and_needs_the_key() {
             operations += 1;
             let path = path
                 .replace("{id}", "case-5a180708c0ffee08")
+                .replace("{certificate}", "cert-case-5a180708c0ffee08")
                 .replace("{name}", "shop");
             let method = method.to_uppercase();
             let answer = server.json(&method, &path, "");

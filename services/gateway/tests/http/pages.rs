@@ -25,6 +25,9 @@ async fn the_dashboards_buttons_do_what_they_say_once() {
         status(&server.form(&format!("{case}/lift"), "revision=6&notified_at=2026-11-24T12:00")),
         "303"
     );
+    let restriction = format!("{case}/certificates/cert-case-5a140704c0ffee04");
+    assert!(server.send("GET", case, "", "").contains(&restriction));
+    assert_eq!(status(&server.send("GET", &restriction, "", "")), "200");
     let attention = "/cases/case-5a170707c0ffee07";
     assert!(
         server
@@ -96,6 +99,111 @@ async fn every_answer_has_the_headers_that_keep_browsers_in_check() {
             "{path} has what its own policy forbids"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_form_opens_a_case_with_all_that_the_api_takes_and_checks_it_alike() {
+    let server = started(false).await;
+    let page = server.send("GET", "/", "", "");
+    for field in ["name=\"received_at\"", "name=\"supersedes\"", "in UTC"] {
+        assert!(page.contains(field), "the form has no {field}: {page}");
+    }
+    let open = |rest: &str| {
+        let body = format!("key=1&right=erasure&kind=email&value=ada%40example.org&{rest}");
+        server.form("/cases", &body)
+    };
+    let restriction = "case-5a1b0a0ac0ffee0a";
+    let day = words::day(now());
+    let opened = open(&format!("received_at={day}T00:00&supersedes={restriction}"));
+    assert_eq!(status(&opened), "303", "{opened}");
+    let place = opened
+        .lines()
+        .find_map(|line| line.strip_prefix("location: /cases/"))
+        .unwrap();
+    let case = server.client().case(place.trim().parse().unwrap()).await.unwrap();
+    assert_eq!(case.supersedes.unwrap().to_string(), restriction);
+    assert_eq!(case.received_at.to_string(), format!("{day}T00:00:00.000Z"));
+    for (rest, place) in [
+        ("received_at=yesterday", "form: received_at"),
+        ("received_at=1970-01-01T00:00", "body: received_at"),
+        ("supersedes=that+one", "form: supersedes"),
+    ] {
+        let refused = open(rest);
+        assert!(
+            status(&refused) == "400" && refused.contains(place),
+            "{rest}: {refused}"
+        );
+    }
+    let other =
+        format!("key=2&right=restriction&kind=email&value=ada%40example.org&supersedes={restriction}");
+    let refused = server.form("/cases", &other);
+    assert!(
+        status(&refused) == "400" && refused.contains("supersedes"),
+        "{refused}"
+    );
+    assert_eq!(server.backend.executed(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overdue_case_is_called_so_on_the_first_page_in_the_list_and_on_its_own() {
+    let server = started(false).await;
+    let first = server.send("GET", "/", "", "");
+    for part in [
+        "Answers overdue</dt><dd>1</dd>",
+        "id=\"overdue\"",
+        "overdue by 2 days",
+    ] {
+        assert!(first.contains(part), "the first page has no {part}: {first}");
+    }
+    let (_, table) = first.split_once("Seen to be done").unwrap();
+    assert!(table.contains("overdue by 2 days"), "{table}");
+    let (_, next) = first.split_once("Next answer due").unwrap();
+    let (next, _) = next.split_once("</dd>").unwrap();
+    assert!(next.contains(">in ") && !next.contains("ago"), "{next}");
+    let own = server.send("GET", "/cases/case-5a170707c0ffee07", "", "");
+    assert!(own.contains("overdue by 2 days"), "{own}");
+    let query = CaseQuery {
+        overdue: true,
+        ..CaseQuery::default()
+    };
+    let late = server.client().cases(&query).await.unwrap().cases;
+    assert_eq!(late.len(), 1);
+    assert_eq!(late[0].state, CaseState::NeedsAttention);
+    assert_eq!(
+        status(&server.send("GET", "/v1/cases?overdue=perhaps", "", "")),
+        "400"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_says_that_it_goes_on_sideways_and_takes_the_keyboard() {
+    let server = started(false).await;
+    let case = server.send("GET", "/cases/case-5a150705c0ffee05", "", "");
+    let lineage = server.form("/lineage", "kind=email&value=ada%40example.org");
+    for (page, pictures) in [(case, 2), (lineage, 1)] {
+        let frames = page
+            .matches("class=\"frame\" tabindex=\"0\" role=\"group\"")
+            .count();
+        assert_eq!(frames, pictures, "{page}");
+        assert_eq!(page.matches("The picture goes on sideways").count(), pictures);
+    }
+    let style = server.send("GET", "/assets/lethe.css", "", "");
+    let (_, frame) = style.split_once("\n.frame {").unwrap();
+    let (frame, _) = frame.split_once('}').unwrap();
+    assert!(
+        frame.contains("overflow-x: auto") && frame.contains("var(--edge)"),
+        "a cut picture has no sign at its edge: {frame}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_waits_for_rotation_says_so_and_when_its_system_is_asked_again() {
+    let server = started(false).await;
+    let page = server.send("GET", "/cases/case-5a150705c0ffee05", "", "");
+    assert!(
+        page.contains("waits until the log is rotated that a program still writes to; asked again"),
+        "{page}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -128,19 +128,23 @@ Example:
     Doctor(DoctorArgs),
 }
 
-const VERIFY_CODES: &str = "Exit codes: 0 complete, 1 complete with exceptions, 2 no policy given or report not written, 3 invalid, \
-    4 malformed or unreadable, 5 a valid statement that the case was not completed, 64 wrong usage.";
+const VERIFY_CODES: &str = "Exit codes: 0 complete, 1 complete with exceptions, 2 no policy given or report not written, 3 invalid or \
+    about somebody else, 4 malformed or unreadable, 5 a valid statement that the case was not completed, 64 wrong usage.";
 
 const DOCTOR_CODES: &str = "Exit codes: 0 in order, 1 something is not, 2 could not tell (the server runs).";
 
 const VERIFY_EXAMPLE: &str = "\
-Exit codes: 0 complete, 1 complete with exceptions, 2 no policy given or report not written, 3 invalid, 4 malformed or
-unreadable, 5 a valid statement that the case was not completed, 64 wrong usage. Needs no server and no network; both
-files must be regular ones.
+Exit codes: 0 complete, 1 complete with exceptions, 2 no policy given or report not written, 3 invalid or about somebody
+else, 4 malformed or unreadable, 5 a valid statement that the case was not completed, 64 wrong usage. Needs no server and no
+network; the files must be regular ones.
 
 Example:
 
-    lethe verify certificate.json --policy lethe.policy";
+    lethe verify certificate.json --policy lethe.policy
+
+Whom it is about shows with the opening that the controller hands out with it (`lethe case opening`):
+
+    lethe verify certificate.json --policy lethe.policy --subject email=ada@example.org --opening opening.json";
 
 /// Options of `serve`.
 #[derive(Debug, Clone, Args)]
@@ -153,8 +157,8 @@ pub struct ServeArgs {
     pub roles: Vec<String>,
 }
 
-/// Options of `verify`.
-#[derive(Debug, Clone, Args)]
+/// Options of `verify`. `Debug` shows no identifier.
+#[derive(Clone, Args)]
 pub struct VerifyArgs {
     /// The certificate or statement
     #[arg(value_name = "FILE")]
@@ -162,6 +166,36 @@ pub struct VerifyArgs {
     /// The policy that you were given beforehand
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// Whom it has to be about: KIND=VALUE such as email=ada@example.org, @FILE with one a line, or - for stdin
+    #[arg(
+        long,
+        value_name = "KIND=VALUE",
+        requires = "opening",
+        allow_hyphen_values = true
+    )]
+    pub subject: Option<String>,
+    /// What opens the certificate's commitment to that person
+    #[arg(long, value_name = "FILE", requires = "subject")]
+    pub opening: Option<PathBuf>,
+}
+
+impl fmt::Debug for VerifyArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifyArgs({})", self.file.display())
+    }
+}
+
+impl VerifyArgs {
+    /// What the verifier is asked.
+    pub fn ask(self, json: bool) -> lethe_verify::Ask {
+        let subject = self.subject.zip(self.opening);
+        lethe_verify::Ask {
+            file: self.file,
+            policy: self.policy,
+            subject: subject.map(|(identifier, opening)| lethe_verify::Subject { identifier, opening }),
+            json,
+        }
+    }
 }
 
 /// Options of `replay`.
@@ -237,11 +271,26 @@ Example:
         after_long_help = "Example:\n\n    lethe case close case-0123456789abcdef --reason contradicted"
     )]
     Close(CloseArgs),
-    /// Fetch the certificate or statement of a case
-    #[command(
-        after_long_help = "Example:\n\n    lethe case certificate case-0123456789abcdef --out certificate.json"
-    )]
+    /// Fetch a certificate or statement of a case: the newest, or an earlier one
+    #[command(after_long_help = "\
+Example:
+
+    lethe case certificate case-0123456789abcdef --out certificate.json
+
+After a lift the certificate of the restriction is still there, under the id that `lethe case show` lists:
+
+    lethe case certificate case-0123456789abcdef --certificate 00112233445566778899aabbccddeeff --out restriction.json")]
     Certificate(CertificateArgs),
+    /// Fetch what shows whom the certificates of a case are about
+    #[command(after_long_help = "\
+A certificate holds a commitment to the person and no identifier. Who has the opening beside it can try identifiers: give it to the person, and to
+whoever may check for them. A file is written for you alone.
+
+Example:
+
+    lethe case opening case-0123456789abcdef --out opening.json
+    lethe verify certificate.json --policy lethe.policy --subject email=ada@example.org --opening opening.json")]
+    Opening(OpeningArgs),
 }
 
 /// Whom it is about. `Debug` shows no value.
@@ -306,6 +355,9 @@ pub struct ListArgs {
     /// Only cases of this right
     #[arg(long, value_parser = PossibleValuesParser::new(Right::CODES))]
     pub right: Option<String>,
+    /// Only cases whose answer is overdue
+    #[arg(long)]
+    pub overdue: bool,
     /// Most cases
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=500))]
     pub limit: Option<u32>,
@@ -392,6 +444,20 @@ pub struct CertificateArgs {
     /// The case, such as case-0123456789abcdef
     #[arg(value_name = "ID")]
     pub id: CaseId,
+    /// Which one, by its id as `lethe case show` lists it; without it the newest
+    #[arg(long, value_name = "CERTIFICATE")]
+    pub certificate: Option<String>,
+    /// Where to write.
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+/// Options of `case opening`.
+#[derive(Debug, Clone, Args)]
+pub struct OpeningArgs {
+    /// The case, such as case-0123456789abcdef
+    #[arg(value_name = "ID")]
+    pub id: CaseId,
     /// Where to write.
     #[command(flatten)]
     pub out: OutArgs,
@@ -421,8 +487,13 @@ pub enum SystemCommand {
     #[command(after_long_help = "Example:\n\n    lethe system check shop")]
     Check(SystemArgs),
     /// Read what the systems hold, for the first time or again
-    #[command(after_long_help = "Example:\n\n    lethe system scan shop")]
-    Scan(SystemArgs),
+    #[command(after_long_help = "\
+Exit codes: 0 read to the end, 1 a scan failed, 2 it did not go on for --wait seconds, such as of a system that is down: it goes on by itself.
+
+Example:
+
+    lethe system scan shop")]
+    Scan(ScanArgs),
 }
 
 /// What to look at in the log.
@@ -491,6 +562,20 @@ pub struct SystemArgs {
     /// The system; without it all
     #[arg(value_name = "NAME")]
     pub name: Option<lethe_terms::SystemName>,
+}
+
+/// Longest wait for a scan that does not go on, in seconds: a page of the largest table takes less, and a system that is down takes for ever.
+const SCAN_STILL_SECONDS: u64 = 120;
+
+/// Options of `system scan`.
+#[derive(Debug, Clone, Args)]
+pub struct ScanArgs {
+    /// Which system.
+    #[command(flatten)]
+    pub system: SystemArgs,
+    /// Give up on a scan that has not gone on for so many seconds (exit code 2)
+    #[arg(long, value_name = "SECONDS", default_value_t = SCAN_STILL_SECONDS)]
+    pub wait: u64,
 }
 
 /// What to do with connectors.

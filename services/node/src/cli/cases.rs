@@ -50,7 +50,7 @@ pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'
         }
         CaseCommand::Close(args) => close(client, args, talk).await,
         CaseCommand::Certificate(args) => {
-            let certificate = client.certificate(args.id).await?;
+            let certificate = client.certificate(args.id, args.certificate.as_deref()).await?;
             talk.bytes(&certificate, args.out.out.as_deref())?;
             if let Some(file) = args.out.out {
                 talk.say(&format!(
@@ -58,6 +58,11 @@ pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'
                     file.display()
                 ));
             }
+            Ok(Exit::Yes)
+        }
+        CaseCommand::Opening(args) => {
+            let opening = client.opening(args.id).await?;
+            talk.private(&opening, args.out.out.as_deref())?;
             Ok(Exit::Yes)
         }
     }
@@ -259,6 +264,12 @@ fn case_text(case: &CaseView) -> String {
     for flag in &case.flags {
         line("", words::flag(*flag));
     }
+    if let Some(erasure) = &case.given_up_for {
+        line(
+            "given up",
+            &format!("by the person for the erasure {erasure}, which is done"),
+        );
+    }
     line("received", &words::minute(case.received_at));
     let due = words::day(case.due);
     line(
@@ -266,7 +277,7 @@ fn case_text(case: &CaseView) -> String {
         &if case.state.is_ended() {
             due
         } else {
-            format!("{due} ({})", words::distance(case.due, now()))
+            format!("{due} ({})", words::due(case, now()))
         },
     );
     if let Some(back) = &case.resurrection {
@@ -281,32 +292,45 @@ fn case_text(case: &CaseView) -> String {
     if let Some(gap) = case.gap {
         line("lineage gap", &words::counted(gap, "record"));
     }
-    if let Some(certificate) = &case.certificate {
-        line("certificate", certificate);
+    for (number, issued) in case.certificates.iter().rev().enumerate() {
+        let name = if number == 0 { "certificate" } else { "earlier" };
+        let (about, at) = (words::issued(issued), words::minute(issued.issued_at));
+        line(name, &format!("{}  {about}, {at}", issued.certificate));
     }
-    if !case.steps.is_empty() {
-        let rows: Vec<Vec<String>> = case
-            .steps
-            .iter()
-            .map(|step| {
-                let code = step
-                    .code
-                    .as_ref()
-                    .map(|code| format!(" ({code})"))
-                    .unwrap_or_default();
-                vec![
-                    step.system.clone(),
-                    step.dataset.clone(),
-                    words::verb(step.verb).to_owned(),
-                    words::grouped(step.records),
-                    format!("{}{code}", words::step_state(step)),
-                ]
-            })
-            .collect();
-        text.push('\n');
-        text.push_str(&table(&["system", "dataset", "verb", "records", "state"], &rows));
-    }
+    text.push_str(&steps_text(case));
     text.push_str(&remarks_text(&case.remarks));
+    text
+}
+
+fn steps_text(case: &CaseView) -> String {
+    if case.steps.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<Vec<String>> = case
+        .steps
+        .iter()
+        .map(|step| {
+            let code = step
+                .code
+                .as_ref()
+                .map(|code| format!(" ({code})"))
+                .unwrap_or_default();
+            vec![
+                step.system.clone(),
+                step.dataset.clone(),
+                words::verb(step.verb).to_owned(),
+                words::grouped(step.records),
+                format!("{}{code}", words::step_state(step)),
+            ]
+        })
+        .collect();
+    let mut text = String::from("\n");
+    text.push_str(&table(&["system", "dataset", "verb", "records", "state"], &rows));
+    for step in &case.steps {
+        if let Some(waits) = words::in_progress(step, now()) {
+            let _ = writeln!(text, "{} / {}: {waits}", step.system, step.dataset);
+        }
+    }
     text
 }
 
@@ -409,6 +433,7 @@ async fn list(client: &Client, args: ListArgs, talk: &mut Talk<'_>) -> Result<Ex
     let query = CaseQuery {
         state: args.state.map(|word| word.parse()).transpose().map_err(unknown)?,
         right: args.right.map(|word| word.parse()).transpose().map_err(unknown)?,
+        overdue: args.overdue,
         page: args.page,
         limit: args.limit,
     };
@@ -436,7 +461,7 @@ async fn list(client: &Client, args: ListArgs, talk: &mut Talk<'_>) -> Result<Ex
                     format!("{verified} of {}", case.steps.len())
                 },
                 words::day(case.received_at),
-                words::day(case.due),
+                format!("{} ({})", words::day(case.due), words::due(case, now())),
             ]
         })
         .collect();
@@ -449,6 +474,17 @@ async fn list(client: &Client, args: ListArgs, talk: &mut Talk<'_>) -> Result<Ex
         page.cases.len(),
         words::counted(page.total, "case")
     ));
+    let overdue = page
+        .cases
+        .iter()
+        .filter(|case| words::overdue(case, now()).is_some());
+    let overdue = overdue.count() as u64;
+    if overdue > 0 {
+        talk.say(&format!(
+            "OVERDUE: the answer of {}",
+            words::counted(overdue, "case")
+        ));
+    }
     if let Some(next) = page.next {
         talk.say(&format!("more with: lethe case list --page {next}"));
     }

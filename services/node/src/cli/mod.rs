@@ -23,8 +23,8 @@ use lethe_gateway::client::Client;
 pub use self::args::{
     ApproveArgs, CaseArgs, CaseCommand, CertificateArgs, Cli, CloseArgs, Command, ConnectorArgs,
     ConnectorCommand, DEFAULT_SERVER, DoctorArgs, Global, IdentifierArgs, LiftArgs, LineageArgs, ListArgs,
-    LogCommand, OpenArgs, OutArgs, PositionArgs, QuarantineCommand, QuarantineListArgs, ReplayArgs,
-    ServeArgs, ShowArgs, SystemArgs, SystemCommand, VerifyArgs, WaitArgs, WaitedArgs,
+    LogCommand, OpenArgs, OpeningArgs, OutArgs, PositionArgs, QuarantineCommand, QuarantineListArgs,
+    ReplayArgs, ScanArgs, ServeArgs, ShowArgs, SystemArgs, SystemCommand, VerifyArgs, WaitArgs, WaitedArgs,
 };
 pub use self::exit::{Error, Exit};
 use self::talk::Talk;

@@ -1,13 +1,13 @@
 //! `lethe system ...` and `lethe connector check`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lethe_gateway::client::Client;
 use lethe_gateway::views::{CheckView, MustResult, ScanState, ScanView};
 use lethe_gateway::words;
 use serde_json::json;
 
-use super::args::{ConnectorArgs, SystemArgs, SystemCommand};
+use super::args::{ConnectorArgs, ScanArgs, SystemArgs, SystemCommand};
 use super::exit::{Error, Exit};
 use super::talk::{Talk, table};
 
@@ -111,12 +111,19 @@ async fn check(client: &Client, args: &SystemArgs, talk: &mut Talk<'_>) -> Resul
     Ok(if all_well { Exit::Yes } else { Exit::No })
 }
 
-async fn scan(client: &Client, args: &SystemArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+async fn scan(client: &Client, args: &ScanArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    let still_max = Duration::from_secs(args.wait);
     let mut scans: Vec<ScanView> = Vec::new();
-    for name in names(client, args).await? {
-        scans.push(watch(client, &name, talk).await?);
+    for name in names(client, &args.system).await? {
+        let scan = watch(client, &name, still_max, talk).await?;
+        if scan.state == ScanState::Running {
+            talk.say(&format!(
+                "{name}: the scan has not gone on for {} s; it goes on by itself once the system answers, see: lethe system check {name}",
+                args.wait
+            ));
+        }
+        scans.push(scan);
     }
-    let all_finished = scans.iter().all(|scan| scan.state == ScanState::Finished);
     if talk.json {
         talk.data(&json!({ "scans": scans }))?;
     } else {
@@ -142,20 +149,37 @@ async fn scan(client: &Client, args: &SystemArgs, talk: &mut Talk<'_>) -> Result
             &rows,
         ))?;
     }
-    Ok(if all_finished { Exit::Yes } else { Exit::No })
+    Ok(scanned(&scans))
 }
 
-/// Starts a scan and shows how far it is until it has ended.
-async fn watch(client: &Client, name: &str, talk: &Talk<'_>) -> Result<ScanView, Error> {
+/// A failure is a no; what only stands still may yet come to its end.
+fn scanned(scans: &[ScanView]) -> Exit {
+    let is_any = |state| scans.iter().any(|scan| scan.state == state);
+    if is_any(ScanState::Failed) || is_any(ScanState::NotStarted) {
+        Exit::No
+    } else if is_any(ScanState::Running) {
+        Exit::Unknown
+    } else {
+        Exit::Yes
+    }
+}
+
+/// Starts a scan and shows how far it is until it has ended, or has not gone on for too long.
+async fn watch(client: &Client, name: &str, still_max: Duration, talk: &Talk<'_>) -> Result<ScanView, Error> {
     let mut scan = client.start_scan(name).await?;
     let bar = talk.progress(scan.total);
     bar.set_prefix(name.to_owned());
     bar.set_message(scan.unit.clone());
-    while scan.state == ScanState::Running {
+    let mut moved_at = Instant::now();
+    while scan.state == ScanState::Running && moved_at.elapsed() <= still_max {
         bar.set_length(scan.total.unwrap_or(scan.done));
         bar.set_position(scan.done);
         tokio::time::sleep(LOOK_PAUSE).await;
-        scan = client.scan(name).await?;
+        let next = client.scan(name).await?;
+        if next != scan {
+            moved_at = Instant::now();
+        }
+        scan = next;
     }
     bar.finish_and_clear();
     Ok(scan)

@@ -1,6 +1,7 @@
 //! Data to stdout, talk to stderr, progress to a terminal only.
 
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -52,6 +53,21 @@ impl Talk<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// As [`Talk::bytes`], into a new file that nobody else may read.
+    pub(super) fn private(&mut self, bytes: &[u8], file: Option<&Path>) -> Result<(), Error> {
+        let Some(path) = file else {
+            return self.bytes(bytes, None);
+        };
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        options
+            .open(path)
+            .and_then(|mut file| file.write_all(bytes))
+            .map_err(|source| Error::Write { what: "file", source })?;
+        self.say(&format!("written to {}", path.display()));
+        Ok(())
     }
 
     /// The exit code, once all data is out.

@@ -21,6 +21,13 @@ struct Server {
     folder: tempfile::TempDir,
 }
 
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap())
+}
+
 async fn started() -> Server {
     let folder = tempfile::tempdir().unwrap();
     let key = new_key("office").unwrap();
@@ -34,7 +41,7 @@ async fn started() -> Server {
         keys: Some(folder.path().join("keys")),
         tls: None,
     };
-    let backend = Arc::new(Fake::with_samples(Timestamp::from_millis(1_795_521_600_000)));
+    let backend = Arc::new(Fake::with_samples(now()));
     let running = serve(
         "127.0.0.1:0".parse().unwrap(),
         backend,
@@ -134,11 +141,35 @@ async fn a_case_goes_its_whole_way_and_says_what_to_type_next() {
     );
     assert!(std::fs::read_to_string(&file).unwrap().contains("cert-"));
     let lift = format!("case lift {id} --notified-at 2026-11-24T12:00:00Z --wait");
-    assert_eq!(server.run(&lift).await.0, Exit::Yes);
+    let (exit, out, _) = server.run(&lift).await;
+    let earlier = format!("earlier      cert-{id}  certificate of the restriction");
+    assert!(exit == Exit::Yes && out.contains(&earlier), "{out}");
+    let (exit, out, _) = server
+        .run(&format!("case certificate {id} --certificate cert-{id}"))
+        .await;
+    assert!(exit == Exit::Yes && out.contains(&format!("cert-{id}")), "{out}");
     assert_eq!(
         server.run(&lift).await.0,
         Exit::No,
         "there is nothing left to lift"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_is_written_for_one_reader_and_over_nothing() {
+    let server = started().await;
+    let opening = server.folder.path().join("opening.json");
+    let fetch = format!("case opening case-5a180708c0ffee08 --out {}", opening.display());
+    assert_eq!(server.run(&fetch).await.0, Exit::Yes);
+    assert!(
+        std::fs::read_to_string(&opening)
+            .unwrap()
+            .contains("lethe-subject/v1")
+    );
+    let (exit, _, err) = server.run(&fetch).await;
+    assert!(
+        exit == Exit::Unknown && err.contains("cli-unwritable-file"),
+        "{err}"
     );
 }
 
@@ -182,6 +213,57 @@ async fn a_case_that_needs_attention_is_a_no_and_names_the_system() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_waits_for_rotation_says_so_and_when_its_system_is_asked_again() {
+    let server = started().await;
+    let (_, out, _) = server.run("case show case-5a150705c0ffee05").await;
+    assert!(
+        out.contains(
+            "shop / addresses: waits until the log is rotated that a program still writes to; asked again"
+        ),
+        "{out}"
+    );
+    let (_, case) = server.json("case show case-5a150705c0ffee05").await;
+    assert_eq!(case["steps"][2]["in_progress"]["awaits"], "rotation", "{case:#}");
+    assert_eq!(case["steps"][0]["in_progress"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overdue_case_is_called_so_in_the_list() {
+    let server = started().await;
+    let (_, out, err) = server.run("case list").await;
+    let late = out
+        .lines()
+        .find(|line| line.contains("case-5a170707c0ffee07"))
+        .unwrap();
+    assert!(late.contains("(overdue by 2 days)"), "{out}");
+    assert!(err.contains("OVERDUE: the answer of 1 case"), "{err}");
+    let (_, list) = server.json("case list --overdue").await;
+    assert_eq!(list["cases"].as_array().unwrap().len(), 1, "{list}");
+    let (_, out, _) = server.run("case show case-5a170707c0ffee07").await;
+    assert!(out.contains("overdue by 2 days"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_that_does_not_go_on_is_not_waited_for_for_ever() {
+    let server = started().await;
+    let (exit, out, err) = server.run("system scan archive --wait 0").await;
+    assert_eq!(exit, Exit::Unknown, "{out}{err}");
+    assert!(
+        out.contains("running") && err.contains("archive: the scan has not gone on for 0 s"),
+        "{out}{err}"
+    );
+    let (exit, scans) = server.json("system scan --wait 1").await;
+    assert_eq!(exit, Exit::Unknown, "one of several stands still: {scans}");
+    let states: Vec<_> = scans["scans"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|scan| &scan["state"])
+        .collect();
+    assert_eq!(states, ["finished", "finished", "finished", "running"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn json_has_the_documented_shape() {
     let server = started().await;
     let (_, list) = server.json("case list --state completed").await;
@@ -194,6 +276,7 @@ async fn json_has_the_documented_shape() {
         "plan_digest",
         "steps",
         "certificate",
+        "certificates",
         "received_at",
         "flags",
     ] {

@@ -51,6 +51,7 @@ fn help_of_every_command_fits_a_screen_and_the_long_one_has_an_example() {
         "replan",
         "close",
         "certificate",
+        "opening",
     ] {
         commands.push(vec!["case", verb]);
     }
@@ -80,6 +81,10 @@ fn help_of_every_command_fits_a_screen_and_the_long_one_has_an_example() {
 fn the_program_ends_with_the_documented_codes() {
     assert_eq!(program(&["--version"]).0, 0);
     assert_eq!(program(&["verify", "--no-such-flag"]).0, 64);
+    assert_eq!(
+        program(&["verify", "certificate", "--subject", "email=ada@example.org"]).0,
+        64
+    );
     let (code, _, err) = program(&[
         "case",
         "open",
