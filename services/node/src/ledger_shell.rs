@@ -23,19 +23,83 @@ use tokio::sync::watch;
 
 use crate::case_keys::CaseKeys;
 use crate::evidence::Evidence;
+use crate::log::Log;
+use crate::server::Folders;
 use crate::{Error, publish, shell};
 
 /// Longest wait before the ledger looks around without having been woken.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// How often a process that stands by looks whether the ledger is free.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// The ledger of this process.
 pub(crate) struct LedgerShell {
-    pub(crate) log: Arc<dyn EventLog>,
+    log: Arc<dyn EventLog>,
+    keys: CaseKeys,
+    evidence: Arc<Evidence>,
+    ledger: Ledger,
+    signing: Arc<Keys>,
+    store: Arc<dyn Store>,
+}
+
+/// A process that may write the ledger, and does as soon as nobody else does.
+pub(crate) struct Candidate {
+    pub(crate) log: Log,
     pub(crate) keys: CaseKeys,
     pub(crate) evidence: Arc<Evidence>,
-    pub(crate) ledger: Ledger,
     pub(crate) signing: Arc<Keys>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) folders: Folders,
+    /// Name of the log in checkpoints.
+    pub(crate) origin: String,
+    /// Whether it may stand by while another process writes the ledger.
+    pub(crate) stands_by: bool,
+}
+
+impl Candidate {
+    /// Opens the ledger; nothing where another process has it.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be opened, or is in use and nobody stands by.
+    pub(crate) async fn open(&self) -> Result<Option<LedgerShell>, Error> {
+        let opened = Ledger::open(
+            &self.folders.tree(),
+            &self.folders.head(),
+            &self.origin,
+            self.signing.checkpoint().key(),
+            self.log.start().await?,
+        );
+        let ledger = match opened {
+            Err(lethe_ledger::Error::InUse { .. }) if self.stands_by => return Ok(None),
+            opened => opened?,
+        };
+        Ok(Some(LedgerShell {
+            log: self.log.port(),
+            keys: self.keys.clone(),
+            evidence: Arc::clone(&self.evidence),
+            ledger,
+            signing: Arc::clone(&self.signing),
+            store: Arc::clone(&self.store),
+        }))
+    }
+
+    /// Waits for the ledger and writes it until `stop`. What was signed is remembered with the ledger and not here, so who takes over signs
+    /// nothing shorter or different.
+    pub(crate) async fn stand_by(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        tracing::info!("another process writes the ledger: this one stands by");
+        while !*stop.borrow() {
+            if let Some(shell) = self.open().await? {
+                tracing::info!("the ledger is free: this process writes it from now on");
+                return shell.run(stop).await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                _ = stop.changed() => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Something of a case to be sequenced.

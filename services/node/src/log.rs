@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lethe_journal::{Place, Position, Stream};
+use lethe_ledger::Start;
 use lethe_log::{EmbeddedLog, EventLog, GoneBy, OpenOptions, PAGE_ENTRIES_MAX};
 use lethe_log_kafka::KafkaLog;
 use tokio::sync::watch;
@@ -59,7 +60,7 @@ impl Log {
     }
 
     /// Whether a leaf was ever written; fences and heartbeats are none.
-    pub(crate) async fn holds_leaves(&self) -> Result<bool, Error> {
+    async fn holds_leaves(&self) -> Result<bool, Error> {
         let (port, at) = (self.port(), Place::new(Stream::Leaves, 0));
         let mut from = 0;
         loop {
@@ -76,6 +77,15 @@ impl Log {
                 return Ok(false);
             }
         }
+    }
+
+    /// Whether the ledger begins with this run.
+    pub(crate) async fn start(&self) -> Result<Start, Error> {
+        Ok(if self.holds_leaves().await? {
+            Start::Again
+        } else {
+            Start::First
+        })
     }
 
     /// Removes from a table what newer entries replaced, as far as its readers have seen it. Kafka does that by itself.

@@ -11,7 +11,6 @@ use lethe_gateway::{Options, Running, TlsFiles};
 use lethe_intake::Intake;
 use lethe_journal::{Inventory, Place, Stream};
 use lethe_kit::Host;
-use lethe_ledger::Ledger;
 use lethe_log::EventLog;
 use lethe_store::Store;
 use lethe_terms::SystemName;
@@ -26,7 +25,7 @@ use crate::connect::Kinds;
 use crate::connector_shell::ConnectorShell;
 use crate::follow_ups::FollowUps;
 use crate::janitor::{self, Janitor};
-use crate::ledger_shell::LedgerShell;
+use crate::ledger_shell::Candidate;
 use crate::log::{self, Log};
 use crate::metrics::Metrics;
 use crate::quarantine::{self, Quarantine};
@@ -88,7 +87,7 @@ pub(crate) async fn run(
     tell_inventory(&inventories, &board, &parts.walker);
     starting.board(&board, &inventories);
     if parts.roles.has(Role::Ledger) {
-        starting.ledger()?;
+        starting.ledger().await?;
     }
     if parts.roles.has(Role::Conductor) {
         starting.conductor(&cases, &board, known)?;
@@ -180,23 +179,22 @@ impl Starting<'_> {
         }
     }
 
-    fn ledger(&mut self) -> Result<(), Error> {
+    async fn ledger(&mut self) -> Result<(), Error> {
         let parts = self.parts;
-        let shell = LedgerShell {
-            log: Arc::clone(&parts.port),
+        let candidate = Candidate {
+            log: parts.log.clone(),
             keys: parts.keys.clone(),
             evidence: Arc::clone(&parts.evidence),
-            ledger: Ledger::open(
-                &parts.folders.tree(),
-                &parts.folders.head(),
-                &origin(&parts.settings),
-                parts.signing.checkpoint().key(),
-                parts.start,
-            )?,
             signing: Arc::clone(&parts.signing),
             store: positions(&parts.folders, "ledger")?,
+            folders: parts.folders.clone(),
+            origin: origin(&parts.settings),
+            stands_by: !parts.roles.is_all(),
         };
-        self.tasks.spawn(shell.run(self.stopped.clone()));
+        match candidate.open().await? {
+            Some(shell) => self.tasks.spawn(shell.run(self.stopped.clone())),
+            None => self.tasks.spawn(candidate.stand_by(self.stopped.clone())),
+        };
         Ok(())
     }
 

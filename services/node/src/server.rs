@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lethe_intake::{Intake, Shell};
 use lethe_journal::{DatasetRef, Stream};
-use lethe_ledger::{EvidenceStore, Keys, Start};
+use lethe_ledger::{EvidenceStore, Keys};
 use lethe_log::EventLog;
 use lethe_log_kafka::KafkaLog;
 use lethe_store::Store;
@@ -106,7 +106,6 @@ pub(crate) struct Parts {
     /// Systems whose connectors this process hosts.
     pub(crate) systems: BTreeMap<SystemName, Arc<System>>,
     pub(crate) signing: Arc<Keys>,
-    pub(crate) start: Start,
     pub(crate) log_health: LogHealth,
     pub(crate) flows: Vec<(DatasetRef, DatasetRef)>,
 }
@@ -208,12 +207,7 @@ async fn open(
         .iter()
         .map(|system| system.name.clone())
         .collect();
-    let start = if log.holds_leaves().await? {
-        Start::Again
-    } else {
-        Start::First
-    };
-    let signing = Arc::new(Keys::open(&folders.keys(), &names, start)?);
+    let signing = Arc::new(Keys::open(&folders.keys(), &names, log.start().await?)?);
     let evidence = Arc::new(evidence(&settings, &folders, &signing)?);
     Ok(Parts {
         roles,
@@ -229,7 +223,6 @@ async fn open(
         evidence,
         systems,
         signing,
-        start,
         log_health: LogHealth::default(),
         flows,
     })
