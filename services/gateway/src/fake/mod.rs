@@ -340,6 +340,7 @@ impl Backend for Fake {
             case.flags.retain(|flag| *flag != CaseFlag::Restricted);
             for step in &mut case.steps {
                 step.verb = Verb::Lift;
+                (step.outcome, step.observed) = (Some(Outcome::Lifted), Some(Observed::Present));
             }
             issue(case, &format!("lift-{id}"), true);
             Ok(id)

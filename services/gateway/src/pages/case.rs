@@ -116,7 +116,7 @@ fn moves(case: &CaseView, plan: Option<&PlanView>) -> Markup {
             @if let Some(certificate) = &case.certificate {
                 div.card.done {
                     h2 { @if case.state == CaseState::NotCompleted { "Signed statement" } @else { "Certificate" } }
-                    p { code { (certificate) } }
+                    p { @if let Some(newest) = case.certificates.last() { (words::issued(newest)) ", " } code { (certificate) } }
                     p { a.button href={ "/cases/" (case.id) "/certificate" } { "Download" } " "
                         a.button.plain href="/policy" { "Policy for verifiers" } }
                     p.note { "Anybody can check it offline: " code { "lethe verify FILE --policy POLICY" } }
