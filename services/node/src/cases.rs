@@ -203,16 +203,11 @@ impl CaseReader {
 
     /// Reads a page; whether there was one.
     async fn read(&self, at: &Place, from: &mut Position) -> Result<bool, Error> {
-        let page = match self.log.read(at, *from, PAGE_ENTRIES_MAX).await {
-            Ok(page) => page,
-            // The conductor drops answers that it has read, maybe under this very look. Whoever misses a refusal is told that the outcome is unknown.
-            Err(error) if at.stream == Stream::Answers => {
-                tracing::warn!(code = error.code(), "answers were dropped while they were read");
-                *from = self.log.head(at).await?;
-                return Ok(false);
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let page = self.log.read(at, *from, PAGE_ENTRIES_MAX).await?;
+        if page.fell_behind && at.stream == Stream::Answers {
+            // The conductor drops answers that it has read. Whoever misses a refusal is told that the outcome is unknown.
+            tracing::warn!("answers were dropped before they were read here");
+        }
         for stored in &page.entries {
             if at.stream == Stream::Answers {
                 self.heard(stored)?;
