@@ -26,7 +26,7 @@ impl<'a> Pages<'a> {
     /// The next page, which may be empty; nothing once the head is reached.
     ///
     /// Where a page says `fell_behind`, entries before it are missing. In a table that means a beginning from 0: the page is the first of
-    /// a whole reading, and whoever folds forgets what came before it.
+    /// a whole reading, and a fold starts from nothing with it.
     ///
     /// Errors: as [`EventLog::read`].
     pub async fn next(&mut self) -> Result<Option<Page>, Error> {
@@ -79,7 +79,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_page_to_the_head_comes_once() {
-        let log = MemoryLog::new(&[Stream::Commands]);
+        let log = MemoryLog::new();
         let at = Place::new(Stream::Commands, 0);
         assert_eq!(read(&log, &at, 0).await, (vec![(0, false)], 0));
         for _ in 0..2 {
@@ -95,7 +95,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_table_of_which_a_tombstone_was_missed_is_read_from_its_beginning_and_a_queue_goes_on() {
-        let log = MemoryLog::new(&[Stream::Erased, Stream::Commands]);
+        let log = MemoryLog::new();
         let (table, queue) = (Place::new(Stream::Erased, 0), Place::new(Stream::Commands, 0));
         for at in [&table, &queue] {
             let entries = vec![entry(1, Some(b"x")), entry(2, Some(b"y")), entry(1, None)];

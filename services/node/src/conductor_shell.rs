@@ -14,7 +14,7 @@ use lethe_journal::{
     Answer, AnswerEvent, CaseEvent, Command, CommandEvent, Entry, Epoch, Event, Instruction, Inventory, Kind,
     Place, Position, Sealed, Stream, Token, partition_of,
 };
-use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX};
+use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX, Pages};
 use lethe_store::{Batch, Store};
 use lethe_terms::{CaseId, CommandId, Timestamp};
 use tokio::sync::{mpsc, watch};
@@ -139,17 +139,13 @@ impl ConductorShell {
     }
 
     async fn replay(&self, at: &Place) -> Result<(), Error> {
-        let mut from = 0;
-        loop {
-            let page = self.log.read(at, from, PAGE_ENTRIES_MAX).await?;
+        let mut pages = Pages::new(&*self.log, at, 0);
+        while let Some(page) = pages.next().await? {
             for stored in &page.entries {
                 cases::fold(&self.keys, &self.cases, stored).await?;
             }
-            if page.entries.is_empty() && page.next >= page.head {
-                return Ok(());
-            }
-            from = page.next;
         }
+        Ok(())
     }
 
     async fn gather(

@@ -12,7 +12,7 @@ use lethe_journal::{
     partition_of,
 };
 use lethe_ledger::{Keys, Ledger};
-use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX};
+use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX, Pages};
 use lethe_proof::{
     Bundle, Completion, Envelope, Leaf, LeafKind, Logged, PlanStatement, Statement, open_checkpoint,
     parse_canonical,
@@ -81,9 +81,9 @@ impl LedgerShell {
 
     /// Reads the `leaves` stream into the tree, from where the tree ends.
     async fn follow_leaves(&mut self) -> Result<(), Error> {
-        let (mut from, mut seen) = (0, 0);
-        loop {
-            let page = self.log.read(&leaves(), from, PAGE_ENTRIES_MAX).await?;
+        let (log, at) = (Arc::clone(&self.log), leaves());
+        let (mut pages, mut seen) = (Pages::new(&*log, &at, 0), 0);
+        while let Some(page) = pages.next().await? {
             let mut new = Vec::new();
             for stored in &page.entries {
                 let Some(value) = &stored.entry.value else {
@@ -100,11 +100,8 @@ impl LedgerShell {
             if !new.is_empty() {
                 self.ledger.append(&new)?;
             }
-            from = page.next;
-            if from >= page.head {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// Takes what waits in all histories; whether there was anything.
@@ -231,9 +228,9 @@ impl LedgerShell {
     /// Puts the evidence of a case back from the case's own history, which holds all of it.
     async fn gather_again(&self, case: CaseId) -> Result<(), Error> {
         let partition = partition_of(case.as_bytes(), Stream::Cases.partitions());
-        let (at, mut from) = (Place::new(Stream::Cases, partition), 0);
-        loop {
-            let page = self.log.read(&at, from, PAGE_ENTRIES_MAX).await?;
+        let at = Place::new(Stream::Cases, partition);
+        let mut pages = Pages::new(&*self.log, &at, 0);
+        while let Some(page) = pages.next().await? {
             let own = page
                 .entries
                 .iter()
@@ -243,11 +240,8 @@ impl LedgerShell {
                     self.keep(&one)?;
                 }
             }
-            from = page.next;
-            if from >= page.head {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     fn answer_of(&self, one: &Pending, head: &str) -> Result<Option<Answer>, Error> {
