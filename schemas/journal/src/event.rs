@@ -207,6 +207,8 @@ kinds! {
     crate::ErasedMark = "erased.marked",
     crate::Quarantined = "input.quarantined",
     crate::InputDropped = "input.dropped",
+    crate::InputRetryAsked = "input.retry_asked",
+    crate::InputRetried = "input.retried",
     crate::CaseEntry = "case.entry",
     crate::Command = "command",
     crate::Instruction = "instruction",

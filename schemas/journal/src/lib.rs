@@ -26,7 +26,8 @@ pub use plan::{
     Remark, RemarkCode, Step,
 };
 pub use record::{
-    CursorAdvanced, ErasedMark, InputDropped, KeyWrapped, Quarantined, RecordObserved, RecordSecret, Token,
+    CursorAdvanced, ErasedMark, InputDropped, InputRetried, InputRetryAsked, InputStays, KeyWrapped,
+    Quarantined, RecordObserved, RecordSecret, Token,
 };
 pub use sealed::Sealed;
 pub use stream::{Stream, StreamKind, TABLE_PARTITIONS, partition_of};

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use lethe_journal::{
     Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, Error, Event, InputDropped,
-    Instruction, KeyWrapped, Kind, Quarantined, RecordObserved, RecordSecret, SelectorsWire, SystemTold,
+    InputRetried, InputRetryAsked, Instruction, KeyWrapped, Kind, Quarantined, RecordObserved, RecordSecret,
+    SelectorsWire, SystemTold,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,8 @@ fn every_golden_entry_decodes_and_encodes_to_the_same_bytes() {
         event_stays::<ErasedMark>("erased-marked"),
         event_stays::<Quarantined>("input-quarantined"),
         event_stays::<InputDropped>("input-dropped"),
+        event_stays::<InputRetryAsked>("input-retry-asked"),
+        event_stays::<InputRetried>("input-retried"),
         event_stays::<CaseEntry>("case-entry"),
         event_stays::<Command>("command"),
         event_stays::<Instruction>("instruction"),

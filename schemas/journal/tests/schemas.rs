@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lethe_journal::{
-    Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, InputDropped, Instruction, Inventory,
-    KeyWrapped, Plan, Quarantined, RecordObserved, SystemTold,
+    Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, InputDropped, InputRetried,
+    InputRetryAsked, Instruction, Inventory, KeyWrapped, Plan, Quarantined, RecordObserved, SystemTold,
 };
 use schemars::{Schema, schema_for};
 
@@ -22,6 +22,8 @@ fn the_schemas_of_events_and_of_the_proof_are_current() {
         ("erased-marked", schema_for!(ErasedMark)),
         ("input-quarantined", schema_for!(Quarantined)),
         ("input-dropped", schema_for!(InputDropped)),
+        ("input-retry-asked", schema_for!(InputRetryAsked)),
+        ("input-retried", schema_for!(InputRetried)),
         ("case-entry", schema_for!(CaseEntry)),
         ("case-event", schema_for!(CaseEvent)),
         ("command", schema_for!(Command)),

@@ -88,7 +88,7 @@ struct Counts {
 }
 
 /// A record as it was last appended: its digest and its key, where that is known; nothing where it is gone.
-type Last = Option<(String, Option<KeyWrapped>)>;
+pub(crate) type Last = Option<(String, Option<KeyWrapped>)>;
 
 /// What was appended and may not be folded yet.
 #[derive(Default)]
@@ -112,8 +112,8 @@ pub(crate) struct State {
 /// Takes observations in. One page at a time, so that what is known is never older than what was appended.
 pub struct Intake {
     pub(crate) log: Arc<dyn EventLog>,
-    vault: Arc<dyn KeyVault>,
-    naming: Naming,
+    pub(crate) vault: Arc<dyn KeyVault>,
+    pub(crate) naming: Naming,
     known: Arc<dyn Known>,
     shell: Shell,
     state: Mutex<State>,
@@ -318,7 +318,7 @@ impl Intake {
         Ok(())
     }
 
-    fn maker(&self) -> Maker<'_> {
+    pub(crate) fn maker(&self) -> Maker<'_> {
         Maker {
             vault: &*self.vault,
             keys: &self.naming.keys,
@@ -343,7 +343,7 @@ impl Intake {
     }
 
     /// The state in which a record was last seen: on this page, in what was appended, or in the fold.
-    fn last_of(
+    pub(crate) fn last_of(
         &self,
         recent: &Recent,
         staged: &BTreeMap<RecordToken, Last>,
@@ -362,7 +362,7 @@ impl Intake {
     }
 
     /// Waits for the fold where what was appended is unsure, or is too much to remember.
-    async fn be_sure(&self, recent: &mut Recent, more: usize) -> Result<(), Error> {
+    pub(crate) async fn be_sure(&self, recent: &mut Recent, more: usize) -> Result<(), Error> {
         let full = recent.records.len() + more > RECENT_MAX && !recent.records.is_empty();
         if recent.unsure || full {
             if !self.known.settled().await {
@@ -390,7 +390,7 @@ impl Intake {
         let mut staged = BTreeMap::new();
         for observation in observations {
             if let Some(refused) = oversize(&observation) {
-                maker.quarantined(&refused, system, &mut out)?;
+                maker.quarantined(&refused, None, system, &mut out)?;
                 published.quarantined += 1;
                 continue;
             }
@@ -400,14 +400,15 @@ impl Intake {
             let appended = published.appended;
             self.take_one(&maker, system, &read, last, &mut staged, &mut out, &mut published)?;
             if published.appended > appended {
-                for rejected in &unreadable {
-                    maker.quarantined(rejected, system, &mut out)?;
+                for unread in &unreadable {
+                    let part_of = Some((&read, unread.number));
+                    maker.quarantined(&unread.rejected, part_of, system, &mut out)?;
                 }
                 published.quarantined += unreadable.len();
             }
         }
         for rejected in rejected {
-            maker.quarantined(rejected, system, &mut out)?;
+            maker.quarantined(rejected, None, system, &mut out)?;
         }
         published.quarantined += rejected.len();
         self.send(out, &mut recent, staged).await?;
@@ -419,7 +420,7 @@ impl Intake {
         clippy::too_many_arguments,
         reason = "one page's working state, passed through"
     )]
-    fn take_one(
+    pub(crate) fn take_one(
         &self,
         maker: &Maker<'_>,
         system: &SystemName,
@@ -463,7 +464,7 @@ impl Intake {
 
     /// Appends in the order in which a reader may need it, and notes what was appended. Until that is certain it counts as unsure, also
     /// where this call is dropped half-way.
-    async fn send(
+    pub(crate) async fn send(
         &self,
         out: Outgoing,
         recent: &mut Recent,
@@ -507,7 +508,7 @@ impl Intake {
         Ok(reached)
     }
 
-    fn count(&self, published: &Published) {
+    pub(crate) fn count(&self, published: &Published) {
         let add = |count: &AtomicU64, amount: usize| {
             count.fetch_add(u64::try_from(amount).unwrap_or(u64::MAX), Ordering::Relaxed);
         };

@@ -11,7 +11,8 @@ use lethe_gateway::asks::{CaseQuery, Ground, OpenCase, QuarantineQuery};
 use lethe_gateway::backend::{Backend, BackendError, Document};
 use lethe_gateway::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, FindingView, HealthView, LineageView,
-    PlanView, QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemState, SystemView,
+    PlanView, QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemState,
+    SystemView,
 };
 use lethe_journal::{
     CaseOrigin, CloseReason, Command, DatasetRef, Opening, Place, Selectors, Stream, SystemTold,
@@ -25,7 +26,7 @@ use crate::cases::{Cases, CommandRefused};
 use crate::evidence::Evidence;
 use crate::janitor::LogHealth;
 use crate::metrics::Metrics;
-use crate::quarantine::Quarantine;
+use crate::quarantine::{Quarantine, Retry};
 use crate::systems::System;
 use crate::walker::Walker;
 use crate::{Error, publish, shell, views};
@@ -48,7 +49,7 @@ pub(crate) struct NodeBackend {
     pub(crate) board: Arc<Board>,
     /// When a scan of a system was asked for last.
     pub(crate) asked: Mutex<BTreeMap<SystemName, Timestamp>>,
-    pub(crate) quarantine: Quarantine,
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) evidence: Arc<Evidence>,
     pub(crate) log_health: LogHealth,
     pub(crate) metrics: Arc<Metrics>,
@@ -400,7 +401,7 @@ impl Backend for NodeBackend {
             usize::try_from(limit).unwrap_or(PAGE_CASES_MAX)
         });
         let limit = limit.clamp(1, PAGE_CASES_MAX);
-        let listed = self.quarantine.list(system.as_ref(), limit).await;
+        let listed = self.quarantine.list(system.as_ref(), query.before, limit).await;
         listed.map_err(|error| unavailable(&error))
     }
 
@@ -416,6 +417,26 @@ impl Backend for NodeBackend {
         dropped
             .map_err(|error| unavailable(&error))?
             .ok_or(BackendError::NotFound { what: "input" })
+    }
+
+    async fn retry_quarantined(&self, position: u64) -> Result<RetriedView, BackendError> {
+        match self.quarantine.retry(position).await {
+            Ok(Retry::Done(view)) => Ok(view),
+            Ok(Retry::NoSuchInput) => Err(BackendError::NotFound { what: "input" }),
+            Ok(Retry::Impossible(refused)) => Err(BackendError::Conflict {
+                code: refused.code.to_owned(),
+                message: format!(
+                    "the input cannot be taken in again: expected {}",
+                    refused.expected
+                ),
+            }),
+            Ok(Retry::Unsettled) => Err(BackendError::Unavailable {
+                code: "node-command-unsettled".into(),
+                message: "the wish is on the log, and what came of it is not known yet: look at the list"
+                    .into(),
+            }),
+            Err(error) => Err(unavailable(&error)),
+        }
     }
 
     async fn system_check(&self, name: &str) -> Result<CheckView, BackendError> {

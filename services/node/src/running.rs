@@ -29,7 +29,7 @@ use crate::janitor::{self, Janitor};
 use crate::ledger_shell::LedgerShell;
 use crate::log::{self, Log};
 use crate::metrics::Metrics;
-use crate::quarantine::{self, Quarantine};
+use crate::quarantine::Retrier;
 use crate::receipts::Signers;
 use crate::roles::Role;
 use crate::server::{Parts, Tasks, origin, positions};
@@ -96,10 +96,11 @@ pub(crate) async fn run(
         starting.case_reader(&cases);
     }
     if parts.roles.has(Role::Connectors) {
-        let count = quarantine::Count::begin(Arc::clone(&parts.port), parts.systems.clone()).await?;
-        starting.tasks.spawn(count.run(stopped.clone()));
+        parts.quarantine.catch_up(&parts.systems).await?;
     }
-    let hosts = starting.hosts(&cases)?;
+    let follow_ups = starting.follow_ups(&cases);
+    starting.quarantine(&follow_ups);
+    let hosts = starting.hosts(&follow_ups)?;
     let mut away = FuturesUnordered::new();
     for (name, system) in &parts.systems {
         match system.host() {
@@ -234,15 +235,34 @@ impl Starting<'_> {
         self.tasks.spawn(reader.run(self.stopped.clone()));
     }
 
-    /// Makes what every host needs; the queue of one that is away is kept for it.
-    fn hosts(&mut self, cases: &Cases) -> Result<BTreeMap<SystemName, Connected>, Error> {
+    fn follow_ups(&self, cases: &Cases) -> Arc<FollowUps> {
         let parts = self.parts;
-        let follow_ups = Arc::new(FollowUps {
+        Arc::new(FollowUps {
             log: Arc::clone(&parts.port),
             keys: parts.keys.clone(),
             evidence: Arc::clone(&parts.evidence),
             cases: parts.roles.has(Role::Conductor).then(|| cases.clone()),
-        });
+        })
+    }
+
+    /// Follows the quarantine where somebody looks at it or counts it; whoever hosts the connectors takes in again.
+    fn quarantine(&mut self, follow_ups: &Arc<FollowUps>) {
+        let parts = self.parts;
+        let hosts = parts.roles.has(Role::Connectors);
+        if hosts || parts.roles.has(Role::Gateway) {
+            let retrier = hosts.then(|| Retrier {
+                intake: Arc::clone(&parts.intake),
+                follow_ups: Arc::clone(follow_ups),
+            });
+            let quarantine = Arc::clone(&parts.quarantine);
+            self.tasks
+                .spawn(quarantine.follow(parts.systems.clone(), retrier, self.stopped.clone()));
+        }
+    }
+
+    /// Makes what every host needs; the queue of one that is away is kept for it.
+    fn hosts(&mut self, follow_ups: &Arc<FollowUps>) -> Result<BTreeMap<SystemName, Connected>, Error> {
+        let parts = self.parts;
         let mut hosts = BTreeMap::new();
         for name in parts.systems.keys() {
             let signers = Arc::new(Signers {
@@ -255,7 +275,7 @@ impl Starting<'_> {
             let connected = Connected {
                 signers,
                 store,
-                follow_ups: Arc::clone(&follow_ups),
+                follow_ups: Arc::clone(follow_ups),
             };
             hosts.insert(name.clone(), connected);
         }
@@ -340,10 +360,7 @@ impl Starting<'_> {
             walker: Arc::clone(&parts.walker),
             board: Arc::clone(board),
             asked: Mutex::default(),
-            quarantine: Quarantine {
-                log: Arc::clone(&parts.port),
-                vault: Arc::clone(&parts.vault),
-            },
+            quarantine: Arc::clone(&parts.quarantine),
             evidence: Arc::clone(&parts.evidence),
             log_health: Arc::clone(&parts.log_health),
             metrics: Arc::new(metrics),

@@ -25,6 +25,7 @@ use crate::evidence::Evidence;
 use crate::janitor::LogHealth;
 use crate::log::Log;
 use crate::owners::Owners;
+use crate::quarantine::Quarantine;
 use crate::roles::{Role, Roles};
 use crate::settings::Settings;
 use crate::systems::System;
@@ -93,7 +94,6 @@ pub(crate) struct Parts {
     pub(crate) folders: Folders,
     pub(crate) log: Log,
     pub(crate) port: Arc<dyn EventLog>,
-    pub(crate) vault: Arc<dyn KeyVault>,
     pub(crate) owners: Arc<Owners>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) keys: CaseKeys,
@@ -104,6 +104,7 @@ pub(crate) struct Parts {
     pub(crate) signing: Arc<Keys>,
     pub(crate) start: Start,
     pub(crate) log_health: LogHealth,
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) flows: Vec<(DatasetRef, DatasetRef)>,
 }
 
@@ -187,6 +188,7 @@ async fn open(
         unproven: RwLock::default(),
     });
     let systems = systems(&settings, &roles, kinds).await?;
+    let quarantine = Arc::new(Quarantine::new(Arc::clone(&port), Arc::clone(&vault)));
     let names: Vec<_> = settings
         .systems
         .iter()
@@ -205,7 +207,6 @@ async fn open(
         folders,
         log,
         port,
-        vault,
         owners,
         intake,
         keys,
@@ -215,6 +216,7 @@ async fn open(
         signing,
         start,
         log_health: LogHealth::default(),
+        quarantine,
         flows,
     })
 }

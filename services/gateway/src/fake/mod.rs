@@ -23,7 +23,7 @@ use crate::backend::{Backend, BackendError, Document};
 use crate::views::{
     AcceptedView, AttentionView, CaseFlag, CasePage, CaseView, CheckView, ConformanceView, FindingView,
     HealthView, LineageView, MustResult, MustView, PlanView, QuarantineList, QuarantinedInput,
-    QuarantinedView, ScanState, ScanView, SystemState, SystemView,
+    QuarantinedView, RetriedView, ScanState, ScanView, SystemState, SystemView,
 };
 
 /// The made-up backend.
@@ -398,6 +398,14 @@ impl Backend for Fake {
             .quarantine
             .retain(|input| input.position != position);
         Ok(about)
+    }
+
+    async fn retry_quarantined(&self, position: u64) -> Result<RetriedView, BackendError> {
+        let about = self.drop_quarantined(position).await?;
+        Ok(RetriedView {
+            about,
+            taken_in: true,
+        })
     }
 
     async fn system_check(&self, name: &str) -> Result<CheckView, BackendError> {
