@@ -162,6 +162,16 @@ impl<T: Kind> Event<T> {
     }
 }
 
+/// When an entry was made, whatever its kind; nothing where it is no event, such as a leaf.
+pub fn time_of(value: &[u8]) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Time {
+        time: Timestamp,
+    }
+    let event: Time = serde_json::from_slice(value).ok()?;
+    Some(event.time)
+}
+
 fn read_data<T: Kind>(type_name: &str, data: &str) -> Result<T, Error> {
     let version = type_name
         .strip_prefix(TYPE_PREFIX)
@@ -214,4 +224,5 @@ kinds! {
     crate::Instruction = "instruction",
     crate::Answer = "answer",
     crate::SystemTold = "system.told",
+    crate::ProcessTold = "process.told",
 }

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use lethe_journal::{
     Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, Error, Event, InputDropped,
-    InputRetried, InputRetryAsked, Instruction, KeyWrapped, Kind, Quarantined, RecordObserved, RecordSecret,
-    SelectorsWire, SystemTold,
+    InputRetried, InputRetryAsked, Instruction, KeyWrapped, Kind, ProcessTold, Quarantined, RecordObserved,
+    RecordSecret, SelectorsWire, SystemTold,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,7 @@ fn every_golden_entry_decodes_and_encodes_to_the_same_bytes() {
         event_stays::<Instruction>("instruction"),
         event_stays::<Answer>("answer"),
         event_stays::<SystemTold>("system-told"),
+        event_stays::<ProcessTold>("process-told"),
         data_stays::<CaseEvent>("case-event"),
         data_stays::<RecordSecret>("record-secret"),
         data_stays::<SelectorsWire>("selectors"),

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use lethe_journal::{
     Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, InputDropped, InputRetried,
-    InputRetryAsked, Instruction, Inventory, KeyWrapped, Plan, Quarantined, RecordObserved, SystemTold,
+    InputRetryAsked, Instruction, Inventory, KeyWrapped, Plan, ProcessTold, Quarantined, RecordObserved,
+    SystemTold,
 };
 use schemars::{Schema, schema_for};
 
@@ -32,6 +33,7 @@ fn the_schemas_of_events_and_of_the_proof_are_current() {
         ("plan", schema_for!(Plan)),
         ("inventory", schema_for!(Inventory)),
         ("system-told", schema_for!(SystemTold)),
+        ("process-told", schema_for!(ProcessTold)),
     ]
     .into_iter()
     .map(|(name, schema)| (format!("{name}.json"), schema))

@@ -17,7 +17,8 @@
 //! leaves out what carries an older epoch than the fence before it. After an unknown outcome a writer's handle is gone, and only
 //! [`EventLog::acquire`] gives another one.
 //!
-//! What is deliberately not here: consumer groups and committed offsets (a position stands with its effect), clocks of producers, retries of
+//! What is deliberately not here: consumer groups (a position stands with its effect; what is committed only shows people's tools how far
+//! readers are), clocks of producers, retries of
 //! appends, and topics that make themselves.
 
 mod appending;

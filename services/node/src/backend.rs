@@ -10,13 +10,10 @@ use lethe_conductor::Refused;
 use lethe_gateway::asks::{CaseQuery, Ground, OpenCase, QuarantineQuery};
 use lethe_gateway::backend::{Backend, BackendError, Document};
 use lethe_gateway::views::{
-    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, FindingView, HealthView, LineageView,
-    PlanView, QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemState,
-    SystemView,
+    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PlanView,
+    QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemState, SystemView,
 };
-use lethe_journal::{
-    CaseOrigin, CloseReason, Command, DatasetRef, Opening, Place, Selectors, Stream, SystemTold,
-};
+use lethe_journal::{CaseOrigin, CloseReason, Command, DatasetRef, Opening, Selectors, SystemTold};
 use lethe_log::EventLog;
 use lethe_terms::{CaseId, CommandId, Identifier, SystemName, Timestamp};
 
@@ -24,9 +21,9 @@ use crate::board::Board;
 use crate::case_keys::CaseKeys;
 use crate::cases::{Cases, CommandRefused};
 use crate::evidence::Evidence;
-use crate::janitor::LogHealth;
 use crate::metrics::Metrics;
 use crate::quarantine::{Quarantine, Retry};
+use crate::readiness::Readiness;
 use crate::systems::System;
 use crate::walker::Walker;
 use crate::{Error, publish, shell, views};
@@ -51,7 +48,7 @@ pub(crate) struct NodeBackend {
     pub(crate) asked: Mutex<BTreeMap<SystemName, Timestamp>>,
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) evidence: Arc<Evidence>,
-    pub(crate) log_health: LogHealth,
+    pub(crate) readiness: Readiness,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -507,34 +504,7 @@ impl Backend for NodeBackend {
     }
 
     async fn ready(&self) -> HealthView {
-        let log = self.log.head(&Place::new(Stream::Commands, 0)).await;
-        let damage = *self.log_health.lock().unwrap_or_else(PoisonError::into_inner);
-        let damaged = self.cases.look().damaged().count();
-        let parts = vec![
-            FindingView {
-                what: "log".into(),
-                ok: log.is_ok(),
-                detail: log.err().map_or_else(String::new, |e| e.to_string()),
-            },
-            FindingView {
-                what: "stored entries".into(),
-                ok: damage.is_none(),
-                detail: damage.unwrap_or_default().to_owned(),
-            },
-            FindingView {
-                what: "case histories".into(),
-                ok: damaged == 0,
-                detail: if damaged == 0 {
-                    String::new()
-                } else {
-                    format!("{damaged} cannot be folded")
-                },
-            },
-        ];
-        HealthView {
-            ok: parts.iter().all(|part| part.ok),
-            parts,
-        }
+        self.readiness.look().await
     }
 
     async fn metrics(&self) -> String {

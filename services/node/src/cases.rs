@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::Error;
 use crate::case_keys::CaseKeys;
+use crate::patience::Pauses;
 
 /// Settled commands that are remembered for those who wait for them.
 const SETTLED_MAX: usize = 10_000;
@@ -102,6 +103,11 @@ impl Cases {
         }
     }
 
+    /// Goes on with what was read anew from the log, in place of what was known.
+    pub(crate) fn replace(&self, anew: &Self) {
+        std::mem::swap(&mut *self.look(), &mut *anew.look());
+    }
+
     /// Looks at all cases; short, since the conductor waits meanwhile.
     pub(crate) fn look(&self) -> MutexGuard<'_, Conductor> {
         self.conductor.lock().unwrap_or_else(PoisonError::into_inner)
@@ -159,6 +165,7 @@ pub(crate) async fn fold(keys: &CaseKeys, cases: &Cases, stored: &Stored) -> Res
                 tracing::error!(code = error.code(), %case, "a case history does not fit together");
             }
         }
+        Err(error) if error.passes() => return Err(error),
         Err(error) => {
             tracing::error!(code = error.code(), %case, "a case history cannot be opened");
             cases.look().unreadable(case);
@@ -172,6 +179,8 @@ pub(crate) struct CaseReader {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) keys: CaseKeys,
     pub(crate) cases: Cases,
+    /// Where it stands, for whoever wants to know.
+    pub(crate) stands: Arc<Mutex<Vec<(Place, Position)>>>,
 }
 
 impl CaseReader {
@@ -181,11 +190,21 @@ impl CaseReader {
         let mut positions: Vec<(Place, Position)> = Place::all(&Stream::Cases).map(|at| (at, 0)).collect();
         // Whoever waits for a command sent it after this start.
         positions.push((answers.clone(), self.log.head(&answers).await?));
+        let mut pauses = Pauses::new();
         while !*stop.borrow() {
             let mut moved = false;
             for (at, from) in &mut positions {
-                moved |= self.read(at, from).await?;
+                match self.read(at, from).await {
+                    Ok(read) => moved |= read,
+                    // Folding an entry again changes nothing.
+                    Err(error) if error.passes() => pauses.rest(&mut stop).await,
+                    Err(error) => return Err(error),
+                }
             }
+            self.stands
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone_from(&positions);
             if moved {
                 continue;
             }

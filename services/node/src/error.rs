@@ -87,6 +87,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it passes by itself: the log does not answer, or a fold lags behind. Nothing is wrong with what was asked.
+    pub const fn passes(&self) -> bool {
+        use lethe_log::Error::{NotStored, Unknown};
+        matches!(
+            self,
+            Self::Log(NotStored(_) | Unknown(_))
+                | Self::Intake(
+                    lethe_intake::Error::Log(NotStored(_) | Unknown(_)) | lethe_intake::Error::Lagging
+                )
+                | Self::Lagging
+        )
+    }
+
     /// Stable code, with a page in ops/errors.
     pub const fn code(&self) -> &'static str {
         match self {

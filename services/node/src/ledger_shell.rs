@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::case_keys::CaseKeys;
 use crate::evidence::Evidence;
+use crate::patience::Pauses;
 use crate::{Error, publish, shell};
 
 /// Longest wait before the ledger looks around without having been woken.
@@ -53,13 +54,31 @@ enum What {
 }
 
 impl LedgerShell {
-    /// Runs until `stop`.
+    /// Signs and sequences until `stop`. Where an append failed, what is stored is unknown: then it becomes the writer again and reads the
+    /// leaves back before it goes on.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let mut pauses = Pauses::new();
+        loop {
+            match self.keep_up(&mut stop).await {
+                Err(error) if error.passes() && !*stop.borrow() => {
+                    tracing::warn!(
+                        code = error.code(),
+                        error = &error as &dyn std::error::Error,
+                        "the ledger begins again from the leaves"
+                    );
+                    pauses.rest(&mut stop).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn keep_up(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Error> {
         let epoch = self.log.acquire(&leaves()).await?;
         self.follow_leaves().await?;
         while !*stop.borrow() {
             if !self.step(epoch).await? {
-                self.wait(&mut stop).await?;
+                self.wait(stop).await?;
             }
         }
         Ok(())
@@ -327,7 +346,7 @@ fn leaves() -> Place {
 }
 
 /// The store keeps one position a stream, and the ledger reads several partitions of one: each has a name of its own here.
-fn position_of(partition: usize) -> Stream {
+pub(crate) fn position_of(partition: usize) -> Stream {
     let name = format!("cases-{partition}");
     name.parse().map_or(Stream::Cases, Stream::Instructions)
 }

@@ -169,6 +169,11 @@ impl Quarantine {
         self.fold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where the fold stands.
+    pub(crate) fn stands(&self) -> (Place, Position) {
+        (place(), self.fold().next)
+    }
+
     /// Reads what is there, so that hosted systems know how much of theirs it is.
     pub(crate) async fn catch_up(&self, systems: &BTreeMap<SystemName, Arc<System>>) -> Result<(), Error> {
         while self.step().await? {}

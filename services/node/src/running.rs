@@ -1,7 +1,7 @@
 //! Starts the roles of a process and watches over them. A role that fails stops the process, which starts again from the log.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -26,10 +26,13 @@ use crate::connect::Kinds;
 use crate::connector_shell::ConnectorShell;
 use crate::follow_ups::FollowUps;
 use crate::janitor::{self, Janitor};
-use crate::ledger_shell::LedgerShell;
+use crate::lag::Lags;
+use crate::ledger_shell::{self, LedgerShell};
 use crate::log::{self, Log};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Seen};
+use crate::processes::{self, Processes};
 use crate::quarantine::Retrier;
+use crate::readiness::Readiness;
 use crate::receipts::Signers;
 use crate::roles::Role;
 use crate::server::{Parts, Tasks, origin, positions};
@@ -49,6 +52,8 @@ struct Starting<'a> {
     stopped: &'a watch::Receiver<bool>,
     /// Readers of queues in this process: where each stands.
     queues: Vec<(Stream, Arc<dyn Store>)>,
+    /// Readers of this process, for whoever wants to know how far they are.
+    lags: Lags,
 }
 
 /// What the host of one system needs of this process.
@@ -73,17 +78,13 @@ pub(crate) async fn run(
     ));
     let (inventories, known) = watch::channel(board.inventory());
     let inventories = Arc::new(inventories);
-    let conductor = Conductor::new(conductor_config(&parts), board.inventory());
-    let cases = if parts.roles.has(Role::Conductor) {
-        Cases::decided(conductor)
-    } else {
-        Cases::read_back(conductor)
-    };
+    let cases = no_cases_yet(&parts, &board);
     let mut starting = Starting {
         parts: &parts,
         tasks,
         stopped,
         queues: Vec::new(),
+        lags: Lags::new(parts.log.port()),
     };
     tell_inventory(&inventories, &board, &parts.walker);
     starting.board(&board, &inventories);
@@ -109,7 +110,9 @@ pub(crate) async fn run(
         }
     }
     starting.caretakers();
-    starting.api(&board, cases).await?;
+    let lags = starting.measure_lags();
+    starting.api(&board, cases, &lags).await?;
+    starting.tell_others(&lags);
     let mut told_to_stop = std::pin::pin!(told_to_stop);
     loop {
         tokio::select! {
@@ -121,12 +124,23 @@ pub(crate) async fn run(
                 // Before it answers: a plan on its answers needs to know its datasets.
                 if parts.roles.is_all() {
                     tell_inventory(&inventories, &board, &parts.walker);
-                } else {
-                    board::tell_one(&*parts.port, name, &system.told()).await?;
+                } else if let Err(error) = board::tell_one(&*parts.port, name, &system.told()).await {
+                    // It is told every few seconds.
+                    tracing::warn!(code = error.code(), system = %name, "how a system stands could not be told");
                 }
                 starting.connector(&system, &host, &hosts[name]);
             }
         }
+    }
+}
+
+/// The cases of this process before anything of them was read.
+fn no_cases_yet(parts: &Parts, board: &Board) -> Cases {
+    let conductor = Conductor::new(conductor_config(parts), board.inventory());
+    if parts.roles.has(Role::Conductor) {
+        Cases::decided(conductor)
+    } else {
+        Cases::read_back(conductor)
     }
 }
 
@@ -197,6 +211,12 @@ impl Starting<'_> {
             signing: Arc::clone(&parts.signing),
             store: positions(&parts.folders, "ledger")?,
         };
+        let store = Arc::clone(&shell.store);
+        self.lags.add("ledger", move || {
+            let cases = Place::all(&Stream::Cases).enumerate();
+            let stands = |(number, at)| Some((at, store.position(&ledger_shell::position_of(number)).ok()?));
+            cases.filter_map(stands).collect()
+        });
         self.tasks.spawn(shell.run(self.stopped.clone()));
         Ok(())
     }
@@ -211,12 +231,14 @@ impl Starting<'_> {
         let store = positions(&parts.folders, "conductor")?;
         self.queues.push((Stream::Commands, Arc::clone(&store)));
         self.queues.push((Stream::Answers, Arc::clone(&store)));
+        self.reads_queues("conductor", [Stream::Commands, Stream::Answers].into(), &store);
         let shell = ConductorShell {
             log: Arc::clone(&parts.port),
             keys: parts.keys.clone(),
             walker: Arc::clone(&parts.walker),
             intake: Arc::clone(&parts.intake),
             store,
+            config: conductor_config(parts),
             cases: cases.clone(),
             board: Arc::clone(board),
             inventory,
@@ -226,11 +248,27 @@ impl Starting<'_> {
         Ok(())
     }
 
+    /// Adds a reader whose positions stand in a store.
+    fn reads_queues(&mut self, reader: &'static str, streams: Vec<Stream>, store: &Arc<dyn Store>) {
+        let store = Arc::clone(store);
+        self.lags.add(reader, move || {
+            let stands =
+                |stream: &Stream| Some((Place::new(stream.clone(), 0), store.position(stream).ok()?));
+            streams.iter().filter_map(stands).collect()
+        });
+    }
+
     fn case_reader(&mut self, cases: &Cases) {
+        let stands = Arc::new(Mutex::new(Vec::new()));
+        let known = Arc::clone(&stands);
+        self.lags.add("gateway", move || {
+            known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        });
         let reader = CaseReader {
             log: Arc::clone(&self.parts.port),
             keys: self.parts.keys.clone(),
             cases: cases.clone(),
+            stands,
         };
         self.tasks.spawn(reader.run(self.stopped.clone()));
     }
@@ -255,6 +293,8 @@ impl Starting<'_> {
                 follow_ups: Arc::clone(follow_ups),
             });
             let quarantine = Arc::clone(&parts.quarantine);
+            self.lags.add("quarantine", move || vec![quarantine.stands()]);
+            let quarantine = Arc::clone(&parts.quarantine);
             self.tasks
                 .spawn(quarantine.follow(parts.systems.clone(), retrier, self.stopped.clone()));
         }
@@ -270,8 +310,9 @@ impl Starting<'_> {
                 system: name.clone(),
             });
             let store = positions(&parts.folders, &format!("host-{name}"))?;
-            self.queues
-                .push((Stream::Instructions(name.clone()), Arc::clone(&store)));
+            let stream = Stream::Instructions(name.clone());
+            self.reads_queues("connectors", vec![stream.clone()], &store);
+            self.queues.push((stream, Arc::clone(&store)));
             let connected = Connected {
                 signers,
                 store,
@@ -317,6 +358,7 @@ impl Starting<'_> {
         self.tasks.spawn(janitor.run(stopped.clone()));
         self.tasks.spawn(janitor::inspect(
             Arc::clone(&parts.port),
+            Arc::clone(&parts.answering),
             Arc::clone(&parts.log_health),
             stopped.clone(),
         ));
@@ -327,8 +369,41 @@ impl Starting<'_> {
         }
     }
 
+    /// Measures how far all readers are that were added.
+    fn measure_lags(&mut self) -> Arc<Lags> {
+        let owners = Arc::clone(&self.parts.owners);
+        self.lags.add("lineage", move || {
+            let streams = [Stream::Keys, Stream::Records].into_iter();
+            let stands = |stream: Stream| {
+                let known = owners.positions(&stream).unwrap_or_default().into_iter();
+                known.map(move |(partition, position)| (Place::new(stream.clone(), partition), position))
+            };
+            streams.flat_map(stands).collect()
+        });
+        let lags = Arc::new(std::mem::replace(
+            &mut self.lags,
+            Lags::new(self.parts.log.port()),
+        ));
+        let kafka = match &self.parts.log {
+            Log::Kafka(log) => Some(Arc::clone(log)),
+            Log::Embedded(_) => None,
+        };
+        self.tasks
+            .spawn(Arc::clone(&lags).run(kafka, self.stopped.clone()));
+        lags
+    }
+
+    /// Tells the other processes, where there are some, that this one runs.
+    fn tell_others(&mut self, lags: &Arc<Lags>) {
+        if let Some(oneself) = self.parts.oneself() {
+            let (log, stopped) = (Arc::clone(&self.parts.port), self.stopped.clone());
+            self.tasks
+                .spawn(processes::tell(oneself, Arc::clone(lags), log, stopped));
+        }
+    }
+
     /// Opens the API, where this process has it, and says that the process runs.
-    async fn api(&mut self, board: &Arc<Board>, cases: Cases) -> Result<(), Error> {
+    async fn api(&mut self, board: &Arc<Board>, cases: Cases, lags: &Arc<Lags>) -> Result<(), Error> {
         let roles = &self.parts.roles;
         if roles.has(Role::Conductor) || roles.has(Role::Gateway) {
             // Before the histories are read every accepted case would be answered with "no such case".
@@ -339,7 +414,16 @@ impl Starting<'_> {
             }
         }
         if roles.has(Role::Gateway) {
-            let running = self.gateway(board, cases).await?;
+            let processes = self
+                .parts
+                .oneself()
+                .map(|oneself| Arc::new(Processes::new(oneself)));
+            if let Some(processes) = &processes {
+                let log = Arc::clone(&self.parts.port);
+                self.tasks
+                    .spawn(Arc::clone(processes).follow(log, self.stopped.clone()));
+            }
+            let running = self.gateway(board, cases, lags, processes).await?;
             eprintln!("lethe: listening on {}", running.url());
             self.tasks
                 .spawn(async move { running.ended().await.map_err(Error::from) });
@@ -349,10 +433,28 @@ impl Starting<'_> {
         Ok(())
     }
 
-    async fn gateway(&self, board: &Arc<Board>, cases: Cases) -> Result<Running, Error> {
+    async fn gateway(
+        &self,
+        board: &Arc<Board>,
+        cases: Cases,
+        lags: &Arc<Lags>,
+        processes: Option<Arc<Processes>>,
+    ) -> Result<Running, Error> {
         let parts = self.parts;
-        let metrics =
-            Metrics::new(Arc::clone(&parts.intake)).map_err(|_| Error::Stopped { what: "the metrics" })?;
+        let seen = Seen {
+            lags: Arc::clone(lags),
+            answering: Arc::clone(&parts.answering),
+            processes: processes.clone(),
+        };
+        let metrics = Metrics::new(Arc::clone(&parts.intake), seen)
+            .map_err(|_| Error::Stopped { what: "the metrics" })?;
+        let readiness = Readiness {
+            log: parts.log.port(),
+            answering: Arc::clone(&parts.answering),
+            log_health: Arc::clone(&parts.log_health),
+            cases: cases.clone(),
+            processes,
+        };
         let backend = Arc::new(NodeBackend {
             log: Arc::clone(&parts.port),
             keys: parts.keys.clone(),
@@ -362,7 +464,7 @@ impl Starting<'_> {
             asked: Mutex::default(),
             quarantine: Arc::clone(&parts.quarantine),
             evidence: Arc::clone(&parts.evidence),
-            log_health: Arc::clone(&parts.log_health),
+            readiness,
             metrics: Arc::new(metrics),
         });
         let options = Options {

@@ -14,7 +14,7 @@ use lethe_ledger::{EvidenceStore, Keys, Start};
 use lethe_log::EventLog;
 use lethe_store::Store;
 use lethe_store_sled::{Condition, SledStore};
-use lethe_terms::SystemName;
+use lethe_terms::{SystemName, Timestamp};
 use lethe_vault::{FileVault, FirstStart, KeyVault, Normaliser, Openers, OsEntropy};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,6 +25,8 @@ use crate::evidence::Evidence;
 use crate::janitor::LogHealth;
 use crate::log::Log;
 use crate::owners::Owners;
+use crate::patience::{Answering, Patient};
+use crate::processes::Oneself;
 use crate::quarantine::Quarantine;
 use crate::roles::{Role, Roles};
 use crate::settings::Settings;
@@ -90,10 +92,13 @@ impl Folders {
 /// Everything that the roles are made of.
 pub(crate) struct Parts {
     pub(crate) roles: Roles,
+    pub(crate) started: Timestamp,
     pub(crate) settings: Settings,
     pub(crate) folders: Folders,
     pub(crate) log: Log,
+    /// The log, read with patience.
     pub(crate) port: Arc<dyn EventLog>,
+    pub(crate) answering: Arc<Answering>,
     pub(crate) owners: Arc<Owners>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) keys: CaseKeys,
@@ -106,6 +111,21 @@ pub(crate) struct Parts {
     pub(crate) log_health: LogHealth,
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) flows: Vec<(DatasetRef, DatasetRef)>,
+}
+
+impl Parts {
+    /// Which process this is among several; nothing where it does everything.
+    pub(crate) fn oneself(&self) -> Option<Oneself> {
+        if self.roles.is_all() {
+            return None;
+        }
+        let instance = self.settings.kafka.as_ref()?.instance.clone()?;
+        Some(Oneself {
+            instance,
+            roles: self.roles.clone(),
+            since: self.started,
+        })
+    }
 }
 
 /// Name of the log in checkpoints.
@@ -177,7 +197,12 @@ async fn open(
     stopped: &watch::Receiver<bool>,
 ) -> Result<Parts, Error> {
     let log = Log::open(&settings).await?;
-    let port = log.port();
+    let answering = Arc::<Answering>::default();
+    let port: Arc<dyn EventLog> = Arc::new(Patient {
+        log: log.port(),
+        answering: Arc::clone(&answering),
+        stop: stopped.clone(),
+    });
     let vault = vault(&log, &folders, &roles).await?;
     let owners = owners(&port, &folders, tasks, stopped).await?;
     let intake = intake(&settings, &port, &vault, &owners).await?;
@@ -203,10 +228,12 @@ async fn open(
     let evidence = Arc::new(evidence(&settings, &folders, &signing)?);
     Ok(Parts {
         roles,
+        started: shell::now(),
         settings,
         folders,
         log,
         port,
+        answering,
         owners,
         intake,
         keys,

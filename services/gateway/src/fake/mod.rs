@@ -41,6 +41,7 @@ struct State {
     scans: BTreeMap<String, u64>,
     executed: u64,
     quarantine: Vec<QuarantinedView>,
+    missing: Option<String>,
 }
 
 impl Default for Fake {
@@ -74,6 +75,11 @@ impl Fake {
     /// How many commands had an effect.
     pub fn executed(&self) -> u64 {
         self.locked().executed
+    }
+
+    /// From now on nobody has a role, as these words say.
+    pub fn miss(&self, words: &str) {
+        self.locked().missing = Some(words.to_owned());
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
@@ -516,9 +522,14 @@ impl Backend for Fake {
     }
 
     async fn ready(&self) -> HealthView {
+        let missing = self.locked().missing.clone();
         HealthView {
-            ok: true,
-            parts: Vec::new(),
+            ok: missing.is_none(),
+            parts: vec![FindingView {
+                what: "roles".to_owned(),
+                ok: missing.is_none(),
+                detail: missing.unwrap_or_default(),
+            }],
         }
     }
 

@@ -10,7 +10,7 @@ use super::{badge, deadline, lineage, moment, now, page, problem};
 use crate::asks::CaseQuery;
 use crate::context::{Caller, Shared};
 use crate::limits::{ANSWER_TIME_MAX, PAGE_CASES};
-use crate::views::{CasePage, CaseView, SystemView};
+use crate::views::{CasePage, CaseView, HealthView, SystemView};
 use crate::words;
 
 pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Response {
@@ -21,21 +21,21 @@ pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extens
     let asked = async {
         let cases = crate::api::within(ANSWER_TIME_MAX, shared.backend.cases(&query)).await?;
         let systems = crate::api::within(ANSWER_TIME_MAX, shared.backend.systems()).await?;
-        Ok((cases, systems))
+        Ok((cases, systems, shared.backend.ready().await))
     };
     match asked.await {
-        Ok((cases, systems)) => page(
+        Ok((cases, systems, health)) => page(
             "Cases and systems",
             Some(&caller),
             true,
-            &content(&cases, &systems),
+            &content(&cases, &systems, &health),
         )
         .into_response(),
         Err(error) => problem(&error),
     }
 }
 
-fn content(cases: &CasePage, systems: &[SystemView]) -> Markup {
+fn content(cases: &CasePage, systems: &[SystemView], health: &HealthView) -> Markup {
     let now = now();
     let waiting: Vec<&CaseView> = cases
         .cases
@@ -44,6 +44,11 @@ fn content(cases: &CasePage, systems: &[SystemView]) -> Markup {
         .collect();
     html! {
         h1.unseen { "Cases and systems" }
+        div data-live="health" {
+            @for part in health.parts.iter().filter(|part| !part.ok) {
+                p.finding { strong { (part.what) } " " (part.detail) }
+            }
+        }
         div data-live="figures" { (figures(cases, systems, now)) }
         div data-live="waiting" {
             @if !waiting.is_empty() {
