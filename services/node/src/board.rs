@@ -10,6 +10,7 @@ use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
 use lethe_terms::{SystemName, Timestamp};
 use tokio::sync::watch;
 
+use crate::patience::Answering;
 use crate::processes::is_process;
 use crate::settings::SystemSettings;
 use crate::systems::{System, away};
@@ -166,6 +167,7 @@ fn silent(settings: &SystemSettings) -> SystemTold {
 pub(crate) async fn tell(
     systems: BTreeMap<SystemName, Arc<System>>,
     log: Arc<dyn EventLog>,
+    answering: Arc<Answering>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let mut last: BTreeMap<SystemName, (Timestamp, SystemTold)> = BTreeMap::new();
@@ -179,7 +181,7 @@ pub(crate) async fn tell(
                 match tell_one(&*log, name, &now).await {
                     Ok(()) => drop(last.insert(name.clone(), (at, now))),
                     // The next look tells it.
-                    Err(error) if error.passes() => {
+                    Err(error) if answering.passes(&error) => {
                         tracing::warn!(code = error.code(), system = %name, "how a system stands could not be told");
                     }
                     Err(error) => return Err(error),

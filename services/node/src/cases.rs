@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::Error;
 use crate::case_keys::CaseKeys;
-use crate::patience::Pauses;
+use crate::patience::{Answering, Pauses};
 
 /// Settled commands that are remembered for those who wait for them.
 const SETTLED_MAX: usize = 10_000;
@@ -165,7 +165,7 @@ pub(crate) async fn fold(keys: &CaseKeys, cases: &Cases, stored: &Stored) -> Res
                 tracing::error!(code = error.code(), %case, "a case history does not fit together");
             }
         }
-        Err(error) if error.passes() => return Err(error),
+        Err(error) if error.is_of_the_moment() => return Err(error),
         Err(error) => {
             tracing::error!(code = error.code(), %case, "a case history cannot be opened");
             cases.look().unreadable(case);
@@ -179,6 +179,7 @@ pub(crate) struct CaseReader {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) keys: CaseKeys,
     pub(crate) cases: Cases,
+    pub(crate) answering: Arc<Answering>,
     /// Where it stands, for whoever wants to know.
     pub(crate) stands: Arc<Mutex<Vec<(Place, Position)>>>,
 }
@@ -197,7 +198,7 @@ impl CaseReader {
                 match self.read(at, from).await {
                     Ok(read) => moved |= read,
                     // Folding an entry again changes nothing.
-                    Err(error) if error.passes() => pauses.rest(&mut stop).await,
+                    Err(error) if self.answering.passes(&error) => pauses.rest(&mut stop).await,
                     Err(error) => return Err(error),
                 }
             }

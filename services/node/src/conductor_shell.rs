@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use crate::board::Board;
 use crate::case_keys::CaseKeys;
 use crate::cases::{self, Cases, CommandRefused};
-use crate::patience::Pauses;
+use crate::patience::{Answering, Pauses};
 use crate::walker::Walker;
 use crate::{Error, publish, shell};
 
@@ -52,6 +52,7 @@ pub(crate) struct ConductorShell {
     pub(crate) intake: Arc<Intake>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) config: Config,
+    pub(crate) answering: Arc<Answering>,
     pub(crate) cases: Cases,
     pub(crate) board: Arc<Board>,
     pub(crate) inventory: watch::Receiver<Inventory>,
@@ -75,7 +76,7 @@ impl ConductorShell {
         let mut pauses = Pauses::new();
         loop {
             match self.conduct(&mut stop).await {
-                Err(error) if error.passes() && !*stop.borrow() => {
+                Err(error) if self.answering.passes(&error) && !*stop.borrow() => {
                     tracing::warn!(
                         code = error.code(),
                         error = &error as &dyn std::error::Error,
@@ -235,7 +236,7 @@ impl ConductorShell {
             Command::Open { case, opening, .. } => match self.given_tokens(*case, &opening.given).await {
                 Ok(tokens) => tokens,
                 // It was accepted: it is read again.
-                Err(error) if error.passes() => return Err(error),
+                Err(error) if error.is_of_the_moment() => return Err(error),
                 Err(error) => {
                     tracing::error!(code = error.code(), %case, "a command cannot be opened");
                     return Ok(None);

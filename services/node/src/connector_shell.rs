@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::case_keys::CaseKeys;
-use crate::patience::Pauses;
+use crate::patience::{Answering, Pauses};
 use crate::receipts::Signers;
 use crate::{Error, publish, shell};
 
@@ -36,6 +36,7 @@ const NOT_PLANNED: &str = "node-not-planned";
 /// What is carried out for one system.
 pub(crate) struct ConnectorShell {
     pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) answering: Arc<Answering>,
     pub(crate) keys: CaseKeys,
     pub(crate) intake: Arc<Intake>,
     pub(crate) host: Arc<Host>,
@@ -159,7 +160,7 @@ impl ConnectorShell {
         let mut pauses = Pauses::new();
         loop {
             match self.carry_out(&instruction).await {
-                Err(error) if error.passes() && !*stop.borrow() => {
+                Err(error) if self.answering.passes(&error) && !*stop.borrow() => {
                     tracing::warn!(code = error.code(), case = %instruction.case, "an instruction is not answered yet");
                     pauses.rest(&mut stop).await;
                 }
@@ -175,7 +176,7 @@ impl ConnectorShell {
             .await
         {
             Ok(selectors) => selectors,
-            Err(error) if error.passes() => return Err(error),
+            Err(error) if error.is_of_the_moment() => return Err(error),
             Err(error) => {
                 tracing::error!(code = error.code(), case = %instruction.case, "an instruction cannot be opened");
                 return self

@@ -60,6 +60,7 @@ pub(crate) async fn inspect(
 /// Everything that compaction touches.
 pub(crate) struct Janitor {
     pub(crate) log: Log,
+    pub(crate) answering: Arc<Answering>,
     pub(crate) owners: Arc<Owners>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) evidence: Arc<Evidence>,
@@ -83,7 +84,7 @@ impl Janitor {
             if waited.is_some_and(|waited_ms| Duration::from_millis(waited_ms) >= self.after) {
                 (compacted_to, waits_since) = match self.compact().await {
                     Ok(()) => (gone, None),
-                    Err(error) if error.passes() => {
+                    Err(error) if self.answering.passes(&error) => {
                         tracing::warn!(
                             code = error.code(),
                             "compaction is put off: the log does not answer"

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::case_keys::CaseKeys;
 use crate::evidence::Evidence;
-use crate::patience::Pauses;
+use crate::patience::{Answering, Pauses};
 use crate::{Error, publish, shell};
 
 /// Longest wait before the ledger looks around without having been woken.
@@ -32,6 +32,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// The ledger of this process.
 pub(crate) struct LedgerShell {
     pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) answering: Arc<Answering>,
     pub(crate) keys: CaseKeys,
     pub(crate) evidence: Arc<Evidence>,
     pub(crate) ledger: Ledger,
@@ -60,7 +61,7 @@ impl LedgerShell {
         let mut pauses = Pauses::new();
         loop {
             match self.keep_up(&mut stop).await {
-                Err(error) if error.passes() && !*stop.borrow() => {
+                Err(error) if self.answering.passes(&error) && !*stop.borrow() => {
                     tracing::warn!(
                         code = error.code(),
                         error = &error as &dyn std::error::Error,

@@ -1,7 +1,8 @@
 //! A broker may be away for minutes, and everybody goes on when it is back.
 //!
 //! Reads are repeated until they are answered: repeating one changes nothing. Appends are not: what became of one is unknown, and only its
-//! writer knows how to find out. A role whose append failed begins again from the log, as it does when the program starts.
+//! writer knows how to find out. A role whose append failed begins again from the log, as it does when the program starts. All this is for Kafka:
+//! a log in files that failed needs a new start of the program.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,13 +39,28 @@ impl Pauses {
 }
 
 /// Whether the log answers, as the readers of this process find.
-#[derive(Default)]
 pub(crate) struct Answering {
+    /// Whether a log that failed may be well again while the process runs. The embedded one is not: after a commit that failed only a new start
+    /// shows what is durable.
+    comes_back: bool,
     silent_since: Mutex<Option<Timestamp>>,
     retries: AtomicU64,
 }
 
 impl Answering {
+    pub(crate) const fn new(comes_back: bool) -> Self {
+        Self {
+            comes_back,
+            silent_since: Mutex::new(None),
+            retries: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether what failed may go well when it is done again in a while.
+    pub(crate) const fn passes(&self, error: &crate::Error) -> bool {
+        error.is_of_the_moment() && (self.comes_back || !error.is_silent_log())
+    }
+
     /// Since when the log has not answered; nothing while it does.
     pub(crate) fn silent_since(&self) -> Option<Timestamp> {
         *self.silent_since.lock().unwrap_or_else(PoisonError::into_inner)
@@ -227,7 +243,7 @@ mod tests {
         };
         Patient {
             log: Arc::new(away),
-            answering: Arc::default(),
+            answering: Arc::new(Answering::new(true)),
             stop,
         }
     }
@@ -251,6 +267,17 @@ mod tests {
             (log.answering.silent_since(), log.answering.retries()),
             (None, 39)
         );
+    }
+
+    #[test]
+    fn only_a_log_that_comes_back_is_waited_for() {
+        let failed = crate::Error::Log(Error::Unknown("the commit failed".into()));
+        let corrupt = crate::Error::Log(Error::Corrupt("an entry".into()));
+        for (comes_back, expected) in [(true, [true, true, false]), (false, [false, true, false])] {
+            let answering = Answering::new(comes_back);
+            let passes = [&failed, &crate::Error::Lagging, &corrupt].map(|error| answering.passes(error));
+            assert_eq!(passes, expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]

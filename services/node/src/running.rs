@@ -184,8 +184,12 @@ impl Starting<'_> {
         }
         if self.parts.roles.has(Role::Connectors) {
             let systems = self.parts.systems.clone();
-            self.tasks
-                .spawn(board::tell(systems, Arc::clone(port), stopped.clone()));
+            self.tasks.spawn(board::tell(
+                systems,
+                Arc::clone(port),
+                Arc::clone(&self.parts.answering),
+                stopped.clone(),
+            ));
             let intake = Arc::clone(&self.parts.intake);
             self.tasks
                 .spawn(follow_marks(intake, Arc::clone(port), stopped.clone()));
@@ -199,6 +203,7 @@ impl Starting<'_> {
         let parts = self.parts;
         let shell = LedgerShell {
             log: Arc::clone(&parts.port),
+            answering: Arc::clone(&parts.answering),
             keys: parts.keys.clone(),
             evidence: Arc::clone(&parts.evidence),
             ledger: Ledger::open(
@@ -239,6 +244,7 @@ impl Starting<'_> {
             intake: Arc::clone(&parts.intake),
             store,
             config: conductor_config(parts),
+            answering: Arc::clone(&parts.answering),
             cases: cases.clone(),
             board: Arc::clone(board),
             inventory,
@@ -268,6 +274,7 @@ impl Starting<'_> {
             log: Arc::clone(&self.parts.port),
             keys: self.parts.keys.clone(),
             cases: cases.clone(),
+            answering: Arc::clone(&self.parts.answering),
             stands,
         };
         self.tasks.spawn(reader.run(self.stopped.clone()));
@@ -327,6 +334,7 @@ impl Starting<'_> {
         let parts = self.parts;
         let shell = Arc::new(ConnectorShell {
             log: Arc::clone(&parts.port),
+            answering: Arc::clone(&parts.answering),
             keys: parts.keys.clone(),
             intake: Arc::clone(&parts.intake),
             host: Arc::clone(host),
@@ -349,6 +357,7 @@ impl Starting<'_> {
         let (parts, stopped) = (self.parts, self.stopped);
         let janitor = Janitor {
             log: parts.log.clone(),
+            answering: Arc::clone(&parts.answering),
             owners: Arc::clone(&parts.owners),
             intake: Arc::clone(&parts.intake),
             evidence: Arc::clone(&parts.evidence),

@@ -96,7 +96,7 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) folders: Folders,
     pub(crate) log: Log,
-    /// The log, read with patience.
+    /// The log as the roles see it.
     pub(crate) port: Arc<dyn EventLog>,
     pub(crate) answering: Arc<Answering>,
     pub(crate) owners: Arc<Owners>,
@@ -197,12 +197,8 @@ async fn open(
     stopped: &watch::Receiver<bool>,
 ) -> Result<Parts, Error> {
     let log = Log::open(&settings).await?;
-    let answering = Arc::<Answering>::default();
-    let port: Arc<dyn EventLog> = Arc::new(Patient {
-        log: log.port(),
-        answering: Arc::clone(&answering),
-        stop: stopped.clone(),
-    });
+    let answering = Arc::new(Answering::new(matches!(log, Log::Kafka(_))));
+    let port = port(&log, &answering, stopped);
     let vault = vault(&log, &folders, &roles).await?;
     let owners = owners(&port, &folders, tasks, stopped).await?;
     let intake = intake(&settings, &port, &vault, &owners).await?;
@@ -246,6 +242,18 @@ async fn open(
         quarantine,
         flows,
     })
+}
+
+/// The log as the roles see it. Kafka is read with patience.
+fn port(log: &Log, answering: &Arc<Answering>, stopped: &watch::Receiver<bool>) -> Arc<dyn EventLog> {
+    match log {
+        Log::Embedded(_) => log.port(),
+        Log::Kafka(_) => Arc::new(Patient {
+            log: log.port(),
+            answering: Arc::clone(answering),
+            stop: stopped.clone(),
+        }),
+    }
 }
 
 async fn vault(log: &Log, folders: &Folders, roles: &Roles) -> Result<Arc<dyn KeyVault>, Error> {
