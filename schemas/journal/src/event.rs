@@ -163,6 +163,16 @@ impl<T: Kind> Event<T> {
     }
 }
 
+/// When an entry was made, whatever its kind; nothing where it is no event, such as a leaf.
+pub fn time_of(value: &[u8]) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Time {
+        time: Timestamp,
+    }
+    let event: Time = serde_json::from_slice(value).ok()?;
+    Some(event.time)
+}
+
 fn read_data<T: Kind>(type_name: &str, data: &str) -> Result<T, Error> {
     let version = type_name
         .strip_prefix(TYPE_PREFIX)
@@ -208,10 +218,13 @@ kinds! {
     crate::ErasedMark = "erased.marked",
     crate::Quarantined = "input.quarantined",
     crate::InputDropped = "input.dropped",
+    crate::InputRetryAsked = "input.retry_asked",
+    crate::InputRetried = "input.retried",
     crate::CaseEntry = "case.entry",
     crate::Command = "command",
     crate::Instruction = "instruction",
     crate::Answer = "answer",
     crate::SystemTold = "system.told",
     crate::PartitionOwned = "partition.owned",
+    crate::ProcessTold = "process.told",
 }

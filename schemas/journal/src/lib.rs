@@ -10,6 +10,7 @@ mod entry;
 mod event;
 mod instruction;
 mod plan;
+mod process;
 mod record;
 mod sealed;
 mod stream;
@@ -19,14 +20,16 @@ pub use answer::{Answer, AnswerEvent, EnvelopeBytes, Found, LeafKind, RefusedAs}
 pub use case::{CaseEntry, CaseEvent, CaseOrigin, CloseReason, FailureCode, LiftRequest, Opening, Person};
 pub use command::{Command, CommandEvent};
 pub use entry::{Entry, Epoch, Place, Position, Stored};
-pub use event::{Error, Event, Kind, VALUE_BYTES_MAX};
+pub use event::{Error, Event, Kind, VALUE_BYTES_MAX, time_of};
 pub use instruction::{Generation, Instruction, Order, Planned, Selectors, SelectorsWire};
 pub use plan::{
     DatasetRef, Held, HoldingRef, Inventory, InventoryDataset, InventorySystem, Plan, PlannedException,
     Remark, RemarkCode, Step,
 };
+pub use process::{LagTold, ProcessTold};
 pub use record::{
-    CursorAdvanced, ErasedMark, InputDropped, KeyWrapped, Quarantined, RecordObserved, RecordSecret, Token,
+    CursorAdvanced, ErasedMark, InputDropped, InputRetried, InputRetryAsked, InputStays, KeyWrapped,
+    Quarantined, RecordObserved, RecordSecret, Token,
 };
 pub use sealed::Sealed;
 pub use stream::{Stream, StreamKind, TABLE_PARTITIONS, partition_of};

@@ -116,4 +116,39 @@ pub struct Quarantined {
     pub input: Sealed,
     /// That key, wrapped.
     pub key: KeyWrapped,
+    /// What intake needs to take the input in again, under the same key; nothing where only the source has the whole of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Sealed>,
+}
+
+/// An operator asks for a quarantined input to be taken in again: something was mended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputRetryAsked {
+    /// The system it came from, where one is known.
+    pub system: Option<SystemName>,
+    /// Where the input stands in the `quarantine` stream.
+    pub position: Position,
+}
+
+/// What became of that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputRetried {
+    /// The system it came from, where one is known.
+    pub system: Option<SystemName>,
+    /// Where the input stands in the `quarantine` stream.
+    pub position: Position,
+    /// Why it stays; nothing where it was taken in and counts no more.
+    pub stays: Option<InputStays>,
+}
+
+/// Why a quarantined input stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputStays {
+    /// Code of the error; see ops/errors.
+    pub code: String,
+    /// What was expected, without personal data.
+    pub expected: String,
 }

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use lethe_journal::{
     Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, Error, Event, InputDropped,
-    Instruction, KeyWrapped, Kind, PartitionOwned, Quarantined, RecordObserved, RecordSecret, SelectorsWire,
-    SystemTold,
+    InputRetried, InputRetryAsked, Instruction, KeyWrapped, Kind, PartitionOwned, ProcessTold, Quarantined,
+    RecordObserved, RecordSecret, SelectorsWire, SystemTold,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -72,12 +72,15 @@ fn every_golden_entry_decodes_and_encodes_to_the_same_bytes() {
         event_stays::<ErasedMark>("erased-marked"),
         event_stays::<Quarantined>("input-quarantined"),
         event_stays::<InputDropped>("input-dropped"),
+        event_stays::<InputRetryAsked>("input-retry-asked"),
+        event_stays::<InputRetried>("input-retried"),
         event_stays::<CaseEntry>("case-entry"),
         event_stays::<Command>("command"),
         event_stays::<Instruction>("instruction"),
         event_stays::<Answer>("answer"),
         event_stays::<SystemTold>("system-told"),
         event_stays::<PartitionOwned>("partition-owned"),
+        event_stays::<ProcessTold>("process-told"),
         data_stays::<CaseEvent>("case-event"),
         data_stays::<RecordSecret>("record-secret"),
         data_stays::<SelectorsWire>("selectors"),

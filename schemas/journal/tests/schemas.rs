@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lethe_journal::{
-    Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, InputDropped, Instruction, Inventory,
-    KeyWrapped, PartitionOwned, Plan, Quarantined, RecordObserved, SystemTold,
+    Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, InputDropped, InputRetried,
+    InputRetryAsked, Instruction, Inventory, KeyWrapped, PartitionOwned, Plan, ProcessTold, Quarantined,
+    RecordObserved, SystemTold,
 };
 use schemars::{Schema, schema_for};
 
@@ -22,6 +23,8 @@ fn the_schemas_of_events_and_of_the_proof_are_current() {
         ("erased-marked", schema_for!(ErasedMark)),
         ("input-quarantined", schema_for!(Quarantined)),
         ("input-dropped", schema_for!(InputDropped)),
+        ("input-retry-asked", schema_for!(InputRetryAsked)),
+        ("input-retried", schema_for!(InputRetried)),
         ("case-entry", schema_for!(CaseEntry)),
         ("case-event", schema_for!(CaseEvent)),
         ("command", schema_for!(Command)),
@@ -31,6 +34,7 @@ fn the_schemas_of_events_and_of_the_proof_are_current() {
         ("inventory", schema_for!(Inventory)),
         ("system-told", schema_for!(SystemTold)),
         ("partition-owned", schema_for!(PartitionOwned)),
+        ("process-told", schema_for!(ProcessTold)),
     ]
     .into_iter()
     .map(|(name, schema)| (format!("{name}.json"), schema))

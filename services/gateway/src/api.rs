@@ -23,7 +23,7 @@ use crate::limits::{ANSWER_TIME_MAX, CHECK_TIME_MAX, PAGE_CASES_MAX, WAIT_MAX};
 use crate::problem::Problem;
 use crate::views::{
     AcceptedView, CasePage, CaseView, ConformanceView, LineageView, PartitionList, PlanView, QuarantineList,
-    QuarantinedInput, QuarantinedView, ScanView, SystemList,
+    QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemList,
 };
 
 /// The routes of the API.
@@ -52,6 +52,7 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/v1/quarantine", get(quarantine))
         .route("/v1/quarantine/{position}", get(quarantined))
         .route("/v1/quarantine/{position}/drop", post(drop_quarantined))
+        .route("/v1/quarantine/{position}/retry", post(retry_quarantined))
         .route("/v1/policy", get(policy))
         .route("/v1/openapi.json", get(async || Json(crate::openapi::openapi())))
         .route("/healthz", get(healthz))
@@ -353,11 +354,14 @@ async fn quarantine(
     RawQuery(query): RawQuery,
 ) -> Result<Json<QuarantineList>, Problem> {
     let mut asked = QuarantineQuery::default();
-    for (name, value) in pairs(query, &["system", "limit"])? {
-        if name == "limit" {
-            asked.limit = Some(limit(&value)?);
-        } else {
-            asked.system = Some(value);
+    for (name, value) in pairs(query, &["system", "before", "limit"])? {
+        match name.as_str() {
+            "limit" => asked.limit = Some(limit(&value)?),
+            "before" => {
+                let wrong = || Problem::malformed("query: before", "a number of the quarantine, in digits");
+                asked.before = Some(value.parse().map_err(|_| wrong())?);
+            }
+            _ => asked.system = Some(value),
         }
     }
     brief(shared.backend.quarantine(&asked)).await.map(Json)
@@ -376,6 +380,14 @@ async fn drop_quarantined(
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Json<QuarantinedView>, Problem> {
     brief(shared.backend.drop_quarantined(position)).await.map(Json)
+}
+
+async fn retry_quarantined(
+    State(shared): State<Shared>,
+    PositionOf(position): PositionOf,
+    Asked(Nothing {}): Asked<Nothing>,
+) -> Result<Json<RetriedView>, Problem> {
+    brief(shared.backend.retry_quarantined(position)).await.map(Json)
 }
 
 fn well(view: crate::views::HealthView) -> Response {

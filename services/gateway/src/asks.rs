@@ -252,6 +252,8 @@ pub const CLOSE_REASONS: [(CloseReason, &str, &str); 3] = [
 pub struct QuarantineQuery {
     /// Only those of this system.
     pub system: Option<String>,
+    /// Only older ones than this one.
+    pub before: Option<u64>,
     /// Most inputs.
     pub limit: Option<u32>,
 }

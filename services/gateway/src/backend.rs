@@ -9,7 +9,7 @@ use lethe_terms::{CaseId, CommandId, Identifier, Timestamp};
 use crate::asks::{CaseQuery, OpenCase, QuarantineQuery};
 use crate::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PartitionList,
-    PlanView, QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemView,
+    PlanView, QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemView,
 };
 
 /// Why the backend did not do what it was asked. No text of it holds personal data: it may end in a log.
@@ -144,6 +144,8 @@ pub trait Backend: Send + Sync + 'static {
     async fn quarantined(&self, position: u64) -> Result<QuarantinedInput, BackendError>;
     /// Takes one out of the count: an operator has seen that it hides nobody. Again changes nothing.
     async fn drop_quarantined(&self, position: u64) -> Result<QuarantinedView, BackendError>;
+    /// Has one taken in again, after something was mended, and waits for what becomes of it. Again changes nothing.
+    async fn retry_quarantined(&self, position: u64) -> Result<RetriedView, BackendError>;
 
     /// The certificate or statement of a case with this id, or the newest; not found where the case has none such.
     async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError>;

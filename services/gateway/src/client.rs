@@ -13,7 +13,7 @@ use crate::limits::{CHECK_TIME_MAX, WAIT_MAX};
 use crate::problem::Problem;
 use crate::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, LineageView, PartitionList, PlanView,
-    QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemList,
+    QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemList,
 };
 
 /// Time to reach the server: on one machine it is microseconds, across the world less than a second.
@@ -386,6 +386,9 @@ impl Client {
         if let Some(system) = &query.system {
             pairs.append_pair("system", system);
         }
+        if let Some(before) = query.before {
+            pairs.append_pair("before", &before.to_string());
+        }
         if let Some(limit) = query.limit {
             pairs.append_pair("limit", &limit.to_string());
         }
@@ -402,6 +405,12 @@ impl Client {
     /// Takes one out of the count.
     pub async fn drop_quarantined(&self, position: u64) -> Result<QuarantinedView, ClientError> {
         let path = format!("/v1/quarantine/{position}/drop");
+        self.post(&path, &Nothing {}, ANSWER_TIME_MAX).await
+    }
+
+    /// Has one taken in again.
+    pub async fn retry_quarantined(&self, position: u64) -> Result<RetriedView, ClientError> {
+        let path = format!("/v1/quarantine/{position}/retry");
         self.post(&path, &Nothing {}, ANSWER_TIME_MAX).await
     }
 

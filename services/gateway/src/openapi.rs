@@ -8,7 +8,7 @@ use crate::asks::{Approve, Close, FindLineage, Lift, Nothing, OpenCase};
 use crate::problem::{PROBLEM_MEDIA_TYPE, Problem};
 use crate::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PartitionList,
-    PlanView, QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemList,
+    PlanView, QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemList,
 };
 
 type Make = fn(&mut SchemaGenerator) -> Schema;
@@ -76,7 +76,7 @@ const fn command(path: &'static str, id: &'static str, summary: &'static str, bo
     }
 }
 
-const OPERATIONS: [Operation; 26] = [
+const OPERATIONS: [Operation; 27] = [
     get(
         "/v1/cases",
         "cases",
@@ -209,6 +209,13 @@ const OPERATIONS: [Operation; 26] = [
         of::<Nothing>,
         Answer::Json("200", of::<QuarantinedView>),
     ),
+    post(
+        "/v1/quarantine/{position}/retry",
+        "retry_quarantined",
+        "Take an input in again, after a normaliser or a mapping was mended.",
+        of::<Nothing>,
+        Answer::Json("200", of::<RetriedView>),
+    ),
     get(
         "/v1/policy",
         "policy",
@@ -334,10 +341,23 @@ fn parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec<Val
             );
         }
     }
+    parameters.extend(in_query(operation.id, generator));
+    if operation.is_command {
+        parameters.push(json!({
+            "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "maxLength": 255 },
+            "description": "The same key again is the same command: it has the effect of once.",
+        }));
+    }
+    parameters
+}
+
+/// What may stand in the query of an operation.
+fn in_query(id: &str, generator: &mut SchemaGenerator) -> Vec<Value> {
+    let mut parameters = Vec::new();
     let mut query = |name: &str, schema: Value, text: &str| {
         parameters.push(json!({ "name": name, "in": "query", "schema": schema, "description": text }));
     };
-    match operation.id {
+    match id {
         "case" => {
             query(
                 "wait_ms",
@@ -363,18 +383,17 @@ fn parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec<Val
                 "Only inputs of this system.",
             );
             query(
+                "before",
+                json!({ "type": "integer", "minimum": 0 }),
+                "Only inputs that are older than the one of this number.",
+            );
+            query(
                 "limit",
                 json!({ "type": "integer", "minimum": 1, "maximum": 500 }),
                 "Most inputs.",
             );
         }
         _ => {}
-    }
-    if operation.is_command {
-        parameters.push(json!({
-            "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "maxLength": 255 },
-            "description": "The same key again is the same command: it has the effect of once.",
-        }));
     }
     parameters
 }

@@ -566,6 +566,16 @@ pub struct QuarantineList {
     pub total: u64,
 }
 
+/// An input that was to be taken in again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RetriedView {
+    /// What is known of it, with the newest reason where it stays.
+    #[serde(flatten)]
+    pub about: QuarantinedView,
+    /// Whether it was taken in and has left the quarantine.
+    pub taken_in: bool,
+}
+
 /// One input that could not be read, with what it is. It may name people.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QuarantinedInput {

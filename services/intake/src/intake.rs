@@ -92,7 +92,7 @@ struct Counts {
 }
 
 /// A record as it was last appended: its digest and its key, where that is known; nothing where it is gone.
-type Last = Option<(String, Option<KeyWrapped>)>;
+pub(crate) type Last = Option<(String, Option<KeyWrapped>)>;
 
 /// What was appended and may not be folded yet.
 #[derive(Default)]
@@ -116,8 +116,8 @@ pub(crate) struct State {
 /// Takes observations in. One page at a time, so that what is known is never older than what was appended.
 pub struct Intake {
     pub(crate) log: Arc<dyn EventLog>,
-    vault: Arc<dyn KeyVault>,
-    naming: Naming,
+    pub(crate) vault: Arc<dyn KeyVault>,
+    pub(crate) naming: Naming,
     known: Arc<dyn Known>,
     shell: Shell,
     state: Mutex<State>,
@@ -323,7 +323,7 @@ impl Intake {
         Ok(())
     }
 
-    fn maker(&self) -> Maker<'_> {
+    pub(crate) fn maker(&self) -> Maker<'_> {
         Maker {
             vault: &*self.vault,
             keys: &self.naming.keys,
@@ -348,7 +348,7 @@ impl Intake {
     }
 
     /// What the fold knows of those records that were not appended since it was last waited for.
-    async fn known_of(
+    pub(crate) async fn known_of(
         &self,
         recent: &Recent,
         records: &[RecordToken],
@@ -366,7 +366,7 @@ impl Intake {
     }
 
     /// Waits for the fold where what was appended is unsure, or is too much to remember.
-    async fn be_sure(&self, recent: &mut Recent, more: usize) -> Result<(), Error> {
+    pub(crate) async fn be_sure(&self, recent: &mut Recent, more: usize) -> Result<(), Error> {
         let full = recent.records.len() + more > RECENT_MAX && !recent.records.is_empty();
         if recent.unsure || full {
             if !self.known.settled().await {
@@ -395,7 +395,7 @@ impl Intake {
         let mut page = Vec::with_capacity(observations.len());
         for observation in observations {
             if let Some(refused) = oversize(&observation) {
-                maker.quarantined(&refused, system, &mut out)?;
+                maker.quarantined(&refused, None, system, &mut out)?;
                 published.quarantined += 1;
                 continue;
             }
@@ -409,14 +409,15 @@ impl Intake {
             let appended = published.appended;
             self.take_one(&maker, system, &read, last, &mut staged, &mut out, &mut published)?;
             if published.appended > appended {
-                for rejected in &unreadable {
-                    maker.quarantined(rejected, system, &mut out)?;
+                for unread in &unreadable {
+                    let part_of = Some((&read, unread.number));
+                    maker.quarantined(&unread.rejected, part_of, system, &mut out)?;
                 }
                 published.quarantined += unreadable.len();
             }
         }
         for rejected in rejected {
-            maker.quarantined(rejected, system, &mut out)?;
+            maker.quarantined(rejected, None, system, &mut out)?;
         }
         published.quarantined += rejected.len();
         self.send(out, &mut recent, staged).await?;
@@ -428,7 +429,7 @@ impl Intake {
         clippy::too_many_arguments,
         reason = "one page's working state, passed through"
     )]
-    fn take_one(
+    pub(crate) fn take_one(
         &self,
         maker: &Maker<'_>,
         system: &SystemName,
@@ -472,7 +473,7 @@ impl Intake {
 
     /// Appends in the order in which a reader may need it, and notes what was appended. Until that is certain it counts as unsure, also
     /// where this call is dropped half-way.
-    async fn send(
+    pub(crate) async fn send(
         &self,
         out: Outgoing,
         recent: &mut Recent,
@@ -516,7 +517,7 @@ impl Intake {
         Ok(reached)
     }
 
-    fn count(&self, published: &Published) {
+    pub(crate) fn count(&self, published: &Published) {
         let add = |count: &AtomicU64, amount: usize| {
             count.fetch_add(u64::try_from(amount).unwrap_or(u64::MAX), Ordering::Relaxed);
         };
@@ -529,7 +530,7 @@ impl Intake {
 }
 
 /// The state in which a record was last seen: on this page, in what was appended, or in the fold.
-fn last_of(
+pub(crate) fn last_of(
     recent: &Recent,
     staged: &BTreeMap<RecordToken, Last>,
     known: &BTreeMap<RecordToken, KnownRecord>,

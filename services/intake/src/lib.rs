@@ -3,11 +3,13 @@
 //! A page is moved as one batch: data keys first, then records, then the keys of what is gone, then quarantine, and the cursor last. A crash in
 //! between repeats the page, which changes nothing. What is equal to the known state costs a look-up and no append.
 
+mod again;
 mod intake;
 mod page;
 mod suppression;
 mod tables;
 
+pub use again::{Again, Refused, can_be_taken_again};
 pub use intake::{Counters, Intake, Known, KnownRecord, Published, Shell};
 pub use page::{IDENTIFIERS_MAX, INPUT_BYTES_MAX};
 pub use suppression::Finding;

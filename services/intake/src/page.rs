@@ -10,7 +10,7 @@ use lethe_kit::{Observation, Rejected};
 use lethe_terms::{EntryId, Identifier, RecordToken, SystemName, Timestamp};
 use lethe_vault::{DataKey, KeyVault, Normaliser, TokenKeys, record_context, related, seal_json};
 
-use crate::Error;
+use crate::{Error, again};
 
 /// Identifiers that are kept of one observation: people have a handful, and a record with more is not one person's.
 pub const IDENTIFIERS_MAX: usize = 256;
@@ -24,6 +24,12 @@ pub(crate) struct Read {
     pub(crate) record: RecordToken,
     pub(crate) identifiers: Vec<Identifier>,
     pub(crate) digest: String,
+}
+
+/// An identifier that could not be read, and which one of its observation it is.
+pub(crate) struct Unread {
+    pub(crate) number: usize,
+    pub(crate) rejected: Rejected,
 }
 
 /// Bytes of a record's key and of its handle: both are names, not contents.
@@ -46,7 +52,7 @@ pub(crate) struct Naming {
 }
 
 /// Reads an observation. Identifiers that are not of their kind go to quarantine; the record stands with the others, so that neither is lost.
-pub(crate) fn read(observation: Observation, system: &SystemName, naming: &Naming) -> (Read, Vec<Rejected>) {
+pub(crate) fn read(observation: Observation, system: &SystemName, naming: &Naming) -> (Read, Vec<Unread>) {
     let (mut rejected, mut unreadable) = (Vec::new(), Vec::new());
     let mut identifiers = Vec::new();
     for (number, identifier) in observation.identifiers.iter().enumerate() {
@@ -85,12 +91,15 @@ pub(crate) fn read(observation: Observation, system: &SystemName, naming: &Namin
     )
 }
 
-fn refused(observation: &Observation, number: usize, code: &'static str, expected: &str) -> Rejected {
-    Rejected {
-        position: format!("{} identifier {number}", observation.dataset),
-        code,
-        expected: expected.to_owned(),
-        input: observation.identifiers[number].value.as_bytes().to_vec(),
+fn refused(observation: &Observation, number: usize, code: &'static str, expected: &str) -> Unread {
+    Unread {
+        number,
+        rejected: Rejected {
+            position: format!("{} identifier {number}", observation.dataset),
+            code,
+            expected: expected.to_owned(),
+            input: observation.identifiers[number].value.as_bytes().to_vec(),
+        },
     }
 }
 
@@ -206,14 +215,19 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// The entry of an input that could not be read.
+    /// The entry of an input that could not be read, with the observation that it was a part of, where it was one.
     pub(crate) fn quarantined(
         &self,
         rejected: &Rejected,
+        part_of: Option<(&Read, usize)>,
         system: &SystemName,
         out: &mut Outgoing,
     ) -> Result<(), Error> {
         let (key, wrapped) = self.vault.create().map_err(Error::Vault)?;
+        let again = match part_of {
+            Some((read, number)) => again::keep(&key, read, number)?,
+            None => None,
+        };
         let head = &rejected.input[..rejected.input.len().min(INPUT_BYTES_MAX)];
         let quarantined = Quarantined {
             system: Some(system.clone()),
@@ -222,6 +236,7 @@ impl Maker<'_> {
             expected: rejected.expected.clone(),
             input: key.seal("quarantine", head).map_err(Error::Vault)?,
             key: wrapped,
+            again,
         };
         out.quarantine
             .push(self.entry(system.as_str().as_bytes().to_vec(), quarantined)?);

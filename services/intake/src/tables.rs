@@ -1,13 +1,23 @@
 //! What intake remembers of the tables: cursors, and the marks of erased people.
 
 use lethe_journal::{CursorAdvanced, ErasedMark, Event, Kind, Place, Position, Stream};
-use lethe_log::PAGE_ENTRIES_MAX;
+use lethe_log::Pages;
 use lethe_terms::SuppressionToken;
 
+use crate::suppression::Suppressed;
 use crate::{Error, Intake};
 
 /// Rows of a table by key; nothing where a row was ended.
 type TableRows<T> = Vec<(Vec<u8>, Option<T>)>;
+
+/// What was read of a table.
+struct TableRead<T> {
+    rows: TableRows<T>,
+    /// Where to read on.
+    next: Position,
+    /// Whether the rows are all that there are: an ended one was missed, and what was known before does not count.
+    is_anew: bool,
+}
 
 impl Intake {
     /// Folds `cursors` and `erased`. What is known of records is asked for once their fold has caught up.
@@ -35,10 +45,13 @@ impl Intake {
     /// As [`Intake::recover`].
     pub async fn refresh(&self) -> Result<(), Error> {
         let from = self.state().followed;
-        let (rows, next) = self.rows::<ErasedMark>(&Stream::Erased, from).await?;
+        let read = self.rows::<ErasedMark>(&Stream::Erased, from).await?;
         let mut state = self.state();
-        state.followed = next;
-        for (key, value) in rows {
+        state.followed = read.next;
+        if read.is_anew {
+            state.suppressed = Suppressed::default();
+        }
+        for (key, value) in read.rows {
             if let Ok(token) = <[u8; 16]>::try_from(key.as_slice()) {
                 state.suppressed.set(SuppressionToken::from_bytes(token), value);
             }
@@ -52,25 +65,21 @@ impl Intake {
     }
 
     async fn table<T: Kind>(&self, stream: &Stream) -> Result<TableRows<T>, Error> {
-        let (rows, next) = self.rows(stream, 0).await?;
-        self.state().positions.insert(stream.clone(), next);
-        Ok(rows)
+        let read = self.rows(stream, 0).await?;
+        self.state().positions.insert(stream.clone(), read.next);
+        Ok(read.rows)
     }
 
-    /// What a table holds from a position to its head, and where that is.
-    async fn rows<T: Kind>(
-        &self,
-        stream: &Stream,
-        from: Position,
-    ) -> Result<(TableRows<T>, Position), Error> {
+    /// What a table holds from a position to its head.
+    async fn rows<T: Kind>(&self, stream: &Stream, from: Position) -> Result<TableRead<T>, Error> {
         let at = Place::new(stream.clone(), 0);
-        let (mut rows, mut from) = (Vec::new(), from);
-        loop {
-            let page = self
-                .log
-                .read(&at, from, PAGE_ENTRIES_MAX)
-                .await
-                .map_err(Error::Log)?;
+        let mut pages = Pages::new(&*self.log, &at, from);
+        let (mut rows, mut is_anew) = (Vec::new(), false);
+        while let Some(page) = pages.next().await.map_err(Error::Log)? {
+            if page.fell_behind {
+                rows.clear();
+                is_anew = true;
+            }
             for stored in page.entries {
                 let value = stored
                     .entry
@@ -82,10 +91,8 @@ impl Intake {
                     value.map_err(Error::Journal)?.map(|event| event.data),
                 ));
             }
-            from = page.next;
-            if from >= page.head {
-                return Ok((rows, from));
-            }
         }
+        let next = pages.position();
+        Ok(TableRead { rows, next, is_anew })
     }
 }

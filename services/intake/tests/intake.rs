@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lethe_intake::{Error, Intake, Known, KnownRecord, Shell};
-use lethe_journal::{Entry, Epoch, Event, KeyWrapped, Place, Position, RecordObserved, Stream};
+use lethe_intake::{Again, Error, Intake, Known, KnownRecord, Shell};
+use lethe_journal::{Entry, Epoch, Event, KeyWrapped, Place, Position, Quarantined, RecordObserved, Stream};
 use lethe_kit::{FeedPage, Observation, Rejected};
 use lethe_log::{Appended, EventLog, GoneBy, MemoryLog, Page};
 use lethe_terms::{CaseId, EntryId, Identifier, IdentifierKind, RecordToken, Timestamp};
@@ -135,7 +135,17 @@ struct World {
 const NEVER: u64 = u64::MAX;
 
 async fn world(fails_at: u64, took_effect: bool) -> World {
-    let log = MemoryLog::new();
+    let vault = Arc::new(MemoryVault::new(Arc::new(SeededEntropy::new(7))).unwrap());
+    world_on(MemoryLog::new(), vault, "DE", (fails_at, took_effect)).await
+}
+
+/// An intake on what is there, with phone numbers read as in a country.
+async fn world_on(
+    log: MemoryLog,
+    vault: Arc<MemoryVault>,
+    country: &str,
+    (fails_at, took_effect): (u64, bool),
+) -> World {
     let port = Arc::new(Failing {
         log: log.clone(),
         fails_at,
@@ -143,13 +153,12 @@ async fn world(fails_at: u64, took_effect: bool) -> World {
         appends: AtomicU64::new(0),
         order: Mutex::default(),
     });
-    let vault = Arc::new(MemoryVault::new(Arc::new(SeededEntropy::new(7))).unwrap());
     let fold = Arc::new(Fold {
         log: log.clone(),
         rows: Mutex::default(),
         keys: Mutex::default(),
     });
-    let normaliser = Normaliser::new("DE").unwrap();
+    let normaliser = Normaliser::new(country).unwrap();
     let intake = Intake::new(Arc::clone(&port) as _, vault, normaliser, fold, Shell { now, id });
     intake.recover().await.unwrap();
     World { log, port, intake }
@@ -378,4 +387,119 @@ async fn the_cursor_survives_a_restart() {
         .cursor(&"shop".parse().unwrap(), &"accounts".parse().unwrap())
         .unwrap();
     assert_eq!(cursor.as_deref(), Some("c9"));
+}
+
+async fn inputs(world: &World) -> Vec<Quarantined> {
+    let page = world
+        .log
+        .read(&Place::new(Stream::Quarantine, 0), 0, 4_096)
+        .await
+        .unwrap();
+    page.entries
+        .into_iter()
+        .map(|stored| {
+            Event::<Quarantined>::decode(&stored.entry.value.unwrap())
+                .unwrap()
+                .data
+        })
+        .collect()
+}
+
+/// A number that is too short where it is read as an American one.
+fn with_phone(key: &str) -> Observation {
+    let mut seen = observation(key, "ada@example.org");
+    seen.identifiers
+        .push(Identifier::new(IdentifierKind::Phone, "12345"));
+    seen
+}
+
+#[tokio::test]
+async fn an_input_is_taken_in_again_once_its_normaliser_was_mended_and_only_while_its_record_is_as_it_was() {
+    let vault = Arc::new(MemoryVault::new(Arc::new(SeededEntropy::new(7))).unwrap());
+    let wrong = world_on(MemoryLog::new(), Arc::clone(&vault), "US", (NEVER, false)).await;
+    let system = "shop".parse().unwrap();
+    let published = take(&wrong, &page(["1", "2", "3"].map(with_phone).into(), "c1"))
+        .await
+        .unwrap();
+    assert_eq!((published.appended, published.quarantined), (3, 3));
+    let kept = inputs(&wrong).await;
+    let again = wrong.intake.take_again(&system, &kept[0]).await.unwrap();
+    assert!(
+        matches!(&again, Again::Stays(refused) if refused.code == kept[0].code),
+        "nothing was mended: {again:?}"
+    );
+    take(&wrong, &page(vec![observation("2", "bob@example.org")], "c2"))
+        .await
+        .unwrap();
+    let third = records(&wrong).await.len();
+    let gone = Observation {
+        gone: true,
+        ..with_phone("3")
+    };
+    take(&wrong, &page(vec![gone], "c3")).await.unwrap();
+    assert_eq!(records(&wrong).await.len(), third - 1);
+
+    let mended = world_on(wrong.log.clone(), vault, "DE", (NEVER, false)).await;
+    let before = records(&mended).await;
+    let outcomes = [
+        mended.intake.take_again(&system, &kept[0]).await.unwrap(),
+        mended.intake.take_again(&system, &kept[1]).await.unwrap(),
+        mended.intake.take_again(&system, &kept[2]).await.unwrap(),
+        mended.intake.take_again(&system, &kept[0]).await.unwrap(),
+    ];
+    assert_eq!(
+        [&outcomes[0], &outcomes[3]],
+        [&Again::Taken(Vec::new()); 2],
+        "once, and again"
+    );
+    for changed in &outcomes[1..3] {
+        assert!(
+            matches!(changed, Again::Stays(refused) if refused.code == "intake-changed-since"),
+            "{changed:?}"
+        );
+    }
+    let after = records(&mended).await;
+    assert_eq!(after.len(), before.len(), "nothing came back");
+    assert_eq!(
+        after.iter().filter(|record| !before.contains(record)).count(),
+        1,
+        "one record has its telephone number now, and no other changed"
+    );
+    assert_eq!(
+        take(&mended, &page(vec![with_phone("1")], "c4"))
+            .await
+            .unwrap()
+            .known,
+        1,
+        "it is as its source tells it"
+    );
+}
+
+#[tokio::test]
+async fn what_was_not_kept_whole_says_what_to_do_instead() {
+    let world = world(NEVER, false).await;
+    let rejected = |bytes| Rejected {
+        position: "access.log byte 7".into(),
+        code: "weblog-line",
+        expected: "a line".into(),
+        input: vec![b'x'; bytes],
+    };
+    let unread = FeedPage {
+        rejected: vec![rejected(9), rejected(lethe_intake::INPUT_BYTES_MAX + 1)],
+        ..page(Vec::new(), "c1")
+    };
+    take(&world, &unread).await.unwrap();
+    let mut codes = Vec::new();
+    for input in inputs(&world).await {
+        match world
+            .intake
+            .take_again(&"shop".parse().unwrap(), &input)
+            .await
+            .unwrap()
+        {
+            Again::Stays(refused) => codes.push(refused.code),
+            Again::Taken(_) => panic!("there is nothing to be taken in"),
+        }
+    }
+    assert_eq!(codes, ["intake-source-only", "intake-cut-off"]);
 }

@@ -221,8 +221,8 @@ fn producer(base: &ClientConfig) -> ClientConfig {
 fn consumer(base: &ClientConfig, settings: &KafkaSettings) -> ClientConfig {
     let mut config = base.clone();
     let defaults = [
-        // Only a name: readers are assigned by hand, and nothing is committed.
-        ("group.id", format!("{}readers", settings.topic_prefix)),
+        // Only a name: readers are assigned by hand, and what is committed is for people's tools to see, never read here.
+        ("group.id", group(settings)),
         // What is fetched ahead of a page and not asked for is fetched in vain.
         ("queued.min.messages", "10000".to_owned()),
         ("queued.max.messages.kbytes", "16384".to_owned()),
@@ -257,6 +257,12 @@ fn consumer(base: &ClientConfig, settings: &KafkaSettings) -> ClientConfig {
 /// The error of a client that librdkafka does not make: what it says, without the value, which may be a password.
 fn refused(error: &rdkafka::error::KafkaError) -> Error {
     Error::Settings(told(error))
+}
+
+/// Name of the group under which tools find how far the readers of this process are.
+pub(crate) fn group(settings: &KafkaSettings) -> String {
+    let instance = settings.instance.as_deref().unwrap_or("readers");
+    format!("{}{instance}", settings.topic_prefix)
 }
 
 fn random_name() -> Result<String, Error> {

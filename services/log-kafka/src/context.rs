@@ -41,6 +41,18 @@ impl ClientContext for Talk {
         if matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
             return;
         }
+        // Each client says so each time that it tries a broker which is away; whoever reads or appends says it once.
+        if matches!(
+            error.rdkafka_error_code(),
+            Some(
+                RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::OperationTimedOut
+            )
+        ) {
+            tracing::debug!(target: "librdkafka", error = crate::told(&error), "{reason}");
+            return;
+        }
         // What an operation comes to is told by the operation; this is what happens beside them.
         tracing::warn!(target: "librdkafka", error = crate::told(&error), "{reason}");
     }

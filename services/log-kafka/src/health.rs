@@ -161,6 +161,30 @@ impl KafkaLog {
         Ok(partitions)
     }
 
+    /// Shows the tools of Kafka how far the readers of this process are, as committed offsets of the group that is named `topic_prefix` and
+    /// [`instance`](crate::KafkaSettings::instance). Nobody waits for it, and nothing ever reads it back: a position stands with its effect. A
+    /// process without a name of its own shows nothing, for every start would leave a group behind.
+    pub fn show_positions(&self, positions: &BTreeMap<Place, Position>) {
+        if self.shared.settings.instance.is_none() {
+            return;
+        }
+        let mut list = rdkafka::TopicPartitionList::new();
+        for (at, position) in positions {
+            let offset = rdkafka::Offset::Offset(i64::try_from(*position).unwrap_or(i64::MAX));
+            let topic = topics::name(&self.shared.settings, &at.stream);
+            if list
+                .add_partition_offset(&topic, i32::from(at.partition), offset)
+                .is_err()
+            {
+                return;
+            }
+        }
+        let asking = &self.shared.clients.asking;
+        if let Err(error) = asking.commit(&list, rdkafka::consumer::CommitMode::Async) {
+            tracing::debug!(error = told(&error), "positions could not be shown");
+        }
+    }
+
     /// Drops the start of partitions of a queue or history, up to but without the given positions: nothing before them is read again. Kafka
     /// removes a file once nothing in it is left.
     ///

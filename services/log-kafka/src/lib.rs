@@ -19,7 +19,8 @@
 //!
 //! Groups only share partitions out ([`KafkaLog::join`]); nobody reads through them.
 //!
-//! What is deliberately not here: committed offsets (a position stands with its effect), clocks of producers, retries of
+//! What is deliberately not here: offsets that count (a position stands with its effect; what is committed only shows people's tools how far
+//! readers are), clocks of producers, retries of
 //! appends, and topics that make themselves.
 
 mod appending;

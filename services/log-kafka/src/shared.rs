@@ -148,11 +148,30 @@ impl Shared {
         Ok(0)
     }
 
-    /// Reads a page.
+    /// Reads a page. Where the start of the partition is dropped under this very look, the page begins where the partition begins now.
     pub(crate) fn page(&self, channel: &Channel, from: Position, limit: usize) -> Result<Page, Error> {
         let began = Instant::now();
-        let (low, high) = self.span_for(channel, from)?;
-        rules::check_from(&channel.at, from, high)?;
+        let mut span = self.span_for(channel, from)?;
+        rules::check_from(&channel.at, from, span.1)?;
+        loop {
+            let read = self.page_within(channel, (from, limit), span, began);
+            let Err(error) = read else { return read };
+            let now = self.span(channel)?;
+            if now.0 <= span.0 {
+                return Err(error);
+            }
+            span = now;
+        }
+    }
+
+    /// Reads a page of what stands between the first position that is still there and the head.
+    fn page_within(
+        &self,
+        channel: &Channel,
+        (from, limit): (Position, usize),
+        (low, high): (Position, Position),
+        began: Instant,
+    ) -> Result<Page, Error> {
         channel.raise(high);
         let trail = channel.trail(from);
         let is_fresh = trail

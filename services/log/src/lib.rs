@@ -14,6 +14,7 @@ mod generation;
 mod heads;
 mod manifest;
 mod memory;
+mod pages;
 mod rewrite;
 pub mod rules;
 mod writer;
@@ -26,6 +27,7 @@ use lethe_journal::{Entry, Epoch, Place, Position, Stored, Stream};
 pub use compaction::Compaction;
 pub use embedded::{EmbeddedLog, OpenOptions};
 pub use memory::MemoryLog;
+pub use pages::Pages;
 
 /// Most entries of one append: a batch is moved whole, so it has to fit in memory several times.
 pub const APPEND_ENTRIES_MAX: usize = 4_096;

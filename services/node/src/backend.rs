@@ -10,14 +10,12 @@ use lethe_conductor::Refused;
 use lethe_gateway::asks::{CaseQuery, Ground, OpenCase, QuarantineQuery};
 use lethe_gateway::backend::{Backend, BackendError, Document};
 use lethe_gateway::views::{
-    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, FindingView, HealthView, LineageView,
-    PartitionList, PartitionView, PlanView, QuarantineList, QuarantinedInput, QuarantinedView, ScanView,
+    AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PartitionList,
+    PartitionView, PlanView, QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView,
     SystemState, SystemView,
 };
 use lethe_gateway::words;
-use lethe_journal::{
-    CaseOrigin, CloseReason, Command, DatasetRef, Opening, Place, Selectors, Stream, SystemTold,
-};
+use lethe_journal::{CaseOrigin, CloseReason, Command, DatasetRef, Opening, Selectors, SystemTold};
 use lethe_log::EventLog;
 use lethe_terms::{CaseId, CommandId, Identifier, SystemName, Timestamp};
 
@@ -25,9 +23,9 @@ use crate::board::Board;
 use crate::case_keys::CaseKeys;
 use crate::cases::{Cases, CommandRefused};
 use crate::evidence::Evidence;
-use crate::janitor::LogHealth;
 use crate::metrics::Metrics;
-use crate::quarantine::Quarantine;
+use crate::quarantine::{Quarantine, Retry};
+use crate::readiness::Readiness;
 use crate::systems::System;
 use crate::walker::Walker;
 use crate::{Error, publish, shell, views};
@@ -56,9 +54,9 @@ pub(crate) struct NodeBackend {
     pub(crate) board: Arc<Board>,
     /// When a scan of a system was asked for last.
     pub(crate) asked: Mutex<BTreeMap<SystemName, Timestamp>>,
-    pub(crate) quarantine: Quarantine,
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) evidence: Arc<Evidence>,
-    pub(crate) log_health: LogHealth,
+    pub(crate) readiness: Readiness,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -434,7 +432,7 @@ impl Backend for NodeBackend {
             usize::try_from(limit).unwrap_or(PAGE_CASES_MAX)
         });
         let limit = limit.clamp(1, PAGE_CASES_MAX);
-        let listed = self.quarantine.list(system.as_ref(), limit).await;
+        let listed = self.quarantine.list(system.as_ref(), query.before, limit).await;
         listed.map_err(|error| unavailable(&error))
     }
 
@@ -450,6 +448,26 @@ impl Backend for NodeBackend {
         dropped
             .map_err(|error| unavailable(&error))?
             .ok_or(BackendError::NotFound { what: "input" })
+    }
+
+    async fn retry_quarantined(&self, position: u64) -> Result<RetriedView, BackendError> {
+        match self.quarantine.retry(position).await {
+            Ok(Retry::Done(view)) => Ok(view),
+            Ok(Retry::NoSuchInput) => Err(BackendError::NotFound { what: "input" }),
+            Ok(Retry::Impossible(refused)) => Err(BackendError::Conflict {
+                code: refused.code.to_owned(),
+                message: format!(
+                    "the input cannot be taken in again: expected {}",
+                    refused.expected
+                ),
+            }),
+            Ok(Retry::Unsettled) => Err(BackendError::Unavailable {
+                code: "node-command-unsettled".into(),
+                message: "the wish is on the log, and what came of it is not known yet: look at the list"
+                    .into(),
+            }),
+            Err(error) => Err(unavailable(&error)),
+        }
     }
 
     async fn system_check(&self, name: &str) -> Result<CheckView, BackendError> {
@@ -540,34 +558,7 @@ impl Backend for NodeBackend {
     }
 
     async fn ready(&self) -> HealthView {
-        let log = self.log.head(&Place::new(Stream::Commands, 0)).await;
-        let damage = *self.log_health.lock().unwrap_or_else(PoisonError::into_inner);
-        let damaged = self.cases.look().damaged().count();
-        let parts = vec![
-            FindingView {
-                what: "log".into(),
-                ok: log.is_ok(),
-                detail: log.err().map_or_else(String::new, |e| e.to_string()),
-            },
-            FindingView {
-                what: "stored entries".into(),
-                ok: damage.is_none(),
-                detail: damage.unwrap_or_default().to_owned(),
-            },
-            FindingView {
-                what: "case histories".into(),
-                ok: damaged == 0,
-                detail: if damaged == 0 {
-                    String::new()
-                } else {
-                    format!("{damaged} cannot be folded")
-                },
-            },
-        ];
-        HealthView {
-            ok: parts.iter().all(|part| part.ok),
-            parts,
-        }
+        self.readiness.look().await
     }
 
     async fn metrics(&self) -> String {

@@ -10,6 +10,8 @@ use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
 use lethe_terms::{SystemName, Timestamp};
 use tokio::sync::watch;
 
+use crate::patience::Answering;
+use crate::processes::is_process;
 use crate::settings::SystemSettings;
 use crate::systems::{System, away};
 use crate::{Error, publish, shell};
@@ -125,7 +127,7 @@ impl Board {
         while !*stop.borrow() {
             let page = log.read(&at, from, PAGE_ENTRIES_MAX).await?;
             let mut told = BTreeMap::new();
-            for stored in &page.entries {
+            for stored in page.entries.iter().filter(|stored| !is_process(stored)) {
                 if let Some(value) = &stored.entry.value {
                     let event = Event::<SystemTold>::decode(value)?;
                     told.insert(event.data.inventory.name.clone(), (event.time, event.data));
@@ -165,6 +167,7 @@ fn silent(settings: &SystemSettings) -> SystemTold {
 pub(crate) async fn tell(
     systems: BTreeMap<SystemName, Arc<System>>,
     log: Arc<dyn EventLog>,
+    answering: Arc<Answering>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let mut last: BTreeMap<SystemName, (Timestamp, SystemTold)> = BTreeMap::new();
@@ -175,8 +178,14 @@ pub(crate) async fn tell(
                 at.since(*told_at) >= ALIVE_EVERY_MS || is_news(before, &now)
             };
             if last.get(name).is_none_or(is_due) {
-                tell_one(&*log, name, &now).await?;
-                last.insert(name.clone(), (at, now));
+                match tell_one(&*log, name, &now).await {
+                    Ok(()) => drop(last.insert(name.clone(), (at, now))),
+                    // The next look tells it.
+                    Err(error) if answering.passes(&error) => {
+                        tracing::warn!(code = error.code(), system = %name, "how a system stands could not be told");
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         tokio::select! {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::Error;
 use crate::case_keys::CaseKeys;
+use crate::patience::{Answering, Pauses};
 
 /// Settled commands that are remembered for those who wait for them.
 const SETTLED_MAX: usize = 10_000;
@@ -102,6 +103,11 @@ impl Cases {
         }
     }
 
+    /// Goes on with what was read anew from the log, in place of what was known.
+    pub(crate) fn replace(&self, anew: &Self) {
+        std::mem::swap(&mut *self.look(), &mut *anew.look());
+    }
+
     /// Looks at all cases; short, since the conductor waits meanwhile.
     pub(crate) fn look(&self) -> MutexGuard<'_, Conductor> {
         self.conductor.lock().unwrap_or_else(PoisonError::into_inner)
@@ -159,6 +165,7 @@ pub(crate) async fn fold(keys: &CaseKeys, cases: &Cases, stored: &Stored) -> Res
                 tracing::error!(code = error.code(), %case, "a case history does not fit together");
             }
         }
+        Err(error) if error.is_of_the_moment() => return Err(error),
         Err(error) => {
             tracing::error!(code = error.code(), %case, "a case history cannot be opened");
             cases.look().unreadable(case);
@@ -172,6 +179,9 @@ pub(crate) struct CaseReader {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) keys: CaseKeys,
     pub(crate) cases: Cases,
+    pub(crate) answering: Arc<Answering>,
+    /// Where it stands, for whoever wants to know.
+    pub(crate) stands: Arc<Mutex<Vec<(Place, Position)>>>,
 }
 
 impl CaseReader {
@@ -181,11 +191,21 @@ impl CaseReader {
         let mut positions: Vec<(Place, Position)> = Place::all(&Stream::Cases).map(|at| (at, 0)).collect();
         // Whoever waits for a command sent it after this start.
         positions.push((answers.clone(), self.log.head(&answers).await?));
+        let mut pauses = Pauses::new();
         while !*stop.borrow() {
             let mut moved = false;
             for (at, from) in &mut positions {
-                moved |= self.read(at, from).await?;
+                match self.read(at, from).await {
+                    Ok(read) => moved |= read,
+                    // Folding an entry again changes nothing.
+                    Err(error) if self.answering.passes(&error) => pauses.rest(&mut stop).await,
+                    Err(error) => return Err(error),
+                }
             }
+            self.stands
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone_from(&positions);
             if moved {
                 continue;
             }
@@ -203,16 +223,11 @@ impl CaseReader {
 
     /// Reads a page; whether there was one.
     async fn read(&self, at: &Place, from: &mut Position) -> Result<bool, Error> {
-        let page = match self.log.read(at, *from, PAGE_ENTRIES_MAX).await {
-            Ok(page) => page,
-            // The conductor drops answers that it has read, maybe under this very look. Whoever misses a refusal is told that the outcome is unknown.
-            Err(error) if at.stream == Stream::Answers => {
-                tracing::warn!(code = error.code(), "answers were dropped while they were read");
-                *from = self.log.head(at).await?;
-                return Ok(false);
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let page = self.log.read(at, *from, PAGE_ENTRIES_MAX).await?;
+        if page.fell_behind && at.stream == Stream::Answers {
+            // The conductor drops answers that it has read. Whoever misses a refusal is told that the outcome is unknown.
+            tracing::warn!("answers were dropped before they were read here");
+        }
         for stored in &page.entries {
             if at.stream == Stream::Answers {
                 self.heard(stored)?;

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use lethe_conductor::{Conductor, Effect, Input, Refused, WalkOutcome, WalkPurpose};
+use lethe_conductor::{Conductor, Config, Effect, Input, Refused, WalkOutcome, WalkPurpose};
 use lethe_intake::Intake;
 use lethe_journal::{
     Answer, AnswerEvent, CaseEvent, Command, CommandEvent, Entry, Epoch, Event, Instruction, Inventory, Kind,
     Place, Position, Sealed, Stream, Token, partition_of,
 };
-use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX};
+use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX, Pages};
 use lethe_store::{Batch, Store};
 use lethe_terms::{CaseId, CommandId, Timestamp};
 use tokio::sync::{mpsc, watch};
@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use crate::board::Board;
 use crate::case_keys::CaseKeys;
 use crate::cases::{self, Cases, CommandRefused};
+use crate::patience::{Answering, Pauses};
 use crate::walker::Walker;
 use crate::{Error, publish, shell};
 
@@ -50,6 +51,8 @@ pub(crate) struct ConductorShell {
     pub(crate) walker: Arc<Walker>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) config: Config,
+    pub(crate) answering: Arc<Answering>,
     pub(crate) cases: Cases,
     pub(crate) board: Arc<Board>,
     pub(crate) inventory: watch::Receiver<Inventory>,
@@ -67,8 +70,28 @@ struct Standing {
 }
 
 impl ConductorShell {
-    /// Replays all histories, goes on with every case, and runs until `stop`.
+    /// Conducts until `stop`. Where an append failed, what is stored is unknown: then it becomes the writer again and begins from the log, as at
+    /// a start.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let mut pauses = Pauses::new();
+        loop {
+            match self.conduct(&mut stop).await {
+                Err(error) if self.answering.passes(&error) && !*stop.borrow() => {
+                    tracing::warn!(
+                        code = error.code(),
+                        error = &error as &dyn std::error::Error,
+                        "the conductor begins again from the log"
+                    );
+                    *self.walks.lock().unwrap_or_else(PoisonError::into_inner) = JoinSet::new();
+                    pauses.rest(&mut stop).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Replays all histories, goes on with every case, and conducts until `stop`.
+    async fn conduct(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Error> {
         let mut standing = self.take_over().await?;
         let (send, mut walks) = mpsc::channel(WALKS_MAX);
         let effects = self.with_conductor(|conductor| conductor.recover(shell::moment()));
@@ -79,7 +102,7 @@ impl ConductorShell {
             let idle = inputs.is_empty() && !self.is_due();
             if idle {
                 self.write_positions(&mut standing)?;
-                self.wait(&standing, &mut walks, &send, &mut stop).await?;
+                self.wait(&standing, &mut walks, &send, stop).await?;
                 continue;
             }
             let effects = self.with_conductor(|conductor| {
@@ -117,15 +140,18 @@ impl ConductorShell {
             .is_some_and(|at| at <= shell::now())
     }
 
-    /// Becomes the writer of all histories, then reads them: nobody else can add to them any more.
-    async fn take_over(&self) -> Result<Standing, Error> {
+    /// Becomes the writer of all histories, then reads them: nobody else can add to them any more. Meanwhile others see what was known before.
+    async fn take_over(&mut self) -> Result<Standing, Error> {
         let mut epochs = Vec::new();
         for at in Place::all(&Stream::Cases) {
             epochs.push(self.log.acquire(&at).await?);
         }
+        let inventory = self.inventory.borrow_and_update().clone();
+        let anew = Cases::decided(Conductor::new(self.config.clone(), inventory));
         for at in Place::all(&Stream::Cases) {
-            self.replay(&at).await?;
+            self.replay(&at, &anew).await?;
         }
+        self.cases.replace(&anew);
         let commands = self.store.position(&Stream::Commands)?;
         let answers = self.store.position(&Stream::Answers)?;
         let written = (commands, answers);
@@ -138,18 +164,14 @@ impl ConductorShell {
         })
     }
 
-    async fn replay(&self, at: &Place) -> Result<(), Error> {
-        let mut from = 0;
-        loop {
-            let page = self.log.read(at, from, PAGE_ENTRIES_MAX).await?;
+    async fn replay(&self, at: &Place, cases: &Cases) -> Result<(), Error> {
+        let mut pages = Pages::new(&*self.log, at, 0);
+        while let Some(page) = pages.next().await? {
             for stored in &page.entries {
-                cases::fold(&self.keys, &self.cases, stored).await?;
+                cases::fold(&self.keys, cases, stored).await?;
             }
-            if page.entries.is_empty() && page.next >= page.head {
-                return Ok(());
-            }
-            from = page.next;
         }
+        Ok(())
     }
 
     async fn gather(
@@ -173,7 +195,7 @@ impl ConductorShell {
         let (events, next) = self.read::<Command>(&Stream::Commands, standing.commands).await?;
         standing.commands = next;
         for event in events {
-            inputs.extend(self.command(event).await);
+            inputs.extend(self.command(event).await?);
         }
         let (events, next) = self.read::<Answer>(&Stream::Answers, standing.answers).await?;
         standing.answers = next;
@@ -209,21 +231,23 @@ impl ConductorShell {
         Ok((events, page.next))
     }
 
-    async fn command(&self, event: CommandEvent) -> Option<Input> {
+    async fn command(&self, event: CommandEvent) -> Result<Option<Input>, Error> {
         let tokens = match &event.data {
             Command::Open { case, opening, .. } => match self.given_tokens(*case, &opening.given).await {
                 Ok(tokens) => tokens,
+                // It was accepted: it is read again.
+                Err(error) if error.is_of_the_moment() => return Err(error),
                 Err(error) => {
                     tracing::error!(code = error.code(), %case, "a command cannot be opened");
-                    return None;
+                    return Ok(None);
                 }
             },
             _ => Vec::new(),
         };
-        Some(Input::Command {
+        Ok(Some(Input::Command {
             command: event.data,
             tokens,
-        })
+        }))
     }
 
     async fn given_tokens(&self, case: CaseId, given: &Sealed) -> Result<Vec<Token>, Error> {

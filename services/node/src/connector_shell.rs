@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::case_keys::CaseKeys;
+use crate::patience::{Answering, Pauses};
 use crate::receipts::Signers;
 use crate::{Error, publish, shell};
 
@@ -35,6 +36,7 @@ const NOT_PLANNED: &str = "node-not-planned";
 /// What is carried out for one system.
 pub(crate) struct ConnectorShell {
     pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) answering: Arc<Answering>,
     pub(crate) keys: CaseKeys,
     pub(crate) intake: Arc<Intake>,
     pub(crate) host: Arc<Host>,
@@ -81,6 +83,7 @@ impl ConnectorShell {
                 frontier.lock().unwrap_or_else(PoisonError::into_inner).next = from;
             }
             if page.entries.is_empty() && page.next >= page.head {
+                self.settle(&frontier)?;
                 tokio::select! {
                     woken = self.log.wait(&at, from, IDLE) => woken?,
                     Some(ended) = running.join_next() => ended.map_err(|_| Error::Stopped { what: "an instruction" })??,
@@ -102,8 +105,9 @@ impl ConnectorShell {
                     .open
                     .insert(stored.position);
                 let (shell, frontier) = (Arc::clone(&self), Arc::clone(&frontier));
+                let stop = stop.clone();
                 running.spawn(async move {
-                    let answered = shell.carry_out(order.data).await;
+                    let answered = shell.until_answered(order.data, stop).await;
                     drop(slot);
                     answered?;
                     shell.done(&frontier, stored.position)
@@ -116,6 +120,18 @@ impl ConnectorShell {
                     what: "an instruction",
                 })??;
             }
+        }
+        Ok(())
+    }
+
+    /// Writes down where it stands once nothing is open, so that nobody takes it for behind.
+    fn settle(&self, frontier: &Mutex<Frontier>) -> Result<(), Error> {
+        let mut frontier = frontier.lock().unwrap_or_else(PoisonError::into_inner);
+        if frontier.open.is_empty() && frontier.next > frontier.written {
+            let stream = Stream::Instructions(self.system.clone());
+            self.store
+                .commit(&stream, frontier.written, frontier.next, &Batch::default())?;
+            frontier.written = frontier.next;
         }
         Ok(())
     }
@@ -134,26 +150,46 @@ impl ConnectorShell {
         Ok(())
     }
 
-    async fn carry_out(&self, instruction: Instruction) -> Result<(), Error> {
+    /// Carries an instruction out and answers. While the log does not take the answer that is done again, as it is after a crash: under the
+    /// same id, which makes a repeat harmless.
+    async fn until_answered(
+        &self,
+        instruction: Instruction,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        let mut pauses = Pauses::new();
+        loop {
+            match self.carry_out(&instruction).await {
+                Err(error) if self.answering.passes(&error) && !*stop.borrow() => {
+                    tracing::warn!(code = error.code(), case = %instruction.case, "an instruction is not answered yet");
+                    pauses.rest(&mut stop).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn carry_out(&self, instruction: &Instruction) -> Result<(), Error> {
         let selectors = match self
             .keys
             .open_selectors(instruction.case, &instruction.selectors)
             .await
         {
             Ok(selectors) => selectors,
+            Err(error) if error.is_of_the_moment() => return Err(error),
             Err(error) => {
                 tracing::error!(code = error.code(), case = %instruction.case, "an instruction cannot be opened");
                 return self
-                    .answer(failed(&instruction, FailureClass::Final, error.code()))
+                    .answer(failed(instruction, FailureClass::Final, error.code()))
                     .await;
             }
         };
         let answer = match (&instruction.planned, instruction.verb) {
-            (_, Verb::Locate) => self.locate(&instruction, &selectors).await?,
+            (_, Verb::Locate) => self.locate(instruction, &selectors).await?,
             // Design invariant I5: nothing acts, or observes for a statement, without a plan in the ledger.
-            (None, _) => failed(&instruction, FailureClass::Final, NOT_PLANNED),
-            (Some(planned), Verb::Observe) => self.observe(&instruction, planned, &selectors).await?,
-            (Some(planned), _) => self.perform(&instruction, planned, &selectors).await?,
+            (None, _) => failed(instruction, FailureClass::Final, NOT_PLANNED),
+            (Some(planned), Verb::Observe) => self.observe(instruction, planned, &selectors).await?,
+            (Some(planned), _) => self.perform(instruction, planned, &selectors).await?,
         };
         self.answer(answer).await
     }

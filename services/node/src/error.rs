@@ -87,6 +87,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether nothing is wrong with what was asked: the log does not answer, or a fold lags behind.
+    pub const fn is_of_the_moment(&self) -> bool {
+        self.is_silent_log() || matches!(self, Self::Lagging | Self::Intake(lethe_intake::Error::Lagging))
+    }
+
+    /// Whether the log did not take or give something. What is corrupt stays so, and is another matter.
+    pub const fn is_silent_log(&self) -> bool {
+        use lethe_log::Error::{NotStored, Unknown};
+        matches!(
+            self,
+            Self::Log(NotStored(_) | Unknown(_))
+                | Self::Intake(lethe_intake::Error::Log(NotStored(_) | Unknown(_)))
+        )
+    }
+
     /// Stable code, with a page in ops/errors.
     pub const fn code(&self) -> &'static str {
         match self {

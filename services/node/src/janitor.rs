@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::evidence::Evidence;
 use crate::lineage::Owners;
 use crate::log::Log;
+use crate::patience::Answering;
 use crate::{Error, shell};
 
 /// How often the janitor looks whether something is due.
@@ -30,6 +31,7 @@ pub(crate) type LogHealth = Arc<Mutex<Option<&'static str>>>;
 /// Reads every stored entry now and then until `stop`. Damage is said, and stops nothing by itself: what can be read goes on.
 pub(crate) async fn inspect(
     log: Arc<dyn EventLog>,
+    answering: Arc<Answering>,
     health: LogHealth,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
@@ -38,14 +40,19 @@ pub(crate) async fn inspect(
         tokio::select! {
             () = tokio::time::sleep(pause) => {
                 let found = log.check().await.map_err(|error| error.code()).err();
+                if found.is_some() && answering.silent_since().is_some() {
+                    // It could not be looked at, and may be well.
+                    pause = INSPECT_AFTER;
+                    continue;
+                }
                 if let Some(code) = found {
                     tracing::error!(code, "the log is damaged or cannot be read");
                 }
                 *health.lock().unwrap_or_else(PoisonError::into_inner) = found;
+                pause = if found.is_some() { INSPECT_AFTER } else { INSPECT_EVERY };
             }
             _ = stop.changed() => {}
         }
-        pause = INSPECT_EVERY;
     }
     Ok(())
 }
@@ -53,6 +60,7 @@ pub(crate) async fn inspect(
 /// Everything that compaction touches.
 pub(crate) struct Janitor {
     pub(crate) log: Log,
+    pub(crate) answering: Arc<Answering>,
     pub(crate) owners: Arc<Owners>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) evidence: Arc<Evidence>,
@@ -74,8 +82,17 @@ impl Janitor {
             }
             let waited = waits_since.map(|since| u64::try_from(shell::now().since(since)).unwrap_or(0));
             if waited.is_some_and(|waited_ms| Duration::from_millis(waited_ms) >= self.after) {
-                self.compact().await?;
-                (compacted_to, waits_since) = (gone, None);
+                (compacted_to, waits_since) = match self.compact().await {
+                    Ok(()) => (gone, None),
+                    Err(error) if self.answering.passes(&error) => {
+                        tracing::warn!(
+                            code = error.code(),
+                            "compaction is put off: the log does not answer"
+                        );
+                        (compacted_to, Some(shell::now()))
+                    }
+                    Err(error) => return Err(error),
+                };
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}

@@ -12,7 +12,7 @@ use lethe_journal::{
     partition_of,
 };
 use lethe_ledger::{Keys, Ledger};
-use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX};
+use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX, Pages};
 use lethe_proof::{
     Bundle, Completion, Envelope, Leaf, LeafKind, Logged, PlanStatement, Statement, open_checkpoint,
     parse_canonical,
@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::case_keys::CaseKeys;
 use crate::evidence::Evidence;
 use crate::log::Log;
+use crate::patience::{Answering, Pauses};
 use crate::server::Folders;
 use crate::{Error, publish, shell};
 
@@ -36,6 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The ledger of this process.
 pub(crate) struct LedgerShell {
     log: Arc<dyn EventLog>,
+    answering: Arc<Answering>,
     keys: CaseKeys,
     evidence: Arc<Evidence>,
     ledger: Ledger,
@@ -46,6 +48,9 @@ pub(crate) struct LedgerShell {
 /// A process that may write the ledger, and does as soon as nobody else does.
 pub(crate) struct Candidate {
     pub(crate) log: Log,
+    /// The log as the roles see it.
+    pub(crate) port: Arc<dyn EventLog>,
+    pub(crate) answering: Arc<Answering>,
     pub(crate) keys: CaseKeys,
     pub(crate) evidence: Arc<Evidence>,
     pub(crate) signing: Arc<Keys>,
@@ -75,7 +80,8 @@ impl Candidate {
             opened => opened?,
         };
         Ok(Some(LedgerShell {
-            log: self.log.port(),
+            log: Arc::clone(&self.port),
+            answering: Arc::clone(&self.answering),
             keys: self.keys.clone(),
             evidence: Arc::clone(&self.evidence),
             ledger,
@@ -117,13 +123,31 @@ enum What {
 }
 
 impl LedgerShell {
-    /// Runs until `stop`.
+    /// Signs and sequences until `stop`. Where an append failed, what is stored is unknown: then it becomes the writer again and reads the
+    /// leaves back before it goes on.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let mut pauses = Pauses::new();
+        loop {
+            match self.keep_up(&mut stop).await {
+                Err(error) if self.answering.passes(&error) && !*stop.borrow() => {
+                    tracing::warn!(
+                        code = error.code(),
+                        error = &error as &dyn std::error::Error,
+                        "the ledger begins again from the leaves"
+                    );
+                    pauses.rest(&mut stop).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn keep_up(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Error> {
         let epoch = self.log.acquire(&leaves()).await?;
         self.follow_leaves().await?;
         while !*stop.borrow() {
             if !self.step(epoch).await? {
-                self.wait(&mut stop).await?;
+                self.wait(stop).await?;
             }
         }
         Ok(())
@@ -145,9 +169,9 @@ impl LedgerShell {
 
     /// Reads the `leaves` stream into the tree, from where the tree ends.
     async fn follow_leaves(&mut self) -> Result<(), Error> {
-        let (mut from, mut seen) = (0, 0);
-        loop {
-            let page = self.log.read(&leaves(), from, PAGE_ENTRIES_MAX).await?;
+        let (log, at) = (Arc::clone(&self.log), leaves());
+        let (mut pages, mut seen) = (Pages::new(&*log, &at, 0), 0);
+        while let Some(page) = pages.next().await? {
             let mut new = Vec::new();
             for stored in &page.entries {
                 let Some(value) = &stored.entry.value else {
@@ -164,11 +188,8 @@ impl LedgerShell {
             if !new.is_empty() {
                 self.ledger.append(&new)?;
             }
-            from = page.next;
-            if from >= page.head {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// Takes what waits in all histories; whether there was anything.
@@ -295,9 +316,9 @@ impl LedgerShell {
     /// Puts the evidence of a case back from the case's own history, which holds all of it.
     async fn gather_again(&self, case: CaseId) -> Result<(), Error> {
         let partition = partition_of(case.as_bytes(), Stream::Cases.partitions());
-        let (at, mut from) = (Place::new(Stream::Cases, partition), 0);
-        loop {
-            let page = self.log.read(&at, from, PAGE_ENTRIES_MAX).await?;
+        let at = Place::new(Stream::Cases, partition);
+        let mut pages = Pages::new(&*self.log, &at, 0);
+        while let Some(page) = pages.next().await? {
             let own = page
                 .entries
                 .iter()
@@ -307,11 +328,8 @@ impl LedgerShell {
                     self.keep(&one)?;
                 }
             }
-            from = page.next;
-            if from >= page.head {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     fn answer_of(&self, one: &Pending, head: &str) -> Result<Option<Answer>, Error> {
@@ -399,7 +417,7 @@ fn leaves() -> Place {
 }
 
 /// The store keeps one position a stream, and the ledger reads several partitions of one: each has a name of its own here.
-fn position_of(partition: usize) -> Stream {
+pub(crate) fn position_of(partition: usize) -> Stream {
     let name = format!("cases-{partition}");
     name.parse().map_or(Stream::Cases, Stream::Instructions)
 }

@@ -14,14 +14,17 @@ mod error;
 mod evidence;
 mod follow_ups;
 mod janitor;
+mod lag;
 mod ledger_shell;
 mod lineage;
 mod log;
 mod metrics;
 mod offline;
-
+mod patience;
+mod processes;
 mod publish;
 mod quarantine;
+mod readiness;
 mod receipts;
 mod roles;
 mod running;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lethe_journal::{Place, Position, Stream};
 use lethe_ledger::Start;
-use lethe_log::{EmbeddedLog, EventLog, GoneBy, OpenOptions, PAGE_ENTRIES_MAX};
+use lethe_log::{EmbeddedLog, EventLog, GoneBy, OpenOptions, Pages};
 use lethe_log_kafka::KafkaLog;
 use tokio::sync::watch;
 
@@ -62,9 +62,8 @@ impl Log {
     /// Whether a leaf was ever written; fences and heartbeats are none.
     async fn holds_leaves(&self) -> Result<bool, Error> {
         let (port, at) = (self.port(), Place::new(Stream::Leaves, 0));
-        let mut from = 0;
-        loop {
-            let page = port.read(&at, from, PAGE_ENTRIES_MAX).await?;
+        let mut pages = Pages::new(&*port, &at, 0);
+        while let Some(page) = pages.next().await? {
             let mut values = page
                 .entries
                 .iter()
@@ -72,11 +71,8 @@ impl Log {
             if values.any(|value| !value.is_empty()) {
                 return Ok(true);
             }
-            from = page.next;
-            if from >= page.head {
-                return Ok(false);
-            }
         }
+        Ok(false)
     }
 
     /// Whether the ledger begins with this run.

@@ -5,10 +5,28 @@ use std::sync::Arc;
 
 use lethe_intake::Intake;
 use lethe_terms::CaseState;
-use prometheus::{Encoder, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, Gauge, GaugeVec, IntCounter, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::board::Board;
 use crate::cases::Cases;
+use crate::lag::Lags;
+use crate::patience::Answering;
+use crate::processes::Processes;
+use crate::roles::Role;
+
+/// What tells one reader of a partition from another.
+const LAG_LABELS: [&str; 4] = ["process", "reader", "stream", "partition"];
+
+/// Name of a process that does everything.
+const ALONE: &str = "lethe";
+
+/// What is looked at beside cases and systems.
+pub(crate) struct Seen {
+    pub(crate) lags: Arc<Lags>,
+    pub(crate) answering: Arc<Answering>,
+    /// The other processes; nothing where this one does everything.
+    pub(crate) processes: Option<Arc<Processes>>,
+}
 
 /// What is measured.
 pub(crate) struct Metrics {
@@ -17,17 +35,42 @@ pub(crate) struct Metrics {
     intake: IntGaugeVec,
     quarantined: IntGaugeVec,
     feed_age: IntGaugeVec,
+    lag_entries: IntGaugeVec,
+    lag_age: GaugeVec,
+    role_missing: IntGaugeVec,
+    log_silent: Gauge,
+    log_retries: IntCounter,
+    seen: Seen,
     source: Arc<Intake>,
 }
 
 impl Metrics {
-    pub(crate) fn new(source: Arc<Intake>) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(source: Arc<Intake>, seen: Seen) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let gauge = |name: &str, help: &str, label: &str| -> Result<IntGaugeVec, prometheus::Error> {
-            let gauge = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let gauge = IntGaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(gauge.clone()))?;
             Ok(gauge)
         };
+        let gauge = |name: &str, help: &str, label: &str| gauges(name, help, &[label]);
+        let lag_age = GaugeVec::new(
+            Opts::new(
+                "lethe_log_oldest_unread_age_seconds",
+                "Age of the oldest entry that a reader has not worked off, by process, reader, stream and partition.",
+            ),
+            &LAG_LABELS,
+        )?;
+        registry.register(Box::new(lag_age.clone()))?;
+        let log_silent = Gauge::new(
+            "lethe_log_silent_seconds",
+            "For how long the log has not answered; 0 while it does.",
+        )?;
+        registry.register(Box::new(log_silent.clone()))?;
+        let log_retries = IntCounter::new(
+            "lethe_log_retries_total",
+            "Reads that were repeated since the log did not answer.",
+        )?;
+        registry.register(Box::new(log_retries.clone()))?;
         Ok(Self {
             cases: gauge("lethe_cases", "Cases by state.", "state")?,
             intake: gauge(
@@ -45,7 +88,21 @@ impl Metrics {
                 "Time since a system's feed was read to its end.",
                 "system",
             )?,
+            lag_entries: gauges(
+                "lethe_log_lag_entries",
+                "Positions between a reader and the head, by process, reader, stream and partition.",
+                &LAG_LABELS,
+            )?,
+            role_missing: gauge(
+                "lethe_role_missing",
+                "1 where no process that lives has the role, by role.",
+                "role",
+            )?,
+            lag_age,
+            log_silent,
+            log_retries,
             registry,
+            seen,
             source,
         })
     }
@@ -60,6 +117,49 @@ impl Metrics {
                 tracing::error!(%error, "metrics cannot be written");
                 String::new()
             }
+        }
+    }
+
+    fn measure_log(&self) {
+        let now = crate::shell::now();
+        let silent_ms = self
+            .seen
+            .answering
+            .silent_since()
+            .map_or(0, |since| now.since(since));
+        self.log_silent
+            .set(seconds(u64::try_from(silent_ms).unwrap_or(0)));
+        let counted = self.log_retries.get();
+        self.log_retries
+            .inc_by(self.seen.answering.retries().saturating_sub(counted));
+        let processes = self.seen.processes.as_ref();
+        let own = processes.map_or(ALONE, |processes| processes.own_name());
+        let own = self
+            .seen
+            .lags
+            .measured()
+            .into_iter()
+            .map(|lag| (own.to_owned(), lag));
+        let others = processes.map_or_else(Vec::new, |processes| processes.lags(now));
+        // A process that went, and a reader that went with it, are no longer told of.
+        self.lag_entries.reset();
+        self.lag_age.reset();
+        for (process, lag) in own.chain(others) {
+            let partition = lag.partition.to_string();
+            let labels = [&process, &lag.reader, &lag.stream, &partition].map(String::as_str);
+            self.lag_entries
+                .with_label_values(&labels)
+                .set(i64::try_from(lag.entries).unwrap_or(i64::MAX));
+            self.lag_age
+                .with_label_values(&labels)
+                .set(seconds(lag.oldest_ms.unwrap_or(0)));
+        }
+        let missing = processes.map_or_else(Vec::new, |processes| processes.missing(now));
+        for role in Role::ALL {
+            let is_missing = missing.iter().any(|(missing, _)| *missing == role);
+            self.role_missing
+                .with_label_values(&[role.name()])
+                .set(i64::from(is_missing));
         }
     }
 
@@ -85,6 +185,7 @@ impl Metrics {
                 .with_label_values(&[result])
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        self.measure_log();
         let now = crate::shell::now();
         for told in board.systems() {
             let system = [told.inventory.name.as_str()];
@@ -98,4 +199,9 @@ impl Metrics {
             }
         }
     }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "milliseconds of years are exact")]
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1_000.0
 }

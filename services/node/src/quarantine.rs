@@ -1,29 +1,48 @@
-//! What could not be read: counted from the log, shown to whoever looks into it, and taken out of the count once somebody has.
+//! What could not be read: one fold of its stream, kept up to date, which counts it, lists it, and knows what was asked of it.
+//!
+//! An operator drops an input, or asks for it to be taken in again; both go over the stream. Whoever hosts the connectors takes it in again,
+//! since only one intake may write the records of a system, and says there what became of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lethe_gateway::views::{QuarantineList, QuarantinedInput, QuarantinedView};
-use lethe_journal::{Event, InputDropped, Place, Position, Quarantined, Stored, Stream};
+use lethe_gateway::views::{QuarantineList, QuarantinedInput, QuarantinedView, RetriedView};
+use lethe_intake::{Again, Intake, Refused, can_be_taken_again};
+use lethe_journal::{
+    Event, InputDropped, InputRetried, InputRetryAsked, InputStays, Kind, Place, Position, Quarantined,
+    Stored, Stream,
+};
 use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
 use lethe_terms::{SystemName, Timestamp};
 use lethe_vault::KeyVault;
 use tokio::sync::watch;
 
+use crate::follow_ups::FollowUps;
 use crate::systems::System;
 use crate::{Error, publish};
 
-/// Longest wait before the count looks around without having been woken.
+/// Longest wait before the fold looks around without having been woken.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// Wait before an input that could not be taken in for want of the log or the fold is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long somebody who asked for an input to be taken in again waits for what became of it: shorter than the API's own limit.
+const RETRY_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Inputs whose particulars stay in memory, the newest: more than a page of a list. Of older ones only the place stays, and they are read again.
+const VIEWS_MAX: usize = 1_000;
 
 /// What an entry of the stream says.
 enum Said {
     Kept(Timestamp, Quarantined),
     Dropped(InputDropped),
+    RetryAsked(InputRetryAsked),
+    Retried(InputRetried),
 }
 
 fn said(stored: &Stored) -> Result<Option<Said>, Error> {
@@ -31,11 +50,23 @@ fn said(stored: &Stored) -> Result<Option<Said>, Error> {
         return Ok(None);
     };
     match Event::<Quarantined>::decode(value) {
-        Ok(event) => Ok(Some(Said::Kept(event.time, event.data))),
-        Err(lethe_journal::Error::UnexpectedType { .. }) => {
-            let event = Event::<InputDropped>::decode(value)?;
-            Ok(Some(Said::Dropped(event.data)))
-        }
+        Ok(event) => return Ok(Some(Said::Kept(event.time, event.data))),
+        Err(lethe_journal::Error::UnexpectedType { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if let Some(dropped) = if_of_kind(value)? {
+        return Ok(Some(Said::Dropped(dropped)));
+    }
+    if let Some(asked) = if_of_kind(value)? {
+        return Ok(Some(Said::RetryAsked(asked)));
+    }
+    Ok(Some(Said::Retried(Event::decode(value)?.data)))
+}
+
+fn if_of_kind<T: Kind>(value: &[u8]) -> Result<Option<T>, Error> {
+    match Event::<T>::decode(value) {
+        Ok(event) => Ok(Some(event.data)),
+        Err(lethe_journal::Error::UnexpectedType { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -44,40 +75,253 @@ fn place() -> Place {
     Place::new(Stream::Quarantine, 0)
 }
 
-/// What somebody may look at.
+/// The stream, folded.
+#[derive(Default)]
+struct Fold {
+    /// Inputs that count, with their systems.
+    kept: BTreeMap<Position, Option<SystemName>>,
+    /// The newest of them.
+    views: BTreeMap<Position, QuarantinedView>,
+    /// Why inputs that were tried again stay.
+    stay: BTreeMap<Position, InputStays>,
+    /// Inputs to be taken in again, of which nobody has said what became.
+    asked: BTreeSet<Position>,
+    next: Position,
+}
+
+impl Fold {
+    fn take(&mut self, stored: &Stored) -> Result<(), Error> {
+        match said(stored)? {
+            Some(Said::Kept(at, input)) => {
+                let view = view(stored.position, at, &input);
+                self.kept.insert(stored.position, input.system);
+                self.views.insert(stored.position, view);
+                if self.views.len() > VIEWS_MAX {
+                    self.views.pop_first();
+                }
+            }
+            Some(Said::Dropped(dropped)) => self.leaves(dropped.position),
+            Some(Said::RetryAsked(asked)) if self.kept.contains_key(&asked.position) => {
+                self.asked.insert(asked.position);
+            }
+            Some(Said::Retried(retried)) => match retried.stays {
+                None => self.leaves(retried.position),
+                Some(stays) => {
+                    self.asked.remove(&retried.position);
+                    if self.kept.contains_key(&retried.position) {
+                        self.stay.insert(retried.position, stays);
+                    }
+                }
+            },
+            Some(Said::RetryAsked(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    fn leaves(&mut self, position: Position) {
+        self.kept.remove(&position);
+        self.views.remove(&position);
+        self.stay.remove(&position);
+        self.asked.remove(&position);
+    }
+
+    fn count_of(&self, name: &SystemName) -> u64 {
+        let own = self.kept.values().filter(|system| system.as_ref() == Some(name));
+        u64::try_from(own.count()).unwrap_or(u64::MAX)
+    }
+
+    /// With the newest reason why it stays.
+    fn with_reason(&self, mut view: QuarantinedView) -> QuarantinedView {
+        if let Some(stays) = self.stay.get(&view.position) {
+            view.code.clone_from(&stays.code);
+            view.expected.clone_from(&stays.expected);
+        }
+        view
+    }
+}
+
+/// The quarantine as this process knows it.
 pub(crate) struct Quarantine {
-    pub(crate) log: Arc<dyn EventLog>,
-    pub(crate) vault: Arc<dyn KeyVault>,
+    log: Arc<dyn EventLog>,
+    vault: Arc<dyn KeyVault>,
+    fold: Mutex<Fold>,
+    /// Hears of every page that was folded.
+    changed: watch::Sender<Position>,
+}
+
+/// What takes inputs in again: where connectors are hosted.
+pub(crate) struct Retrier {
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) follow_ups: Arc<FollowUps>,
 }
 
 impl Quarantine {
-    /// The newest inputs that were not dropped, at most `limit`, and how many there are.
+    pub(crate) fn new(log: Arc<dyn EventLog>, vault: Arc<dyn KeyVault>) -> Self {
+        Self {
+            log,
+            vault,
+            fold: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    fn fold(&self) -> MutexGuard<'_, Fold> {
+        self.fold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the fold stands.
+    pub(crate) fn stands(&self) -> (Place, Position) {
+        (place(), self.fold().next)
+    }
+
+    /// Reads what is there, so that hosted systems know how much of theirs it is.
+    pub(crate) async fn catch_up(&self, systems: &BTreeMap<SystemName, Arc<System>>) -> Result<(), Error> {
+        while self.step().await? {}
+        self.tell_counts(systems);
+        Ok(())
+    }
+
+    /// Goes on folding until `stop`, and takes in again what is asked for where this process does that.
+    pub(crate) async fn follow(
+        self: Arc<Self>,
+        systems: BTreeMap<SystemName, Arc<System>>,
+        retrier: Option<Retrier>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        let at = place();
+        while !*stop.borrow() {
+            if self.step().await? {
+                self.tell_counts(&systems);
+                continue;
+            }
+            let left = match &retrier {
+                Some(retrier) => self.retry_asked(retrier).await,
+                None => false,
+            };
+            let (next, idle) = (self.fold().next, if left { RETRY_PAUSE } else { IDLE });
+            tokio::select! {
+                woken = self.log.wait(&at, next, idle) => woken?,
+                _ = stop.changed() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds a page; whether there was one.
+    async fn step(&self) -> Result<bool, Error> {
+        let from = self.fold().next;
+        let page = self.log.read(&place(), from, PAGE_ENTRIES_MAX).await?;
+        let mut fold = self.fold();
+        for stored in &page.entries {
+            fold.take(stored)?;
+        }
+        fold.next = page.next;
+        drop(fold);
+        self.changed.send_replace(page.next);
+        Ok(page.next != from)
+    }
+
+    fn tell_counts(&self, systems: &BTreeMap<SystemName, Arc<System>>) {
+        let fold = self.fold();
+        for (name, system) in systems {
+            system
+                .feed
+                .quarantined
+                .store(fold.count_of(name), Ordering::Relaxed);
+        }
+    }
+
+    /// Takes in again what was asked for; whether something of it is left. What could not be tried is tried later: nothing is said of it yet.
+    async fn retry_asked(&self, retrier: &Retrier) -> bool {
+        let asked: Vec<Position> = self.fold().asked.iter().copied().collect();
+        for position in asked {
+            if let Err(error) = self.retry_one(retrier, position).await {
+                tracing::warn!(
+                    code = error.code(),
+                    position,
+                    "an input could not be taken in again"
+                );
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn retry_one(&self, retrier: &Retrier, position: Position) -> Result<(), Error> {
+        let Some((_, input)) = self.find(position).await? else {
+            self.fold().leaves(position);
+            return Ok(());
+        };
+        let stays = match &input.system {
+            Some(system) => match retrier.intake.take_again(system, &input).await? {
+                Again::Taken(findings) => {
+                    for finding in findings {
+                        retrier.follow_ups.open(finding).await?;
+                    }
+                    None
+                }
+                Again::Stays(refused) => Some(refused),
+            },
+            None => can_be_taken_again(&input).err(),
+        };
+        let retried = InputRetried {
+            system: input.system.clone(),
+            position,
+            stays: stays.map(|Refused { code, expected }| InputStays {
+                code: code.to_owned(),
+                expected,
+            }),
+        };
+        self.say(input.system.as_ref(), "/lethe/intake", retried).await?;
+        // The entry itself is folded next; until then the input must not be taken in once more.
+        self.fold().asked.remove(&position);
+        Ok(())
+    }
+
+    async fn say<T: Kind>(
+        &self,
+        system: Option<&SystemName>,
+        source: &'static str,
+        data: T,
+    ) -> Result<(), Error> {
+        let name = system.map_or("", SystemName::as_str);
+        let entry = publish::entry(name.as_bytes(), source, data)?;
+        publish::append(&*self.log, &place(), vec![entry], "quarantine").await
+    }
+
+    /// The newest inputs that count, at most `limit` and only older ones than `before`, and how many there are.
     pub(crate) async fn list(
         &self,
         system: Option<&SystemName>,
+        before: Option<Position>,
         limit: usize,
     ) -> Result<QuarantineList, Error> {
-        let (mut kept, mut from) = (BTreeMap::new(), 0);
-        loop {
-            let page = self.log.read(&place(), from, PAGE_ENTRIES_MAX).await?;
-            for stored in &page.entries {
-                match said(stored)? {
-                    Some(Said::Kept(at, input)) if system.is_none() || input.system.as_ref() == system => {
-                        kept.insert(stored.position, view(stored.position, at, &input));
-                    }
-                    Some(Said::Dropped(dropped)) => {
-                        kept.remove(&dropped.position);
-                    }
-                    _ => {}
-                }
-            }
-            from = page.next;
-            if from >= page.head {
-                let total = u64::try_from(kept.len()).unwrap_or(u64::MAX);
-                let inputs = kept.into_values().rev().take(limit).collect();
-                return Ok(QuarantineList { inputs, total });
-            }
+        let (positions, total) = {
+            let fold = self.fold();
+            let fits = |kept: &Option<SystemName>| system.is_none() || kept.as_ref() == system;
+            let total = fold.kept.values().filter(|kept| fits(kept)).count();
+            let older = fold.kept.range(..before.unwrap_or(Position::MAX)).rev();
+            let fitting = older
+                .filter(|(_, kept)| fits(kept))
+                .map(|(position, _)| *position);
+            (fitting.take(limit).collect::<Vec<_>>(), total)
+        };
+        let mut inputs = Vec::with_capacity(positions.len());
+        for position in positions {
+            let known = self.fold().views.get(&position).cloned();
+            let found = match known {
+                Some(view) => Some(view),
+                None => self
+                    .find(position)
+                    .await?
+                    .map(|(at, input)| view(position, at, &input)),
+            };
+            inputs.extend(found.map(|view| self.fold().with_reason(view)));
         }
+        Ok(QuarantineList {
+            inputs,
+            total: u64::try_from(total).unwrap_or(u64::MAX),
+        })
     }
 
     /// One input with what it is; nothing where there is none of that number.
@@ -88,7 +332,7 @@ impl Quarantine {
         let key = self.vault.unwrap(&input.key)?;
         let plain = key.open("quarantine", &input.input)?;
         Ok(Some(QuarantinedInput {
-            about: view(position, at, &input),
+            about: self.fold().with_reason(view(position, at, &input)),
             input: STANDARD.encode(&*plain),
         }))
     }
@@ -98,14 +342,39 @@ impl Quarantine {
         let Some((at, input)) = self.find(position).await? else {
             return Ok(None);
         };
-        let name = input.system.as_ref().map_or("", SystemName::as_str);
         let dropped = InputDropped {
             system: input.system.clone(),
             position,
         };
-        let entry = publish::entry(name.as_bytes(), "/lethe/gateway", dropped)?;
-        publish::append(&*self.log, &place(), vec![entry], "quarantine").await?;
-        Ok(Some(view(position, at, &input)))
+        self.say(input.system.as_ref(), "/lethe/gateway", dropped).await?;
+        Ok(Some(self.fold().with_reason(view(position, at, &input))))
+    }
+
+    /// Has an input taken in again and waits for what becomes of it.
+    pub(crate) async fn retry(&self, position: Position) -> Result<Retry, Error> {
+        let Some((at, input)) = self.find(position).await? else {
+            return Ok(Retry::NoSuchInput);
+        };
+        if let Err(refused) = can_be_taken_again(&input) {
+            return Ok(Retry::Impossible(refused));
+        }
+        let asked = InputRetryAsked {
+            system: input.system.clone(),
+            position,
+        };
+        let mut changed = self.changed.subscribe();
+        self.say(input.system.as_ref(), "/lethe/gateway", asked).await?;
+        let head = self.log.head(&place()).await?;
+        let settled = changed.wait_for(|next| *next >= head && !self.fold().asked.contains(&position));
+        match tokio::time::timeout(RETRY_PATIENCE, settled).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return Ok(Retry::Unsettled),
+        }
+        let fold = self.fold();
+        Ok(Retry::Done(RetriedView {
+            taken_in: !fold.kept.contains_key(&position),
+            about: fold.with_reason(view(position, at, &input)),
+        }))
     }
 
     async fn find(&self, position: Position) -> Result<Option<(Timestamp, Quarantined)>, Error> {
@@ -116,6 +385,18 @@ impl Quarantine {
             _ => Ok(None),
         }
     }
+}
+
+/// What became of a wish to take an input in again.
+pub(crate) enum Retry {
+    /// It was tried.
+    Done(RetriedView),
+    /// There is none of that number.
+    NoSuchInput,
+    /// What was kept is not enough.
+    Impossible(Refused),
+    /// Nobody has tried it yet; it will be.
+    Unsettled,
 }
 
 fn view(position: Position, at: Timestamp, input: &Quarantined) -> QuarantinedView {
@@ -129,69 +410,139 @@ fn view(position: Position, at: Timestamp, input: &Quarantined) -> QuarantinedVi
     }
 }
 
-/// Counts what each system has in quarantine: a plan says so as long as it is.
-pub(crate) struct Count {
-    log: Arc<dyn EventLog>,
-    systems: BTreeMap<SystemName, Arc<System>>,
-    kept: BTreeMap<SystemName, BTreeSet<Position>>,
-    from: Position,
-}
+#[cfg(test)]
+mod tests {
+    use lethe_log::MemoryLog;
+    use lethe_vault::{MemoryVault, SeededEntropy};
 
-impl Count {
-    /// A count that has read what is there.
-    pub(crate) async fn begin(
-        log: Arc<dyn EventLog>,
-        systems: BTreeMap<SystemName, Arc<System>>,
-    ) -> Result<Self, Error> {
-        let mut count = Self {
-            log,
-            systems,
-            kept: BTreeMap::new(),
-            from: 0,
+    use super::*;
+
+    struct World {
+        log: Arc<MemoryLog>,
+        vault: Arc<MemoryVault>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self {
+                log: Arc::new(MemoryLog::new()),
+                vault: Arc::new(MemoryVault::new(Arc::new(SeededEntropy::new(7))).unwrap()),
+            }
+        }
+
+        fn quarantine(&self) -> Arc<Quarantine> {
+            Arc::new(Quarantine::new(
+                Arc::clone(&self.log) as _,
+                Arc::clone(&self.vault) as _,
+            ))
+        }
+
+        /// Puts so many inputs of a system there, of which intake kept enough or not.
+        async fn put(&self, quarantine: &Quarantine, system: &str, count: usize, is_kept: bool) {
+            let system: SystemName = system.parse().unwrap();
+            for number in 0..count {
+                let (key, wrapped) = self.vault.create().unwrap();
+                let input = key.seal("quarantine", b"no number").unwrap();
+                let quarantined = Quarantined {
+                    system: Some(system.clone()),
+                    position: format!("accounts identifier {number}"),
+                    code: "vault-not-normalised".into(),
+                    expected: "a telephone number".into(),
+                    again: is_kept.then(|| input.clone()),
+                    input,
+                    key: wrapped,
+                };
+                quarantine
+                    .say(Some(&system), "/lethe/intake", quarantined)
+                    .await
+                    .unwrap();
+            }
+        }
+    }
+
+    async fn positions(quarantine: &Quarantine, before: Option<Position>, limit: usize) -> Vec<Position> {
+        let list = quarantine.list(None, before, limit).await.unwrap();
+        list.inputs.iter().map(|input| input.position).collect()
+    }
+
+    #[tokio::test]
+    async fn a_list_is_read_page_by_page_also_where_it_is_longer_than_what_memory_holds() {
+        let world = World::new();
+        let quarantine = world.quarantine();
+        world.put(&quarantine, "shop", VIEWS_MAX + 3, true).await;
+        world.put(&quarantine, "website", 2, false).await;
+        quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+        assert!(quarantine.fold().views.len() <= VIEWS_MAX);
+        let head = VIEWS_MAX as u64 + 5;
+        assert_eq!(positions(&quarantine, None, 2).await, [head - 1, head - 2]);
+        assert_eq!(positions(&quarantine, Some(4), 3).await, [3, 2, 1]);
+        quarantine.drop_one(2).await.unwrap().unwrap();
+        quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+        assert_eq!(positions(&quarantine, Some(4), 3).await, [3, 1, 0]);
+        let shop = "shop".parse().unwrap();
+        let list = quarantine.list(Some(&shop), None, 1).await.unwrap();
+        assert_eq!((list.total, list.inputs.len()), (VIEWS_MAX as u64 + 2, 1));
+        assert_eq!(quarantine.fold().count_of(&shop), VIEWS_MAX as u64 + 2);
+    }
+
+    #[tokio::test]
+    async fn an_input_leaves_when_it_was_taken_in_and_stays_with_its_new_reason_otherwise() {
+        let world = World::new();
+        let (gateway, host) = (world.quarantine(), world.quarantine());
+        world.put(&gateway, "shop", 2, true).await;
+        world.put(&gateway, "website", 1, false).await;
+        let (stop, stopped) = watch::channel(false);
+        let following = tokio::spawn(Arc::clone(&gateway).follow(BTreeMap::new(), None, stopped));
+        let answers = async {
+            let outcomes = [
+                None,
+                Some(InputStays {
+                    code: "intake-changed-since".into(),
+                    expected: "as it was".into(),
+                }),
+            ];
+            for (position, stays) in [(0, outcomes[0].clone()), (1, outcomes[1].clone())] {
+                while !host.fold().asked.contains(&position) {
+                    let next = host.fold().next;
+                    world.log.wait(&place(), next, IDLE).await.unwrap();
+                    host.catch_up(&BTreeMap::new()).await.unwrap();
+                }
+                let retried = InputRetried {
+                    system: None,
+                    position,
+                    stays,
+                };
+                host.say(None, "/lethe/intake", retried).await.unwrap();
+            }
         };
-        while count.step().await? {}
-        Ok(count)
-    }
-
-    /// Goes on counting until `stop`.
-    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
-        let at = place();
-        while !*stop.borrow() {
-            if self.step().await? {
-                continue;
+        let asks = async {
+            let mut done = Vec::new();
+            for position in [0, 1] {
+                match gateway.retry(position).await.unwrap() {
+                    Retry::Done(view) => done.push(view),
+                    _ => panic!("the input {position} was tried"),
+                }
             }
-            tokio::select! {
-                woken = self.log.wait(&at, self.from, IDLE) => woken?,
-                _ = stop.changed() => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a page; whether there was one.
-    async fn step(&mut self) -> Result<bool, Error> {
-        let page = self.log.read(&place(), self.from, PAGE_ENTRIES_MAX).await?;
-        for stored in &page.entries {
-            // The key says whose it is: nothing has to be opened or kept for a count.
-            let name = std::str::from_utf8(&stored.entry.key).unwrap_or_default();
-            let Ok(name) = name.parse::<SystemName>() else {
-                continue;
-            };
-            let kept = self.kept.entry(name).or_default();
-            match said(stored)? {
-                Some(Said::Kept(..)) => drop(kept.insert(stored.position)),
-                Some(Said::Dropped(dropped)) => drop(kept.remove(&dropped.position)),
-                None => {}
-            }
-        }
-        for (name, kept) in &self.kept {
-            if let Some(system) = self.systems.get(name) {
-                let count = u64::try_from(kept.len()).unwrap_or(u64::MAX);
-                system.feed.quarantined.store(count, Ordering::Relaxed);
-            }
-        }
-        let moved = page.next != self.from;
-        self.from = page.next;
-        Ok(moved)
+            done
+        };
+        let (done, ()) = tokio::join!(asks, answers);
+        assert!(done[0].taken_in && !done[1].taken_in);
+        assert_eq!(done[1].about.code, "intake-changed-since");
+        assert!(
+            matches!(gateway.retry(2).await.unwrap(), Retry::Impossible(refused) if refused.code == "intake-source-only")
+        );
+        assert!(
+            matches!(gateway.retry(3).await.unwrap(), Retry::NoSuchInput),
+            "an answer is no input"
+        );
+        assert_eq!(positions(&gateway, None, 9).await, [2, 1]);
+        host.catch_up(&BTreeMap::new()).await.unwrap();
+        assert!(host.fold().asked.is_empty(), "nothing is left to be tried");
+        assert_eq!(
+            gateway.show(1).await.unwrap().unwrap().about.code,
+            "intake-changed-since"
+        );
+        stop.send(true).unwrap();
+        following.await.unwrap().unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! Starts the roles of a process and watches over them. A role that fails stops the process, which starts again from the log.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -25,10 +25,13 @@ use crate::connect::Kinds;
 use crate::connector_shell::ConnectorShell;
 use crate::follow_ups::FollowUps;
 use crate::janitor::{self, Janitor};
-use crate::ledger_shell::Candidate;
+use crate::lag::Lags;
+use crate::ledger_shell::{self, Candidate};
 use crate::log::{self, Log};
-use crate::metrics::Metrics;
-use crate::quarantine::{self, Quarantine};
+use crate::metrics::{Metrics, Seen};
+use crate::processes::{self, Processes};
+use crate::quarantine::Retrier;
+use crate::readiness::Readiness;
 use crate::receipts::Signers;
 use crate::roles::Role;
 use crate::server::{Parts, Tasks, origin, positions};
@@ -48,6 +51,8 @@ struct Starting<'a> {
     stopped: &'a watch::Receiver<bool>,
     /// Readers of queues in this process: where each stands.
     queues: Vec<(Stream, Arc<dyn Store>)>,
+    /// Readers of this process, for whoever wants to know how far they are.
+    lags: Lags,
 }
 
 /// What the host of one system needs of this process.
@@ -72,17 +77,13 @@ pub(crate) async fn run(
     ));
     let (inventories, known) = watch::channel(board.inventory());
     let inventories = Arc::new(inventories);
-    let conductor = Conductor::new(conductor_config(&parts), board.inventory());
-    let cases = if parts.roles.has(Role::Conductor) {
-        Cases::decided(conductor)
-    } else {
-        Cases::read_back(conductor)
-    };
+    let cases = no_cases_yet(&parts, &board);
     let mut starting = Starting {
         parts: &parts,
         tasks,
         stopped,
         queues: Vec::new(),
+        lags: Lags::new(parts.log.port()),
     };
     tell_inventory(&inventories, &board, &parts.walker);
     starting.board(&board, &inventories);
@@ -95,10 +96,11 @@ pub(crate) async fn run(
         starting.case_reader(&cases);
     }
     if parts.roles.has(Role::Connectors) {
-        let count = quarantine::Count::begin(Arc::clone(&parts.port), parts.systems.clone()).await?;
-        starting.tasks.spawn(count.run(stopped.clone()));
+        parts.quarantine.catch_up(&parts.systems).await?;
     }
-    let hosts = starting.hosts(&cases)?;
+    let follow_ups = starting.follow_ups(&cases);
+    starting.quarantine(&follow_ups);
+    let hosts = starting.hosts(&follow_ups)?;
     let mut away = FuturesUnordered::new();
     for (name, system) in &parts.systems {
         match system.host() {
@@ -107,7 +109,9 @@ pub(crate) async fn run(
         }
     }
     starting.caretakers();
-    starting.api(&board, cases).await?;
+    let lags = starting.measure_lags();
+    starting.api(&board, cases, &lags).await?;
+    starting.tell_others(&lags);
     let mut told_to_stop = std::pin::pin!(told_to_stop);
     loop {
         tokio::select! {
@@ -119,12 +123,23 @@ pub(crate) async fn run(
                 // Before it answers: a plan on its answers needs to know its datasets.
                 if parts.roles.is_all() {
                     tell_inventory(&inventories, &board, &parts.walker);
-                } else {
-                    board::tell_one(&*parts.port, name, &system.told()).await?;
+                } else if let Err(error) = board::tell_one(&*parts.port, name, &system.told()).await {
+                    // It is told every few seconds.
+                    tracing::warn!(code = error.code(), system = %name, "how a system stands could not be told");
                 }
                 starting.connector(&system, &host, &hosts[name]);
             }
         }
+    }
+}
+
+/// The cases of this process before anything of them was read.
+fn no_cases_yet(parts: &Parts, board: &Board) -> Cases {
+    let conductor = Conductor::new(conductor_config(parts), board.inventory());
+    if parts.roles.has(Role::Conductor) {
+        Cases::decided(conductor)
+    } else {
+        Cases::read_back(conductor)
     }
 }
 
@@ -168,8 +183,12 @@ impl Starting<'_> {
         }
         if self.parts.roles.has(Role::Connectors) {
             let systems = self.parts.systems.clone();
-            self.tasks
-                .spawn(board::tell(systems, Arc::clone(port), stopped.clone()));
+            self.tasks.spawn(board::tell(
+                systems,
+                Arc::clone(port),
+                Arc::clone(&self.parts.answering),
+                stopped.clone(),
+            ));
             let intake = Arc::clone(&self.parts.intake);
             self.tasks
                 .spawn(follow_marks(intake, Arc::clone(port), stopped.clone()));
@@ -181,12 +200,15 @@ impl Starting<'_> {
 
     async fn ledger(&mut self) -> Result<(), Error> {
         let parts = self.parts;
+        let store = positions(&parts.folders, "ledger")?;
         let candidate = Candidate {
             log: parts.log.clone(),
+            port: Arc::clone(&parts.port),
+            answering: Arc::clone(&parts.answering),
             keys: parts.keys.clone(),
             evidence: Arc::clone(&parts.evidence),
             signing: Arc::clone(&parts.signing),
-            store: positions(&parts.folders, "ledger")?,
+            store: Arc::clone(&store),
             folders: parts.folders.clone(),
             origin: origin(&parts.settings),
             stands_by: !parts.roles.is_all(),
@@ -195,6 +217,11 @@ impl Starting<'_> {
             Some(shell) => self.tasks.spawn(shell.run(self.stopped.clone())),
             None => self.tasks.spawn(candidate.stand_by(self.stopped.clone())),
         };
+        self.lags.add("ledger", move || {
+            let cases = Place::all(&Stream::Cases).enumerate();
+            let stands = |(number, at)| Some((at, store.position(&ledger_shell::position_of(number)).ok()?));
+            cases.filter_map(stands).collect()
+        });
         Ok(())
     }
 
@@ -208,12 +235,15 @@ impl Starting<'_> {
         let store = positions(&parts.folders, "conductor")?;
         self.queues.push((Stream::Commands, Arc::clone(&store)));
         self.queues.push((Stream::Answers, Arc::clone(&store)));
+        self.reads_queues("conductor", [Stream::Commands, Stream::Answers].into(), &store);
         let shell = ConductorShell {
             log: Arc::clone(&parts.port),
             keys: parts.keys.clone(),
             walker: Arc::clone(&parts.walker),
             intake: Arc::clone(&parts.intake),
             store,
+            config: conductor_config(parts),
+            answering: Arc::clone(&parts.answering),
             cases: cases.clone(),
             board: Arc::clone(board),
             inventory,
@@ -223,24 +253,62 @@ impl Starting<'_> {
         Ok(())
     }
 
+    /// Adds a reader whose positions stand in a store.
+    fn reads_queues(&mut self, reader: &'static str, streams: Vec<Stream>, store: &Arc<dyn Store>) {
+        let store = Arc::clone(store);
+        self.lags.add(reader, move || {
+            let stands =
+                |stream: &Stream| Some((Place::new(stream.clone(), 0), store.position(stream).ok()?));
+            streams.iter().filter_map(stands).collect()
+        });
+    }
+
     fn case_reader(&mut self, cases: &Cases) {
+        let stands = Arc::new(Mutex::new(Vec::new()));
+        let known = Arc::clone(&stands);
+        self.lags.add("gateway", move || {
+            known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        });
         let reader = CaseReader {
             log: Arc::clone(&self.parts.port),
             keys: self.parts.keys.clone(),
             cases: cases.clone(),
+            answering: Arc::clone(&self.parts.answering),
+            stands,
         };
         self.tasks.spawn(reader.run(self.stopped.clone()));
     }
 
-    /// Makes what every host needs; the queue of one that is away is kept for it.
-    fn hosts(&mut self, cases: &Cases) -> Result<BTreeMap<SystemName, Connected>, Error> {
+    fn follow_ups(&self, cases: &Cases) -> Arc<FollowUps> {
         let parts = self.parts;
-        let follow_ups = Arc::new(FollowUps {
+        Arc::new(FollowUps {
             log: Arc::clone(&parts.port),
             keys: parts.keys.clone(),
             evidence: Arc::clone(&parts.evidence),
             cases: parts.roles.has(Role::Conductor).then(|| cases.clone()),
-        });
+        })
+    }
+
+    /// Follows the quarantine where somebody looks at it or counts it; whoever hosts the connectors takes in again.
+    fn quarantine(&mut self, follow_ups: &Arc<FollowUps>) {
+        let parts = self.parts;
+        let hosts = parts.roles.has(Role::Connectors);
+        if hosts || parts.roles.has(Role::Gateway) {
+            let retrier = hosts.then(|| Retrier {
+                intake: Arc::clone(&parts.intake),
+                follow_ups: Arc::clone(follow_ups),
+            });
+            let quarantine = Arc::clone(&parts.quarantine);
+            self.lags.add("quarantine", move || vec![quarantine.stands()]);
+            let quarantine = Arc::clone(&parts.quarantine);
+            self.tasks
+                .spawn(quarantine.follow(parts.systems.clone(), retrier, self.stopped.clone()));
+        }
+    }
+
+    /// Makes what every host needs; the queue of one that is away is kept for it.
+    fn hosts(&mut self, follow_ups: &Arc<FollowUps>) -> Result<BTreeMap<SystemName, Connected>, Error> {
+        let parts = self.parts;
         let mut hosts = BTreeMap::new();
         for name in parts.systems.keys() {
             let signers = Arc::new(Signers {
@@ -248,12 +316,13 @@ impl Starting<'_> {
                 system: name.clone(),
             });
             let store = positions(&parts.folders, &format!("host-{name}"))?;
-            self.queues
-                .push((Stream::Instructions(name.clone()), Arc::clone(&store)));
+            let stream = Stream::Instructions(name.clone());
+            self.reads_queues("connectors", vec![stream.clone()], &store);
+            self.queues.push((stream, Arc::clone(&store)));
             let connected = Connected {
                 signers,
                 store,
-                follow_ups: Arc::clone(&follow_ups),
+                follow_ups: Arc::clone(follow_ups),
             };
             hosts.insert(name.clone(), connected);
         }
@@ -264,6 +333,7 @@ impl Starting<'_> {
         let parts = self.parts;
         let shell = Arc::new(ConnectorShell {
             log: Arc::clone(&parts.port),
+            answering: Arc::clone(&parts.answering),
             keys: parts.keys.clone(),
             intake: Arc::clone(&parts.intake),
             host: Arc::clone(host),
@@ -286,6 +356,7 @@ impl Starting<'_> {
         let (parts, stopped) = (self.parts, self.stopped);
         let janitor = Janitor {
             log: parts.log.clone(),
+            answering: Arc::clone(&parts.answering),
             owners: Arc::clone(parts.lineage.here()),
             intake: Arc::clone(&parts.intake),
             evidence: Arc::clone(&parts.evidence),
@@ -295,6 +366,7 @@ impl Starting<'_> {
         self.tasks.spawn(janitor.run(stopped.clone()));
         self.tasks.spawn(janitor::inspect(
             Arc::clone(&parts.port),
+            Arc::clone(&parts.answering),
             Arc::clone(&parts.log_health),
             stopped.clone(),
         ));
@@ -305,8 +377,41 @@ impl Starting<'_> {
         }
     }
 
+    /// Measures how far all readers are that were added.
+    fn measure_lags(&mut self) -> Arc<Lags> {
+        let owners = Arc::clone(self.parts.lineage.here());
+        self.lags.add("lineage", move || {
+            let streams = [Stream::Keys, Stream::Records].into_iter();
+            let stands = |stream: Stream| {
+                let known = owners.positions(&stream).into_iter();
+                known.map(move |(partition, position)| (Place::new(stream.clone(), partition), position))
+            };
+            streams.flat_map(stands).collect()
+        });
+        let lags = Arc::new(std::mem::replace(
+            &mut self.lags,
+            Lags::new(self.parts.log.port()),
+        ));
+        let kafka = match &self.parts.log {
+            Log::Kafka(log) => Some(Arc::clone(log)),
+            Log::Embedded(_) => None,
+        };
+        self.tasks
+            .spawn(Arc::clone(&lags).run(kafka, self.stopped.clone()));
+        lags
+    }
+
+    /// Tells the other processes, where there are some, that this one runs.
+    fn tell_others(&mut self, lags: &Arc<Lags>) {
+        if let Some(oneself) = self.parts.oneself() {
+            let (log, stopped) = (Arc::clone(&self.parts.port), self.stopped.clone());
+            self.tasks
+                .spawn(processes::tell(oneself, Arc::clone(lags), log, stopped));
+        }
+    }
+
     /// Opens the API, where this process has it, and says that the process runs.
-    async fn api(&mut self, board: &Arc<Board>, cases: Cases) -> Result<(), Error> {
+    async fn api(&mut self, board: &Arc<Board>, cases: Cases, lags: &Arc<Lags>) -> Result<(), Error> {
         let roles = &self.parts.roles;
         if roles.has(Role::Conductor) || roles.has(Role::Gateway) {
             // Before the histories are read every accepted case would be answered with "no such case".
@@ -317,7 +422,16 @@ impl Starting<'_> {
             }
         }
         if roles.has(Role::Gateway) {
-            let running = self.gateway(board, cases).await?;
+            let processes = self
+                .parts
+                .oneself()
+                .map(|oneself| Arc::new(Processes::new(oneself)));
+            if let Some(processes) = &processes {
+                let log = Arc::clone(&self.parts.port);
+                self.tasks
+                    .spawn(Arc::clone(processes).follow(log, self.stopped.clone()));
+            }
+            let running = self.gateway(board, cases, lags, processes).await?;
             eprintln!("lethe: listening on {}", running.url());
             self.tasks
                 .spawn(async move { running.ended().await.map_err(Error::from) });
@@ -327,10 +441,28 @@ impl Starting<'_> {
         Ok(())
     }
 
-    async fn gateway(&self, board: &Arc<Board>, cases: Cases) -> Result<Running, Error> {
+    async fn gateway(
+        &self,
+        board: &Arc<Board>,
+        cases: Cases,
+        lags: &Arc<Lags>,
+        processes: Option<Arc<Processes>>,
+    ) -> Result<Running, Error> {
         let parts = self.parts;
-        let metrics =
-            Metrics::new(Arc::clone(&parts.intake)).map_err(|_| Error::Stopped { what: "the metrics" })?;
+        let seen = Seen {
+            lags: Arc::clone(lags),
+            answering: Arc::clone(&parts.answering),
+            processes: processes.clone(),
+        };
+        let metrics = Metrics::new(Arc::clone(&parts.intake), seen)
+            .map_err(|_| Error::Stopped { what: "the metrics" })?;
+        let readiness = Readiness {
+            log: parts.log.port(),
+            answering: Arc::clone(&parts.answering),
+            log_health: Arc::clone(&parts.log_health),
+            cases: cases.clone(),
+            processes,
+        };
         let backend = Arc::new(NodeBackend {
             log: Arc::clone(&parts.port),
             keys: parts.keys.clone(),
@@ -338,12 +470,9 @@ impl Starting<'_> {
             walker: Arc::clone(&parts.walker),
             board: Arc::clone(board),
             asked: Mutex::default(),
-            quarantine: Quarantine {
-                log: Arc::clone(&parts.port),
-                vault: Arc::clone(&parts.vault),
-            },
+            quarantine: Arc::clone(&parts.quarantine),
             evidence: Arc::clone(&parts.evidence),
-            log_health: Arc::clone(&parts.log_health),
+            readiness,
             metrics: Arc::new(metrics),
         });
         let options = Options {

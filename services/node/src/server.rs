@@ -15,7 +15,7 @@ use lethe_log::EventLog;
 use lethe_log_kafka::KafkaLog;
 use lethe_store::Store;
 use lethe_store_sled::{Condition, SledStore};
-use lethe_terms::SystemName;
+use lethe_terms::{SystemName, Timestamp};
 use lethe_vault::{FileVault, FirstStart, KeyVault, Normaliser, Openers, OsEntropy};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,6 +26,9 @@ use crate::evidence::Evidence;
 use crate::janitor::LogHealth;
 use crate::lineage::{self, Assignment, Elsewhere, Lineage, Owners, Peers, Told};
 use crate::log::Log;
+use crate::patience::{Answering, Patient};
+use crate::processes::Oneself;
+use crate::quarantine::Quarantine;
 use crate::roles::{Role, Roles};
 use crate::settings::Settings;
 use crate::systems::System;
@@ -93,11 +96,13 @@ impl Folders {
 /// Everything that the roles are made of.
 pub(crate) struct Parts {
     pub(crate) roles: Roles,
+    pub(crate) started: Timestamp,
     pub(crate) settings: Settings,
     pub(crate) folders: Folders,
     pub(crate) log: Log,
+    /// The log as the roles see it.
     pub(crate) port: Arc<dyn EventLog>,
-    pub(crate) vault: Arc<dyn KeyVault>,
+    pub(crate) answering: Arc<Answering>,
     pub(crate) lineage: Arc<Lineage>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) keys: CaseKeys,
@@ -107,7 +112,23 @@ pub(crate) struct Parts {
     pub(crate) systems: BTreeMap<SystemName, Arc<System>>,
     pub(crate) signing: Arc<Keys>,
     pub(crate) log_health: LogHealth,
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) flows: Vec<(DatasetRef, DatasetRef)>,
+}
+
+impl Parts {
+    /// Which process this is among several; nothing where it does everything.
+    pub(crate) fn oneself(&self) -> Option<Oneself> {
+        if self.roles.is_all() {
+            return None;
+        }
+        let instance = self.settings.kafka.as_ref()?.instance.clone()?;
+        Some(Oneself {
+            instance,
+            roles: self.roles.clone(),
+            since: self.started,
+        })
+    }
 }
 
 /// Name of the log in checkpoints.
@@ -179,12 +200,14 @@ async fn open(
     stopped: &watch::Receiver<bool>,
 ) -> Result<Parts, Error> {
     let log = Log::open(&settings).await?;
-    let port = log.port();
+    let answering = Arc::new(Answering::new(matches!(log, Log::Kafka(_))));
+    let port = port(&log, &answering, stopped);
     let vault = vault(&log, &folders, &roles).await?;
     let lineage = match &log {
         Log::Kafka(kafka) if !roles.is_all() => {
             let secret = vault.tokens().internal_secret();
             let sharing = Sharing {
+                port: &port,
                 kafka,
                 settings: &settings,
                 secret,
@@ -202,6 +225,7 @@ async fn open(
         unproven: RwLock::default(),
     });
     let systems = systems(&settings, &roles, kinds).await?;
+    let quarantine = Arc::new(Quarantine::new(Arc::clone(&port), Arc::clone(&vault)));
     let names: Vec<_> = settings
         .systems
         .iter()
@@ -211,11 +235,12 @@ async fn open(
     let evidence = Arc::new(evidence(&settings, &folders, &signing)?);
     Ok(Parts {
         roles,
+        started: shell::now(),
         settings,
         folders,
         log,
         port,
-        vault,
+        answering,
         lineage,
         intake,
         keys,
@@ -224,8 +249,21 @@ async fn open(
         systems,
         signing,
         log_health: LogHealth::default(),
+        quarantine,
         flows,
     })
+}
+
+/// The log as the roles see it. Kafka is read with patience.
+fn port(log: &Log, answering: &Arc<Answering>, stopped: &watch::Receiver<bool>) -> Arc<dyn EventLog> {
+    match log {
+        Log::Embedded(_) => log.port(),
+        Log::Kafka(_) => Arc::new(Patient {
+            log: log.port(),
+            answering: Arc::clone(answering),
+            stop: stopped.clone(),
+        }),
+    }
 }
 
 async fn vault(log: &Log, folders: &Folders, roles: &Roles) -> Result<Arc<dyn KeyVault>, Error> {
@@ -259,6 +297,8 @@ fn whole_lineage(
 
 /// What processes need that share lineage out among themselves.
 struct Sharing<'a> {
+    /// The log as the roles see it.
+    port: &'a Arc<dyn EventLog>,
     kafka: &'a Arc<KafkaLog>,
     settings: &'a Settings,
     /// What a process shows that asks another.
@@ -274,7 +314,7 @@ impl Sharing<'_> {
         tasks: &mut Tasks,
         stopped: &watch::Receiver<bool>,
     ) -> Result<Arc<Lineage>, Error> {
-        let port: Arc<dyn EventLog> = Arc::clone(self.kafka) as _;
+        let port = Arc::clone(self.port);
         let instance = self
             .settings
             .kafka

@@ -397,6 +397,33 @@ mod tests {
     }
 
     #[test]
+    fn compose_names_only_settings_that_there_are() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ops/compose");
+        let compose = std::fs::read_to_string(folder.join("compose.yaml")).unwrap();
+        let variables = compose.lines().filter_map(|line| {
+            line.trim()
+                .split_once(": ")
+                .filter(|(name, _)| name.starts_with("LETHE_"))
+        });
+        let mut settings = config::Config::builder()
+            .add_source(config::File::from(folder.join("lethe.toml")).format(config::FileFormat::Toml));
+        let mut names = Vec::new();
+        for (name, value) in variables.filter(|(name, _)| !NOT_SETTINGS.contains(name)) {
+            let key = name["LETHE_".len()..].to_lowercase().replace("__", ".");
+            settings = settings.set_override(key, value).unwrap();
+            names.push(name);
+        }
+        assert_eq!(names, ["LETHE_KAFKA__INSTANCE"; 3], "each process has its name");
+        let settings: Settings = settings.build().unwrap().try_deserialize().unwrap();
+        let settings = settings.checked(&folder.join("lethe.toml")).unwrap();
+        assert!(
+            settings.tls.is_some() && settings.api_keys_file.is_some(),
+            "it listens beyond loopback"
+        );
+        assert_eq!(settings.systems.len(), 2);
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_with_the_nearest_known_one() {
         let error = load(&format!("data_dri = \"x\"\n{LEAST}"))
             .unwrap_err()

@@ -9,6 +9,7 @@
 )]
 
 pub mod checks;
+mod dropped;
 pub mod mutants;
 mod power_check;
 pub mod power_loss;
@@ -110,6 +111,7 @@ macro_rules! event_log_suite {
             concurrent_appends_are_each_stored_once
             everything_acknowledged_is_there_after_a_reopening
             an_expired_queue_tells_the_reader_who_fell_behind
+            a_queue_that_is_dropped_under_a_reader_goes_on_for_it
             an_untouched_log_passes_its_own_check
             $($more)*
         }

@@ -51,6 +51,14 @@ impl Api {
         Ok(body)
     }
 
+    /// Status and body, whatever the status.
+    pub async fn any(&self, path: &str) -> Result<(u16, String), Away> {
+        let request = self.http.get(format!("{}{path}", self.url));
+        let response = request.timeout(ANSWER_TIME_MAX).send().await.map_err(|_| Away)?;
+        let status = response.status().as_u16();
+        Ok((status, response.text().await.map_err(|_| Away)?))
+    }
+
     async fn post(&self, path: &str, key: &str, body: &Value) -> Result<Value, Away> {
         let request = self
             .http

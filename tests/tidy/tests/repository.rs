@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use lethe_tidy::repository::{Repository, reached};
-use lethe_tidy::rules::{arrows, codes, marks, members, purity, size, words};
+use lethe_tidy::rules::{arrows, codes, compose, marks, members, purity, size, words};
 use lethe_tidy::source::Source;
 use lethe_tidy::{Violation, listed};
 
@@ -111,6 +111,11 @@ fn no_file_and_no_function_is_too_long() {
             .flat_map(|(path, text)| size::check(path, &Source::new(text)))
             .collect(),
     );
+}
+
+#[test]
+fn what_compose_names_is_there() {
+    none(compose::check(&REPOSITORY.files));
 }
 
 #[test]

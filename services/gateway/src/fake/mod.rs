@@ -23,7 +23,8 @@ use crate::backend::{Backend, BackendError, Document};
 use crate::views::{
     AcceptedView, AttentionView, CaseFlag, CasePage, CaseView, CheckView, ConformanceView, FindingView,
     HealthView, IssuedView, LineageView, MustResult, MustView, PartitionList, PartitionView, PlanView,
-    QuarantineList, QuarantinedInput, QuarantinedView, ScanState, ScanView, SystemState, SystemView,
+    QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanState, ScanView, SystemState,
+    SystemView,
 };
 use crate::words::overdue;
 
@@ -43,6 +44,7 @@ struct State {
     executed: u64,
     now: Timestamp,
     quarantine: Vec<QuarantinedView>,
+    missing: Option<String>,
 }
 
 impl Default for Fake {
@@ -77,6 +79,11 @@ impl Fake {
     /// How many commands had an effect.
     pub fn executed(&self) -> u64 {
         self.locked().executed
+    }
+
+    /// From now on nobody has a role, as these words say.
+    pub fn miss(&self, words: &str) {
+        self.locked().missing = Some(words.to_owned());
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
@@ -438,6 +445,14 @@ impl Backend for Fake {
         Ok(about)
     }
 
+    async fn retry_quarantined(&self, position: u64) -> Result<RetriedView, BackendError> {
+        let about = self.drop_quarantined(position).await?;
+        Ok(RetriedView {
+            about,
+            taken_in: true,
+        })
+    }
+
     async fn system_check(&self, name: &str) -> Result<CheckView, BackendError> {
         let system = self
             .locked()
@@ -558,9 +573,14 @@ impl Backend for Fake {
     }
 
     async fn ready(&self) -> HealthView {
+        let missing = self.locked().missing.clone();
         HealthView {
-            ok: true,
-            parts: Vec::new(),
+            ok: missing.is_none(),
+            parts: vec![FindingView {
+                what: "roles".to_owned(),
+                ok: missing.is_none(),
+                detail: missing.unwrap_or_default(),
+            }],
         }
     }
 

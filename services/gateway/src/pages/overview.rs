@@ -10,7 +10,7 @@ use super::{badge, deadline, lineage, moment, now, overdue, page, problem};
 use crate::asks::CaseQuery;
 use crate::context::{Caller, Shared};
 use crate::limits::{ANSWER_TIME_MAX, PAGE_CASES};
-use crate::views::{CaseFlag, CasePage, CaseView, SystemView};
+use crate::views::{CaseFlag, CasePage, CaseView, HealthView, SystemView};
 use crate::words;
 
 pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Response {
@@ -26,14 +26,14 @@ pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extens
         let late = crate::api::within(ANSWER_TIME_MAX, shared.backend.cases(&late)).await?;
         let cases = crate::api::within(ANSWER_TIME_MAX, shared.backend.cases(&query)).await?;
         let systems = crate::api::within(ANSWER_TIME_MAX, shared.backend.systems()).await?;
-        Ok((late, cases, systems))
+        Ok((late, cases, systems, shared.backend.ready().await))
     };
     match asked.await {
-        Ok((late, cases, systems)) => page(
+        Ok((late, cases, systems, health)) => page(
             "Cases and systems",
             Some(&caller),
             true,
-            &content(&late, &cases, &systems),
+            &content(&late, &cases, &systems, &health),
         )
         .into_response(),
         Err(error) => problem(&error),
@@ -41,7 +41,7 @@ pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extens
 }
 
 /// `late` are the overdue cases, however old: the newest of all cases need not hold them.
-fn content(late: &CasePage, cases: &CasePage, systems: &[SystemView]) -> Markup {
+fn content(late: &CasePage, cases: &CasePage, systems: &[SystemView], health: &HealthView) -> Markup {
     let now = now();
     let waiting: Vec<&CaseView> = cases
         .cases
@@ -50,6 +50,11 @@ fn content(late: &CasePage, cases: &CasePage, systems: &[SystemView]) -> Markup 
         .collect();
     html! {
         h1.unseen { "Cases and systems" }
+        div data-live="health" {
+            @for part in health.parts.iter().filter(|part| !part.ok) {
+                p.finding { strong { (part.what) } " " (part.detail) }
+            }
+        }
         div data-live="figures" { (figures(late, cases, systems, now)) }
         div data-live="overdue" {
             @if !late.cases.is_empty() {

@@ -239,3 +239,14 @@ async fn every_state_can_be_listed_and_shown() {
         .unwrap();
     assert_eq!((first.cases.len(), rest.cases.len(), rest.next), (8, 5, None));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_page_says_which_role_nobody_has() {
+    let server = started(false).await;
+    let words = "nobody is ledger: core was last heard of 47 s ago";
+    assert!(!server.send("GET", "/", "", "").contains(words));
+    server.backend.miss(words);
+    let page = server.send("GET", "/", "", "");
+    assert!(page.contains(words), "{page}");
+    assert_eq!(status(&server.send("GET", "/readyz", "", "")), "503");
+}

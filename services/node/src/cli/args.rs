@@ -535,6 +535,9 @@ pub enum QuarantineCommand {
     /// Take it out of the count, since it hides nobody: plans do not remark on it any more
     #[command(after_long_help = "Example:\n\n    lethe log quarantine drop 7 9")]
     Drop(PositionArgs),
+    /// Take it in again, after a normaliser or a mapping was mended
+    #[command(after_long_help = "Example:\n\n    lethe log quarantine retry 7 9")]
+    Retry(PositionArgs),
 }
 
 /// Options of `log quarantine list`.
@@ -543,6 +546,9 @@ pub struct QuarantineListArgs {
     /// Only input of this system
     #[arg(long, value_name = "NAME")]
     pub system: Option<lethe_terms::SystemName>,
+    /// Only input that is older than the one of this number
+    #[arg(long, value_name = "NUMBER")]
+    pub before: Option<u64>,
     /// Most inputs
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=500))]
     pub limit: Option<u32>,

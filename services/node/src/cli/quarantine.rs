@@ -22,12 +22,14 @@ pub(super) async fn run(
         QuarantineCommand::List(args) => list(client, args, talk).await,
         QuarantineCommand::Show(args) => show(client, &args, talk).await,
         QuarantineCommand::Drop(args) => drop_all(client, &args, talk).await,
+        QuarantineCommand::Retry(args) => retry_all(client, &args, talk).await,
     }
 }
 
 async fn list(client: &Client, args: QuarantineListArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
     let query = QuarantineQuery {
         system: args.system.map(|name| name.to_string()),
+        before: args.before,
         limit: args.limit,
     };
     let list = client.quarantine(&query).await?;
@@ -41,7 +43,7 @@ async fn list(client: &Client, args: QuarantineListArgs, talk: &mut Talk<'_>) ->
         ))?;
         let shown = u64::try_from(list.inputs.len()).unwrap_or(u64::MAX);
         if shown < list.total {
-            talk.say(&format!("the newest {shown} of {}", words::grouped(list.total)));
+            talk.say(&format!("{shown} of {}", words::grouped(list.total)));
         }
     }
     Ok(Exit::Yes)
@@ -84,4 +86,27 @@ async fn drop_all(client: &Client, args: &PositionArgs, talk: &mut Talk<'_>) -> 
         talk.say(&format!("{} dropped", words::counted(count, "input")));
     }
     Ok(Exit::Yes)
+}
+
+async fn retry_all(client: &Client, args: &PositionArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    let mut retried = Vec::new();
+    for position in &args.positions {
+        retried.push(client.retry_quarantined(*position).await?);
+    }
+    let stay: Vec<_> = retried.iter().filter(|input| !input.taken_in).collect();
+    let exit = if stay.is_empty() { Exit::Yes } else { Exit::No };
+    if talk.json {
+        talk.data(&json!({ "retried": retried }))?;
+        return Ok(exit);
+    }
+    for input in &stay {
+        let about = &input.about;
+        talk.say(&format!(
+            "{} stays: {}: expected {}",
+            about.position, about.code, about.expected
+        ));
+    }
+    let count = u64::try_from(retried.len() - stay.len()).unwrap_or(u64::MAX);
+    talk.say(&format!("{} taken in", words::counted(count, "input")));
+    Ok(exit)
 }

@@ -316,6 +316,13 @@ async fn json_has_the_documented_shape() {
     assert_eq!((exit, &dropped["dropped"][0]["position"]), (Exit::Yes, &9.into()));
     assert_eq!(server.json("log quarantine list").await.1["total"], 1);
     assert_eq!(server.run("log quarantine show 9").await.0, Exit::No);
+    let (exit, retried) = server.json("log quarantine retry 7").await;
+    assert_eq!(
+        (exit, &retried["retried"][0]["taken_in"]),
+        (Exit::Yes, &true.into())
+    );
+    assert_eq!(server.json("log quarantine list").await.1["total"], 0);
+    assert_eq!(server.run("log quarantine retry 7").await.0, Exit::No);
     let (exit, report) = server.json("connector check helpdesk").await;
     assert!(
         exit == Exit::No && report["musts"][1]["result"] == "broken",

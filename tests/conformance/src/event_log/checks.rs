@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 use lethe_journal::{Place, Position, Stored, Stream};
 use lethe_log::{APPEND_ENTRIES_MAX, Appended, Error, GoneBy, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
 
+pub use super::dropped::{
+    a_queue_that_is_dropped_under_a_reader_goes_on_for_it, an_expired_queue_tells_the_reader_who_fell_behind,
+};
 pub use super::power_check::what_was_acknowledged_survives_power_loss;
 use super::{Factory, Random, entry, fold, read_from, stored};
 
 /// Long enough for any machine; a check that comes here has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 fn records(partition: u16) -> Place {
     Place::new(Stream::Records, partition)
@@ -21,15 +24,15 @@ fn cases() -> Place {
     Place::new(Stream::Cases, 1)
 }
 
-fn commands() -> Place {
+pub(super) fn commands() -> Place {
     Place::new(Stream::Commands, 0)
 }
 
-fn seen(partition: u16, position: Position) -> BTreeMap<u16, Position> {
+pub(super) fn seen(partition: u16, position: Position) -> BTreeMap<u16, Position> {
     BTreeMap::from([(partition, position)])
 }
 
-fn numbers(entries: &[Stored]) -> Vec<u64> {
+pub(super) fn numbers(entries: &[Stored]) -> Vec<u64> {
     entries
         .iter()
         .map(|stored| {
@@ -485,30 +488,6 @@ pub async fn positions_are_never_used_again(factory: &dyn Factory) {
         }
         if round % 2 == 1 {
             log = factory.reopen(log).await;
-        }
-    }
-}
-
-/// The start of a queue goes up to a position; a reader that stood there is told, even at 0.
-pub async fn an_expired_queue_tells_the_reader_who_fell_behind(factory: &dyn Factory) {
-    let mut log = factory.open().await;
-    stored(
-        &*log,
-        &commands(),
-        (1..=6).map(|n| entry(n, "a", Some("x"))).collect(),
-    )
-    .await;
-    let start = read_from(&*log, &commands(), 0).await[3].position;
-    let report = log.expire(&Stream::Commands, &seen(0, start)).await.unwrap();
-    assert_eq!((report.kept_entries, report.removed_entries), (3, 3));
-    for is_reopened in [false, true] {
-        if is_reopened {
-            log = factory.reopen(log).await;
-        }
-        assert_eq!(numbers(&read_from(&*log, &commands(), 0).await), [4, 5, 6]);
-        for from in 0..=log.head(&commands()).await.unwrap() {
-            let page = log.read(&commands(), from, 9).await.unwrap();
-            assert_eq!(page.fell_behind, from < start, "a reader at {from}");
         }
     }
 }

@@ -176,3 +176,38 @@ async fn a_reader_reaches_the_head_over_gaps() {
     );
     assert!(read_from(&log, &cases(), head - 1).await.is_empty());
 }
+
+#[tokio::test]
+async fn how_far_readers_are_is_shown_to_kafkas_tools() {
+    let Some(bootstrap) = bootstrap() else { return };
+    let mut settings = settings(&bootstrap);
+    settings.instance = Some("core".to_owned());
+    let log = OnKafka(open(&settings).await);
+    let at = Place::new(Stream::Commands, 0);
+    appended(&log, &at, vec![entry(1, "a", Some("x"))]).await;
+    let group = format!("{}core", settings.topic_prefix);
+    let tool: rdkafka::consumer::BaseConsumer = rdkafka::config::ClientConfig::new()
+        .set("bootstrap.servers", &bootstrap)
+        .set("group.id", &group)
+        .create()
+        .unwrap();
+    let topic = format!("{}commands", settings.topic_prefix);
+    let shown = || {
+        let mut asked = rdkafka::TopicPartitionList::new();
+        asked.add_partition(&topic, 0);
+        let known =
+            rdkafka::consumer::Consumer::committed_offsets(&tool, asked, Duration::from_secs(20)).unwrap();
+        known.elements()[0].offset()
+    };
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while shown() != rdkafka::Offset::Offset(1) {
+        assert!(
+            std::time::Instant::now() < until,
+            "nothing is shown: {:?}",
+            shown()
+        );
+        log.0
+            .show_positions(&std::collections::BTreeMap::from([(at.clone(), 1)]));
+        log.0.wait(&at, 1, Duration::from_millis(100)).await.unwrap();
+    }
+}

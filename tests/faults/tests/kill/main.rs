@@ -3,6 +3,8 @@
 //! `SEED=n` plays the same moments again; `LETHE_TEST_SOAK=1` kills 200 times.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod away;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,6 +39,17 @@ struct Operator {
 }
 
 impl Operator {
+    fn new(url: &str, seed: u64, company: &Company) -> Self {
+        Self {
+            api: Api::new(url),
+            seed,
+            person_restricted: company.world.colleague().email,
+            person_erased: company.world.subject().email,
+            scanned: Vec::new(),
+            courses: Vec::new(),
+        }
+    }
+
     /// Works until `enough`: first restriction, lift and erasure, then restrictions of the same person again and again.
     async fn work(&mut self, enough: bool) -> Result<(), Away> {
         for system in ["shop", "website"] {
@@ -202,14 +215,7 @@ async fn killed(log: &str, kill_after_ms_max: u64, shape: Shape) {
         url: format!("http://127.0.0.1:{port}"),
     };
     std::fs::create_dir(folder.path().join("lethe")).unwrap();
-    let mut operator = Operator {
-        api: Api::new(&home.url),
-        seed,
-        person_restricted: company.world.colleague().email,
-        person_erased: company.world.subject().email,
-        scanned: Vec::new(),
-        courses: Vec::new(),
-    };
+    let mut operator = Operator::new(&home.url, seed, &company);
     let mut random = StdRng::seed_from_u64(seed);
     let mut processes = Processes::new(&home, shape);
     for number in 1..=kills() {
@@ -232,7 +238,18 @@ async fn killed(log: &str, kill_after_ms_max: u64, shape: Shape) {
         operator.courses.last(),
         home.last_words()
     );
-    every_case_is_completed_and_certified(&operator, folder.path()).await;
+    all_is_well(&operator, &company, &home, folder.path(), processes).await;
+}
+
+/// Every case is completed once, nothing was done twice, nothing personal stands anywhere, and the files are in order.
+async fn all_is_well(
+    operator: &Operator,
+    company: &Company,
+    home: &Home,
+    folder: &Path,
+    processes: Processes<'_>,
+) {
+    every_case_is_completed_and_certified(operator, folder).await;
     processes.stop();
     let steps: u64 = operator.courses.iter().map(|course| course.steps).sum();
     assert_eq!(
@@ -242,15 +259,14 @@ async fn killed(log: &str, kill_after_ms_max: u64, shape: Shape) {
     );
     company.audit().await;
     assert!(
-        !company.leaks(&folder.path().join("logs")).is_empty()
-            && !company.leaks(&folder.path().join("shop.db")).is_empty()
+        !company.leaks(&folder.join("logs")).is_empty() && !company.leaks(&folder.join("shop.db")).is_empty()
     );
     assert_eq!(
-        company.leaks(&folder.path().join("lethe")),
+        company.leaks(&folder.join("lethe")),
         Vec::<std::path::PathBuf>::new(),
         "files with a person's values"
     );
-    the_files_are_in_order(&home, folder.path());
+    the_files_are_in_order(home, folder);
 }
 
 async fn every_case_is_completed_and_certified(operator: &Operator, folder: &Path) {

@@ -2,6 +2,7 @@
 
 pub mod arrows;
 pub mod codes;
+pub mod compose;
 pub mod marks;
 pub mod members;
 pub mod purity;

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Once: a certificate and an API key for the gateway, and a shop to look after. Again changes nothing.
+set -eu
+umask 077
+
+if [ ! -e /run/lethe/server.pem ]; then
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj /CN=localhost \
+    -addext subjectAltName=DNS:localhost,DNS:gateway -keyout /run/lethe/server.key -out /run/lethe/server.new 2>/dev/null
+  key=$(openssl rand -hex 32)
+  printf '%s\n' "$key" >/run/lethe/office.key
+  printf 'office:%s\n' "$(printf %s "$key" | sha256sum | cut -d' ' -f1)" >/run/lethe/lethe.keys
+  mv /run/lethe/server.new /run/lethe/server.pem
+fi
+
+if [ ! -e /run/lethe/world.json ]; then
+  lethe-world seed --database postgres://lethe@postgres:5432/shop --people 2000 --out /run/lethe/world.new
+  lethe-world logs --world /run/lethe/world.new --dir /var/log/shop --lines 20000
+  mv /run/lethe/world.new /run/lethe/world.json
+fi

@@ -1,0 +1,159 @@
+//! How far the readers of this process are behind the heads of what they read: measured now and then, since asking for heads costs a broker
+//! something, and kept for whoever looks.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lethe_journal::{LagTold, Place, Position, time_of};
+use lethe_log::EventLog;
+use lethe_log_kafka::KafkaLog;
+use tokio::sync::watch;
+
+use crate::{Error, shell};
+
+/// How often lags are measured: an alert looks at minutes.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+
+/// Where the parts of a reader stand.
+type Positions = Box<dyn Fn() -> Vec<(Place, Position)> + Send + Sync>;
+
+/// The readers of this process.
+pub(crate) struct Lags {
+    log: Arc<dyn EventLog>,
+    readers: Vec<(&'static str, Positions)>,
+    measured: Mutex<Vec<LagTold>>,
+}
+
+impl Lags {
+    pub(crate) const fn new(log: Arc<dyn EventLog>) -> Self {
+        Self {
+            log,
+            readers: Vec::new(),
+            measured: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Adds a reader by its name in metrics. What it says it has read it has worked off.
+    pub(crate) fn add(
+        &mut self,
+        name: &'static str,
+        positions: impl Fn() -> Vec<(Place, Position)> + Send + Sync + 'static,
+    ) {
+        self.readers.push((name, Box::new(positions)));
+    }
+
+    /// What was measured last.
+    pub(crate) fn measured(&self) -> Vec<LagTold> {
+        self.measured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Where the slowest reader of each place stands.
+    fn slowest(&self) -> BTreeMap<Place, Position> {
+        let mut slowest = BTreeMap::new();
+        for (at, position) in self.readers.iter().flat_map(|(_, positions)| positions()) {
+            let known = slowest.entry(at).or_insert(position);
+            *known = position.min(*known);
+        }
+        slowest
+    }
+
+    /// Measures until `stop`, and shows Kafka's tools where readers stand. While the log does not answer, what was measured last stays.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        kafka: Option<Arc<KafkaLog>>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        while !*stop.borrow() {
+            if let Some(kafka) = &kafka {
+                kafka.show_positions(&self.slowest());
+            }
+            if let Err(error) = self.measure().await {
+                tracing::debug!(code = error.code(), "lags could not be measured");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(MEASURE_EVERY) => {}
+                _ = stop.changed() => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn measure(&self) -> Result<(), Error> {
+        let mut measured = Vec::new();
+        for (reader, positions) in &self.readers {
+            for (at, position) in positions() {
+                let (entries, oldest_ms) = self.lag(&at, position).await?;
+                measured.push(LagTold {
+                    reader: (*reader).to_owned(),
+                    stream: at.stream.to_string(),
+                    partition: at.partition,
+                    entries,
+                    oldest_ms,
+                });
+            }
+        }
+        *self.measured.lock().unwrap_or_else(PoisonError::into_inner) = measured;
+        Ok(())
+    }
+
+    async fn lag(&self, at: &Place, position: Position) -> Result<(Position, Option<u64>), Error> {
+        let head = self.log.head(at).await?;
+        if head <= position {
+            return Ok((0, None));
+        }
+        let page = self.log.read(at, position, 1).await?;
+        let Some(oldest) = page.entries.first() else {
+            // What is left is nobody's to read, such as a heartbeat.
+            return Ok((page.head.saturating_sub(page.next), None));
+        };
+        let time = oldest.entry.value.as_deref().and_then(time_of);
+        let age = time.map(|time| u64::try_from(shell::now().since(time)).unwrap_or(0));
+        Ok((page.head.saturating_sub(oldest.position), age))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lethe_journal::{Entry, Stream};
+    use lethe_log::MemoryLog;
+    use lethe_terms::EntryId;
+
+    use super::*;
+    use crate::publish;
+
+    #[tokio::test]
+    async fn a_reader_lags_by_what_it_has_not_read_and_for_as_long_as_the_oldest_of_it_waits() {
+        let log = Arc::new(MemoryLog::new());
+        let at = Place::new(Stream::Commands, 0);
+        let leaf = Entry {
+            id: EntryId::from_bytes([0; 16]),
+            key: Vec::new(),
+            value: Some(vec![7; 32]),
+        };
+        log.append(&at, None, vec![leaf]).await.unwrap();
+        for _ in 0..3 {
+            let told = lethe_journal::InputDropped {
+                system: None,
+                position: 1,
+            };
+            let entry = publish::entry(b"", "/lethe/gateway", told).unwrap();
+            log.append(&at, None, vec![entry]).await.unwrap();
+        }
+        let lag_at = async |position| {
+            let mut lags = Lags::new(Arc::clone(&log) as _);
+            let stands = at.clone();
+            lags.add("conductor", move || vec![(stands.clone(), position)]);
+            lags.measure().await.unwrap();
+            let measured = lags.measured();
+            (measured[0].entries, measured[0].oldest_ms)
+        };
+        assert_eq!(lag_at(4).await, (0, None));
+        assert_eq!(lag_at(0).await, (4, None), "a leaf bears no time");
+        let (entries, age) = lag_at(1).await;
+        assert!(entries == 3 && age.is_some_and(|age| age < 60_000), "{age:?}");
+    }
+}

@@ -1,0 +1,299 @@
+//! A broker may be away for minutes, and everybody goes on when it is back.
+//!
+//! Reads are repeated until they are answered: repeating one changes nothing. Appends are not: what became of one is unknown, and only its
+//! writer knows how to find out. A role whose append failed begins again from the log, as it does when the program starts. All this is for Kafka:
+//! a log in files that failed needs a new start of the program.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lethe_journal::{Entry, Epoch, Place, Position, Stream};
+use lethe_log::{Appended, Error, EventLog, GoneBy, Page};
+use lethe_terms::Timestamp;
+use tokio::sync::watch;
+
+use crate::shell;
+
+/// First pause before something is tried again: an election of a leader takes less.
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+
+/// Longest pause: a broker that is back is noticed so late.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Pauses that grow.
+pub(crate) struct Pauses(Duration);
+
+impl Pauses {
+    pub(crate) const fn new() -> Self {
+        Self(PAUSE_FIRST)
+    }
+
+    /// Rests, longer each time, but not beyond `stop`.
+    pub(crate) async fn rest(&mut self, stop: &mut watch::Receiver<bool>) {
+        // Where the sender is gone, everything has stopped.
+        let _ = tokio::time::timeout(self.0, stop.wait_for(|stop| *stop)).await;
+        self.0 = (self.0 * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Whether the log answers, as the readers of this process find.
+pub(crate) struct Answering {
+    /// Whether a log that failed may be well again while the process runs. The embedded one is not: after a commit that failed only a new start
+    /// shows what is durable.
+    comes_back: bool,
+    silent_since: Mutex<Option<Timestamp>>,
+    retries: AtomicU64,
+}
+
+impl Answering {
+    pub(crate) const fn new(comes_back: bool) -> Self {
+        Self {
+            comes_back,
+            silent_since: Mutex::new(None),
+            retries: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether what failed may go well when it is done again in a while.
+    pub(crate) const fn passes(&self, error: &crate::Error) -> bool {
+        error.is_of_the_moment() && (self.comes_back || !error.is_silent_log())
+    }
+
+    /// Since when the log has not answered; nothing while it does.
+    pub(crate) fn silent_since(&self) -> Option<Timestamp> {
+        *self.silent_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads that were repeated since the start.
+    pub(crate) fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    fn answered(&self) {
+        let mut since = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(since) = since.take() {
+            let silent_ms = shell::now().since(since);
+            tracing::info!(silent_ms, "the log answers again");
+        }
+    }
+
+    fn was_silent(&self, error: &Error) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+        let mut since = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.is_none() {
+            tracing::warn!(code = error.code(), %error, "the log does not answer: reading is tried again until it does");
+            *since = Some(shell::now());
+        }
+    }
+}
+
+/// A log whose reads are repeated until they are answered or the process stops.
+pub(crate) struct Patient {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) answering: Arc<Answering>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl Patient {
+    /// Asks until there is an answer. What is corrupt stays so, and is told at once.
+    async fn until_answered<T>(&self, ask: impl AsyncAsk<T>) -> Result<T, Error> {
+        let (mut pauses, mut stop) = (Pauses::new(), self.stop.clone());
+        loop {
+            match ask.ask(&*self.log).await {
+                Err(error @ (Error::NotStored(_) | Error::Unknown(_))) if !*stop.borrow() => {
+                    self.answering.was_silent(&error);
+                    pauses.rest(&mut stop).await;
+                }
+                Ok(answer) => {
+                    self.answering.answered();
+                    return Ok(answer);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// A question to the log that may be asked again.
+#[async_trait]
+trait AsyncAsk<T>: Send + Sync {
+    async fn ask(&self, log: &dyn EventLog) -> Result<T, Error>;
+}
+
+struct Read<'a>(&'a Place, Position, usize);
+struct Head<'a>(&'a Place);
+
+#[async_trait]
+impl AsyncAsk<Page> for Read<'_> {
+    async fn ask(&self, log: &dyn EventLog) -> Result<Page, Error> {
+        log.read(self.0, self.1, self.2).await
+    }
+}
+
+#[async_trait]
+impl AsyncAsk<Position> for Head<'_> {
+    async fn ask(&self, log: &dyn EventLog) -> Result<Position, Error> {
+        log.head(self.0).await
+    }
+}
+
+#[async_trait]
+impl EventLog for Patient {
+    async fn acquire(&self, at: &Place) -> Result<Epoch, Error> {
+        self.log.acquire(at).await
+    }
+
+    async fn append(
+        &self,
+        at: &Place,
+        writer: Option<Epoch>,
+        entries: Vec<Entry>,
+    ) -> Result<Appended, Error> {
+        self.log.append(at, writer, entries).await
+    }
+
+    async fn read(&self, at: &Place, from: Position, limit: usize) -> Result<Page, Error> {
+        self.until_answered(Read(at, from, limit)).await
+    }
+
+    async fn head(&self, at: &Place) -> Result<Position, Error> {
+        self.until_answered(Head(at)).await
+    }
+
+    async fn wait(&self, at: &Place, position: Position, patience: Duration) -> Result<(), Error> {
+        self.log.wait(at, position, patience).await
+    }
+
+    fn gone_by(&self, stream: &Stream) -> GoneBy {
+        self.log.gone_by(stream)
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.log.check().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use lethe_log::MemoryLog;
+
+    use super::*;
+
+    /// A log that is away for so many calls.
+    struct Away {
+        log: MemoryLog,
+        calls: AtomicU32,
+    }
+
+    impl Away {
+        fn call(&self) -> Result<(), Error> {
+            let left = |calls: u32| calls.checked_sub(1);
+            match self
+                .calls
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
+            {
+                Ok(_) => Err(Error::NotStored("the broker is away".into())),
+                Err(_) => Ok(()),
+            }
+        }
+    }
+
+    #[async_trait]
+    impl EventLog for Away {
+        async fn acquire(&self, at: &Place) -> Result<Epoch, Error> {
+            self.call()?;
+            self.log.acquire(at).await
+        }
+        async fn append(
+            &self,
+            at: &Place,
+            writer: Option<Epoch>,
+            entries: Vec<Entry>,
+        ) -> Result<Appended, Error> {
+            self.call()?;
+            self.log.append(at, writer, entries).await
+        }
+        async fn read(&self, at: &Place, from: Position, limit: usize) -> Result<Page, Error> {
+            self.call()?;
+            self.log.read(at, from, limit).await
+        }
+        async fn head(&self, at: &Place) -> Result<Position, Error> {
+            self.call()?;
+            self.log.head(at).await
+        }
+        async fn wait(&self, at: &Place, position: Position, patience: Duration) -> Result<(), Error> {
+            self.log.wait(at, position, patience).await
+        }
+        fn gone_by(&self, stream: &Stream) -> GoneBy {
+            self.log.gone_by(stream)
+        }
+        async fn check(&self) -> Result<(), Error> {
+            self.log.check().await
+        }
+    }
+
+    fn patient(calls: u32, stop: watch::Receiver<bool>) -> Patient {
+        let away = Away {
+            log: MemoryLog::new(),
+            calls: AtomicU32::new(calls),
+        };
+        Patient {
+            log: Arc::new(away),
+            answering: Arc::new(Answering::new(true)),
+            stop,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_outlasts_a_broker_that_is_away_for_minutes_and_an_append_does_not_repeat_itself() {
+        let (_stop, stopped) = watch::channel(false);
+        let (log, at) = (patient(40, stopped), Place::new(Stream::Commands, 0));
+        assert!(
+            log.append(&at, None, Vec::new()).await.is_err(),
+            "an append is told at once"
+        );
+        let began = tokio::time::Instant::now();
+        assert_eq!(log.read(&at, 0, 9).await.unwrap().head, 0);
+        assert!(
+            began.elapsed() > Duration::from_secs(120),
+            "{:?}",
+            began.elapsed()
+        );
+        assert_eq!(
+            (log.answering.silent_since(), log.answering.retries()),
+            (None, 39)
+        );
+    }
+
+    #[test]
+    fn only_a_log_that_comes_back_is_waited_for() {
+        let failed = crate::Error::Log(Error::Unknown("the commit failed".into()));
+        let corrupt = crate::Error::Log(Error::Corrupt("an entry".into()));
+        for (comes_back, expected) in [(true, [true, true, false]), (false, [false, true, false])] {
+            let answering = Answering::new(comes_back);
+            let passes = [&failed, &crate::Error::Lagging, &corrupt].map(|error| answering.passes(error));
+            assert_eq!(passes, expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_stops_waits_for_no_broker_and_what_is_corrupt_is_told_at_once() {
+        let (stop, stopped) = watch::channel(false);
+        let (log, at) = (
+            patient(u32::MAX, stopped.clone()),
+            Place::new(Stream::Commands, 0),
+        );
+        let (read, ()) = tokio::join!(log.read(&at, 0, 9), async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert!(log.answering.silent_since().is_some());
+            stop.send(true).unwrap();
+        });
+        assert!(matches!(read, Err(Error::NotStored(_))));
+        let log = patient(0, stopped);
+        assert!(matches!(log.read(&at, 7, 9).await, Err(Error::Corrupt(_))));
+    }
+}

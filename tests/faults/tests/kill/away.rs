@@ -1,0 +1,174 @@
+//! The only broker is away for longer than every time limit of a client, while cases run: the processes outlive it, say so, and go on.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use lethe_journeys::company::{Company, LINES, PEOPLE};
+use lethe_journeys::course::Api;
+use lethe_journeys::server::{Home, SEVERAL, Shape, free_port, program};
+
+use crate::{ONE, Operator, Processes, all_is_well, kafka, seed};
+
+/// How long the broker is away: an append is given up after 50 s, a read after 30 s, and becoming the writer after 30 s.
+const AWAY_S: f64 = 90.0;
+
+/// How long cases may run until the broker goes: by then the first one is under way.
+const BEFORE: Duration = Duration::from_secs(12);
+
+/// How long everything may take once the broker is back: it first ends the transactions that it finds, which may take a minute.
+const REST_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// How the broker goes.
+enum Going {
+    /// `kill -9`.
+    Killed,
+    /// `kill -STOP`: its connections stay, and nobody answers on them.
+    Frozen,
+}
+
+/// A broker of its own, which a test may break.
+struct Broker {
+    folder: tempfile::TempDir,
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ops/kafka")
+}
+
+impl Broker {
+    fn run(&self, words: &[&str]) -> String {
+        let out = Command::new(script())
+            .args(words)
+            .arg(self.folder.path())
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = std::fs::read_to_string(self.folder.path().join("broker-1/pid")).unwrap();
+        let done = Command::new("kill").args([signal, id.trim()]).status().unwrap();
+        assert!(done.success(), "{signal}");
+    }
+
+    fn goes(&self, going: &Going) {
+        match going {
+            Going::Killed => drop(self.run(&["stop", "--kill"])),
+            Going::Frozen => self.signal("-STOP"),
+        }
+    }
+
+    fn comes_back(&self, going: &Going) {
+        match going {
+            Going::Killed => drop(self.run(&["start"])),
+            Going::Frozen => self.signal("-CONT"),
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // A test that failed before leaves its broker to nobody else.
+        let _ = Command::new(script())
+            .args(["stop", "--kill"])
+            .arg(self.folder.path())
+            .status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_processes_outlive_a_broker_that_is_away_for_longer_than_every_time_limit() {
+    if kafka().is_some() {
+        the_broker_goes(&Going::Killed, SEVERAL).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_outlives_a_broker_that_is_frozen_for_longer_than_every_time_limit() {
+    if std::env::var_os("LETHE_TEST_SOAK").is_none() {
+        println!("SKIPPED: a frozen broker: LETHE_TEST_SOAK is not set");
+    } else if kafka().is_some() {
+        the_broker_goes(&Going::Frozen, ONE).await;
+    }
+}
+
+async fn the_broker_goes(going: &Going, shape: Shape) {
+    let seed = seed();
+    println!("SEED={seed}");
+    let broker = Broker {
+        folder: tempfile::tempdir().unwrap(),
+    };
+    let bootstrap = broker.run(&["start"]);
+    let folder = tempfile::tempdir().unwrap();
+    let company = Company::found(folder.path(), seed, PEOPLE, LINES).await;
+    let port = free_port();
+    let log =
+        format!("kafka = {{ bootstrap = \"{bootstrap}\", replication_factor = 1, instance = \"one\" }}");
+    let home = Home {
+        program: program(),
+        config: company.configure(port, &format!("compact_after_s = 2\nfeed_every_ms = 200\n{log}")),
+        output: folder.path().join("lethe").join("output"),
+        url: format!("http://127.0.0.1:{port}"),
+    };
+    std::fs::create_dir(folder.path().join("lethe")).unwrap();
+    let mut operator = Operator::new(&home.url, seed, &company);
+    let mut processes = Processes::new(&home, shape);
+    processes.start();
+    processes.are_ready().await;
+    // The time runs out on purpose: the broker goes in the middle of the work.
+    let _ = tokio::time::timeout(BEFORE, operator.work_with(&mut processes, false)).await;
+
+    broker.goes(going);
+    let silent = silent_for(&home.url, AWAY_S);
+    let working = operator.work_with(&mut processes, false);
+    tokio::select! {
+        () = silent => {}
+        () = working => panic!("work that needs the log ended without it"),
+    }
+    processes.none_ended();
+    let (status, words) = ready(&home.url).await;
+    assert!(
+        status == 503 && words.contains("has not answered for"),
+        "{status} {words}"
+    );
+
+    broker.comes_back(going);
+    let rest = tokio::time::timeout(REST_TIME_MAX, operator.work_with(&mut processes, true)).await;
+    assert!(
+        rest.is_ok(),
+        "the cases do not end: {:?}\n{}",
+        operator.courses.last(),
+        home.last_words()
+    );
+    let (status, words) = ready(&home.url).await;
+    assert!(status == 200, "{status} {words}");
+    all_is_well(&operator, &company, &home, folder.path(), processes).await;
+}
+
+/// Returns once the server has been without its log for so many seconds.
+async fn silent_for(url: &str, seconds: f64) {
+    let api = Api::new(url);
+    let mut looks = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        looks.tick().await;
+        let Ok(text) = api.get("/metrics").await else {
+            continue;
+        };
+        let text = String::from_utf8(text).unwrap();
+        let silent = text
+            .lines()
+            .find_map(|line| line.strip_prefix("lethe_log_silent_seconds "))
+            .expect("the metric is there");
+        if silent.parse::<f64>().unwrap() >= seconds {
+            return;
+        }
+    }
+}
+
+/// What the server answers to whoever asks whether it can take work, once it answers.
+async fn ready(url: &str) -> (u16, String) {
+    let api = Api::new(url);
+    api.any("/readyz").await.expect("the server itself answers")
+}
