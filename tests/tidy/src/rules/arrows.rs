@@ -4,10 +4,11 @@ use crate::Violation;
 use crate::repository::Package;
 
 /// Every crate outside tests with the crates of the workspace that it may be built from.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("lethe-terms", &[]),
     ("lethe-journal", &["terms"]),
     ("lethe-proof", &["terms"]),
+    ("lethe-exchange", &["terms"]),
     ("lethe-lineage", &["terms", "journal"]),
     ("lethe-casework", &["terms", "journal"]),
     ("lethe-planner", &["terms", "journal", "lineage", "casework"]),
