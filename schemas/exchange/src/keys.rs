@@ -16,6 +16,7 @@ use crate::Error;
 /// Bytes of every key, and of the random bits that a key or session is made of.
 pub const KEY_BYTES: usize = 32;
 
+/// Bytes of a key's id.
 const ID_BYTES: usize = 8;
 
 /// Names a public key: the first eight bytes of its SHA-256, 16 hexadecimal digits.

@@ -20,13 +20,13 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("lethe-log-kafka", &["terms", "journal", "log"]),
     ("lethe-store", &["terms", "journal"]),
     ("lethe-store-sled", &["terms", "journal", "store"]),
-    ("lethe-vault", &["terms", "journal"]),
+    ("lethe-vault", &["terms", "journal", "exchange"]),
     (
         "lethe-intake",
         &["terms", "journal", "kit", "vault", "log", "store"],
     ),
     ("lethe-ledger", &["terms", "journal", "proof"]),
-    ("lethe-gateway", &["terms", "journal", "proof"]),
+    ("lethe-gateway", &["terms", "journal", "proof", "exchange"]),
     ("lethe-verify", &["terms", "proof"]),
 ];
 /// What a connector may be built from: it never sees the log.
