@@ -226,6 +226,25 @@ impl Intake {
         Ok(published)
     }
 
+    /// Puts away input that could not be read and belongs to no page; of no system where none is known.
+    ///
+    /// # Errors
+    /// As [`Intake::publish`].
+    pub async fn quarantine(&self, system: Option<&SystemName>, rejected: &[Rejected]) -> Result<(), Error> {
+        let (maker, mut out) = (self.maker(), Outgoing::default());
+        for rejected in rejected {
+            maker.quarantined(rejected, system, &mut out)?;
+        }
+        let published = Published {
+            quarantined: rejected.len(),
+            ..Published::default()
+        };
+        self.append_all(&Stream::Quarantine, BTreeMap::from([(0, out.quarantine)]))
+            .await?;
+        self.count(&published);
+        Ok(())
+    }
+
     /// Moves the cursor of a shard to where a page ended.
     ///
     /// # Errors
@@ -395,7 +414,7 @@ impl Intake {
         let mut page = Vec::with_capacity(observations.len());
         for observation in observations {
             if let Some(refused) = oversize(&observation) {
-                maker.quarantined(&refused, system, &mut out)?;
+                maker.quarantined(&refused, Some(system), &mut out)?;
                 published.quarantined += 1;
                 continue;
             }
@@ -410,13 +429,13 @@ impl Intake {
             self.take_one(&maker, system, &read, last, &mut staged, &mut out, &mut published)?;
             if published.appended > appended {
                 for rejected in &unreadable {
-                    maker.quarantined(rejected, system, &mut out)?;
+                    maker.quarantined(rejected, Some(system), &mut out)?;
                 }
                 published.quarantined += unreadable.len();
             }
         }
         for rejected in rejected {
-            maker.quarantined(rejected, system, &mut out)?;
+            maker.quarantined(rejected, Some(system), &mut out)?;
         }
         published.quarantined += rejected.len();
         self.send(out, &mut recent, staged).await?;

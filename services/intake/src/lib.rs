@@ -5,11 +5,13 @@
 
 mod intake;
 mod page;
+mod sequences;
 mod suppression;
 mod tables;
 
 pub use intake::{Counters, Intake, Known, KnownRecord, Published, Shell};
 pub use page::{IDENTIFIERS_MAX, INPUT_BYTES_MAX};
+pub use sequences::{RANGES_MAX, Taken, Turn};
 pub use suppression::Finding;
 
 /// Why intake did not take something. Nothing of it holds personal data.

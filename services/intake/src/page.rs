@@ -210,21 +210,23 @@ impl Maker<'_> {
     pub(crate) fn quarantined(
         &self,
         rejected: &Rejected,
-        system: &SystemName,
+        system: Option<&SystemName>,
         out: &mut Outgoing,
     ) -> Result<(), Error> {
         let (key, wrapped) = self.vault.create().map_err(Error::Vault)?;
         let head = &rejected.input[..rejected.input.len().min(INPUT_BYTES_MAX)];
         let quarantined = Quarantined {
-            system: Some(system.clone()),
+            system: system.cloned(),
             position: rejected.position.clone(),
             code: rejected.code.to_owned(),
             expected: rejected.expected.clone(),
             input: key.seal("quarantine", head).map_err(Error::Vault)?,
             key: wrapped,
         };
-        out.quarantine
-            .push(self.entry(system.as_str().as_bytes().to_vec(), quarantined)?);
+        out.quarantine.push(self.entry(
+            system.map_or("", SystemName::as_str).as_bytes().to_vec(),
+            quarantined,
+        )?);
         Ok(())
     }
 }
