@@ -39,7 +39,7 @@ async fn started() -> Server {
     .unwrap();
     let options = Options {
         keys: Some(folder.path().join("keys")),
-        tls: None,
+        ..Options::default()
     };
     let backend = Arc::new(Fake::with_samples(now()));
     let running = serve(
