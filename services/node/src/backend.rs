@@ -9,6 +9,7 @@ use lethe_casework::Refusal;
 use lethe_conductor::Refused;
 use lethe_gateway::asks::{CaseQuery, Ground, OpenCase, QuarantineQuery};
 use lethe_gateway::backend::{Backend, BackendError, Document};
+use lethe_gateway::events::{EventResult, IntakeKeyList};
 use lethe_gateway::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, FindingView, HealthView, LineageView,
     PartitionList, PartitionView, PlanView, QuarantineList, QuarantinedInput, QuarantinedView, ScanView,
@@ -27,6 +28,7 @@ use crate::cases::{Cases, CommandRefused};
 use crate::evidence::Evidence;
 use crate::janitor::LogHealth;
 use crate::metrics::Metrics;
+use crate::published::{Desk, IntakeKeyring};
 use crate::quarantine::Quarantine;
 use crate::systems::System;
 use crate::walker::Walker;
@@ -60,6 +62,8 @@ pub(crate) struct NodeBackend {
     pub(crate) evidence: Arc<Evidence>,
     pub(crate) log_health: LogHealth,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) desk: Desk,
+    pub(crate) intake_keys: Arc<IntakeKeyring>,
 }
 
 fn unavailable(error: &Error) -> BackendError {
@@ -487,6 +491,29 @@ impl Backend for NodeBackend {
                 code: "node-system-away".into(),
                 message: "the system cannot be reached".into(),
             })
+    }
+
+    async fn publish(
+        &self,
+        caller: Option<&str>,
+        events: Vec<Vec<u8>>,
+    ) -> Result<Vec<EventResult>, BackendError> {
+        self.desk.take(caller, events).await.map_err(|error| match error {
+            Error::Log(lethe_log::Error::Unknown(_)) => BackendError::Unknown {
+                code: error.code().to_owned(),
+                message: "whether the batch is on the log is unknown: send the same again".to_owned(),
+            },
+            error => unavailable(&error),
+        })
+    }
+
+    async fn intake_keys(&self) -> Result<IntakeKeyList, BackendError> {
+        self.intake_keys.list().map_err(|error| unavailable(&error))
+    }
+
+    async fn renew_intake_key(&self) -> Result<IntakeKeyList, BackendError> {
+        let renewed = self.intake_keys.tend(true).and_then(|_| self.intake_keys.list());
+        renewed.map_err(|error| unavailable(&error))
     }
 
     async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError> {

@@ -21,6 +21,7 @@ mod metrics;
 mod offline;
 
 mod publish;
+mod published;
 mod quarantine;
 mod receipts;
 mod roles;

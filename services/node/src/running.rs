@@ -29,6 +29,7 @@ use crate::janitor::{self, Janitor};
 use crate::ledger_shell::LedgerShell;
 use crate::log::{self, Log};
 use crate::metrics::Metrics;
+use crate::published::{self, Desk, Taking};
 use crate::quarantine::{self, Quarantine};
 use crate::receipts::Signers;
 use crate::roles::Role;
@@ -98,6 +99,7 @@ pub(crate) async fn run(
     if parts.roles.has(Role::Connectors) {
         let count = quarantine::Count::begin(Arc::clone(&parts.port), parts.systems.clone()).await?;
         starting.tasks.spawn(count.run(stopped.clone()));
+        starting.taking(&cases)?;
     }
     let hosts = starting.hosts(&cases)?;
     let mut away = FuturesUnordered::new();
@@ -237,12 +239,7 @@ impl Starting<'_> {
     /// Makes what every host needs; the queue of one that is away is kept for it.
     fn hosts(&mut self, cases: &Cases) -> Result<BTreeMap<SystemName, Connected>, Error> {
         let parts = self.parts;
-        let follow_ups = Arc::new(FollowUps {
-            log: Arc::clone(&parts.port),
-            keys: parts.keys.clone(),
-            evidence: Arc::clone(&parts.evidence),
-            cases: parts.roles.has(Role::Conductor).then(|| cases.clone()),
-        });
+        let follow_ups = self.follow_ups(cases);
         let mut hosts = BTreeMap::new();
         for name in parts.systems.keys() {
             let signers = Arc::new(Signers {
@@ -274,6 +271,9 @@ impl Starting<'_> {
             system: system.settings.name.clone(),
         });
         self.tasks.spawn(shell.run(self.stopped.clone()));
+        if published::is_published(&system.settings) {
+            return;
+        }
         self.tasks.spawn(Arc::clone(system).follow(
             Arc::clone(host),
             Arc::clone(&parts.intake),
@@ -281,6 +281,37 @@ impl Starting<'_> {
             Arc::clone(&connected.follow_ups),
             self.stopped.clone(),
         ));
+    }
+
+    /// Reads the intake stream for the published systems.
+    fn taking(&mut self, cases: &Cases) -> Result<(), Error> {
+        let parts = self.parts;
+        let store = positions(&parts.folders, "intake")?;
+        self.queues.push((Stream::Intake, Arc::clone(&store)));
+        let systems = parts.systems.iter();
+        let taking = Taking {
+            log: Arc::clone(&parts.port),
+            checker: Arc::clone(&parts.checker),
+            follow_ups: self.follow_ups(cases),
+            store,
+            systems: systems
+                .filter(|(_, system)| published::is_published(&system.settings))
+                .map(|(name, system)| (name.clone(), Arc::clone(system)))
+                .collect(),
+            every: Duration::from_millis(parts.settings.feed_every_ms),
+        };
+        self.tasks.spawn(taking.run(self.stopped.clone()));
+        Ok(())
+    }
+
+    fn follow_ups(&self, cases: &Cases) -> Arc<FollowUps> {
+        let parts = self.parts;
+        Arc::new(FollowUps {
+            log: Arc::clone(&parts.port),
+            keys: parts.keys.clone(),
+            evidence: Arc::clone(&parts.evidence),
+            cases: parts.roles.has(Role::Conductor).then(|| cases.clone()),
+        })
     }
 
     /// What every process does beside its roles.
@@ -347,9 +378,12 @@ impl Starting<'_> {
             evidence: Arc::clone(&parts.evidence),
             log_health: Arc::clone(&parts.log_health),
             metrics: Arc::new(metrics),
+            desk: Desk::new(Arc::clone(&parts.port), Arc::clone(&parts.checker)),
+            intake_keys: Arc::clone(&parts.checker.keys),
         });
         let options = Options {
             keys: parts.settings.api_keys_file.clone(),
+            publishers: parts.publishers.clone(),
             tls: parts.settings.tls.as_ref().map(|tls| TlsFiles {
                 certificate: tls.certificate_file.clone(),
                 key: tls.key_file.clone(),

@@ -3,7 +3,7 @@
 //! Roles share nothing but the log, the stores that they own, and what this file hands them. A role that fails stops the server, which
 //! starts again from the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -26,6 +26,7 @@ use crate::evidence::Evidence;
 use crate::janitor::LogHealth;
 use crate::lineage::{self, Assignment, Elsewhere, Lineage, Owners, Peers, Told};
 use crate::log::Log;
+use crate::published::{self, Checker, IntakeKeyring, PublishedSystems};
 use crate::roles::{Role, Roles};
 use crate::settings::Settings;
 use crate::systems::System;
@@ -109,6 +110,10 @@ pub(crate) struct Parts {
     pub(crate) start: Start,
     pub(crate) log_health: LogHealth,
     pub(crate) flows: Vec<(DatasetRef, DatasetRef)>,
+    /// What checks published events, and the systems that they may be about.
+    pub(crate) checker: Arc<Checker>,
+    /// Names of API keys that may only publish.
+    pub(crate) publishers: BTreeSet<String>,
 }
 
 /// Name of the log in checkpoints.
@@ -127,11 +132,14 @@ pub async fn serve(
     told_to_stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let settings = Settings::load(config)?;
-    let flows = settings.flow_refs(config)?;
+    let declared = Declared {
+        flows: settings.flow_refs(config)?,
+        published: published::systems(config, &settings)?,
+    };
     let folders = folders(&settings, &roles)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    let parts = open(settings, folders, roles, flows, kinds, &mut tasks, &stopped).await?;
+    let parts = open(settings, folders, roles, declared, kinds, &mut tasks, &stopped).await?;
     let outcome = running::run(parts, kinds, &mut tasks, &stopped, told_to_stop).await;
     // The receivers are the roles; where none is left there is nothing to stop.
     let _ = stop.send(true);
@@ -170,11 +178,17 @@ fn folders(settings: &Settings, roles: &Roles) -> Result<Folders, Error> {
     }
 }
 
+/// What the settings declare, checked.
+struct Declared {
+    flows: Vec<(DatasetRef, DatasetRef)>,
+    published: PublishedSystems,
+}
+
 async fn open(
     settings: Settings,
     folders: Folders,
     roles: Roles,
-    flows: Vec<(DatasetRef, DatasetRef)>,
+    declared: Declared,
     kinds: &Kinds,
     tasks: &mut Tasks,
     stopped: &watch::Receiver<bool>,
@@ -202,6 +216,9 @@ async fn open(
         intake: Arc::clone(&intake),
         unproven: RwLock::default(),
     });
+    let publishers = published::publishers(&declared.published);
+    let intake_keys = IntakeKeyring::open(Arc::clone(&vault), &*port, settings.intake_key_days)?;
+    let checker = Checker::new(declared.published, Arc::new(intake_keys), Arc::clone(&intake));
     let systems = systems(&settings, &roles, kinds).await?;
     let names: Vec<_> = settings
         .systems
@@ -231,7 +248,9 @@ async fn open(
         signing,
         start,
         log_health: LogHealth::default(),
-        flows,
+        flows: declared.flows,
+        checker: Arc::new(checker),
+        publishers,
     })
 }
 

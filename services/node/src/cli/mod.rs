@@ -7,6 +7,7 @@ mod args;
 mod cases;
 mod exit;
 mod identifiers;
+mod intake;
 mod lineage;
 mod partitions;
 mod quarantine;
@@ -22,9 +23,9 @@ use lethe_gateway::client::Client;
 
 pub use self::args::{
     ApproveArgs, CaseArgs, CaseCommand, CertificateArgs, Cli, CloseArgs, Command, ConnectorArgs,
-    ConnectorCommand, DEFAULT_SERVER, DoctorArgs, Global, IdentifierArgs, LiftArgs, LineageArgs, ListArgs,
+    ConnectorCommand, DEFAULT_SERVER, DoctorArgs, Global, IdentifierArgs, IntakeCommand, LiftArgs, LineageArgs, ListArgs,
     LogCommand, OpenArgs, OpeningArgs, OutArgs, PositionArgs, QuarantineCommand, QuarantineListArgs,
-    ReplayArgs, ScanArgs, ServeArgs, ShowArgs, SystemArgs, SystemCommand, VerifyArgs, WaitArgs, WaitedArgs,
+    ReplayArgs, ScanArgs, SenderArgs, ServeArgs, ShowArgs, SystemArgs, SystemCommand, VerifyArgs, WaitArgs, WaitedArgs,
 };
 pub use self::exit::{Error, Exit};
 use self::talk::Talk;
@@ -106,6 +107,9 @@ async fn run(cli: Cli, talk: &mut Talk<'_>) -> Result<Exit, Error> {
         Command::System(command) => systems::run(&client()?, command, talk).await,
         Command::Log(LogCommand::Partitions(args)) => partitions::run(&client()?, &args, talk).await,
         Command::Log(LogCommand::Quarantine(command)) => quarantine::run(&client()?, command, talk).await,
+        Command::Intake(IntakeCommand::Keys(args)) => intake::keys(&client()?, &args, talk).await,
+        Command::Intake(IntakeCommand::Renew) => intake::renew(&client()?, talk).await,
+        Command::Intake(IntakeCommand::Sender(args)) => intake::sender(&args, talk),
         Command::Connector(ConnectorCommand::Check(args)) => {
             systems::connector_check(&client()?, &args, talk).await
         }

@@ -19,20 +19,16 @@ fn headers(of: &[(&str, Option<&[u8]>)]) -> OwnedHeaders {
     })
 }
 
-#[tokio::test]
-async fn what_others_write_is_an_entry_whatever_it_says_of_itself() {
-    let Some(bootstrap) = bootstrap() else { return };
-    let settings = settings(&bootstrap);
-    let log = OnKafka(KafkaLog::open(settings.clone(), &[Stream::Intake]).await.unwrap());
-    let at = Place::new(Stream::Intake, 0);
-    let topic = format!("{}intake", settings.topic_prefix);
-    let large = vec![b'x'; 900_000];
+/// Key, value and headers.
+type Written<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, OwnedHeaders);
+
+/// Messages that imitate entries of the log, and others that imitate nothing.
+fn written(large: &[u8]) -> Vec<Written<'_>> {
     let newest = u64::MAX.to_be_bytes();
-    type Written<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, OwnedHeaders);
-    let written: Vec<Written<'_>> = vec![
+    vec![
         (None, Some(b"no key and no headers"), OwnedHeaders::new()),
         (None, None, OwnedHeaders::new()),
-        (Some(b"\xff\xfe"), Some(&large), OwnedHeaders::new()),
+        (Some(b"\xff\xfe"), Some(large), OwnedHeaders::new()),
         (
             Some(b"\0lethe.fence."),
             Some(b""),
@@ -53,7 +49,18 @@ async fn what_others_write_is_an_entry_whatever_it_says_of_itself() {
             Some(b"a heartbeat with content"),
             headers(&[("own", Some(b"heartbeat"))]),
         ),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn what_others_write_is_an_entry_whatever_it_says_of_itself() {
+    let Some(bootstrap) = bootstrap() else { return };
+    let settings = settings(&bootstrap);
+    let log = OnKafka(KafkaLog::open(settings.clone(), &[Stream::Intake]).await.unwrap());
+    let at = Place::new(Stream::Intake, 0);
+    let topic = format!("{}intake", settings.topic_prefix);
+    let large = vec![b'x'; 900_000];
+    let written = written(&large);
     for codec in ["none", "gzip", "lz4", "snappy"] {
         let raw: FutureProducer = ClientConfig::new()
             .set("bootstrap.servers", &bootstrap)
