@@ -148,3 +148,58 @@ pub(crate) fn publishers(systems: &PublishedSystems) -> BTreeSet<String> {
         .flat_map(|system| system.api_keys.clone())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of ops/publishing.md, in a configuration.
+    fn loaded(change: impl Fn(String) -> String) -> Result<PublishedSystems, Error> {
+        let page = include_str!("../../../../ops/publishing.md");
+        let example = page
+            .split("```toml\n")
+            .nth(1)
+            .unwrap()
+            .split("```")
+            .next()
+            .unwrap();
+        let text = format!(
+            "data_dir = \"d\"\n[controller]\nid = \"a\"\nname = \"A GmbH\"\n{}",
+            change(example.to_owned())
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lethe.toml");
+        std::fs::write(&file, text).unwrap();
+        systems(&file, &Settings::load(&file).unwrap())
+    }
+
+    #[test]
+    fn the_example_of_the_page_is_a_published_system() {
+        let systems = loaded(|example| example).unwrap();
+        assert_eq!(publishers(&systems), ["crm".to_owned()].into());
+        let crm = systems.values().next().unwrap();
+        assert_eq!(
+            (crm.shards.len(), crm.senders.len(), crm.manifests().len()),
+            (2, 1, 1)
+        );
+    }
+
+    #[test]
+    fn settings_without_sense_are_refused_with_what_was_expected() {
+        for (given, instead, expected) in [
+            ("api_keys", "api_kyes", "did you mean api_keys?"),
+            ("YIC75RAF6prM", "YIC75RAF6pr", "X25519"),
+            ("\"contacts\", \"tickets\"", "", "shards: expected 1 to 64"),
+            ("\"a contact\"", "\" \"", "unit: expected"),
+            ("basis = \"6-1-f\"", "basis = \"6-1-x\"", "6-1-f"),
+        ] {
+            let error = loaded(|example| example.replace(given, instead))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("crm") && error.contains(expected),
+                "{given}: {error}"
+            );
+        }
+    }
+}

@@ -89,6 +89,32 @@ async fn what_is_published_over_http_is_found_and_each_event_has_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_that_a_published_system_takes_no_instruction() {
+    let company = Company::found("");
+    let _server = company.start().await;
+    let event = clear(name("crm", "http", 1), record("1", "canary-plan@example.org"));
+    assert_eq!(company.publish(&company.crm_key, &[event]).await, ["accepted"]);
+    company.records("canary-plan@example.org", 1).await;
+    let person = "email=canary-plan@example.org";
+    let opened = company.lethe(&[
+        "case",
+        "open",
+        "--right",
+        "erasure",
+        "--identifier",
+        person,
+        "--wait",
+        "--json",
+    ]);
+    let case: Value = serde_json::from_slice(&opened.stdout).unwrap();
+    let remarks = case["remarks"].as_array().unwrap();
+    let of_crm = |remark: &Value| {
+        remark["system"] == "crm" && remark["dataset"] == "contacts" && remark["fatal"] == true
+    };
+    assert!(remarks.iter().any(of_crm), "{case:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sealed_events_need_their_senders_key_and_outlive_a_change_of_the_intake_key() {
     let company = Company::found("");
     let _server = company.start().await;
