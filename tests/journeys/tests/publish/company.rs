@@ -155,7 +155,7 @@ senders = ["{}"]
         )
     }
 
-    fn lethe(&self, words: &[&str]) -> std::process::Output {
+    pub(crate) fn lethe(&self, words: &[&str]) -> std::process::Output {
         let key = self.folder.path().join("office.key");
         let server = ["--server", &self.home.url, "--key-file", key.to_str().unwrap()];
         Command::new(&self.home.program)

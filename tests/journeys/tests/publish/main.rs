@@ -95,23 +95,28 @@ async fn a_plan_says_that_a_published_system_takes_no_instruction() {
     let event = clear(name("crm", "http", 1), record("1", "canary-plan@example.org"));
     assert_eq!(company.publish(&company.crm_key, &[event]).await, ["accepted"]);
     company.records("canary-plan@example.org", 1).await;
-    let person = "email=canary-plan@example.org";
-    let opened = company.lethe(&[
-        "case",
-        "open",
-        "--right",
-        "erasure",
-        "--identifier",
-        person,
-        "--wait",
-        "--json",
-    ]);
-    let case: Value = serde_json::from_slice(&opened.stdout).unwrap();
-    let remarks = case["remarks"].as_array().unwrap();
-    let of_crm = |remark: &Value| {
-        remark["system"] == "crm" && remark["dataset"] == "contacts" && remark["fatal"] == true
+    let case = |words: &[&str]| -> Value {
+        let out = company.lethe(&[words, &["--wait", "--json"]].concat());
+        serde_json::from_slice(&out.stdout).unwrap()
     };
-    assert!(remarks.iter().any(of_crm), "{case:#}");
+    let person = "email=canary-plan@example.org";
+    let planned = case(&["case", "open", "--right", "erasure", "--identifier", person]);
+    let remark = &planned["remarks"][0];
+    assert_eq!(
+        (&remark["system"], &remark["detail"][0]),
+        (&json!("crm"), &json!("erase is not supported")),
+        "{planned:#}"
+    );
+    let (id, digest) = (
+        planned["id"].as_str().unwrap(),
+        planned["plan_digest"].as_str().unwrap(),
+    );
+    let ended = case(&["case", "approve", id, "--plan", digest]);
+    assert_eq!(
+        (&ended["state"], &ended["attention"][0]["code"]),
+        (&json!("needs_attention"), &json!("kit-verb-not-supported")),
+        "{ended:#}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
