@@ -78,7 +78,7 @@ const fn command(path: &'static str, id: &'static str, summary: &'static str, bo
     }
 }
 
-const OPERATIONS: [Operation; 26] = [
+const OPERATIONS: [Operation; 29] = [
     get(
         "/v1/cases",
         "cases",

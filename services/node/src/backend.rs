@@ -28,7 +28,7 @@ use crate::cases::{Cases, CommandRefused};
 use crate::evidence::Evidence;
 use crate::janitor::LogHealth;
 use crate::metrics::Metrics;
-use crate::published::{Desk, IntakeKeyring};
+use crate::published::{Desk, IntakeKeyring, not_taken};
 use crate::quarantine::Quarantine;
 use crate::systems::System;
 use crate::walker::Walker;
@@ -66,7 +66,7 @@ pub(crate) struct NodeBackend {
     pub(crate) intake_keys: Arc<IntakeKeyring>,
 }
 
-fn unavailable(error: &Error) -> BackendError {
+pub(crate) fn unavailable(error: &Error) -> BackendError {
     tracing::warn!(
         code = error.code(),
         error = error as &dyn std::error::Error,
@@ -498,13 +498,8 @@ impl Backend for NodeBackend {
         caller: Option<&str>,
         events: Vec<Vec<u8>>,
     ) -> Result<Vec<EventResult>, BackendError> {
-        self.desk.take(caller, events).await.map_err(|error| match error {
-            Error::Log(lethe_log::Error::Unknown(_)) => BackendError::Unknown {
-                code: error.code().to_owned(),
-                message: "whether the batch is on the log is unknown: send the same again".to_owned(),
-            },
-            error => unavailable(&error),
-        })
+        let taken = self.desk.take(caller, events).await;
+        taken.map_err(|error| not_taken(&error))
     }
 
     async fn intake_keys(&self) -> Result<IntakeKeyList, BackendError> {

@@ -552,19 +552,10 @@ impl Backend for Fake {
         events: Vec<Vec<u8>>,
     ) -> Result<Vec<EventResult>, BackendError> {
         let mut state = self.locked();
-        let one = |event: Vec<u8>| {
-            if caller == Some("stranger") {
-                return EventResult::Refused {
-                    code: "event-not-yours".to_owned(),
-                    place: "source".to_owned(),
-                    expected: "a system of the key".to_owned(),
-                };
-            }
-            if state.published.insert(event) {
-                EventResult::Accepted
-            } else {
-                EventResult::Repeated
-            }
+        let one = |event| match caller {
+            Some("stranger") => samples::not_yours(),
+            _ if state.published.insert(event) => EventResult::Accepted,
+            _ => EventResult::Repeated,
         };
         Ok(events.into_iter().map(one).collect())
     }

@@ -9,7 +9,7 @@ use lethe_terms::{
 };
 
 use super::{complete, contradict, issue};
-use crate::events::{IntakeKeyList, IntakeKeyView};
+use crate::events::{EventResult, IntakeKeyList, IntakeKeyView};
 use crate::views::{
     AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, InProgressView,
     LineageEdge, LineageHow, LineageNode, LineageRecord, LineageView, LineageWhat, PathView, PlanStepView,
@@ -435,5 +435,14 @@ pub(crate) fn intake_keys(more: u8) -> IntakeKeyList {
     IntakeKeyList {
         info: "lethe/intake/v1".to_owned(),
         keys: (0..=more).rev().map(key).collect(),
+    }
+}
+
+/// What a publisher is told of an event that is another's.
+pub(crate) fn not_yours() -> EventResult {
+    EventResult::Refused {
+        code: "event-not-yours".to_owned(),
+        place: "source".to_owned(),
+        expected: "a system of the key".to_owned(),
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::intake::IntakeCommand;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use lethe_terms::{CaseId, CaseState, Right, Timestamp};
@@ -524,28 +525,6 @@ pub struct PartitionsArgs {
     /// Also the hash of all rows, as `lethe replay` prints it
     #[arg(long)]
     pub hash: bool,
-}
-
-/// What to do with the keys of publishers.
-#[derive(Debug, Subcommand)]
-pub enum IntakeCommand {
-    /// Show the public keys that publishers seal to, the newest first
-    #[command(after_long_help = "Example:\n\n    lethe intake keys --out intake-keys.json")]
-    Keys(OutArgs),
-    /// Make a new one; publishers have a week to fetch it
-    #[command(after_long_help = "Example:\n\n    lethe intake renew")]
-    Renew,
-    /// Make a key for a publisher to seal with, and print the line for the settings of its system
-    #[command(after_long_help = "Needs no server.\n\nExample:\n\n    lethe intake sender --out crm.sender")]
-    Sender(SenderArgs),
-}
-
-/// Options of `intake sender`.
-#[derive(Debug, Clone, Args)]
-pub struct SenderArgs {
-    /// Write the private half to this new file, which only its owner may read
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
 }
 
 /// What to do with input that could not be read.

@@ -3,10 +3,11 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
 use lethe_exchange::PrivateKey;
 use lethe_gateway::client::Client;
 use lethe_gateway::events::{IntakeKeyList, IntakeKeyView};
@@ -14,10 +15,32 @@ use lethe_gateway::words;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::args::{OutArgs, SenderArgs};
+use super::args::OutArgs;
 use super::exit::{Error, Exit};
 use super::talk::{Talk, table};
 use crate::shell;
+
+/// What to do with the keys of publishers.
+#[derive(Debug, Subcommand)]
+pub enum IntakeCommand {
+    /// Show the public keys that publishers seal to, the newest first
+    #[command(after_long_help = "Example:\n\n    lethe intake keys --out intake-keys.json")]
+    Keys(OutArgs),
+    /// Make a new one; publishers have a week to fetch it
+    #[command(after_long_help = "Example:\n\n    lethe intake renew")]
+    Renew,
+    /// Make a key for a publisher to seal with, and print the line for the settings of its system
+    #[command(after_long_help = "Needs no server.\n\nExample:\n\n    lethe intake sender --out crm.sender")]
+    Sender(SenderArgs),
+}
+
+/// Options of `intake sender`.
+#[derive(Debug, Clone, Args)]
+pub struct SenderArgs {
+    /// Write the private half to this new file, which only its owner may read
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
 
 /// Shows the keys, or writes them to a file as JSON.
 pub(super) async fn keys(client: &Client, args: &OutArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {

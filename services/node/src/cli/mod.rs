@@ -23,11 +23,12 @@ use lethe_gateway::client::Client;
 
 pub use self::args::{
     ApproveArgs, CaseArgs, CaseCommand, CertificateArgs, Cli, CloseArgs, Command, ConnectorArgs,
-    ConnectorCommand, DEFAULT_SERVER, DoctorArgs, Global, IdentifierArgs, IntakeCommand, LiftArgs, LineageArgs, ListArgs,
+    ConnectorCommand, DEFAULT_SERVER, DoctorArgs, Global, IdentifierArgs, LiftArgs, LineageArgs, ListArgs,
     LogCommand, OpenArgs, OpeningArgs, OutArgs, PositionArgs, QuarantineCommand, QuarantineListArgs,
-    ReplayArgs, ScanArgs, SenderArgs, ServeArgs, ShowArgs, SystemArgs, SystemCommand, VerifyArgs, WaitArgs, WaitedArgs,
+    ReplayArgs, ScanArgs, ServeArgs, ShowArgs, SystemArgs, SystemCommand, VerifyArgs, WaitArgs, WaitedArgs,
 };
 pub use self::exit::{Error, Exit};
+pub use self::intake::{IntakeCommand, SenderArgs};
 use self::talk::Talk;
 
 /// Reads the command line. Ends the program where it is wrong (64) or only help was asked for (0).

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lethe_exchange::{EventName, PublishedEvent, Refused};
+use lethe_gateway::BackendError;
 use lethe_gateway::events::EventResult;
 use lethe_intake::{Taken, Turn};
 use lethe_journal::{Entry, Place, Stream};
@@ -12,6 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::Checker;
 use super::checking::Rejection;
+use crate::backend::unavailable;
 use crate::{Error, publish, shell};
 
 /// What was accepted of a shard, by this process; nothing where that has to be looked up.
@@ -174,6 +176,17 @@ pub(super) fn late(taken: &Taken) -> Refused {
         code: "event-late",
         place: "sequence".to_owned(),
         expected: format!("a sequence above {above}: publish the record again as it is now"),
+    }
+}
+
+/// What the sender of a batch is told of an error. The same batch again has the effect of once, whatever became of this one.
+pub(crate) fn not_taken(error: &Error) -> BackendError {
+    match error {
+        Error::Log(lethe_log::Error::Unknown(_)) => BackendError::Unknown {
+            code: error.code().to_owned(),
+            message: "whether the batch is on the log is unknown: send the same again".to_owned(),
+        },
+        error => unavailable(error),
     }
 }
 

@@ -28,7 +28,7 @@ use crate::settings::{Settings, SystemSettings, refused, with_nearest};
 
 pub(crate) use checking::Checker;
 pub(crate) use connector::open;
-pub(crate) use desk::Desk;
+pub(crate) use desk::{Desk, not_taken};
 pub(crate) use keyring::IntakeKeyring;
 pub(crate) use taking::Taking;
 
