@@ -41,6 +41,8 @@ pub enum Stream {
     Cases,
     /// Leaves of the Merkle tree: digests only.
     Leaves,
+    /// Events that programs outside publish, sealed. Others than Lethe write to it, so nothing in it is trusted before it is opened.
+    Intake,
     /// Commands of operators.
     Commands,
     /// Instructions to one system.
@@ -53,7 +55,7 @@ pub enum Stream {
 
 impl Stream {
     /// The streams that exist whatever systems are configured.
-    pub const FIXED: [Self; 11] = [
+    pub const FIXED: [Self; 12] = [
         Self::Records,
         Self::Keys,
         Self::Cursors,
@@ -62,6 +64,7 @@ impl Stream {
         Self::Owners,
         Self::Cases,
         Self::Leaves,
+        Self::Intake,
         Self::Commands,
         Self::Answers,
         Self::Quarantine,
@@ -74,8 +77,15 @@ impl Stream {
                 StreamKind::Table
             }
             Self::Cases | Self::Leaves => StreamKind::History,
-            Self::Commands | Self::Instructions(_) | Self::Answers | Self::Quarantine => StreamKind::Queue,
+            Self::Intake | Self::Commands | Self::Instructions(_) | Self::Answers | Self::Quarantine => {
+                StreamKind::Queue
+            }
         }
+    }
+
+    /// Whether programs that are not Lethe write to it, with any client: an entry can then be anything.
+    pub const fn is_foreign(&self) -> bool {
+        matches!(self, Self::Intake)
     }
 
     /// Number of partitions.
@@ -99,6 +109,7 @@ impl fmt::Display for Stream {
             Self::Owners => f.write_str("owners"),
             Self::Cases => f.write_str("cases"),
             Self::Leaves => f.write_str("leaves"),
+            Self::Intake => f.write_str("intake"),
             Self::Commands => f.write_str("commands"),
             Self::Instructions(system) => write!(f, "instructions.{system}"),
             Self::Answers => f.write_str("answers"),
@@ -116,7 +127,7 @@ impl FromStr for Stream {
         }
         Self::FIXED.into_iter().find(|stream| stream.to_string() == text).ok_or(lethe_terms::NameError {
             what: "stream name",
-            expected: "records, keys, cursors, erased, systems, owners, cases, leaves, commands, answers, quarantine or instructions.<system>",
+            expected: "records, keys, cursors, erased, systems, owners, cases, leaves, intake, commands, answers, quarantine or instructions.<system>",
         })
     }
 }

@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .parse()?;
     let options = Options {
         keys: arguments.next().map(PathBuf::from),
-        tls: None,
+        ..Options::default()
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     let backend = Arc::new(Fake::with_samples(Timestamp::from_millis(i64::try_from(now)?)));

@@ -19,6 +19,7 @@ use crate::body::{
     Asked, CaseOf, CertificateOf, Commanded, PositionOf, SystemOf, check_identifiers, check_request, nearest,
 };
 use crate::context::{Context, Shared};
+use crate::events;
 use crate::limits::{ANSWER_TIME_MAX, CHECK_TIME_MAX, PAGE_CASES_MAX, WAIT_MAX};
 use crate::problem::Problem;
 use crate::views::{
@@ -53,6 +54,9 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/v1/quarantine/{position}", get(quarantined))
         .route("/v1/quarantine/{position}/drop", post(drop_quarantined))
         .route("/v1/quarantine/{position}/retry", post(retry_quarantined))
+        .route("/v1/events", post(events::publish))
+        .route("/v1/intake-keys", get(events::intake_keys))
+        .route("/v1/intake-keys/renew", post(events::renew_intake_key))
         .route("/v1/policy", get(policy))
         .route("/v1/openapi.json", get(async || Json(crate::openapi::openapi())))
         .route("/healthz", get(healthz))
@@ -76,7 +80,7 @@ pub(crate) async fn within<T>(
     }
 }
 
-async fn brief<T>(answer: impl Future<Output = Result<T, BackendError>>) -> Result<T, Problem> {
+pub(crate) async fn brief<T>(answer: impl Future<Output = Result<T, BackendError>>) -> Result<T, Problem> {
     within(ANSWER_TIME_MAX, answer).await
 }
 

@@ -7,6 +7,7 @@ use lethe_journal::CloseReason;
 use lethe_terms::{CaseId, CommandId, Identifier, Timestamp};
 
 use crate::asks::{CaseQuery, OpenCase, QuarantineQuery};
+use crate::events::{EventResult, IntakeKeyList};
 use crate::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PartitionList,
     PlanView, QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemView,
@@ -146,6 +147,18 @@ pub trait Backend: Send + Sync + 'static {
     async fn drop_quarantined(&self, position: u64) -> Result<QuarantinedView, BackendError>;
     /// Has one taken in again, after something was mended, and waits for what becomes of it. Again changes nothing.
     async fn retry_quarantined(&self, position: u64) -> Result<RetriedView, BackendError>;
+
+    /// Takes events that the holder of this key publishes; nobody where the server is open. One result for each, in their order: an event
+    /// is accepted once it is durably on the log, and accepting it twice MUST have the effect of once.
+    async fn publish(
+        &self,
+        caller: Option<&str>,
+        events: Vec<Vec<u8>>,
+    ) -> Result<Vec<EventResult>, BackendError>;
+    /// The keys that publishers may seal to, the newest first.
+    async fn intake_keys(&self) -> Result<IntakeKeyList, BackendError>;
+    /// Makes a new one; the others end sooner.
+    async fn renew_intake_key(&self) -> Result<IntakeKeyList, BackendError>;
 
     /// The certificate or statement of a case with this id, or the newest; not found where the case has none such.
     async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError>;

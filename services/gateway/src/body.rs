@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -152,16 +152,21 @@ impl FromRequestParts<Shared> for SystemOf {
 
 /// Reads a body within its limits of size and time.
 pub(crate) async fn read(body: Body) -> Result<Vec<u8>, Problem> {
+    read_up_to(body, BODY_BYTES_MAX).await.map(|bytes| bytes.to_vec())
+}
+
+/// Reads a body of at most so many bytes.
+pub(crate) async fn read_up_to(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     let too_large = || {
         Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "gateway-too-large",
             "the body is too large",
         )
-        .expected(format!("at most {BODY_BYTES_MAX} bytes"))
+        .expected(format!("at most {bytes_max} bytes"))
     };
-    match tokio::time::timeout(BODY_TIME_MAX, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
-        Ok(Ok(bytes)) => Ok(bytes.to_vec()),
+    match tokio::time::timeout(BODY_TIME_MAX, axum::body::to_bytes(body, bytes_max)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
         // A body that ends early cannot be told apart from one over the limit here, and its sender is gone anyway.
         Ok(Err(_)) => Err(too_large()),
         Err(_) => Err(Problem::new(

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::asks::{Approve, CaseQuery, Close, FindLineage, Lift, Nothing, OpenCase, QuarantineQuery};
+use crate::events::IntakeKeyList;
 use crate::limits::{CHECK_TIME_MAX, WAIT_MAX};
 use crate::problem::Problem;
 use crate::views::{
@@ -279,6 +280,17 @@ impl Client {
         }
         let (_, bytes) = self.send(self.http.get(url), ANSWER_TIME_MAX).await?;
         self.read(&bytes)
+    }
+
+    /// The keys that publishers seal to, the newest first.
+    pub async fn intake_keys(&self) -> Result<IntakeKeyList, ClientError> {
+        self.get("/v1/intake-keys", ANSWER_TIME_MAX).await
+    }
+
+    /// Makes a new intake key.
+    pub async fn renew_intake_key(&self) -> Result<IntakeKeyList, ClientError> {
+        self.post("/v1/intake-keys/renew", &Nothing {}, ANSWER_TIME_MAX)
+            .await
     }
 
     /// One case.

@@ -1,6 +1,6 @@
 //! What every request shares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::backend::Backend;
 use crate::keys::Keys;
-use crate::limits::{REQUESTS_MAX, SESSION_TIME_MAX, SESSIONS_MAX, WAITERS_MAX};
+use crate::limits::{PUBLISHERS_MAX, REQUESTS_MAX, SESSION_TIME_MAX, SESSIONS_MAX, WAITERS_MAX};
 use crate::meter::Meter;
 
 /// What every request shares.
@@ -23,12 +23,20 @@ pub(crate) struct Context {
     pub(crate) meter: Meter,
     pub(crate) places: Arc<Semaphore>,
     pub(crate) waiting_places: Arc<Semaphore>,
+    pub(crate) publishing_places: Arc<Semaphore>,
+    /// Names of keys that may only publish.
+    pub(crate) publishers: BTreeSet<String>,
     /// Whether the server speaks TLS itself.
     pub(crate) tls: bool,
 }
 
 impl Context {
-    pub(crate) fn new(backend: Arc<dyn Backend>, keys: Option<Keys>, tls: bool) -> Self {
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        keys: Option<Keys>,
+        publishers: BTreeSet<String>,
+        tls: bool,
+    ) -> Self {
         Self {
             backend,
             keys,
@@ -36,6 +44,8 @@ impl Context {
             meter: Meter::new(),
             places: Arc::new(Semaphore::new(REQUESTS_MAX)),
             waiting_places: Arc::new(Semaphore::new(WAITERS_MAX)),
+            publishing_places: Arc::new(Semaphore::new(PUBLISHERS_MAX)),
+            publishers,
             tls,
         }
     }
@@ -51,6 +61,14 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
+    /// The name of the key, where one was shown.
+    pub(crate) fn known(&self) -> Option<&str> {
+        match self {
+            Self::Known(name) => Some(name),
+            Self::Open => None,
+        }
+    }
+
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Known(name) => name,

@@ -78,6 +78,16 @@ pub(crate) async fn inner(State(shared): State<Shared>, mut request: Request, ne
         return refused(problem, is_api);
     }
     match caller(&shared, request.headers(), is_api) {
+        Some(caller) if !is_public && !may(&shared, &caller, path) => {
+            let problem = Problem::new(
+                StatusCode::FORBIDDEN,
+                "gateway-publisher-only",
+                "the key is a publisher's, and may only publish events",
+            )
+            .at("header authorization")
+            .expected("a key that stands in the api_keys of no system");
+            return refused(problem, is_api);
+        }
         Some(caller) => {
             request.extensions_mut().insert(caller);
         }
@@ -95,6 +105,17 @@ pub(crate) async fn inner(State(shared): State<Shared>, mut request: Request, ne
         }
     }
     next.run(request).await
+}
+
+/// Addresses that a publisher needs.
+const PUBLISHING: [&str; 2] = ["/v1/events", "/v1/intake-keys"];
+
+/// Whether the key may do what stands at this address.
+fn may(shared: &Context, caller: &Caller, path: &str) -> bool {
+    let is_publisher = caller
+        .known()
+        .is_some_and(|name| shared.publishers.contains(name));
+    !is_publisher || PUBLISHING.contains(&path)
 }
 
 fn refused(problem: Problem, is_api: bool) -> Response {

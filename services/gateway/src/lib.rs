@@ -16,6 +16,7 @@ mod body;
 pub mod client;
 mod context;
 mod error;
+pub mod events;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod guard;

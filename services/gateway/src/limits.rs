@@ -5,6 +5,15 @@ use std::time::Duration;
 /// Longest body, in bytes: 64 identifiers of 1 KiB and their JSON fit twice over.
 pub const BODY_BYTES_MAX: usize = 128 * 1024;
 
+/// Events in one batch: with one group commit for all of them, more would make none of them cheaper.
+pub const EVENTS_MAX: usize = 1_000;
+
+/// Longest batch of events, in bytes, packed and unpacked: [`EVENTS_MAX`] events of 4 KiB.
+pub const EVENTS_BYTES_MAX: usize = 4 << 20;
+
+/// Batches of events at the same time. Each holds its body, its events and their sealed form, about 16 MiB at most.
+pub const PUBLISHERS_MAX: usize = 16;
+
 /// Longest time for a body to arrive. A body of 128 KiB needs 10 s even at 13 kB/s.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 

@@ -1,10 +1,12 @@
 //! The OpenAPI document, made from the same types that the API takes and gives.
 
+use lethe_exchange::EventWire;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::asks::{Approve, Close, FindLineage, Lift, Nothing, OpenCase};
+use crate::events::{EventResults, IntakeKeyList};
 use crate::problem::{PROBLEM_MEDIA_TYPE, Problem};
 use crate::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PartitionList,
@@ -76,7 +78,7 @@ const fn command(path: &'static str, id: &'static str, summary: &'static str, bo
     }
 }
 
-const OPERATIONS: [Operation; 27] = [
+const OPERATIONS: [Operation; 30] = [
     get(
         "/v1/cases",
         "cases",
@@ -216,6 +218,26 @@ const OPERATIONS: [Operation; 27] = [
         of::<Nothing>,
         Answer::Json("200", of::<RetriedView>),
     ),
+    post(
+        "/v1/events",
+        "publish",
+        "Publish events, at most 1000 and 4 MiB, gzip where wanted: one result for each, in their order.",
+        of::<Vec<EventWire>>,
+        Answer::Json("200", of::<EventResults>),
+    ),
+    get(
+        "/v1/intake-keys",
+        "intake_keys",
+        "The keys that publishers seal to, the newest first.",
+        Answer::Json("200", of::<IntakeKeyList>),
+    ),
+    post(
+        "/v1/intake-keys/renew",
+        "renew_intake_key",
+        "Make a new intake key; the others end a few days later.",
+        of::<Nothing>,
+        Answer::Json("200", of::<IntakeKeyList>),
+    ),
     get(
         "/v1/policy",
         "policy",
@@ -295,8 +317,13 @@ fn described(operation: &Operation, problem: &Schema, generator: &mut SchemaGene
         },
     });
     if let (Some(make), Some(value)) = (operation.body, value.as_object_mut()) {
-        let body =
-            json!({ "required": true, "content": { "application/json": { "schema": make(generator) } } });
+        let schema = make(generator);
+        let mut content = json!({ "application/json": { "schema": schema } });
+        if operation.id == "publish" {
+            content["application/cloudevents-batch+json"] = json!({ "schema": schema });
+            content["application/x-ndjson"] = json!({ "schema": generator.subschema_for::<EventWire>() });
+        }
+        let body = json!({ "required": true, "content": content });
         value.insert("requestBody".to_owned(), body);
     }
     value

@@ -1,5 +1,6 @@
 //! Listening: on loopback by itself, elsewhere only with TLS and keys.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -32,6 +33,8 @@ use crate::{api, guard, pages};
 pub struct Options {
     /// The key file; without one nobody has to show a key, which is refused elsewhere than on loopback.
     pub keys: Option<PathBuf>,
+    /// Names of keys of the key file that may only publish events: a program that publishes has no business with cases.
+    pub publishers: BTreeSet<String>,
     /// Certificate and key for TLS; without them no TLS, which is refused elsewhere than on loopback.
     pub tls: Option<TlsFiles>,
 }
@@ -114,7 +117,8 @@ pub async fn serve(
         stopper.graceful_shutdown(Some(STOP_TIME_MAX));
     });
     let is_tls = tls.is_some();
-    let service = router(Arc::new(Context::new(backend, keys, is_tls))).into_make_service();
+    let service =
+        router(Arc::new(Context::new(backend, keys, options.publishers, is_tls))).into_make_service();
     let bounded = Bounded::new(Arc::new(Semaphore::new(CONNECTIONS_MAX)));
     let server = server
         .handle(handle)

@@ -226,6 +226,25 @@ impl Intake {
         Ok(published)
     }
 
+    /// Puts away input that could not be read and belongs to no page; of no system where none is known.
+    ///
+    /// # Errors
+    /// As [`Intake::publish`].
+    pub async fn quarantine(&self, system: Option<&SystemName>, rejected: &[Rejected]) -> Result<(), Error> {
+        let (maker, mut out) = (self.maker(), Outgoing::default());
+        for rejected in rejected {
+            maker.quarantined(rejected, None, system, &mut out)?;
+        }
+        let published = Published {
+            quarantined: rejected.len(),
+            ..Published::default()
+        };
+        self.append_all(&Stream::Quarantine, BTreeMap::from([(0, out.quarantine)]))
+            .await?;
+        self.count(&published);
+        Ok(())
+    }
+
     /// Moves the cursor of a shard to where a page ended.
     ///
     /// # Errors
@@ -395,7 +414,7 @@ impl Intake {
         let mut page = Vec::with_capacity(observations.len());
         for observation in observations {
             if let Some(refused) = oversize(&observation) {
-                maker.quarantined(&refused, None, system, &mut out)?;
+                maker.quarantined(&refused, None, Some(system), &mut out)?;
                 published.quarantined += 1;
                 continue;
             }
@@ -411,13 +430,13 @@ impl Intake {
             if published.appended > appended {
                 for unread in &unreadable {
                     let part_of = Some((&read, unread.number));
-                    maker.quarantined(&unread.rejected, part_of, system, &mut out)?;
+                    maker.quarantined(&unread.rejected, part_of, Some(system), &mut out)?;
                 }
                 published.quarantined += unreadable.len();
             }
         }
         for rejected in rejected {
-            maker.quarantined(rejected, None, system, &mut out)?;
+            maker.quarantined(rejected, None, Some(system), &mut out)?;
         }
         published.quarantined += rejected.len();
         self.send(out, &mut recent, staged).await?;

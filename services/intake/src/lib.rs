@@ -6,12 +6,14 @@
 mod again;
 mod intake;
 mod page;
+mod sequences;
 mod suppression;
 mod tables;
 
 pub use again::{Again, Refused, can_be_taken_again};
 pub use intake::{Counters, Intake, Known, KnownRecord, Published, Shell};
 pub use page::{IDENTIFIERS_MAX, INPUT_BYTES_MAX};
+pub use sequences::{RANGES_MAX, Taken, Turn};
 pub use suppression::Finding;
 
 /// Why intake did not take something. Nothing of it holds personal data.

@@ -220,7 +220,7 @@ impl Maker<'_> {
         &self,
         rejected: &Rejected,
         part_of: Option<(&Read, usize)>,
-        system: &SystemName,
+        system: Option<&SystemName>,
         out: &mut Outgoing,
     ) -> Result<(), Error> {
         let (key, wrapped) = self.vault.create().map_err(Error::Vault)?;
@@ -230,7 +230,7 @@ impl Maker<'_> {
         };
         let head = &rejected.input[..rejected.input.len().min(INPUT_BYTES_MAX)];
         let quarantined = Quarantined {
-            system: Some(system.clone()),
+            system: system.cloned(),
             position: rejected.position.clone(),
             code: rejected.code.to_owned(),
             expected: rejected.expected.clone(),
@@ -238,8 +238,10 @@ impl Maker<'_> {
             key: wrapped,
             again,
         };
-        out.quarantine
-            .push(self.entry(system.as_str().as_bytes().to_vec(), quarantined)?);
+        out.quarantine.push(self.entry(
+            system.map_or("", SystemName::as_str).as_bytes().to_vec(),
+            quarantined,
+        )?);
         Ok(())
     }
 }

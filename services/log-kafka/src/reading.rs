@@ -18,7 +18,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use crate::channel::Channel;
 use crate::clients::{Clients, Consumer};
 use crate::told;
-use crate::wire::{Read, decode};
+use crate::wire::{Read, decode, decode_foreign};
 
 /// How long the cluster may keep a reader waiting for the next message: an election takes a few seconds.
 pub(crate) const READ_DEADLINE: Duration = Duration::from_secs(30);
@@ -98,7 +98,12 @@ impl Readers {
                         next = to;
                         break;
                     }
-                    let read = decode(&message).ok_or_else(|| foreign(&channel.at, position))?;
+                    let read = if channel.at.stream.is_foreign() {
+                        decode_foreign(&message)
+                    } else {
+                        decode(&message)
+                    };
+                    let read = read.ok_or_else(|| foreign(&channel.at, position))?;
                     match sink(read) {
                         Want::More => next = position + 1,
                         Want::Enough => {

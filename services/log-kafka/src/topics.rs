@@ -18,6 +18,10 @@ use crate::{Error, told};
 /// Most bytes of one message: the largest append may be one entry, and headers and Kafka's own framing come on top.
 pub(crate) const MESSAGE_BYTES_MAX: usize = APPEND_BYTES_MAX + (1 << 20);
 
+/// Most bytes that a program which is not Lethe can write at once: a published event has at most half a MiB, and clients send batches of
+/// 1 MiB unless told otherwise.
+const FOREIGN_BYTES_MAX: usize = 2 << 20;
+
 /// How often Kafka looks for segments whose time has come (`log.retention.check.interval.ms`), by default.
 const RETENTION_CHECK: Duration = Duration::from_mins(5);
 
@@ -83,6 +87,11 @@ pub(crate) fn declared(settings: &KafkaSettings, stream: &Stream) -> BTreeMap<&'
         ],
     };
     all.extend(of_kind.iter().cloned());
+    if stream.is_foreign() {
+        all.insert("max.message.bytes", FOREIGN_BYTES_MAX.to_string());
+        // The broker then stores what every reader can read, whatever a writer's library compresses with.
+        all.insert("compression.type", "uncompressed".to_owned());
+    }
     all
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Key and value are the message's own. Headers hold `id` (16 bytes), `epoch` (8 bytes, big-endian; only of a writer that acquired the
 //! partition) and, in entries of the log itself, `own`: `fence` or `heartbeat`. Readers never see the log's own entries: they are gaps.
+//!
+//! In a topic to which others write ([`Stream::is_foreign`](lethe_journal::Stream::is_foreign)) no header counts: nobody there has an
+//! epoch, and whatever is no heartbeat is an entry, named by its position.
 
 use lethe_journal::{Entry, Epoch, Position};
 use lethe_terms::EntryId;
@@ -90,6 +93,31 @@ fn with(headers: OwnedHeaders, key: &str, value: &[u8]) -> OwnedHeaders {
 
 fn own_key(kind: &[u8], rest: &[u8]) -> Vec<u8> {
     [OWN_KEY_PREFIX, kind, b".", rest].concat()
+}
+
+/// Reads a message of a topic to which others write: it can be anything, and is an entry all the same.
+pub(crate) fn decode_foreign(message: &BorrowedMessage<'_>) -> Option<Read> {
+    let position = Position::try_from(message.offset()).ok()?;
+    let key = message.key().unwrap_or_default();
+    let value = message.payload();
+    // Anybody can write one; they then hide nothing but a message of their own without content.
+    let is_heartbeat = key == own_key(HEARTBEAT, &[]) && value.is_none_or(<[u8]>::is_empty);
+    let mut id = [0; 16];
+    id[8..].copy_from_slice(&position.to_be_bytes());
+    let content = if is_heartbeat {
+        Content::Heartbeat
+    } else {
+        Content::Entry(Entry {
+            id: EntryId::from_bytes(id),
+            key: key.to_vec(),
+            value: value.map(<[u8]>::to_vec),
+        })
+    };
+    Some(Read {
+        position,
+        epoch: None,
+        content,
+    })
 }
 
 /// Reads a message; `None` where it is not one of this log.

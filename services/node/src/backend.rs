@@ -9,6 +9,7 @@ use lethe_casework::Refusal;
 use lethe_conductor::Refused;
 use lethe_gateway::asks::{CaseQuery, Ground, OpenCase, QuarantineQuery};
 use lethe_gateway::backend::{Backend, BackendError, Document};
+use lethe_gateway::events::{EventResult, IntakeKeyList};
 use lethe_gateway::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PartitionList,
     PartitionView, PlanView, QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView,
@@ -24,6 +25,7 @@ use crate::case_keys::CaseKeys;
 use crate::cases::{Cases, CommandRefused};
 use crate::evidence::Evidence;
 use crate::metrics::Metrics;
+use crate::published::{Desk, IntakeKeyring, not_taken};
 use crate::quarantine::{Quarantine, Retry};
 use crate::readiness::Readiness;
 use crate::systems::System;
@@ -58,9 +60,11 @@ pub(crate) struct NodeBackend {
     pub(crate) evidence: Arc<Evidence>,
     pub(crate) readiness: Readiness,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) desk: Desk,
+    pub(crate) intake_keys: Arc<IntakeKeyring>,
 }
 
-fn unavailable(error: &Error) -> BackendError {
+pub(crate) fn unavailable(error: &Error) -> BackendError {
     tracing::warn!(
         code = error.code(),
         error = error as &dyn std::error::Error,
@@ -505,6 +509,24 @@ impl Backend for NodeBackend {
                 code: "node-system-away".into(),
                 message: "the system cannot be reached".into(),
             })
+    }
+
+    async fn publish(
+        &self,
+        caller: Option<&str>,
+        events: Vec<Vec<u8>>,
+    ) -> Result<Vec<EventResult>, BackendError> {
+        let taken = self.desk.take(caller, events).await;
+        taken.map_err(|error| not_taken(&error))
+    }
+
+    async fn intake_keys(&self) -> Result<IntakeKeyList, BackendError> {
+        self.intake_keys.list().map_err(|error| unavailable(&error))
+    }
+
+    async fn renew_intake_key(&self) -> Result<IntakeKeyList, BackendError> {
+        let renewed = self.intake_keys.tend(true).and_then(|_| self.intake_keys.list());
+        renewed.map_err(|error| unavailable(&error))
     }
 
     async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError> {

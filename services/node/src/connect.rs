@@ -8,6 +8,7 @@ use lethe_kit::{Connector, Error as CallError};
 use lethe_terms::SystemName;
 use serde::de::DeserializeOwned;
 
+use crate::published;
 use crate::settings::SystemSettings;
 
 /// What opening a connector comes to.
@@ -48,6 +49,9 @@ impl Kinds {
             .with("sql", |name, settings| async move {
                 let connected = lethe_sql::connect(name, own(settings)?).await;
                 Ok(Arc::new(connected.map_err(|error| unopened(&error))?) as _)
+            })
+            .with(published::KIND, |name, settings| async move {
+                Ok(published::open(name, settings)?)
             })
             .with("weblog", |name, settings| async move {
                 let opened = lethe_weblog::open(name, own(settings)?);

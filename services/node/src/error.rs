@@ -49,6 +49,9 @@ pub enum Error {
     /// Kafka, before the log was open.
     #[error("the log on Kafka cannot be opened")]
     Kafka(#[from] lethe_log_kafka::Error),
+    /// An intake key, or what is sealed to it.
+    #[error("published events cannot be sealed")]
+    Exchange(#[from] lethe_exchange::Error),
     /// A store.
     #[error("a store failed")]
     Store(#[from] lethe_store::Error),
@@ -114,6 +117,7 @@ impl Error {
             Self::Stopped { .. } => "node-stopped",
             Self::Log(error) => error.code(),
             Self::Kafka(error) => error.code(),
+            Self::Exchange(error) => error.code(),
             Self::Store(error) => error.code(),
             Self::Vault(error) => error.code(),
             Self::Intake(error) => error.code(),

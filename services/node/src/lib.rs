@@ -23,6 +23,7 @@ mod offline;
 mod patience;
 mod processes;
 mod publish;
+mod published;
 mod quarantine;
 mod readiness;
 mod receipts;

@@ -30,6 +30,7 @@ use crate::ledger_shell::{self, Candidate};
 use crate::log::{self, Log};
 use crate::metrics::{Metrics, Seen};
 use crate::processes::{self, Processes};
+use crate::published::{self, Desk, Taking};
 use crate::quarantine::Retrier;
 use crate::readiness::Readiness;
 use crate::receipts::Signers;
@@ -100,6 +101,9 @@ pub(crate) async fn run(
     }
     let follow_ups = starting.follow_ups(&cases);
     starting.quarantine(&follow_ups);
+    if parts.roles.has(Role::Connectors) {
+        starting.taking(&follow_ups)?;
+    }
     let hosts = starting.hosts(&follow_ups)?;
     let mut away = FuturesUnordered::new();
     for (name, system) in &parts.systems {
@@ -342,6 +346,9 @@ impl Starting<'_> {
             system: system.settings.name.clone(),
         });
         self.tasks.spawn(shell.run(self.stopped.clone()));
+        if published::is_published(&system.settings) {
+            return;
+        }
         self.tasks.spawn(Arc::clone(system).follow(
             Arc::clone(host),
             Arc::clone(&parts.intake),
@@ -349,6 +356,28 @@ impl Starting<'_> {
             Arc::clone(&connected.follow_ups),
             self.stopped.clone(),
         ));
+    }
+
+    /// Reads the intake stream for the published systems.
+    fn taking(&mut self, follow_ups: &Arc<FollowUps>) -> Result<(), Error> {
+        let parts = self.parts;
+        let store = positions(&parts.folders, "intake")?;
+        self.queues.push((Stream::Intake, Arc::clone(&store)));
+        self.reads_queues("intake", [Stream::Intake].into(), &store);
+        let systems = parts.systems.iter();
+        let taking = Taking {
+            log: Arc::clone(&parts.port),
+            checker: Arc::clone(&parts.checker),
+            follow_ups: Arc::clone(follow_ups),
+            store,
+            systems: systems
+                .filter(|(_, system)| published::is_published(&system.settings))
+                .map(|(name, system)| (name.clone(), Arc::clone(system)))
+                .collect(),
+            every: Duration::from_millis(parts.settings.feed_every_ms),
+        };
+        self.tasks.spawn(taking.run(self.stopped.clone()));
+        Ok(())
     }
 
     /// What every process does beside its roles.
@@ -474,9 +503,12 @@ impl Starting<'_> {
             evidence: Arc::clone(&parts.evidence),
             readiness,
             metrics: Arc::new(metrics),
+            desk: Desk::new(Arc::clone(&parts.port), Arc::clone(&parts.checker)),
+            intake_keys: Arc::clone(&parts.checker.keys),
         });
         let options = Options {
             keys: parts.settings.api_keys_file.clone(),
+            publishers: parts.publishers.clone(),
             tls: parts.settings.tls.as_ref().map(|tls| TlsFiles {
                 certificate: tls.certificate_file.clone(),
                 key: tls.key_file.clone(),

@@ -3,7 +3,7 @@
 //! Roles share nothing but the log, the stores that they own, and what this file hands them. A role that fails stops the server, which
 //! starts again from the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -28,6 +28,7 @@ use crate::lineage::{self, Assignment, Elsewhere, Lineage, Owners, Peers, Told};
 use crate::log::Log;
 use crate::patience::{Answering, Patient};
 use crate::processes::Oneself;
+use crate::published::{self, Checker, IntakeKeyring, PublishedSystems};
 use crate::quarantine::Quarantine;
 use crate::roles::{Role, Roles};
 use crate::settings::Settings;
@@ -114,6 +115,10 @@ pub(crate) struct Parts {
     pub(crate) log_health: LogHealth,
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) flows: Vec<(DatasetRef, DatasetRef)>,
+    /// What checks published events, and the systems that they may be about.
+    pub(crate) checker: Arc<Checker>,
+    /// Names of API keys that may only publish.
+    pub(crate) publishers: BTreeSet<String>,
 }
 
 impl Parts {
@@ -147,11 +152,14 @@ pub async fn serve(
     told_to_stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let settings = Settings::load(config)?;
-    let flows = settings.flow_refs(config)?;
+    let declared = Declared {
+        flows: settings.flow_refs(config)?,
+        published: published::systems(config, &settings)?,
+    };
     let folders = folders(&settings, &roles)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    let parts = open(settings, folders, roles, flows, kinds, &mut tasks, &stopped).await?;
+    let parts = open(settings, folders, roles, declared, kinds, &mut tasks, &stopped).await?;
     let outcome = running::run(parts, kinds, &mut tasks, &stopped, told_to_stop).await;
     // The receivers are the roles; where none is left there is nothing to stop.
     let _ = stop.send(true);
@@ -190,11 +198,17 @@ fn folders(settings: &Settings, roles: &Roles) -> Result<Folders, Error> {
     }
 }
 
+/// What the settings declare, checked.
+struct Declared {
+    flows: Vec<(DatasetRef, DatasetRef)>,
+    published: PublishedSystems,
+}
+
 async fn open(
     settings: Settings,
     folders: Folders,
     roles: Roles,
-    flows: Vec<(DatasetRef, DatasetRef)>,
+    declared: Declared,
     kinds: &Kinds,
     tasks: &mut Tasks,
     stopped: &watch::Receiver<bool>,
@@ -224,6 +238,9 @@ async fn open(
         intake: Arc::clone(&intake),
         unproven: RwLock::default(),
     });
+    let publishers = published::publishers(&declared.published);
+    let intake_keys = IntakeKeyring::open(Arc::clone(&vault), &*port, settings.intake_key_days)?;
+    let checker = Checker::new(declared.published, Arc::new(intake_keys), Arc::clone(&intake));
     let systems = systems(&settings, &roles, kinds).await?;
     let quarantine = Arc::new(Quarantine::new(Arc::clone(&port), Arc::clone(&vault)));
     let names: Vec<_> = settings
@@ -250,7 +267,9 @@ async fn open(
         signing,
         log_health: LogHealth::default(),
         quarantine,
-        flows,
+        flows: declared.flows,
+        checker: Arc::new(checker),
+        publishers,
     })
 }
 

@@ -45,6 +45,13 @@ const SUPPRESSION_DAYS_RANGE: RangeInclusive<u32> = 1..=4_018;
 /// How long evidence may be kept, in days: up to the longest limitation period of thirty years (BGB § 197), and the rest of a year.
 const EVIDENCE_DAYS_RANGE: RangeInclusive<u32> = 1..=11_323;
 
+/// How long publishers seal to one intake key unless told otherwise, in days: what one lost key opens is a month's events at most.
+const INTAKE_KEY_DAYS: u32 = 30;
+
+/// How long publishers may seal to one intake key, in days. Keys are kept while something waits that was sealed to them, so many a
+/// day would fill the vault; beyond a year one lost key opens too much.
+const INTAKE_KEY_DAYS_RANGE: RangeInclusive<u32> = 1..=366;
+
 /// Longest legal name, in bytes: a statement takes no longer one, and none could be signed.
 const NAME_BYTES_MAX: usize = 200;
 
@@ -95,6 +102,9 @@ pub struct Settings {
     /// How long evidence is kept, in days.
     #[serde(default = "evidence_days")]
     pub evidence_days: u32,
+    /// How long publishers seal to one intake key, in days.
+    #[serde(default = "intake_key_days")]
+    pub intake_key_days: u32,
     /// The systems.
     #[serde(default)]
     pub systems: Vec<SystemSettings>,
@@ -247,6 +257,10 @@ const fn evidence_days() -> u32 {
     EVIDENCE_DAYS
 }
 
+const fn intake_key_days() -> u32 {
+    INTAKE_KEY_DAYS
+}
+
 impl Settings {
     /// Reads the file and the environment.
     pub fn load(file: &Path) -> Result<Self, Error> {
@@ -297,6 +311,7 @@ impl Settings {
         within("feed_every_ms", self.feed_every_ms, &FEED_EVERY_MS_RANGE)?;
         within("compact_after_s", self.compact_after_s, &COMPACT_AFTER_S_RANGE)?;
         within("suppression_days", self.suppression_days, &SUPPRESSION_DAYS_RANGE)?;
+        within("intake_key_days", self.intake_key_days, &INTAKE_KEY_DAYS_RANGE)?;
         within("evidence_days", self.evidence_days, &EVIDENCE_DAYS_RANGE)
     }
 

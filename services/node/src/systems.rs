@@ -134,6 +134,11 @@ impl System {
         self.wake.notify_one();
     }
 
+    /// Returns once somebody asks for its feed to be read now.
+    pub(crate) async fn asked(&self) {
+        self.wake.notified().await;
+    }
+
     /// Whether the system can be reached and allows what its manifest says.
     pub(crate) async fn check(&self) -> Vec<FindingView> {
         let Some(host) = self.host() else {

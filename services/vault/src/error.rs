@@ -34,6 +34,9 @@ pub enum Error {
         /// The bucket.
         bucket: u32,
     },
+    /// Refused: every intake key has to be kept until what was sealed to it is read, and so many are enough.
+    #[error("too many intake keys: expected at most {} at a time", crate::INTAKE_KEYS_MAX)]
+    TooManyIntakeKeys,
     /// Refused: somebody else has the folder open.
     #[error("the vault's folder is in use by another process or vault")]
     InUse,
@@ -77,6 +80,7 @@ impl Error {
             Self::CannotOpen { .. } => "vault-cannot-open",
             Self::UnexpectedContent => "vault-unexpected-content",
             Self::UnknownBucket { .. } => "vault-unknown-bucket",
+            Self::TooManyIntakeKeys => "vault-too-many-intake-keys",
             Self::InUse => "vault-in-use",
             Self::NoVault => "vault-no-vault",
             Self::RootMissing => "vault-root-missing",

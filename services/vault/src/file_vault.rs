@@ -10,15 +10,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lethe_journal::{KeyWrapped, Sealed};
+use lethe_terms::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::folder::{Folder, Openers};
+use crate::intake_keys::{self, WrappedIntakeKeys};
 use crate::keyring::{Keyring, WrappedBuckets, open_key};
 use crate::root::Root;
-use crate::{Attestation, DataKey, DestroyReceipt, Entropy, Error, KeyVault, TokenKeys};
+use crate::{
+    Attestation, DataKey, DestroyReceipt, Entropy, Error, IntakeKey, IntakeTimes, KeyVault, TokenKeys,
+};
 
 const TOKENS_FILE: &str = "tokens.json";
 const BUCKETS_FILE: &str = "buckets.json";
+const INTAKE_KEYS_FILE: &str = "intake-keys.json";
 
 const TOKEN_CONTEXT: &str = "token-key";
 const SUPPRESSION_CONTEXT: &str = "suppression-key";
@@ -56,6 +61,13 @@ pub struct FileVault {
     keyring: Keyring,
     tokens: Arc<TokenKeys>,
     folder: Folder,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IntakeKeysFile {
+    version: u32,
+    keys: WrappedIntakeKeys,
 }
 
 impl FileVault {
@@ -160,9 +172,36 @@ fn read_buckets(folder: &Folder) -> Result<Option<WrappedBuckets>, Error> {
     Ok(Some(file.buckets))
 }
 
+/// The intake keys; none where none was ever made.
+fn read_intake_keys(folder: &Folder) -> Result<WrappedIntakeKeys, Error> {
+    let Some(bytes) = folder.read(INTAKE_KEYS_FILE)? else {
+        return Ok(WrappedIntakeKeys::new());
+    };
+    let file: IntakeKeysFile = serde_json::from_slice(&bytes).map_err(|_| Error::FileDamaged {
+        file: INTAKE_KEYS_FILE,
+        expected: "intake keys as JSON",
+    })?;
+    if file.version != FILE_VERSION {
+        return Err(Error::FileDamaged {
+            file: INTAKE_KEYS_FILE,
+            expected: "version 1",
+        });
+    }
+    Ok(file.keys)
+}
+
 fn write_json<T: Serialize>(folder: &Folder, name: &'static str, value: &T) -> Result<(), Error> {
     let bytes = serde_json::to_vec(value).map_err(|_| Error::UnexpectedContent)?;
     folder.replace(name, &bytes)
+}
+
+impl FileVault {
+    fn open_intake_keys(&self, wrapped: &WrappedIntakeKeys, now: Timestamp) -> Result<Vec<IntakeKey>, Error> {
+        intake_keys::open(self.keyring.root(), wrapped, now).map_err(|_| Error::FileDamaged {
+            file: INTAKE_KEYS_FILE,
+            expected: "intake keys under the present root key",
+        })
+    }
 }
 
 impl KeyVault for FileVault {
@@ -199,6 +238,32 @@ impl KeyVault for FileVault {
     fn attest(&self) -> Attestation {
         // A file in place is as erasable as its file system: not on a copy-on-write one, which nobody is asked about yet.
         self.keyring.attest("file", true)
+    }
+
+    fn intake_keys(&self, now: Timestamp) -> Result<Vec<IntakeKey>, Error> {
+        let wrapped = read_intake_keys(&self.folder)?;
+        self.open_intake_keys(&wrapped, now)
+    }
+
+    fn tend_intake_keys(
+        &self,
+        now: Timestamp,
+        times: IntakeTimes,
+        anew: bool,
+    ) -> Result<Vec<IntakeKey>, Error> {
+        // Another process may have made one since.
+        let _changing = self.folder.change()?;
+        let mut keys = read_intake_keys(&self.folder)?;
+        let (root, entropy) = (self.keyring.root(), self.keyring.entropy());
+        if let Some(changed) = intake_keys::tend(root, entropy, &keys, now, times, anew)? {
+            let file = IntakeKeysFile {
+                version: FILE_VERSION,
+                keys: changed,
+            };
+            write_json(&self.folder, INTAKE_KEYS_FILE, &file)?;
+            keys = file.keys;
+        }
+        self.open_intake_keys(&keys, now)
     }
 
     fn tokens(&self) -> Arc<TokenKeys> {

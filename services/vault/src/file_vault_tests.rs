@@ -281,3 +281,37 @@ fn several_processes_share_one_vault_and_open_each_others_keys() {
     let shared = FileVault::open(folder.path(), Openers::Several, FirstStart::Allowed, entropy);
     assert!(matches!(shared, Err(Error::InUse)));
 }
+
+#[test]
+fn intake_keys_survive_a_restart_are_shared_and_stand_nowhere_in_the_clear() {
+    const TIMES: IntakeTimes = IntakeTimes {
+        renew_after_ms: 1_000,
+        overlap_ms: 100,
+        waits_ms: 10,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let several = |seed| {
+        let entropy = Arc::new(SeededEntropy::new(seed));
+        FileVault::open(folder.path(), Openers::Several, FirstStart::Allowed, entropy).unwrap()
+    };
+    let ids = |keys: Vec<IntakeKey>| keys.iter().map(|key| key.key.public().id()).collect::<Vec<_>>();
+    let (one, other, now) = (several(1), several(2), Timestamp::from_millis(0));
+    assert!(one.intake_keys(now).unwrap().is_empty());
+    let made = one.tend_intake_keys(now, TIMES, false).unwrap();
+    let private = made[0].key.to_bytes();
+    let first = ids(made);
+    assert_eq!(ids(other.tend_intake_keys(now, TIMES, false).unwrap()), first);
+    let both = ids(other.tend_intake_keys(now, TIMES, true).unwrap());
+    assert_eq!(both.len(), 2);
+    drop((one, other));
+    let again = several(3);
+    assert_eq!(ids(again.intake_keys(now).unwrap()), both);
+
+    let file = folder.path().join(INTAKE_KEYS_FILE);
+    let bytes = std::fs::read(&file).unwrap();
+    assert!(!bytes.windows(32).any(|window| window == private.as_slice()));
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    std::fs::write(&file, b"{}").unwrap();
+    assert!(matches!(again.intake_keys(now), Err(Error::FileDamaged { .. })));
+}

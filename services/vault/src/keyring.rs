@@ -69,6 +69,16 @@ impl Keyring {
         })
     }
 
+    /// The root key, which wraps what a vault keeps beside data keys.
+    pub(crate) const fn root(&self) -> &DataKey {
+        &self.root
+    }
+
+    /// Where random bits come from.
+    pub(crate) const fn entropy(&self) -> &Arc<dyn Entropy> {
+        &self.entropy
+    }
+
     /// Makes a data key. `change` is given the bucket keys that are known here, and what adds a new one to those that it stores; it makes
     /// them durable before the first data key of a new bucket is given out, and returns them.
     pub(crate) fn create(

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use lethe_journal::KeyWrapped;
+use lethe_terms::Timestamp;
 
-use crate::{DataKey, Error, TokenKeys};
+use crate::{DataKey, Error, IntakeKey, IntakeTimes, TokenKeys};
 
 /// How a data key was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +79,22 @@ pub trait KeyVault: Send + Sync {
 
     /// What the vault says of itself.
     fn attest(&self) -> Attestation;
+
+    /// The intake keys that still open something, the newest first.
+    ///
+    /// Errors: [`Error::FileDamaged`], [`Error::Io`].
+    fn intake_keys(&self, now: Timestamp) -> Result<Vec<IntakeKey>, Error>;
+
+    /// Makes the first intake key and every later one that is due, or one now where `anew` asks for it, and destroys those whose time is
+    /// over. What [`KeyVault::intake_keys`] gives afterwards.
+    ///
+    /// Errors: as [`KeyVault::intake_keys`], [`Error::TooManyIntakeKeys`], [`Error::NoEntropy`].
+    fn tend_intake_keys(
+        &self,
+        now: Timestamp,
+        times: IntakeTimes,
+        anew: bool,
+    ) -> Result<Vec<IntakeKey>, Error>;
 
     /// The keys of tokens: the same for as long as the log lives.
     fn tokens(&self) -> Arc<TokenKeys>;

@@ -2,7 +2,7 @@
 //!
 //! Three things stand here. [`Normaliser`] brings identifiers into one spelling; [`TokenKeys`] turns them into keyed digests;
 //! [`KeyVault`] makes data keys, each random and wrapped by a bucket's key, which the root key wraps, and seals under them.
-//! [`FileVault`] keeps bucket, token and root keys in a folder of one machine; [`MemoryVault`] serves tests and simulation.
+//! [`FileVault`] keeps bucket, token, intake and root keys in a folder of one machine; [`MemoryVault`] serves tests and simulation.
 //!
 //! Deliberately not here: any key that is derived from a master (it could not be ended while the master lives), any way to
 //! list or export keys, and a clock. Whatever can hold a key, a token or a value shows nothing of it in `Debug`.
@@ -11,6 +11,7 @@ mod entropy;
 mod error;
 mod file_vault;
 mod folder;
+mod intake_keys;
 mod keyring;
 mod keyvault;
 mod memory_vault;
@@ -23,6 +24,7 @@ pub use entropy::{Entropy, OsEntropy, SeededEntropy};
 pub use error::Error;
 pub use file_vault::{FileVault, FirstStart};
 pub use folder::Openers;
+pub use intake_keys::{INTAKE_KEYS_MAX, IntakeKey, IntakeTimes};
 pub use keyring::BUCKET_KEYS_MAX;
 pub use keyvault::{Attestation, DestroyReceipt, Effective, KeyVault, Method};
 pub use memory_vault::MemoryVault;

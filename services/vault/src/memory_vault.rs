@@ -1,17 +1,22 @@
 //! A vault in memory, for tests and simulation: gone with its owner.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lethe_journal::KeyWrapped;
+use lethe_terms::Timestamp;
 
+use crate::intake_keys::{self, WrappedIntakeKeys};
 use crate::keyring::{Keyring, WrappedBuckets};
-use crate::{Attestation, DataKey, DestroyReceipt, Entropy, Error, KeyVault, TokenKeys};
+use crate::{
+    Attestation, DataKey, DestroyReceipt, Entropy, Error, IntakeKey, IntakeTimes, KeyVault, TokenKeys,
+};
 
 /// Keys in memory.
 pub struct MemoryVault {
     keyring: Keyring,
     tokens: Arc<TokenKeys>,
+    intake: Mutex<WrappedIntakeKeys>,
 }
 
 impl MemoryVault {
@@ -28,6 +33,7 @@ impl MemoryVault {
         Ok(Self {
             keyring: Keyring::open(root, 1, WrappedBuckets::new(), entropy)?,
             tokens,
+            intake: Mutex::default(),
         })
     }
 }
@@ -47,6 +53,25 @@ impl KeyVault for MemoryVault {
 
     fn attest(&self) -> Attestation {
         self.keyring.attest("memory", false)
+    }
+
+    fn intake_keys(&self, now: Timestamp) -> Result<Vec<IntakeKey>, Error> {
+        let wrapped = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
+        intake_keys::open(self.keyring.root(), &wrapped, now)
+    }
+
+    fn tend_intake_keys(
+        &self,
+        now: Timestamp,
+        times: IntakeTimes,
+        anew: bool,
+    ) -> Result<Vec<IntakeKey>, Error> {
+        let (root, entropy) = (self.keyring.root(), self.keyring.entropy());
+        let mut wrapped = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(changed) = intake_keys::tend(root, entropy, &wrapped, now, times, anew)? {
+            *wrapped = changed;
+        }
+        intake_keys::open(root, &wrapped, now)
     }
 
     fn tokens(&self) -> Arc<TokenKeys> {

@@ -5,7 +5,7 @@
 
 mod samples;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::asks::{CaseQuery, OpenCase, QuarantineQuery};
 use crate::backend::{Backend, BackendError, Document};
+use crate::events::{EventResult, IntakeKeyList};
 use crate::views::{
     AcceptedView, AttentionView, CaseFlag, CasePage, CaseView, CheckView, ConformanceView, FindingView,
     HealthView, IssuedView, LineageView, MustResult, MustView, PartitionList, PartitionView, PlanView,
@@ -45,6 +46,9 @@ struct State {
     now: Timestamp,
     quarantine: Vec<QuarantinedView>,
     missing: Option<String>,
+    published: BTreeSet<Vec<u8>>,
+    /// Intake keys that were made after the first.
+    intake_keys: u8,
 }
 
 impl Default for Fake {
@@ -556,6 +560,30 @@ impl Backend for Fake {
             media_type: "application/json",
             bytes: b"{\"scheme\":\"lethe-subject/v1\"}".to_vec(),
         })
+    }
+
+    async fn publish(
+        &self,
+        caller: Option<&str>,
+        events: Vec<Vec<u8>>,
+    ) -> Result<Vec<EventResult>, BackendError> {
+        let mut state = self.locked();
+        let one = |event| match caller {
+            Some("stranger") => samples::not_yours(),
+            _ if state.published.insert(event) => EventResult::Accepted,
+            _ => EventResult::Repeated,
+        };
+        Ok(events.into_iter().map(one).collect())
+    }
+
+    async fn intake_keys(&self) -> Result<IntakeKeyList, BackendError> {
+        Ok(samples::intake_keys(self.locked().intake_keys))
+    }
+
+    async fn renew_intake_key(&self) -> Result<IntakeKeyList, BackendError> {
+        let mut state = self.locked();
+        state.intake_keys += 1;
+        Ok(samples::intake_keys(state.intake_keys))
     }
 
     async fn policy(&self) -> Result<Document, BackendError> {

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use lethe_exchange::PrivateKey;
 use lethe_terms::{
     Awaited, CaseId, CaseState, DataCategory, FailureClass, IdentifierKind, Independence, Observed, Outcome,
     Right, StepState, Timestamp, Verb,
 };
 
 use super::{complete, contradict, issue};
+use crate::events::{EventResult, IntakeKeyList, IntakeKeyView};
 use crate::views::{
     AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, InProgressView,
     LineageEdge, LineageHow, LineageNode, LineageRecord, LineageView, LineageWhat, PathView, PlanStepView,
@@ -417,4 +419,30 @@ pub(super) fn quarantine(now: Timestamp) -> Vec<QuarantinedView> {
             expected: "a line of the combined format".to_owned(),
         })
         .into()
+}
+
+/// The first intake key and so many more, the newest first.
+pub(crate) fn intake_keys(more: u8) -> IntakeKeyList {
+    let key = |number: u8| {
+        let key = PrivateKey::derive(&[number + 1; 32].into());
+        IntakeKeyView {
+            id: key.public().id(),
+            public_key: key.public().clone(),
+            made_at: Timestamp::from_millis(0),
+            seal_until: Timestamp::MAX,
+        }
+    };
+    IntakeKeyList {
+        info: "lethe/intake/v1".to_owned(),
+        keys: (0..=more).rev().map(key).collect(),
+    }
+}
+
+/// What a publisher is told of an event that is another's.
+pub(crate) fn not_yours() -> EventResult {
+    EventResult::Refused {
+        code: "event-not-yours".to_owned(),
+        place: "source".to_owned(),
+        expected: "a system of the key".to_owned(),
+    }
 }

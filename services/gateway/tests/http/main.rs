@@ -3,6 +3,7 @@
 
 mod document;
 mod pages;
+mod publishing;
 mod refusals;
 
 use std::io::{Read as _, Write as _};
@@ -35,8 +36,11 @@ fn now() -> Timestamp {
 }
 
 async fn started(with_key: bool) -> Server {
+    started_with(with_key, Options::default()).await
+}
+
+async fn started_with(with_key: bool, mut options: Options) -> Server {
     let folder = tempfile::tempdir().unwrap();
-    let mut options = Options::default();
     let mut secret = None;
     if with_key {
         let key = new_key("office").unwrap();

@@ -232,7 +232,8 @@ async fn elsewhere_than_on_loopback_it_needs_tls_and_keys() {
     assert_eq!(
         refused(Options {
             keys: None,
-            tls: Some(tls.clone())
+            tls: Some(tls.clone()),
+            ..Options::default()
         })
         .await,
         "gateway-needs-keys"
@@ -244,7 +245,8 @@ async fn elsewhere_than_on_loopback_it_needs_tls_and_keys() {
     assert_eq!(
         refused(Options {
             keys: Some(keys.clone()),
-            tls: Some(wrong)
+            tls: Some(wrong),
+            ..Options::default()
         })
         .await,
         "gateway-unusable-tls"
@@ -254,6 +256,7 @@ async fn elsewhere_than_on_loopback_it_needs_tls_and_keys() {
     let options = Options {
         keys: Some(keys),
         tls: Some(tls.clone()),
+        ..Options::default()
     };
     let running = serve(anywhere, Arc::new(Fake::new()), options, async move {
         let _ = stopped.await;

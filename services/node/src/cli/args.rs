@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::intake::IntakeCommand;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use lethe_terms::{CaseId, CaseState, Right, Timestamp};
@@ -99,6 +100,9 @@ Example: keep the identifier out of the shell's history, and get a picture
     /// Look into the log
     #[command(subcommand, arg_required_else_help = true)]
     Log(LogCommand),
+    /// The keys of programs that publish events
+    #[command(subcommand, arg_required_else_help = true)]
+    Intake(IntakeCommand),
     /// Try a connector against the contract
     #[command(subcommand, arg_required_else_help = true)]
     Connector(ConnectorCommand),

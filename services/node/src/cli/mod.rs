@@ -7,6 +7,7 @@ mod args;
 mod cases;
 mod exit;
 mod identifiers;
+mod intake;
 mod lineage;
 mod partitions;
 mod quarantine;
@@ -27,6 +28,7 @@ pub use self::args::{
     ReplayArgs, ScanArgs, ServeArgs, ShowArgs, SystemArgs, SystemCommand, VerifyArgs, WaitArgs, WaitedArgs,
 };
 pub use self::exit::{Error, Exit};
+pub use self::intake::{IntakeCommand, SenderArgs};
 use self::talk::Talk;
 
 /// Reads the command line. Ends the program where it is wrong (64) or only help was asked for (0).
@@ -106,6 +108,9 @@ async fn run(cli: Cli, talk: &mut Talk<'_>) -> Result<Exit, Error> {
         Command::System(command) => systems::run(&client()?, command, talk).await,
         Command::Log(LogCommand::Partitions(args)) => partitions::run(&client()?, &args, talk).await,
         Command::Log(LogCommand::Quarantine(command)) => quarantine::run(&client()?, command, talk).await,
+        Command::Intake(IntakeCommand::Keys(args)) => intake::keys(&client()?, &args, talk).await,
+        Command::Intake(IntakeCommand::Renew) => intake::renew(&client()?, talk).await,
+        Command::Intake(IntakeCommand::Sender(args)) => intake::sender(&args, talk),
         Command::Connector(ConnectorCommand::Check(args)) => {
             systems::connector_check(&client()?, &args, talk).await
         }

@@ -39,7 +39,7 @@ async fn started() -> Server {
     .unwrap();
     let options = Options {
         keys: Some(folder.path().join("keys")),
-        tls: None,
+        ..Options::default()
     };
     let backend = Arc::new(Fake::with_samples(now()));
     let running = serve(
@@ -484,4 +484,28 @@ async fn a_reader_that_has_enough_is_no_failure() {
     ];
     let exit = run_to(parse_from(line).unwrap(), &mut Closed, &mut Vec::new(), false).await;
     assert_eq!(exit, Exit::Yes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_publishers_are_shown_renewed_and_made() {
+    let server = started().await;
+    let (exit, shown, _) = server.run("intake keys").await;
+    assert_eq!(exit, Exit::Yes);
+    assert!(shown.starts_with("KEY") && shown.lines().count() == 2, "{shown}");
+    let (exit, renewed, _) = server.run("intake renew --json").await;
+    assert_eq!(exit, Exit::Yes);
+    let renewed: serde_json::Value = serde_json::from_str(&renewed).unwrap();
+    assert_eq!(renewed["keys"].as_array().unwrap().len(), 2);
+
+    let file = server.folder.path().join("crm.sender");
+    let make = format!("intake sender --out {}", file.display());
+    let (exit, line, _) = server.run(&make).await;
+    assert_eq!(exit, Exit::Yes);
+    assert!(line.starts_with("senders = [\""), "{line}");
+    let made = std::fs::read_to_string(&file).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!((made.trim_end().len(), mode & 0o777), (44, 0o600));
+    let (exit, _, _) = server.run(&make).await;
+    assert_eq!(exit, Exit::Unknown, "a key that is there is not written over");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), made);
 }

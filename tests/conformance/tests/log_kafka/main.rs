@@ -11,6 +11,7 @@
 mod broker;
 mod compaction;
 mod faults;
+mod foreign;
 mod writers;
 
 mod suite {

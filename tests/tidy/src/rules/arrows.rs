@@ -4,10 +4,11 @@ use crate::Violation;
 use crate::repository::Package;
 
 /// Every crate outside tests with the crates of the workspace that it may be built from.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("lethe-terms", &[]),
     ("lethe-journal", &["terms"]),
     ("lethe-proof", &["terms"]),
+    ("lethe-exchange", &["terms"]),
     ("lethe-lineage", &["terms", "journal"]),
     ("lethe-casework", &["terms", "journal"]),
     ("lethe-planner", &["terms", "journal", "lineage", "casework"]),
@@ -19,13 +20,13 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("lethe-log-kafka", &["terms", "journal", "log"]),
     ("lethe-store", &["terms", "journal"]),
     ("lethe-store-sled", &["terms", "journal", "store"]),
-    ("lethe-vault", &["terms", "journal"]),
+    ("lethe-vault", &["terms", "journal", "exchange"]),
     (
         "lethe-intake",
         &["terms", "journal", "kit", "vault", "log", "store"],
     ),
     ("lethe-ledger", &["terms", "journal", "proof"]),
-    ("lethe-gateway", &["terms", "journal", "proof"]),
+    ("lethe-gateway", &["terms", "journal", "proof", "exchange"]),
     ("lethe-verify", &["terms", "proof"]),
 ];
 /// What a connector may be built from: it never sees the log.

@@ -4,10 +4,11 @@ use crate::Violation;
 use crate::source::Source;
 
 /// Folders of the pure crates.
-pub const PURE: [&str; 7] = [
+pub const PURE: [&str; 8] = [
     "schemas/terms",
     "schemas/journal",
     "schemas/proof",
+    "schemas/exchange",
     "services/lineage",
     "services/casework",
     "services/planner",

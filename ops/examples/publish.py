@@ -1,0 +1,60 @@
+"""Publishes one person to Lethe both ways: in the clear over HTTP(S), and sealed to an intake topic. ops/publishing.md has the format."""
+
+import argparse, base64, hashlib, json, pathlib, struct, sys
+
+import requests
+from confluent_kafka import Producer
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from pyhpke import AEADId, CipherSuite, KDFId, KEMId, KEMKey
+
+SUITE = CipherSuite.new(KEMId.DHKEM_X25519_HKDF_SHA256, KDFId.HKDF_SHA256, AEADId.CHACHA20_POLY1305)
+TYPE, SEALED = "org.lethe.record.published.v1", "application/vnd.lethe.sealed"
+
+
+class Session:
+    """One encapsulation; then each event is sealed symmetrically. Never store it: begin a new one at each start."""
+
+    def __init__(self, intake: bytes, sender: X25519PrivateKey, eks=None):
+        public = sender.public_key().public_bytes_raw()
+        recipient = KEMKey.from_pyca_cryptography_key(X25519PublicKey.from_public_bytes(intake))
+        sks = KEMKey.from_pyca_cryptography_key(sender)
+        enc, context = SUITE.create_sender_context(recipient, b"lethe/intake/v1", sks=sks, eks=eks)
+        self.cipher, self.number = ChaCha20Poly1305(context.export(b"lethe/session/v1", 32)), 0
+        self.head = b"\x02" + hashlib.sha256(intake).digest()[:8] + hashlib.sha256(public).digest()[:8] + enc
+
+    def seal(self, plain: bytes, context: bytes) -> bytes:
+        number = struct.pack(">Q", self.number)
+        self.number += 1
+        return self.head + number + self.cipher.encrypt(bytes(4) + number, plain, context)
+
+
+def event(system: str, shard: str, sequence: int, record: dict, session: Session | None = None) -> dict:
+    source, number = f"/lethe/systems/{system}", f"{sequence:020}"
+    out = {"specversion": "1.0", "type": TYPE, "source": source, "id": f"{shard}/{number}", "shard": shard, "sequence": number}
+    if session is None:
+        return out | {"data": record}
+    sealed = base64.b64encode(session.seal(json.dumps(record).encode(), f"{TYPE}\n{source}\n{shard}\n{number}".encode()))
+    return out | {"datacontenttype": SEALED, "data_base64": sealed.decode()}
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__)
+    for name in ("server", "key-file", "sender-file", "system", "dataset", "email", "kafka", "topic"):
+        ask.add_argument(f"--{name}", required=True)
+    said = ask.parse_args()
+    http = requests.Session()
+    http.headers["authorization"] = "Bearer " + pathlib.Path(said.key_file).read_text().strip()
+    record = {"dataset": said.dataset, "key": "http", "identifiers": [{"kind": "email", "value": said.email}]}
+    answer = http.post(f"{said.server}/v1/events", json=[event(said.system, "http", 1, record)], timeout=30)
+    print(json.dumps(answer.json()))
+    intake = http.get(f"{said.server}/v1/intake-keys", timeout=30).json()["keys"][0]["public_key"]
+    sender = X25519PrivateKey.from_private_bytes(base64.b64decode(pathlib.Path(said.sender_file).read_text()))
+    sealed = event(said.system, "topic", 1, record | {"key": "topic"}, Session(base64.b64decode(intake), sender))
+    producer = Producer({"bootstrap.servers": said.kafka, "enable.idempotence": True})
+    producer.produce(said.topic, key=f"{said.system}/topic", value=json.dumps(sealed))
+    sys.exit(producer.flush(30) or not answer.ok)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+//! A topic to which programs write that are not Lethe: whatever stands there is an entry, and none disturbs the reader.
+
+use std::time::Duration;
+
+use lethe_conformance::event_log::{entry, read_from};
+use lethe_journal::{Place, Stream};
+use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
+use lethe_log_kafka::KafkaLog;
+use rdkafka::config::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use crate::broker::{OnKafka, appended, bootstrap, settings};
+
+/// Headers as Lethe's own entries have them, and others.
+fn headers(of: &[(&str, Option<&[u8]>)]) -> OwnedHeaders {
+    of.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+        headers.insert(Header { key, value: *value })
+    })
+}
+
+/// Key, value and headers.
+type Written<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, OwnedHeaders);
+
+/// Messages that imitate entries of the log, and others that imitate nothing.
+fn written(large: &[u8]) -> Vec<Written<'_>> {
+    let newest = u64::MAX.to_be_bytes();
+    vec![
+        (None, Some(b"no key and no headers"), OwnedHeaders::new()),
+        (None, None, OwnedHeaders::new()),
+        (Some(b"\xff\xfe"), Some(large), OwnedHeaders::new()),
+        (
+            Some(b"\0lethe.fence."),
+            Some(b""),
+            headers(&[("own", Some(b"fence")), ("epoch", Some(&newest))]),
+        ),
+        (
+            Some(b"k"),
+            Some(b"an epoch of three bytes"),
+            headers(&[("id", Some(b"short")), ("epoch", Some(b"abc"))]),
+        ),
+        (
+            Some(b"k"),
+            Some(b"unheard of"),
+            headers(&[("own", Some(b"throne")), ("epoch", None)]),
+        ),
+        (
+            Some(b"k"),
+            Some(b"a heartbeat with content"),
+            headers(&[("own", Some(b"heartbeat"))]),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn what_others_write_is_an_entry_whatever_it_says_of_itself() {
+    let Some(bootstrap) = bootstrap() else { return };
+    let settings = settings(&bootstrap);
+    let log = OnKafka(KafkaLog::open(settings.clone(), &[Stream::Intake]).await.unwrap());
+    let at = Place::new(Stream::Intake, 0);
+    let topic = format!("{}intake", settings.topic_prefix);
+    let large = vec![b'x'; 900_000];
+    let written = written(&large);
+    for codec in ["none", "gzip", "lz4", "snappy"] {
+        let raw: FutureProducer = ClientConfig::new()
+            .set("bootstrap.servers", &bootstrap)
+            .set("compression.type", codec)
+            .create()
+            .unwrap();
+        for (key, value, headers) in &written {
+            let mut record = FutureRecord::<[u8], [u8]>::to(&topic).headers(headers.clone());
+            (record.key, record.payload) = (*key, *value);
+            raw.send(record, Duration::from_secs(10)).await.unwrap();
+        }
+    }
+    log.0.heartbeat().await.unwrap();
+    appended(&log, &at, vec![entry(1, "k", Some("by Lethe")); 2]).await;
+
+    let read = read_from(&log, &at, 0).await;
+    let values: Vec<_> = read.iter().map(|stored| stored.entry.value.as_deref()).collect();
+    let expected: Vec<_> = written.iter().map(|(_, value, _)| *value).collect();
+    let of_lethe = [Some(b"by Lethe".as_slice()); 2];
+    assert!(
+        values == [&expected.repeat(4), of_lethe.as_slice()].concat(),
+        "{} entries",
+        values.len()
+    );
+    assert!(
+        read.windows(2)
+            .all(|pair| pair[0].position < pair[1].position && pair[0].entry.id != pair[1].entry.id)
+    );
+
+    let head = log.head(&at).await.unwrap();
+    let page = log.read(&at, head, PAGE_ENTRIES_MAX).await.unwrap();
+    assert!(
+        page.entries.is_empty() && page.next == head,
+        "the reader stands at the head"
+    );
+    assert!(
+        log.0.findings().await.unwrap().is_empty(),
+        "the topic is as declared"
+    );
+}
