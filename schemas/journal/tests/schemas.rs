@@ -10,8 +10,13 @@ use lethe_journal::{
 };
 use schemars::{Schema, schema_for};
 
-/// Written and compared by the gateway's own test.
-const OPENAPI: &str = "openapi.json";
+/// Written and compared by the tests of the gateway and of remote connectors.
+const OTHERS: [&str; 4] = [
+    "openapi.json",
+    "asyncapi.json",
+    "remote-request.json",
+    "remote-answer.json",
+];
 
 #[test]
 fn the_schemas_of_events_and_of_the_proof_are_current() {
@@ -42,7 +47,7 @@ fn the_schemas_of_events_and_of_the_proof_are_current() {
     );
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../json");
     let mut known: BTreeSet<String> = schemas.iter().map(|(name, _)| name.clone()).collect();
-    known.insert(OPENAPI.to_owned());
+    known.extend(OTHERS.map(str::to_owned));
     for (name, schema) in schemas {
         let path = folder.join(&name);
         let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());

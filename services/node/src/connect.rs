@@ -53,6 +53,10 @@ impl Kinds {
                 let opened = lethe_weblog::open(name, own(settings)?);
                 Ok(Arc::new(opened.map_err(|error| chain(&error))?) as _)
             })
+            .with("remote", |name, settings| async move {
+                let connected = lethe_remote::connect(name, own(settings)?).await;
+                Ok(Arc::new(connected.map_err(|error| not_connected(&error))?) as _)
+            })
     }
 
     /// One kind more, or another one under a known name. `open` is given the system's name and every setting of the system beside
@@ -96,6 +100,16 @@ fn own<T: DeserializeOwned>(settings: serde_json::Value) -> Result<T, String> {
 fn unopened(error: &lethe_sql::Error) -> Unopened {
     match error {
         lethe_sql::Error::Database(CallError::Transient { code, reason }) => Unopened::Away {
+            code,
+            reason: reason.clone(),
+        },
+        other => Unopened::Refused(chain(other)),
+    }
+}
+
+fn not_connected(error: &lethe_remote::Error) -> Unopened {
+    match error {
+        lethe_remote::Error::Call(CallError::Transient { code, reason }) => Unopened::Away {
             code,
             reason: reason.clone(),
         },
