@@ -7,6 +7,7 @@ use lethe_journal::CloseReason;
 use lethe_terms::{CaseId, CommandId, Identifier, Timestamp};
 
 use crate::asks::{CaseQuery, OpenCase, QuarantineQuery};
+use crate::callbacks::{Callback, CallbackView};
 use crate::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PartitionList,
     PlanView, QuarantineList, QuarantinedInput, QuarantinedView, ScanView, SystemView,
@@ -144,6 +145,9 @@ pub trait Backend: Send + Sync + 'static {
     async fn quarantined(&self, position: u64) -> Result<QuarantinedInput, BackendError>;
     /// Takes one out of the count: an operator has seen that it hides nobody. Again changes nothing.
     async fn drop_quarantined(&self, position: u64) -> Result<QuarantinedView, BackendError>;
+
+    /// Asks a remote connector at once how far an instruction is, where the callback is signed by it.
+    async fn called_back(&self, callback: Callback) -> Result<CallbackView, BackendError>;
 
     /// The certificate or statement of a case with this id, or the newest; not found where the case has none such.
     async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError>;

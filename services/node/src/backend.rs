@@ -14,7 +14,7 @@ use lethe_gateway::views::{
     PartitionList, PartitionView, PlanView, QuarantineList, QuarantinedInput, QuarantinedView, ScanView,
     SystemState, SystemView,
 };
-use lethe_gateway::words;
+use lethe_gateway::{Callback, CallbackView, words};
 use lethe_journal::{
     CaseOrigin, CloseReason, Command, DatasetRef, Opening, Place, Selectors, Stream, SystemTold,
 };
@@ -22,6 +22,7 @@ use lethe_log::EventLog;
 use lethe_terms::{CaseId, CommandId, Identifier, SystemName, Timestamp};
 
 use crate::board::Board;
+use crate::callbacks::Callbacks;
 use crate::case_keys::CaseKeys;
 use crate::cases::{Cases, CommandRefused};
 use crate::evidence::Evidence;
@@ -54,6 +55,7 @@ pub(crate) struct NodeBackend {
     pub(crate) cases: Cases,
     pub(crate) walker: Arc<Walker>,
     pub(crate) board: Arc<Board>,
+    pub(crate) callbacks: Callbacks,
     /// When a scan of a system was asked for last.
     pub(crate) asked: Mutex<BTreeMap<SystemName, Timestamp>>,
     pub(crate) quarantine: Quarantine,
@@ -487,6 +489,10 @@ impl Backend for NodeBackend {
                 code: "node-system-away".into(),
                 message: "the system cannot be reached".into(),
             })
+    }
+
+    async fn called_back(&self, callback: Callback) -> Result<CallbackView, BackendError> {
+        self.callbacks.take(&*self.log, &self.cases, callback).await
     }
 
     async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError> {

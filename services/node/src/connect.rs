@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 
 use crate::settings::SystemSettings;
 
+/// The kind of a connector that is a program elsewhere.
+pub(crate) const REMOTE: &str = "remote";
+
 /// What opening a connector comes to.
 type Opened = Result<Arc<dyn Connector>, Unopened>;
 
@@ -53,7 +56,7 @@ impl Kinds {
                 let opened = lethe_weblog::open(name, own(settings)?);
                 Ok(Arc::new(opened.map_err(|error| chain(&error))?) as _)
             })
-            .with("remote", |name, settings| async move {
+            .with(REMOTE, |name, settings| async move {
                 let connected = lethe_remote::connect(name, own(settings)?).await;
                 Ok(Arc::new(connected.map_err(|error| not_connected(&error))?) as _)
             })
@@ -90,6 +93,13 @@ impl Kinds {
         let settings = serde_json::Value::Object(system.connector.clone().into_iter().collect());
         open(system.name.clone(), settings).await
     }
+}
+
+/// The connector's own settings of a system.
+pub(crate) fn settings_of<T: DeserializeOwned>(system: &SystemSettings) -> Result<T, String> {
+    own(serde_json::Value::Object(
+        system.connector.clone().into_iter().collect(),
+    ))
 }
 
 /// The connector's own settings.

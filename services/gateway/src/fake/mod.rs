@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::asks::{CaseQuery, OpenCase, QuarantineQuery};
 use crate::backend::{Backend, BackendError, Document};
+use crate::callbacks::{Callback, CallbackView};
 use crate::views::{
     AcceptedView, AttentionView, CaseFlag, CasePage, CaseView, CheckView, ConformanceView, FindingView,
     HealthView, IssuedView, LineageView, MustResult, MustView, PartitionList, PartitionView, PlanView,
@@ -435,6 +436,18 @@ impl Backend for Fake {
             .quarantine
             .retain(|input| input.position != position);
         Ok(about)
+    }
+
+    async fn called_back(&self, callback: Callback) -> Result<CallbackView, BackendError> {
+        // It knows one system and believes whatever has a signature.
+        if callback.system.as_str() != "crm" {
+            return Err(BackendError::NotFound {
+                what: "remote system",
+            });
+        }
+        Ok(CallbackView {
+            asks: callback.signature.starts_with("v1,"),
+        })
     }
 
     async fn system_check(&self, name: &str) -> Result<CheckView, BackendError> {
