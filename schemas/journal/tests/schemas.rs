@@ -11,12 +11,15 @@ use lethe_journal::{
 };
 use schemars::{Schema, schema_for};
 
-/// Written and compared by the tests of other crates: the gateway's and those of what is exchanged with programs outside.
-const OTHERS: [&str; 4] = [
+/// Written and compared by the tests of other crates: the gateway's, those of what is exchanged with programs outside, and of remote connectors.
+const OTHERS: [&str; 7] = [
     "openapi.json",
     "published-event.json",
     "published-record.json",
     "vectors.json",
+    "asyncapi.json",
+    "remote-request.json",
+    "remote-answer.json",
 ];
 
 #[test]

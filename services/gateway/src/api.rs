@@ -18,6 +18,7 @@ use crate::backend::{BackendError, Document};
 use crate::body::{
     Asked, CaseOf, CertificateOf, Commanded, PositionOf, SystemOf, check_identifiers, check_request, nearest,
 };
+use crate::callbacks;
 use crate::context::{Context, Shared};
 use crate::events;
 use crate::limits::{ANSWER_TIME_MAX, CHECK_TIME_MAX, PAGE_CASES_MAX, WAIT_MAX};
@@ -57,6 +58,10 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/v1/events", post(events::publish))
         .route("/v1/intake-keys", get(events::intake_keys))
         .route("/v1/intake-keys/renew", post(events::renew_intake_key))
+        .route(
+            "/v1/callbacks/{system}/{instruction}",
+            post(callbacks::called_back),
+        )
         .route("/v1/policy", get(policy))
         .route("/v1/openapi.json", get(async || Json(crate::openapi::openapi())))
         .route("/healthz", get(healthz))

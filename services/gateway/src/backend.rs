@@ -7,6 +7,7 @@ use lethe_journal::CloseReason;
 use lethe_terms::{CaseId, CommandId, Identifier, Timestamp};
 
 use crate::asks::{CaseQuery, OpenCase, QuarantineQuery};
+use crate::callbacks::{Callback, CallbackView};
 use crate::events::{EventResult, IntakeKeyList};
 use crate::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PartitionList,
@@ -159,6 +160,9 @@ pub trait Backend: Send + Sync + 'static {
     async fn intake_keys(&self) -> Result<IntakeKeyList, BackendError>;
     /// Makes a new one; the others end sooner.
     async fn renew_intake_key(&self) -> Result<IntakeKeyList, BackendError>;
+
+    /// Asks a remote connector at once how far an instruction is, where the callback is signed by it.
+    async fn called_back(&self, callback: Callback) -> Result<CallbackView, BackendError>;
 
     /// The certificate or statement of a case with this id, or the newest; not found where the case has none such.
     async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError>;

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 
+use crate::callbacks;
 use crate::context::{Caller, Context, Shared};
 use crate::pages;
 use crate::problem::Problem;
@@ -73,7 +74,9 @@ pub(crate) async fn outer(State(shared): State<Shared>, request: Request, next: 
 pub(crate) async fn inner(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let is_api = path.starts_with("/v1/") || path == "/metrics";
-    let is_public = matches!(path, "/healthz" | "/readyz" | "/login") || path.starts_with("/assets/");
+    let is_public = matches!(path, "/healthz" | "/readyz" | "/login")
+        || path.starts_with("/assets/")
+        || path.starts_with(callbacks::PLACE);
     if let Err(problem) = same_site(&shared, &request, is_api) {
         return refused(problem, is_api);
     }

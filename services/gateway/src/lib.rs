@@ -13,6 +13,7 @@ mod api;
 pub mod asks;
 pub mod backend;
 mod body;
+mod callbacks;
 pub mod client;
 mod context;
 mod error;
@@ -32,6 +33,7 @@ pub mod views;
 pub mod words;
 
 pub use backend::{Backend, BackendError, Document};
+pub use callbacks::{Callback, CallbackView};
 pub use error::Error;
 pub use keys::{Keys, NewKey, new_key};
 pub use openapi::openapi;

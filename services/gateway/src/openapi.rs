@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::asks::{Approve, Close, FindLineage, Lift, Nothing, OpenCase};
+use crate::callbacks::CallbackView;
 use crate::events::{EventResults, IntakeKeyList};
 use crate::problem::{PROBLEM_MEDIA_TYPE, Problem};
 use crate::views::{
@@ -78,7 +79,7 @@ const fn command(path: &'static str, id: &'static str, summary: &'static str, bo
     }
 }
 
-const OPERATIONS: [Operation; 30] = [
+const OPERATIONS: [Operation; 31] = [
     get(
         "/v1/cases",
         "cases",
@@ -238,6 +239,13 @@ const OPERATIONS: [Operation; 30] = [
         of::<Nothing>,
         Answer::Json("200", of::<IntakeKeyList>),
     ),
+    post(
+        "/v1/callbacks/{system}/{instruction}",
+        "called_back",
+        "A remote connector says that an instruction is done: signed as Standard Webhooks has it, without a key of the API.",
+        of::<Nothing>,
+        Answer::Json("202", of::<CallbackView>),
+    ),
     get(
         "/v1/policy",
         "policy",
@@ -316,6 +324,9 @@ fn described(operation: &Operation, problem: &Schema, generator: &mut SchemaGene
             "default": { "description": "a problem", "content": { PROBLEM_MEDIA_TYPE: { "schema": problem } } },
         },
     });
+    if operation.id == "called_back" {
+        value["security"] = json!([]);
+    }
     if let (Some(make), Some(value)) = (operation.body, value.as_object_mut()) {
         let schema = make(generator);
         let mut content = json!({ "application/json": { "schema": schema } });
@@ -361,7 +372,7 @@ fn case_filters(generator: &mut SchemaGenerator) -> [(&'static str, Value, &'sta
 
 fn parameters(operation: &Operation, generator: &mut SchemaGenerator) -> Vec<Value> {
     let mut parameters = Vec::new();
-    for name in ["id", "certificate", "name", "position"] {
+    for name in ["id", "certificate", "name", "position", "system", "instruction"] {
         if operation.path.contains(&format!("{{{name}}}")) {
             parameters.push(
                 json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }),

@@ -15,12 +15,13 @@ use lethe_gateway::views::{
     PartitionView, PlanView, QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView,
     SystemState, SystemView,
 };
-use lethe_gateway::words;
+use lethe_gateway::{Callback, CallbackView, words};
 use lethe_journal::{CaseOrigin, CloseReason, Command, DatasetRef, Opening, Selectors, SystemTold};
 use lethe_log::EventLog;
 use lethe_terms::{CaseId, CommandId, Identifier, SystemName, Timestamp};
 
 use crate::board::Board;
+use crate::callbacks::Callbacks;
 use crate::case_keys::CaseKeys;
 use crate::cases::{Cases, CommandRefused};
 use crate::evidence::Evidence;
@@ -54,6 +55,7 @@ pub(crate) struct NodeBackend {
     pub(crate) cases: Cases,
     pub(crate) walker: Arc<Walker>,
     pub(crate) board: Arc<Board>,
+    pub(crate) callbacks: Callbacks,
     /// When a scan of a system was asked for last.
     pub(crate) asked: Mutex<BTreeMap<SystemName, Timestamp>>,
     pub(crate) quarantine: Arc<Quarantine>,
@@ -527,6 +529,10 @@ impl Backend for NodeBackend {
     async fn renew_intake_key(&self) -> Result<IntakeKeyList, BackendError> {
         let renewed = self.intake_keys.tend(true).and_then(|_| self.intake_keys.list());
         renewed.map_err(|error| unavailable(&error))
+    }
+
+    async fn called_back(&self, callback: Callback) -> Result<CallbackView, BackendError> {
+        self.callbacks.take(&*self.log, &self.cases, callback).await
     }
 
     async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError> {

@@ -11,6 +11,9 @@ use serde::de::DeserializeOwned;
 use crate::published;
 use crate::settings::SystemSettings;
 
+/// The kind of a connector that is a program elsewhere.
+pub(crate) const REMOTE: &str = "remote";
+
 /// What opening a connector comes to.
 type Opened = Result<Arc<dyn Connector>, Unopened>;
 
@@ -57,6 +60,10 @@ impl Kinds {
                 let opened = lethe_weblog::open(name, own(settings)?);
                 Ok(Arc::new(opened.map_err(|error| chain(&error))?) as _)
             })
+            .with(REMOTE, |name, settings| async move {
+                let connected = lethe_remote::connect(name, own(settings)?).await;
+                Ok(Arc::new(connected.map_err(|error| not_connected(&error))?) as _)
+            })
     }
 
     /// One kind more, or another one under a known name. `open` is given the system's name and every setting of the system beside
@@ -92,6 +99,13 @@ impl Kinds {
     }
 }
 
+/// The connector's own settings of a system.
+pub(crate) fn settings_of<T: DeserializeOwned>(system: &SystemSettings) -> Result<T, String> {
+    own(serde_json::Value::Object(
+        system.connector.clone().into_iter().collect(),
+    ))
+}
+
 /// The connector's own settings.
 fn own<T: DeserializeOwned>(settings: serde_json::Value) -> Result<T, String> {
     serde_json::from_value(settings).map_err(|error| crate::settings::with_nearest(&error.to_string()))
@@ -100,6 +114,16 @@ fn own<T: DeserializeOwned>(settings: serde_json::Value) -> Result<T, String> {
 fn unopened(error: &lethe_sql::Error) -> Unopened {
     match error {
         lethe_sql::Error::Database(CallError::Transient { code, reason }) => Unopened::Away {
+            code,
+            reason: reason.clone(),
+        },
+        other => Unopened::Refused(chain(other)),
+    }
+}
+
+fn not_connected(error: &lethe_remote::Error) -> Unopened {
+    match error {
+        lethe_remote::Error::Call(CallError::Transient { code, reason }) => Unopened::Away {
             code,
             reason: reason.clone(),
         },

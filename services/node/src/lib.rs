@@ -4,6 +4,7 @@ pub mod cli;
 
 mod backend;
 mod board;
+mod callbacks;
 mod case_keys;
 mod cases;
 mod conductor_shell;

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::Error;
 use crate::backend::NodeBackend;
 use crate::board::{self, Board};
+use crate::callbacks::Callbacks;
 use crate::cases::{CaseReader, Cases};
 use crate::conductor_shell::ConductorShell;
 use crate::connect::Kinds;
@@ -498,6 +499,7 @@ impl Starting<'_> {
             cases,
             walker: Arc::clone(&parts.walker),
             board: Arc::clone(board),
+            callbacks: Callbacks::open(&parts.settings)?,
             asked: Mutex::default(),
             quarantine: Arc::clone(&parts.quarantine),
             evidence: Arc::clone(&parts.evidence),

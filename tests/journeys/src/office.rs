@@ -74,6 +74,14 @@ impl Office {
         }
     }
 
+    /// With more systems, as the configuration names them.
+    #[must_use]
+    pub fn and(self, systems: &str) -> Self {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        std::fs::write(&self.config, text + systems).unwrap();
+        self
+    }
+
     fn kinds(&self) -> Kinds {
         let (one, other) = (self.crm.restarted(), self.chat.restarted());
         let away = Arc::clone(&self.away);

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::asks::{CaseQuery, OpenCase, QuarantineQuery};
 use crate::backend::{Backend, BackendError, Document};
+use crate::callbacks::{Callback, CallbackView};
 use crate::events::{EventResult, IntakeKeyList};
 use crate::views::{
     AcceptedView, AttentionView, CaseFlag, CasePage, CaseView, CheckView, ConformanceView, FindingView,
@@ -454,6 +455,18 @@ impl Backend for Fake {
         Ok(RetriedView {
             about,
             taken_in: true,
+        })
+    }
+
+    async fn called_back(&self, callback: Callback) -> Result<CallbackView, BackendError> {
+        // It knows one system and believes whatever has a signature.
+        if callback.system.as_str() != "crm" {
+            return Err(BackendError::NotFound {
+                what: "remote system",
+            });
+        }
+        Ok(CallbackView {
+            asks: callback.signature.starts_with("v1,"),
         })
     }
 
