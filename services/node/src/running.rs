@@ -89,14 +89,7 @@ pub(crate) async fn run(
     };
     tell_inventory(&inventories, &board, &parts.walker);
     starting.board(&board, &inventories);
-    if parts.roles.has(Role::Ledger) {
-        starting.ledger().await?;
-    }
-    if parts.roles.has(Role::Conductor) {
-        starting.conductor(&cases, &board, known)?;
-    } else if parts.roles.has(Role::Gateway) {
-        starting.case_reader(&cases);
-    }
+    starting.case_roles(&cases, &board, known).await?;
     if parts.roles.has(Role::Connectors) {
         parts.quarantine.catch_up(&parts.systems).await?;
     }
@@ -201,6 +194,25 @@ impl Starting<'_> {
             self.tasks
                 .spawn(Arc::clone(board).follow(Arc::clone(port), stopped.clone()));
         }
+    }
+
+    /// Whatever writes the histories of cases, or follows them.
+    async fn case_roles(
+        &mut self,
+        cases: &Cases,
+        board: &Arc<Board>,
+        inventory: watch::Receiver<Inventory>,
+    ) -> Result<(), Error> {
+        let roles = &self.parts.roles;
+        if roles.has(Role::Ledger) {
+            self.ledger().await?;
+        }
+        if roles.has(Role::Conductor) {
+            self.conductor(cases, board, inventory)?;
+        } else if roles.has(Role::Gateway) {
+            self.case_reader(cases);
+        }
+        Ok(())
     }
 
     async fn ledger(&mut self) -> Result<(), Error> {

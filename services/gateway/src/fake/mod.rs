@@ -24,9 +24,8 @@ use crate::callbacks::{Callback, CallbackView};
 use crate::events::{EventResult, IntakeKeyList};
 use crate::views::{
     AcceptedView, AttentionView, CaseFlag, CasePage, CaseView, CheckView, ConformanceView, FindingView,
-    HealthView, IssuedView, LineageView, MustResult, MustView, PartitionList, PartitionView, PlanView,
-    QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanState, ScanView, SystemState,
-    SystemView,
+    HealthView, IssuedView, LineageView, PartitionList, PartitionView, PlanView, QuarantineList,
+    QuarantinedInput, QuarantinedView, RetriedView, ScanState, ScanView, SystemView,
 };
 use crate::words::overdue;
 
@@ -478,22 +477,7 @@ impl Backend for Fake {
             .find(|system| system.name == name)
             .cloned();
         let system = system.ok_or(BackendError::NotFound { what: "system" })?;
-        let ok = system.state != SystemState::Unreachable;
-        let detail = if ok {
-            ""
-        } else {
-            "connection refused; expected a server at the configured address"
-        };
-        let findings = vec![FindingView {
-            what: "connection".to_owned(),
-            ok,
-            detail: detail.to_owned(),
-        }];
-        Ok(CheckView {
-            system: name.to_owned(),
-            ok,
-            findings,
-        })
+        Ok(samples::check(&system))
     }
 
     async fn start_scan(&self, name: &str) -> Result<ScanView, BackendError> {
@@ -533,26 +517,7 @@ impl Backend for Fake {
     }
 
     async fn connector_check(&self, name: &str) -> Result<ConformanceView, BackendError> {
-        let check = self.system_check(name).await?;
-        let must = |number: &str, must: &str, result| MustView {
-            number: number.to_owned(),
-            must: must.to_owned(),
-            result,
-            detail: String::new(),
-        };
-        let second = if check.ok {
-            MustResult::Kept
-        } else {
-            MustResult::Broken
-        };
-        Ok(ConformanceView {
-            system: name.to_owned(),
-            ok: check.ok,
-            musts: vec![
-                must("1", "the manifest is answered without I/O", MustResult::Kept),
-                must("2", "the same instruction twice gets the same receipt", second),
-            ],
-        })
+        Ok(samples::conformance(&self.system_check(name).await?))
     }
 
     async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError> {

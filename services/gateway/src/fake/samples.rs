@@ -11,9 +11,10 @@ use lethe_terms::{
 use super::{complete, contradict, issue};
 use crate::events::{EventResult, IntakeKeyList, IntakeKeyView};
 use crate::views::{
-    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, InProgressView,
-    LineageEdge, LineageHow, LineageNode, LineageRecord, LineageView, LineageWhat, PathView, PlanStepView,
-    PlanView, QuarantinedView, RemarkView, StepView, SystemState, SystemView,
+    AttentionView, BlockedBy, CaseFlag, CaseView, CheckView, ConformanceView, DatasetView, ExceptionView,
+    FindingView, InProgressView, LineageEdge, LineageHow, LineageNode, LineageRecord, LineageView,
+    LineageWhat, MustResult, MustView, PathView, PlanStepView, PlanView, QuarantinedView, RemarkView,
+    StepView, SystemState, SystemView,
 };
 
 const DAY: i64 = 86_400_000;
@@ -444,5 +445,45 @@ pub(crate) fn not_yours() -> EventResult {
         code: "event-not-yours".to_owned(),
         place: "source".to_owned(),
         expected: "a system of the key".to_owned(),
+    }
+}
+
+pub(super) fn check(system: &SystemView) -> CheckView {
+    let ok = system.state != SystemState::Unreachable;
+    let detail = if ok {
+        ""
+    } else {
+        "connection refused; expected a server at the configured address"
+    };
+    CheckView {
+        system: system.name.clone(),
+        ok,
+        findings: vec![FindingView {
+            what: "connection".to_owned(),
+            ok,
+            detail: detail.to_owned(),
+        }],
+    }
+}
+
+pub(super) fn conformance(check: &CheckView) -> ConformanceView {
+    let must = |number: &str, must: &str, result| MustView {
+        number: number.to_owned(),
+        must: must.to_owned(),
+        result,
+        detail: String::new(),
+    };
+    let second = if check.ok {
+        MustResult::Kept
+    } else {
+        MustResult::Broken
+    };
+    ConformanceView {
+        system: check.system.clone(),
+        ok: check.ok,
+        musts: vec![
+            must("1", "the manifest is answered without I/O", MustResult::Kept),
+            must("2", "the same instruction twice gets the same receipt", second),
+        ],
     }
 }

@@ -9,6 +9,7 @@ mod exit;
 mod identifiers;
 mod intake;
 mod lineage;
+mod log_args;
 mod partitions;
 mod quarantine;
 mod systems;
@@ -24,11 +25,12 @@ use lethe_gateway::client::Client;
 pub use self::args::{
     ApproveArgs, CaseArgs, CaseCommand, CertificateArgs, Cli, CloseArgs, Command, ConnectorArgs,
     ConnectorCommand, DEFAULT_SERVER, DoctorArgs, Global, IdentifierArgs, LiftArgs, LineageArgs, ListArgs,
-    LogCommand, OpenArgs, OpeningArgs, OutArgs, PositionArgs, QuarantineCommand, QuarantineListArgs,
-    ReplayArgs, ScanArgs, ServeArgs, ShowArgs, SystemArgs, SystemCommand, VerifyArgs, WaitArgs, WaitedArgs,
+    OpenArgs, OpeningArgs, OutArgs, ReplayArgs, ScanArgs, ServeArgs, ShowArgs, SystemArgs, SystemCommand,
+    VerifyArgs, WaitArgs, WaitedArgs,
 };
 pub use self::exit::{Error, Exit};
 pub use self::intake::{IntakeCommand, SenderArgs};
+pub use self::log_args::{LogCommand, PartitionsArgs, PositionArgs, QuarantineCommand, QuarantineListArgs};
 use self::talk::Talk;
 
 /// Reads the command line. Ends the program where it is wrong (64) or only help was asked for (0).

@@ -3,8 +3,8 @@
 use lethe_gateway::client::Client;
 use lethe_gateway::words;
 
-use super::args::PartitionsArgs;
 use super::exit::{Error, Exit};
+use super::log_args::PartitionsArgs;
 use super::talk::{Talk, table};
 
 /// Shows who folds each partition of lineage.

@@ -8,8 +8,8 @@ use lethe_gateway::views::QuarantinedView;
 use lethe_gateway::words;
 use serde_json::json;
 
-use super::args::{PositionArgs, QuarantineCommand, QuarantineListArgs};
 use super::exit::{Error, Exit};
+use super::log_args::{PositionArgs, QuarantineCommand, QuarantineListArgs};
 use super::talk::{Talk, table};
 
 /// Carries out a command on the quarantine.
