@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use lethe_terms::{Identifier, IdentifierKind};
+use unicode_normalization::UnicodeNormalization as _;
 
 use crate::catalog::{Class, Column, as_text};
 use crate::db::{Dialect, quoted};
@@ -99,20 +100,14 @@ impl Sought {
         if (column.class, kind) != (Class::Text, IdentifierKind::Email) {
             return None;
         }
-        let whole: BTreeSet<String> = identifiers
+        let given: Vec<&str> = identifiers
             .iter()
             .filter(|one| one.kind == kind)
-            .map(|one| one.value.trim().to_lowercase())
+            .map(|one| one.value.trim())
             .filter(|address| !address.is_empty() && !address.contains('\0'))
             .collect();
-        // Databases differ in the case of letters beyond ASCII: the rest of the address is enough to look for.
-        let stretch = |address: &String| {
-            let longest = address
-                .split(|c: char| !c.is_ascii_graphic())
-                .max_by_key(|s| s.len());
-            longest.unwrap_or_default().to_owned()
-        };
-        let stretches: BTreeSet<String> = whole.iter().map(stretch).collect();
+        let stretches: BTreeSet<String> = given.iter().flat_map(|address| stretches(address)).collect();
+        let whole: BTreeSet<String> = given.iter().map(|address| comparable(address)).collect();
         let stretches = serde_json::to_string(&stretches).ok()?;
         (!whole.is_empty()).then_some(Self { stretches, whole })
     }
@@ -122,8 +117,41 @@ impl Sought {
         let (addresses, _) = addresses(value);
         addresses
             .iter()
-            .any(|address| self.whole.contains(&address.trim().to_lowercase()))
+            .any(|address| self.whole.contains(&comparable(address)))
     }
+}
+
+/// An address as all its spellings come to: composed, in lower case, its domain as IDNA writes it.
+pub(crate) fn comparable(address: &str) -> String {
+    let lower: String = address.trim().to_lowercase().nfc().collect();
+    let Some((local, domain)) = lower.rsplit_once('@') else {
+        return lower;
+    };
+    match idna::domain_to_ascii(domain) {
+        Ok(domain) => format!("{local}@{domain}"),
+        Err(_) => lower,
+    }
+}
+
+/// Stretches of which every spelling of an address holds one. Databases differ in the case of letters beyond ASCII: the rest of an address is
+/// enough to look for. Its local part alone finds it where something invisible stands in the domain.
+fn stretches(address: &str) -> Vec<String> {
+    let lower = address.to_lowercase();
+    let longest = |text: &str| {
+        let pieces = text.split(|c: char| !c.is_ascii_graphic());
+        pieces
+            .max_by_key(|piece| piece.len())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let mut found = vec![longest(&lower)];
+    if let Some((local, domain)) = lower.rsplit_once('@') {
+        let (shown, _) = idna::domain_to_unicode(domain);
+        found.push(longest(&format!("{local}@{shown}")));
+        found.push(longest(&format!("{local}@")));
+    }
+    found.retain(|piece| !piece.is_empty());
+    found
 }
 
 impl Statements<'_> {

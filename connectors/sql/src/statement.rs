@@ -4,6 +4,7 @@ use lethe_terms::{Identifier, IdentifierKind};
 
 use crate::catalog::{Class, Column, as_text, from_text};
 use crate::db::{Dialect, arg, quoted};
+use crate::mail::comparable;
 use crate::model::{ColumnVerb, Key, Mark, TableVerb, Unit};
 use crate::rules::RANDOM_PREFIX;
 
@@ -254,16 +255,14 @@ impl<'u> Statements<'u> {
             Class::Uuid => is_uuid(value),
             _ => !value.is_empty() && !value.contains('\0'),
         };
-        let lower = kind == IdentifierKind::Email || column.class == Class::Uuid;
+        let lower = column.class == Class::Uuid;
         let values: Vec<String> = identifiers
             .iter()
             .filter(|i| i.kind == kind)
-            .map(|i| {
-                if lower {
-                    i.value.to_lowercase()
-                } else {
-                    i.value.clone()
-                }
+            .flat_map(|i| match kind {
+                IdentifierKind::Email => vec![i.value.to_lowercase(), comparable(&i.value)],
+                _ if lower => vec![i.value.to_lowercase()],
+                _ => vec![i.value.clone()],
             })
             .filter(|value| fits(value))
             .collect();

@@ -13,7 +13,7 @@ const UNIT: &str = "[[units]]\nname = \"people\"\ntable = \"people\"\ncategories
     [[units.children]]\ntable = \"contacts\"\nlink = {person = \"id\"}\nidentifiers = {mail = \"email\"}\nerase = \"row\"";
 
 /// Each in a row of its own, Ada's first.
-const ADAS: [&str; 12] = [
+const ADAS: [&str; 13] = [
     "ada@example.org",
     "Ada L <Ada@Example.org>",
     "mailto:ada@example.org",
@@ -25,6 +25,7 @@ const ADAS: [&str; 12] = [
     "c@example.org|ada@example.org",
     "\u{201e}ada@example.org\u{201c}",
     "\u{feff}ada@example.org",
+    "ada@exam\u{200b}ple.org",
     "mailto:ADA@example.org?cc=b@example.org",
 ];
 const OTHERS: [&str; 5] = [
@@ -79,7 +80,7 @@ on_both!(
         assert_eq!(keys(&connector, "ada@example.org").await, expected);
         assert_eq!(
             keys(&connector, "b@example.org").await,
-            ["[\"11\"]", "[\"3\"]", "[\"4\"]"]
+            ["[\"12\"]", "[\"3\"]", "[\"4\"]"]
         );
         let dataset = "people".parse().unwrap();
         let seen = connector
@@ -165,16 +166,47 @@ on_both!(
         assert_eq!(named["[\"1\"]"], ["Ada@Example.org"]);
         assert_eq!(named["[\"3\"]"], ["ada@example.org", "b@example.org"]);
         assert_eq!(
-            named["[\"11\"]"],
+            named["[\"12\"]"],
             ["ADA@example.org", "b@example.org"],
             "the rest of the link"
         );
-        assert_eq!(named["[\"14\"]"], [OTHERS[2], "c@example.org"], "not an address");
+        assert_eq!(named["[\"15\"]"], [OTHERS[2], "c@example.org"], "not an address");
         assert_eq!(
-            named["[\"16\"]"],
+            named["[\"17\"]"],
             [OTHERS[4]],
             "for intake to put into quarantine"
         );
+        connector.close().await;
+    }
+);
+
+on_both!(
+    an_address_with_letters_beyond_ascii_is_one_in_every_spelling,
+    |target| {
+        people(&target).await;
+        let spellings = [
+            "ida@m\u{fc}nchen.example",
+            "Ida <IDA@mu\u{308}nchen.example>",
+            "ida@xn--mnchen-3ya.example",
+        ];
+        for (n, value) in (200..).zip(spellings) {
+            target
+                .run(&format!("insert into people values ({n}, '{value}')"))
+                .await;
+        }
+        let connector = connect(&target, UNIT).await;
+        for address in ["ida@xn--mnchen-3ya.example", "ida@m\u{fc}nchen.example"] {
+            assert_eq!(
+                keys(&connector, address).await.len(),
+                spellings.len(),
+                "{address}"
+            );
+        }
+        let seen = connector
+            .observe(&"people".parse().unwrap(), &person("ida@xn--mnchen-3ya.example"))
+            .await
+            .unwrap();
+        assert_eq!((seen.observed, seen.records), (Observed::Present, 3));
         connector.close().await;
     }
 );

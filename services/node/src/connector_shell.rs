@@ -150,16 +150,24 @@ impl ConnectorShell {
         Ok(())
     }
 
-    /// Carries an instruction out and answers. While the log does not take the answer that is done again, as it is after a crash: under the
-    /// same id, which makes a repeat harmless.
+    /// Carries an instruction out and answers. While the log does not take the answer, the same answer is given again: what was done is not done
+    /// twice.
     async fn until_answered(
         &self,
         instruction: Instruction,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Error> {
-        let mut pauses = Pauses::new();
+        let (mut pauses, mut known) = (Pauses::new(), None);
         loop {
-            match self.carry_out(&instruction).await {
+            let answered = async {
+                let answer = match known.take() {
+                    Some(answer) => answer,
+                    None => self.carry_out(&instruction).await?,
+                };
+                let answer: &Answer = known.insert(answer);
+                self.answer(answer.clone()).await
+            };
+            match answered.await {
                 Err(error) if self.answering.passes(&error) && !*stop.borrow() => {
                     tracing::warn!(code = error.code(), case = %instruction.case, "an instruction is not answered yet");
                     pauses.rest(&mut stop).await;
@@ -169,7 +177,7 @@ impl ConnectorShell {
         }
     }
 
-    async fn carry_out(&self, instruction: &Instruction) -> Result<(), Error> {
+    async fn carry_out(&self, instruction: &Instruction) -> Result<Answer, Error> {
         let selectors = match self
             .keys
             .open_selectors(instruction.case, &instruction.selectors)
@@ -179,19 +187,16 @@ impl ConnectorShell {
             Err(error) if error.is_of_the_moment() => return Err(error),
             Err(error) => {
                 tracing::error!(code = error.code(), case = %instruction.case, "an instruction cannot be opened");
-                return self
-                    .answer(failed(instruction, FailureClass::Final, error.code()))
-                    .await;
+                return Ok(failed(instruction, FailureClass::Final, error.code()));
             }
         };
-        let answer = match (&instruction.planned, instruction.verb) {
-            (_, Verb::Locate) => self.locate(instruction, &selectors).await?,
+        match (&instruction.planned, instruction.verb) {
+            (_, Verb::Locate) => self.locate(instruction, &selectors).await,
             // Design invariant I5: nothing acts, or observes for a statement, without a plan in the ledger.
-            (None, _) => failed(instruction, FailureClass::Final, NOT_PLANNED),
-            (Some(planned), Verb::Observe) => self.observe(instruction, planned, &selectors).await?,
-            (Some(planned), _) => self.perform(instruction, planned, &selectors).await?,
-        };
-        self.answer(answer).await
+            (None, _) => Ok(failed(instruction, FailureClass::Final, NOT_PLANNED)),
+            (Some(planned), Verb::Observe) => self.observe(instruction, planned, &selectors).await,
+            (Some(planned), _) => self.perform(instruction, planned, &selectors).await,
+        }
     }
 
     async fn locate(&self, instruction: &Instruction, selectors: &Selectors) -> Result<Answer, Error> {

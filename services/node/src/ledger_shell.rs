@@ -95,9 +95,13 @@ impl Candidate {
     pub(crate) async fn stand_by(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
         tracing::info!("another process writes the ledger: this one stands by");
         while !*stop.borrow() {
-            if let Some(shell) = self.open().await? {
-                tracing::info!("the ledger is free: this process writes it from now on");
-                return shell.run(stop).await;
+            match self.open().await {
+                Ok(Some(shell)) => {
+                    tracing::info!("the ledger is free: this process writes it from now on");
+                    return shell.run(stop).await;
+                }
+                Err(error) if !self.answering.passes(&error) => return Err(error),
+                Ok(None) | Err(_) => {}
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}

@@ -33,6 +33,7 @@ mod running;
 mod server;
 mod settings;
 mod shell;
+mod standby;
 mod systems;
 mod views;
 mod walker;

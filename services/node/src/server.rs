@@ -34,7 +34,7 @@ use crate::roles::{Role, Roles};
 use crate::settings::Settings;
 use crate::systems::System;
 use crate::walker::Walker;
-use crate::{Error, running, shell};
+use crate::{Error, running, shell, standby};
 
 /// How long the folds may take to catch up when the server starts.
 const START_PATIENCE: Duration = Duration::from_secs(3_600);
@@ -76,6 +76,10 @@ impl Folders {
     }
     pub(crate) fn vault(&self) -> PathBuf {
         self.data.join("vault")
+    }
+    /// Locks of the roles of which one process may run.
+    fn roles(&self) -> PathBuf {
+        self.data.join("roles")
     }
     fn positions(&self, of: &str) -> PathBuf {
         self.own.join("positions").join(of)
@@ -159,8 +163,25 @@ pub async fn serve(
     let folders = folders(&settings, &roles)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    let parts = open(settings, folders, roles, declared, kinds, &mut tasks, &stopped).await?;
-    let outcome = running::run(parts, kinds, &mut tasks, &stopped, told_to_stop).await;
+    let mut told_to_stop = std::pin::pin!(told_to_stop);
+    let opening = async {
+        let held = if roles.is_all() {
+            None
+        } else {
+            Some(standby::take(&folders.roles(), &roles).await?)
+        };
+        let parts = open(settings, folders, roles, declared, kinds, &mut tasks, &stopped).await?;
+        Ok::<_, Error>((held, parts))
+    };
+    // Others may have to end first, or to come: that takes as long as it takes.
+    let opened = tokio::select! {
+        opened = opening => Some(opened?),
+        () = &mut told_to_stop => None,
+    };
+    let outcome = match opened {
+        Some((_held, parts)) => running::run(parts, kinds, &mut tasks, &stopped, told_to_stop).await,
+        None => Ok(()),
+    };
     // The receivers are the roles; where none is left there is nothing to stop.
     let _ = stop.send(true);
     while let Some(ended) = tasks.join_next().await {
@@ -222,6 +243,7 @@ async fn open(
             let secret = vault.tokens().internal_secret();
             let sharing = Sharing {
                 port: &port,
+                answering: &answering,
                 kafka,
                 settings: &settings,
                 secret,
@@ -318,6 +340,7 @@ fn whole_lineage(
 struct Sharing<'a> {
     /// The log as the roles see it.
     port: &'a Arc<dyn EventLog>,
+    answering: &'a Arc<Answering>,
     kafka: &'a Arc<KafkaLog>,
     settings: &'a Settings,
     /// What a process shows that asks another.
@@ -350,6 +373,7 @@ impl Sharing<'_> {
             tasks.spawn(answering);
             let assignment = Assignment {
                 log: Arc::clone(&port),
+                answering: Arc::clone(self.answering),
                 membership: self.kafka.join(OWNERS_GROUP, &Stream::Records)?,
                 owners: Arc::clone(&owners),
                 told: told.clone(),

@@ -428,7 +428,8 @@ mod tests {
             settings = settings.set_override(key, value).unwrap();
             names.push(name);
         }
-        assert_eq!(names, ["LETHE_KAFKA__INSTANCE"; 3], "each process has its name");
+        let named = names.iter().filter(|name| **name == "LETHE_KAFKA__INSTANCE");
+        assert_eq!(named.count(), 3, "each process has its name");
         let settings: Settings = settings.build().unwrap().try_deserialize().unwrap();
         let settings = settings.checked(&folder.join("lethe.toml")).unwrap();
         assert!(

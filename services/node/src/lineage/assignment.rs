@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lethe_journal::{PartitionOwned, Place};
 use lethe_log::EventLog;
@@ -18,9 +18,13 @@ use super::owner::FOLDED;
 use super::owners::Owners;
 use super::question::Folded;
 use crate::Error;
+use crate::patience::Answering;
 
 /// How often is looked whether a partition has caught up.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long an owner waits until it tells again what nobody has heard.
+const TELL_AGAIN: Duration = Duration::from_secs(2);
 
 /// After how many looks the progress of partitions that catch up is told: five seconds.
 const LOOKS_BETWEEN_PROGRESS: u32 = 25;
@@ -28,6 +32,7 @@ const LOOKS_BETWEEN_PROGRESS: u32 = 25;
 /// Keeps the partitions of this process as the group wants them.
 pub(crate) struct Assignment {
     pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) answering: Arc<Answering>,
     pub(crate) membership: Membership,
     pub(crate) owners: Arc<Owners>,
     pub(crate) told: watch::Receiver<Told>,
@@ -41,8 +46,8 @@ pub(crate) struct Assignment {
 struct Fold {
     stop: watch::Sender<bool>,
     task: JoinHandle<Result<(), Error>>,
-    /// Whether was told, since the partition came, that it has caught up.
-    announced: bool,
+    /// When it was last told that it has caught up.
+    told_at: Option<Instant>,
 }
 
 impl Fold {
@@ -95,42 +100,39 @@ impl Assignment {
             let owner = self.owners.take(*partition)?;
             let (stop, stopped) = watch::channel(false);
             let task = tokio::spawn(owner.run(Arc::clone(&self.log), stopped));
-            let announced = false;
-            folds.insert(
-                *partition,
-                Fold {
-                    stop,
-                    task,
-                    announced,
-                },
-            );
+            let told_at = None;
+            folds.insert(*partition, Fold { stop, task, told_at });
             tracing::info!(partition, "a partition of lineage came");
         }
         Ok(())
     }
 
-    /// Tells of partitions that have caught up with what the log holds now.
+    /// Tells of partitions that have caught up with what the log holds now, until everybody has heard it: two words of two owners may cross.
     async fn announce(&self, wanted: &BTreeSet<u16>, others: &Told, folds: &mut Folds) -> Result<(), Error> {
         for (partition, fold) in folds {
-            fold.announced &= wanted.contains(partition);
-            let Some(owner) = self.owners.get(*partition) else {
-                continue;
-            };
-            if fold.announced
-                || !wanted.contains(partition)
-                || is_behind(owner.folded(), self.head(*partition).await?)
-            {
-                continue;
-            }
             let owned = PartitionOwned {
                 partition: *partition,
                 instance: self.instance.clone(),
                 address: self.address.clone(),
             };
-            if others.get(partition) != Some(&owned) {
-                directory::tell(&*self.log, owned).await?;
+            let is_told = others.get(partition) == Some(&owned);
+            let is_due = fold.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
+            if !wanted.contains(partition) || is_told || !is_due {
+                continue;
             }
-            fold.announced = true;
+            let Some(owner) = self.owners.get(*partition) else {
+                continue;
+            };
+            if is_behind(owner.folded(), self.head(*partition).await?) {
+                continue;
+            }
+            match directory::tell(&*self.log, owned).await {
+                Ok(()) => fold.told_at = Some(Instant::now()),
+                Err(error) if self.answering.passes(&error) => {
+                    tracing::warn!(code = error.code(), partition, "an owner could not be told");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -152,7 +154,7 @@ impl Assignment {
     }
 
     async fn tell_progress(&self, wanted: &BTreeSet<u16>, folds: &Folds) -> Result<(), Error> {
-        let behind = |partition: &&u16| folds.get(partition).is_some_and(|fold| !fold.announced);
+        let behind = |partition: &&u16| folds.get(partition).is_some_and(|fold| fold.told_at.is_none());
         for partition in wanted.iter().filter(behind) {
             if let Some(owner) = self.owners.get(*partition) {
                 let (at, head) = (owner.folded(), self.head(*partition).await?);

@@ -264,10 +264,7 @@ impl Lineage {
             {
                 elsewhere.ask(&address, partition, at_least, &**question).await
             }
-            (Some(owner), _) => {
-                owner.caught_up(at_least, LOOK_HERE).await?;
-                owner.answer(Arc::clone(question)).await
-            }
+            (Some(owner), _) => owner.answer(Arc::clone(question), at_least, LOOK_HERE).await,
             (None, Some((elsewhere, address))) => {
                 elsewhere.ask(&address, partition, at_least, &**question).await
             }

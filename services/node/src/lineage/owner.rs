@@ -98,13 +98,24 @@ impl Owner {
         }
     }
 
-    /// Answers from the rows as they are now.
-    pub(crate) async fn answer<Q: Question>(self: &Arc<Self>, question: Arc<Q>) -> Result<Q::Answer, Error> {
+    /// Answers from rows that have read so far.
+    ///
+    /// # Errors
+    /// [`Error::Lagging`] where they do not come so far in time, or began anew meanwhile.
+    pub(crate) async fn answer<Q: Question>(
+        self: &Arc<Self>,
+        question: Arc<Q>,
+        at_least: Folded,
+        patience: Duration,
+    ) -> Result<Q::Answer, Error> {
+        self.caught_up(at_least, patience).await?;
         let owner = Arc::clone(self);
         let answered = tokio::task::spawn_blocking(move || question.answered(&owner));
-        Ok(answered
+        let answer = answered
             .await
-            .map_err(|_| Error::Stopped { what: "a question" })??)
+            .map_err(|_| Error::Stopped { what: "a question" })??;
+        self.caught_up(at_least, Duration::ZERO).await?;
+        Ok(answer)
     }
 
     /// The rows.
@@ -175,9 +186,10 @@ impl Owner {
                     partition = self.partition,
                     "a fold slept through a compaction and is rebuilt from the log"
                 );
+                // First where it stands: a question that is being answered finds afterwards that it was answered from too little.
+                self.folded.send_replace([0, 0]);
                 self.store.wipe()?;
                 self.counts().clear();
-                self.folded.send_replace([0, 0]);
                 return Ok(true);
             }
             if page.next == from {

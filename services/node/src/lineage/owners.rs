@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use lethe_journal::{Position, Stream, TABLE_PARTITIONS};
 use lethe_lineage::{Rows, StateHash, state_hash};
@@ -49,39 +49,25 @@ impl Owners {
     /// Opens a partition.
     pub(crate) fn take(&self, partition: u16) -> Result<Arc<Owner>, Error> {
         let owner = Arc::new(Owner::open(partition, &self.folder_of(partition))?);
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        open.insert(partition, Arc::clone(&owner));
+        self.locked().insert(partition, Arc::clone(&owner));
         Ok(owner)
     }
 
-    /// Closes a partition that nobody folds any more, and removes its rows.
+    /// Closes a partition that nobody folds any more, and removes its rows. One that is still in use stays for the next call.
     pub(crate) async fn give_up(&self, partition: u16) -> Result<(), Error> {
-        let owner = self
-            .open
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&partition);
-        let folder = self.folder_of(partition);
-        let Some(mut owner) = owner else {
-            return remove(folder).await;
-        };
-        let last = async {
-            loop {
-                match Arc::try_unwrap(owner) {
-                    Ok(owner) => return owner,
-                    Err(shared) => owner = shared,
-                }
-                tokio::time::sleep(ANSWERS_LOOK).await;
-            }
-        };
-        let Ok(owner) = tokio::time::timeout(ANSWERS_PATIENCE, last).await else {
+        let owner = self.locked().remove(&partition);
+        if let Some(owner) = owner
+            && let Err(used) = unused(owner).await
+        {
             tracing::warn!(partition, "a partition left, and its rows are still in use");
+            self.locked().insert(partition, used);
             return Ok(());
-        };
-        tokio::task::spawn_blocking(move || drop(owner))
-            .await
-            .map_err(|_| Error::Stopped { what: "an owner" })?;
-        remove(folder).await
+        }
+        remove(self.folder_of(partition)).await
+    }
+
+    fn locked(&self) -> RwLockWriteGuard<'_, BTreeMap<u16, Arc<Owner>>> {
+        self.open.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The owner of a partition, where this process has it.
@@ -117,7 +103,11 @@ impl Owners {
 
     /// Copies every store into a fresh one, so that nothing of a removed row is left.
     pub(crate) async fn compact(&self) -> Result<(), Error> {
-        for owner in self.all().into_values() {
+        for partition in 0..TABLE_PARTITIONS {
+            // One at a time: a partition that leaves waits for whoever holds it.
+            let Some(owner) = self.get(partition) else {
+                continue;
+            };
             tokio::task::spawn_blocking(move || owner.compact())
                 .await
                 .map_err(|_| Error::Stopped { what: "a compaction" })??;
@@ -138,6 +128,23 @@ impl Owners {
             owner.fold_all(log).await?;
         }
         Ok(())
+    }
+}
+
+/// Drops an owner once nobody else holds it; gives it back where that does not come in time.
+async fn unused(mut owner: Arc<Owner>) -> Result<(), Arc<Owner>> {
+    let until = Instant::now() + ANSWERS_PATIENCE;
+    loop {
+        match Arc::try_unwrap(owner) {
+            Ok(last) => {
+                // A store that cannot be dropped off the runtime is dropped when the process ends.
+                let _ = tokio::task::spawn_blocking(move || drop(last)).await;
+                return Ok(());
+            }
+            Err(shared) if Instant::now() > until => return Err(shared),
+            Err(shared) => owner = shared,
+        }
+        tokio::time::sleep(ANSWERS_LOOK).await;
     }
 }
 

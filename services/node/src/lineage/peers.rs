@@ -227,11 +227,12 @@ async fn answer<Q: Question>(
     let Some(owner) = answering.owners.get(partition) else {
         return StatusCode::CONFLICT.into_response();
     };
-    if owner.caught_up(asked.at_least, LAG_PATIENCE).await.is_err() {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    }
-    match owner.answer(Arc::new(asked.question)).await {
+    match owner
+        .answer(Arc::new(asked.question), asked.at_least, LAG_PATIENCE)
+        .await
+    {
         Ok(answer) => Json(answer).into_response(),
+        Err(Error::Lagging) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Err(error) => {
             tracing::warn!(code = error.code(), partition, "a question could not be answered");
             StatusCode::SERVICE_UNAVAILABLE.into_response()
