@@ -229,7 +229,7 @@ mod tests {
     #[tokio::test]
     async fn a_role_has_nobody_once_its_last_process_was_silent_for_a_while_and_a_short_stop_is_no_news() {
         let log = Arc::new(MemoryLog::new());
-        let gateway = Arc::new(Processes::new(oneself("gateway", &["gateway"])));
+        let gateway = Arc::new(Processes::new(oneself("gateway", &["gateway", "lineage"])));
         let names = |now| -> Vec<&str> { gateway.missing(now).iter().map(|(role, _)| role.name()).collect() };
         assert_eq!(
             names(shell::now()),
@@ -250,7 +250,7 @@ mod tests {
         stop.send(true).unwrap();
         telling.await.unwrap().unwrap();
         following.await.unwrap().unwrap();
-        let again = Processes::new(oneself("gateway", &["gateway"]));
+        let again = Processes::new(oneself("gateway", &["gateway", "lineage"]));
         let page = log.read(&Place::new(Stream::Systems, 0), 0, 99).await.unwrap();
         for stored in &page.entries {
             let event = Event::<ProcessTold>::decode(stored.entry.value.as_ref().unwrap()).unwrap();
