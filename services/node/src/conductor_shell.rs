@@ -1,8 +1,9 @@
 //! The shell of the conductor: reads commands and answers, carries effects out.
 //!
-//! A round takes everything that waits, hands it to the conductor, and carries the effects out in three waves: histories first,
-//! one append a partition; then instructions, one append a system; then walks and marks. So cases run side by side and share
-//! their fsyncs, and nothing happens before it is journaled.
+//! A round takes everything that waits, hands it to the conductor, and carries the effects out in waves: marks of erased persons first;
+//! then histories, one append a partition; then instructions, one append a system; then walks and what else there is. So cases run side
+//! by side and share their fsyncs, and nothing goes out before it is journaled. A mark is the exception: what asks for it again is the walk
+//! before the statement, which is not taken any more once the statement is on the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -305,41 +306,52 @@ impl ConductorShell {
         standing: &Standing,
         send: &mpsc::Sender<Walked>,
     ) -> Result<(), Error> {
-        let mut histories: BTreeMap<u16, Vec<Entry>> = BTreeMap::new();
-        let mut instructions: BTreeMap<Stream, Vec<Entry>> = BTreeMap::new();
-        let mut later = Vec::new();
-        for effect in effects {
-            match effect {
-                Effect::Journal {
-                    case,
-                    number,
-                    at,
-                    event,
-                } => {
-                    let partition = partition_of(case.as_bytes(), Stream::Cases.partitions());
-                    histories
-                        .entry(partition)
-                        .or_default()
-                        .push(self.history_entry(case, number, at, &event).await?);
+        for (wave, effects) in in_waves(effects) {
+            match wave {
+                Wave::Histories => self.journal(effects, &standing.epochs).await?,
+                Wave::Instructions => self.instruct(effects).await?,
+                Wave::Marks | Wave::Others => {
+                    for effect in effects {
+                        self.carry_out_one(effect, send).await?;
+                    }
                 }
-                Effect::Send(instruction) => {
-                    let stream = Stream::Instructions(instruction.system.clone());
-                    instructions.entry(stream).or_default().push(order(instruction)?);
-                }
-                other => later.push(other),
             }
         }
-        self.append_histories(histories, &standing.epochs).await?;
-        futures::future::try_join_all(
-            instructions
-                .into_iter()
-                .map(|(stream, entries)| self.append(stream, entries)),
-        )
-        .await?;
-        for effect in later {
-            self.carry_out_one(effect, send).await?;
-        }
         Ok(())
+    }
+
+    async fn journal(&self, effects: Vec<Effect>, epochs: &[Epoch]) -> Result<(), Error> {
+        let mut histories: BTreeMap<u16, Vec<Entry>> = BTreeMap::new();
+        for effect in effects {
+            if let Effect::Journal {
+                case,
+                number,
+                at,
+                event,
+            } = effect
+            {
+                let partition = partition_of(case.as_bytes(), Stream::Cases.partitions());
+                histories
+                    .entry(partition)
+                    .or_default()
+                    .push(self.history_entry(case, number, at, &event).await?);
+            }
+        }
+        self.append_histories(histories, epochs).await
+    }
+
+    async fn instruct(&self, effects: Vec<Effect>) -> Result<(), Error> {
+        let mut instructions: BTreeMap<Stream, Vec<Entry>> = BTreeMap::new();
+        for effect in effects {
+            if let Effect::Send(instruction) = effect {
+                let stream = Stream::Instructions(instruction.system.clone());
+                instructions.entry(stream).or_default().push(order(instruction)?);
+            }
+        }
+        let appends = instructions
+            .into_iter()
+            .map(|(stream, entries)| self.append(stream, entries));
+        futures::future::try_join_all(appends).await.map(drop)
     }
 
     async fn history_entry(
@@ -436,6 +448,38 @@ impl ConductorShell {
     }
 }
 
+/// What of a round is carried out together; the waves follow one another in this order, and one that fails keeps back those after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wave {
+    /// Marks of erased persons. Before the histories: the statement that follows a mark says that what comes back is caught, and where it
+    /// stands on the log nothing asks for the mark again. To mark twice changes nothing.
+    Marks,
+    /// Events of cases.
+    Histories,
+    /// Instructions to systems.
+    Instructions,
+    /// Walks, and what became of commands.
+    Others,
+}
+
+const fn wave_of(effect: &Effect) -> Wave {
+    match effect {
+        Effect::MarkErased { .. } => Wave::Marks,
+        Effect::Journal { .. } => Wave::Histories,
+        Effect::Send(_) => Wave::Instructions,
+        Effect::Walk { .. } | Effect::Settled { .. } => Wave::Others,
+    }
+}
+
+/// The effects of a round by wave, in the order in which the waves are carried out.
+fn in_waves(effects: Vec<Effect>) -> BTreeMap<Wave, Vec<Effect>> {
+    let mut waves: BTreeMap<Wave, Vec<Effect>> = BTreeMap::new();
+    for effect in effects {
+        waves.entry(wave_of(&effect)).or_default().push(effect);
+    }
+    waves
+}
+
 impl ConductorShell {
     /// Tells whoever waits for a command what became of it: here, and where the gateway is another process. There what was accepted shows in the
     /// case's history.
@@ -477,4 +521,35 @@ fn order(instruction: Instruction) -> Result<Entry, Error> {
         key,
         value: Some(event.encode()?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_marked_as_erased_before_the_statement_that_says_so_is_on_the_log() {
+        let case = CaseId::from_bytes([1; 8]);
+        let statement = Effect::Journal {
+            case,
+            number: 7,
+            at: Timestamp::MAX,
+            event: CaseEvent::StatementAsked {
+                statement: String::new(),
+            },
+        };
+        let settled = Effect::Settled {
+            command: CommandId::from_bytes([1; 16]),
+            case,
+            refused: None,
+        };
+        let mark = Effect::MarkErased {
+            case,
+            identifiers: Sealed::from_bytes(vec![1]),
+            until: Timestamp::MAX,
+        };
+        let round = vec![settled.clone(), statement.clone(), mark.clone()];
+        let carried_out: Vec<_> = in_waves(round).into_values().flatten().collect();
+        assert_eq!(carried_out, [mark, statement, settled]);
+    }
 }
