@@ -383,7 +383,9 @@ impl Case {
                     quote: ticket.clone(),
                     ask_at: at.plus_millis(wait),
                     awaits: *awaits,
+                    failed: 0,
                 });
+                progress.may_have_acted = true;
             }
             CaseEvent::Reported {
                 outcome,
@@ -399,6 +401,7 @@ impl Case {
                 });
                 progress.ticket = None;
                 progress.failure = None;
+                progress.may_have_acted = false;
             }
             CaseEvent::ObservationAsked {
                 instruction, attempt, ..
@@ -432,7 +435,7 @@ impl Case {
                 code,
                 ..
             } => {
-                progress.failure = Some(Failure {
+                progress.fail(Failure {
                     observing: *observing,
                     class: *class,
                     code: code.clone(),

@@ -70,6 +70,18 @@ pub struct Ticket {
     pub ask_at: Timestamp,
     /// What it waits for, where that is not its own work.
     pub awaits: Option<Awaited>,
+    /// How often in a row the question failed.
+    pub failed: u32,
+}
+
+impl Ticket {
+    /// The question failed, and nothing is known of the work: it is asked again, later each time.
+    fn ask_later(&mut self, failed_at: Timestamp) {
+        let doublings = self.failed.min(ASK_AGAIN_DOUBLINGS_MAX);
+        let wait = (ASK_AGAIN_BASE_MS << doublings).min(ASK_AGAIN_MAX_MS);
+        self.ask_at = failed_at.plus_millis(wait);
+        self.failed = self.failed.saturating_add(1);
+    }
 }
 
 /// A failure of a step or of its observation.
@@ -100,6 +112,9 @@ pub struct StepProgress {
     pub sighting: Option<Sighting>,
     /// The last failure that nothing has overtaken.
     pub failure: Option<Failure>,
+    /// Whether an attempt was taken on or ended unknown, and no report has come since: that a later attempt did not happen says nothing
+    /// about it.
+    pub may_have_acted: bool,
 }
 
 /// Tries of an instruction that did not happen: enough for a restart of the system, few enough to reach a person soon.
@@ -108,7 +123,30 @@ pub const STEP_ATTEMPTS_MAX: u32 = 5;
 /// Tries of an observation that could not tell.
 pub const OBSERVE_ATTEMPTS_MAX: u32 = 5;
 
+/// First wait before a question how far the work is, which failed, is asked again, in milliseconds; doubled each time. The system has just
+/// not answered.
+const ASK_AGAIN_BASE_MS: i64 = 1_000;
+
+/// Longest such wait, in milliseconds: the work may be done meanwhile, and a deadline runs.
+const ASK_AGAIN_MAX_MS: i64 = 300_000;
+
+/// Doublings after which the longest wait is reached anyway; more would overflow.
+const ASK_AGAIN_DOUBLINGS_MAX: u32 = 20;
+
 impl StepProgress {
+    /// Folds a failure. A question how far the work is that did not happen leaves the ticket as it is: the work goes on, and acting again
+    /// would double it.
+    pub(crate) fn fail(&mut self, failure: Failure) {
+        let acting = !failure.observing;
+        self.may_have_acted |= acting && failure.class == FailureClass::Unknown;
+        match &mut self.ticket {
+            Some(ticket) if acting && failure.class == FailureClass::Retryable => {
+                ticket.ask_later(failure.at);
+            }
+            _ => self.failure = Some(failure),
+        }
+    }
+
     /// Whether an observation saw what the verb wants.
     pub fn is_verified(&self, step: &Step) -> bool {
         match (&self.report, &self.sighting) {
@@ -117,13 +155,13 @@ impl StepProgress {
         }
     }
 
-    /// Whether the instruction may have had an effect that no report tells of.
+    /// Whether the instruction may have had an effect that no report tells of: in its last attempt or in an earlier one.
     pub fn is_unknown(&self) -> bool {
         let did_not_happen = self
             .failure
             .as_ref()
             .is_some_and(|failure| failure.class != FailureClass::Unknown);
-        self.sent.is_some() && self.report.is_none() && !did_not_happen
+        self.sent.is_some() && self.report.is_none() && (self.may_have_acted || !did_not_happen)
     }
 
     /// State of the step. Whether it is blocked depends on other steps and cases: the caller knows.

@@ -156,21 +156,31 @@ fn a_final_failure_waits_for_a_new_plan_and_the_new_plan_for_approval() {
 }
 
 #[test]
-fn a_ticket_that_fails_when_asked_again_is_not_asked_without_a_pause() {
+fn a_ticket_whose_question_fails_is_asked_again_later_and_the_work_is_not_repeated() {
     let mut world = erasure(&["shop"]);
-    world
-        .system("shop")
-        .acting
-        .extend([Whim::Ticket, Whim::Fail(FailureClass::Retryable)]);
+    let failed = usize::try_from(STEP_ATTEMPTS_MAX).unwrap() + 1;
+    let questions = std::iter::repeat_n(Whim::Fail(FailureClass::Retryable), failed);
+    world.system("shop").acting.push_back(Whim::Ticket);
+    world.system("shop").acting.extend(questions);
     world.run();
     assert_eq!(world.state(1), CaseState::Completed);
+    let erasing = world.sent.iter().filter(|order| order.verb == Verb::Erase);
+    let asked: Vec<_> = erasing.map(|order| order.ticket.as_deref()).collect();
+    assert_eq!(asked[0], None);
     assert_eq!(
-        world
-            .sent
-            .iter()
-            .filter(|order| order.verb == Verb::Erase)
-            .count(),
-        3
+        asked[1..],
+        vec![Some("t-1"); failed + 1],
+        "only the ticket is asked about"
+    );
+    let times = world
+        .journal
+        .iter()
+        .filter(|(_, _, _, event)| matches!(event, CaseEvent::StepFailed { .. }));
+    let times: Vec<_> = times.map(|(_, _, at, _)| at.millis()).collect();
+    let pauses: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(
+        pauses.windows(2).all(|pair| pair[0] < pair[1]),
+        "pauses grow: {pauses:?}"
     );
     let waited = world.journal.iter().any(|(_, _, _, event)| {
         matches!(event, CaseEvent::InProgress { awaits, .. } if *awaits == Some(Awaited::Rotation))

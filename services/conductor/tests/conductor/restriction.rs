@@ -1,6 +1,7 @@
 //! Restriction, its lift, and what it holds up.
 
-use lethe_journal::{CaseEvent, CloseReason, Command};
+use lethe_casework::STEP_ATTEMPTS_MAX;
+use lethe_journal::{CaseEvent, CloseReason, Command, Held};
 use lethe_terms::{CaseState, FailureClass, Observed, Right, Verb};
 
 use crate::world::{Whim, World, case, command, name};
@@ -360,4 +361,43 @@ fn a_lift_does_not_wait_for_a_restriction_that_is_given_up_for_an_erasure() {
     assert_eq!(world.state(2), CaseState::Completed);
     assert_eq!(world.state(3), CaseState::Completed);
     assert_eq!(world.held[&(1, name("shop"))], Observed::Absent);
+}
+
+#[test]
+fn a_lift_that_was_taken_on_is_not_given_again_where_the_question_how_far_it_is_fails() {
+    let mut world = restricted();
+    world
+        .system("shop")
+        .acting
+        .extend([Whim::Ticket, Whim::Fail(FailureClass::Retryable)]);
+    lift(&mut world, -1);
+    assert_eq!(world.state(1), CaseState::Completed);
+    let lifts = world.sent.iter().filter(|order| order.verb == Verb::Lift);
+    let told = lifts.filter(|order| order.ticket.is_none()).count();
+    assert_eq!(told, 1, "the lift is given once");
+}
+
+#[test]
+fn a_restriction_that_may_have_happened_stays_possible_where_later_attempts_did_not_happen() {
+    let first_ones = [
+        (Whim::Fail(FailureClass::Unknown), FailureClass::Retryable),
+        (Whim::Ticket, FailureClass::Final),
+    ];
+    for (first, then) in first_ones {
+        let mut world = World::new(&["shop"], &[1], false);
+        world.open(1, 1, Right::Restriction, None);
+        let attempts = usize::try_from(STEP_ATTEMPTS_MAX).unwrap();
+        world.system("shop").acting.push_back(first);
+        let later = std::iter::repeat_n(Whim::Fail(then), attempts);
+        world.system("shop").acting.extend(later);
+        world.run();
+        assert_eq!(world.state(1), CaseState::NeedsAttention, "{first:?}");
+        world.crash();
+        let held = world.conductor.case(case(1)).unwrap().held();
+        assert_eq!(
+            held.values().collect::<Vec<_>>(),
+            [&Held::Perhaps],
+            "{first:?}: it may be restricted"
+        );
+    }
 }
