@@ -277,7 +277,7 @@ impl Conductor {
             return;
         };
         let request = self.request(case, moment);
-        let plan = plan_lift(&request, case, &self.inventory);
+        let plan = plan_lift(&request, case, &self.given_up(case), &self.inventory);
         self.frozen(id, plan, person, moment);
     }
 
@@ -347,7 +347,7 @@ impl Conductor {
         if let Some(event) = event {
             let claims = matches!(
                 event,
-                CaseEvent::Observed { .. } | CaseEvent::StatementIssued { .. }
+                CaseEvent::PlanLogged { .. } | CaseEvent::Observed { .. } | CaseEvent::StatementIssued { .. }
             );
             self.record(id, event, moment.now);
             if claims {

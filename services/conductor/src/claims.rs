@@ -3,8 +3,8 @@
 use lethe_casework::{Case, PlanProgress, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 
-use lethe_journal::{CaseEvent, DatasetRef, Held, Step};
-use lethe_terms::{CaseId, CaseState, RecordToken, Right, Timestamp, Verb};
+use lethe_journal::{CaseEvent, DatasetRef, Held, HoldingRef, Step};
+use lethe_terms::{CaseId, CaseState, Observed, RecordToken, Right, Timestamp, Verb};
 
 use crate::conductor::Conductor;
 
@@ -17,32 +17,65 @@ impl Conductor {
         if step.verb == Verb::Restrict {
             return false;
         }
-        // Two restrictions that both end do not wait for each other, nor does a lift for one that is given up for an erasure.
-        let ends = |holder: &CaseId| {
+        // Two restrictions that both end do not wait for each other, nor does a lift for a record that is given up for an erasure.
+        let ends = |record: RecordToken, holder: CaseId| {
             step.verb == Verb::Lift
-                && (self.cases.get(holder).is_some_and(|case| case.lift.is_some())
-                    || self.is_to_be_given_up(*holder))
+                && (self.cases.get(&holder).is_some_and(|case| case.lift.is_some())
+                    || self.is_to_be_given_up(holder, record))
         };
-        step.records
-            .iter()
-            .filter_map(|holding| self.claims.get(&holding.record))
-            .flatten()
-            .any(|holder| *holder != case.id && Some(*holder) != case.opening.supersedes && !ends(holder))
+        step.records.iter().any(|holding| {
+            let mut holders = self.claims.get(&holding.record).into_iter().flatten();
+            holders.any(|holder| {
+                *holder != case.id
+                    && Some(*holder) != case.opening.supersedes
+                    && !ends(holding.record, *holder)
+            })
+        })
     }
 
-    /// Whether a restriction of the case is in force: claimed, and not given up for an erasure.
+    /// Whether a restriction of the case is in force: something is claimed that was not given up for an erasure.
     pub fn is_restricted(&self, case: &Case) -> bool {
-        !self.given_up.contains(&case.id) && case.flags().restricted
+        !self.left(case).is_empty()
+    }
+
+    /// What a restriction claims and was not given up for an erasure.
+    fn left(&self, case: &Case) -> BTreeSet<RecordToken> {
+        let given_up = self.given_up(case);
+        let mut left = case.claims();
+        left.retain(|record| !given_up.contains(record));
+        left
+    }
+
+    /// Records that the erasures which supersede a restriction have erased since it restricted them. What they did not cover stays as it is:
+    /// the system still restricts it.
+    pub(crate) fn given_up(&self, case: &Case) -> BTreeSet<RecordToken> {
+        let Some(erased) = self.given_up.get(&case.id) else {
+            return BTreeSet::new();
+        };
+        let restricted: BTreeMap<_, _> = instructed(case)
+            .filter(|(verb, ..)| *verb == Verb::Restrict)
+            .map(|(_, record, index)| (record, index))
+            .collect();
+        erased
+            .iter()
+            .filter(|(record, erased)| restricted.get(record).is_none_or(|index| index < erased))
+            .map(|(record, _)| *record)
+            // What was not there to be restricted, no erasure has to cover.
+            .chain(seen_absent(case, Verb::Restrict).into_keys())
+            .collect()
     }
 
     /// What earlier steps of a case left restricted, by place. Where another case restricts one of the records too, or has lifted it since,
-    /// the system need not hold anything for this one any more.
+    /// the system need not hold anything for this one any more; nor where some were given up for an erasure, and where all were it does not.
     pub(crate) fn held(&self, case: &Case) -> BTreeMap<DatasetRef, Held> {
         let mut held = case.held();
+        let given_up = self.given_up(case);
+        let is_given_up = |holding: &HoldingRef| given_up.contains(&holding.record);
         for (place, step) in case.restricting() {
-            if self.is_shared(case, step)
-                && let Some(now) = held.get_mut(&place)
-            {
+            let Some(now) = held.get_mut(&place) else { continue };
+            if step.records.iter().all(is_given_up) {
+                *now = Held::Nothing;
+            } else if step.records.iter().any(is_given_up) || self.is_shared(case, step) {
                 *now = Held::Perhaps.min(*now);
             }
         }
@@ -57,7 +90,7 @@ impl Conductor {
         others.any(|other| {
             other.opening.right == Right::Restriction
                 && (!other.claims().is_disjoint(&records)
-                    || instructed(other).any(|(record, index)| index > since && records.contains(&record)))
+                    || instructed(other).any(|(_, record, index)| index > since && records.contains(&record)))
         })
     }
 
@@ -90,15 +123,19 @@ impl Conductor {
     pub(crate) fn rebuild_claims(&mut self) {
         self.claims.clear();
         let sent: Vec<_> = self.cases.values().flat_map(instructed).collect();
-        for (record, index) in sent {
+        for (_, record, index) in sent {
             self.note_reached(record, index);
         }
-        let given_up = self
-            .cases
-            .values()
-            .filter(|case| is_done(case))
-            .filter_map(|case| case.opening.supersedes);
-        self.given_up = given_up.collect();
+        self.given_up.clear();
+        let done = self.cases.values().filter(|case| is_done(case));
+        for erasure in done {
+            if let Some(earlier) = erasure.opening.supersedes {
+                self.given_up
+                    .entry(earlier)
+                    .or_default()
+                    .extend(seen_absent(erasure, Verb::Erase));
+            }
+        }
         let cases: Vec<_> = self.cases.keys().copied().collect();
         for case in cases {
             self.refresh_claims(case);
@@ -110,14 +147,18 @@ impl Conductor {
         let Some(case) = self.cases.get(&id) else { return };
         if is_done(case)
             && let Some(earlier) = case.opening.supersedes
-            && self.given_up.insert(earlier)
         {
+            self.given_up
+                .entry(earlier)
+                .or_default()
+                .extend(seen_absent(case, Verb::Erase));
             self.refresh_claims(earlier);
             return;
         }
         if case.opening.right != Right::Restriction {
             return;
         }
+        let left = self.left(case);
         let holdings = case
             .plans
             .iter()
@@ -131,32 +172,38 @@ impl Conductor {
                 }
             }
         }
-        if !self.given_up.contains(&id) {
-            for record in case.claims() {
-                self.claims.entry(record).or_default().insert(id);
-            }
+        for record in left {
+            self.claims.entry(record).or_default().insert(id);
         }
     }
 
-    /// Ends the restriction that a completed erasure supersedes, where it has not ended by itself: what it restricts is gone, so it could never be seen
-    /// restricted or lifted any more. One that waits for its statement only gets it.
+    /// Ends the restriction that a completed erasure supersedes, where it has not ended by itself and all that it restricts is gone: it could
+    /// never be seen restricted or lifted any more. One that waits for its statement only gets it. Where the erasure left something, the
+    /// restriction goes on for that.
     pub(crate) fn end_superseded(&mut self, id: CaseId, now: Timestamp) {
         let erasure = self.cases.get(&id).filter(|case| is_done(case));
         let Some(earlier) = erasure.and_then(|case| case.opening.supersedes) else {
             return;
         };
-        let goes_on = |case: &Case| {
+        let goes_on = |case: &&Case| {
             !case.state().is_ended() && case.closed.is_none() && case.statement == Statement::None
         };
-        if self.cases.get(&earlier).is_some_and(goes_on) && !self.stands_still(earlier) {
+        let restriction = self.cases.get(&earlier).filter(goes_on);
+        if restriction.is_some_and(|case| !self.is_restricted(case)) && !self.stands_still(earlier) {
             self.record(earlier, CaseEvent::GivenUp { erasure: id }, now);
         }
     }
 
-    /// Whether an erasure that is under way supersedes the restriction.
-    fn is_to_be_given_up(&self, restriction: CaseId) -> bool {
-        let mut cases = self.cases.values();
-        cases.any(|case| case.opening.supersedes == Some(restriction) && !case.state().is_ended())
+    /// Whether an erasure that is under way supersedes the restriction of the record and covers it.
+    fn is_to_be_given_up(&self, restriction: CaseId, record: RecordToken) -> bool {
+        let covers = |present: &PlanProgress| {
+            let mut holdings = present.plan.steps.iter().flat_map(|step| &step.records);
+            holdings.any(|holding| holding.record == record)
+        };
+        self.cases
+            .values()
+            .filter(|case| case.opening.supersedes == Some(restriction) && !case.state().is_ended())
+            .any(|case| case.plan().is_some_and(covers))
     }
 }
 
@@ -168,13 +215,41 @@ fn is_done(case: &Case) -> bool {
     )
 }
 
-/// Records of every instruction of a case that went out, with the index of its plan.
-fn instructed(case: &Case) -> impl Iterator<Item = (RecordToken, u64)> {
+/// Records of every instruction of a case that went out, with its verb and the index of its plan; earlier plans come first.
+fn instructed(case: &Case) -> impl Iterator<Item = (Verb, RecordToken, u64)> {
     case.plans.iter().flat_map(|made| {
-        let index = made.logged.as_ref().map_or(0, |(index, _)| *index);
+        let index = index_of(made);
         let steps = made.plan.steps.iter().zip(&made.steps);
         steps
             .filter(|(_, progress)| progress.sent.is_some())
-            .flat_map(move |(step, _)| step.records.iter().map(move |holding| (holding.record, index)))
+            .flat_map(move |(step, _)| {
+                let records = step.records.iter();
+                records.map(move |holding| (step.verb, holding.record, index))
+            })
     })
+}
+
+/// Records that steps of this verb left absent and that were seen so, with the index of the plan; a later plan that takes one again decides of it.
+fn seen_absent(case: &Case, verb: Verb) -> BTreeMap<RecordToken, u64> {
+    let mut absent = BTreeMap::new();
+    for made in &case.plans {
+        let steps = made.plan.steps.iter().zip(&made.steps);
+        for (step, progress) in steps.filter(|(step, _)| step.verb == verb) {
+            let sighting = progress.sighting.as_ref();
+            let is_absent =
+                progress.is_verified(step) && sighting.is_some_and(|seen| seen.observed == Observed::Absent);
+            for holding in &step.records {
+                if is_absent {
+                    absent.insert(holding.record, index_of(made));
+                } else {
+                    absent.remove(&holding.record);
+                }
+            }
+        }
+    }
+    absent
+}
+
+fn index_of(made: &PlanProgress) -> u64 {
+    made.logged.as_ref().map_or(0, |(index, _)| *index)
 }

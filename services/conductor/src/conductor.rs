@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use lethe_casework::{Case, Land, Refusal, decide, due};
 use lethe_journal::{Answer, CaseEvent, Command, DatasetRef, Instruction, Inventory, Person, Sealed, Token};
 use lethe_planner::Basis;
-use lethe_terms::{CaseId, CaseState, CommandId, InstructionId, RecordToken, Right, SystemName, Timestamp};
+use lethe_terms::{
+    CaseId, CaseState, CommandId, InstructionId, RecordToken, Right, Strength, SystemName, Timestamp,
+};
 
 use crate::{Error, statements};
 
@@ -192,7 +194,8 @@ pub struct Conductor {
     pub(crate) polling: BTreeSet<InstructionId>,
     pub(crate) looked: BTreeMap<CaseId, u32>,
     pub(crate) claims: BTreeMap<RecordToken, BTreeSet<CaseId>>,
-    pub(crate) given_up: BTreeSet<CaseId>,
+    /// By restriction: what the erasures that supersede it erased, with the index of the plan.
+    pub(crate) given_up: BTreeMap<CaseId, BTreeMap<RecordToken, u64>>,
     pub(crate) reached: BTreeMap<RecordToken, u64>,
     pub(crate) wakes: BTreeMap<Timestamp, BTreeSet<CaseId>>,
     damaged: BTreeMap<CaseId, Error>,
@@ -213,7 +216,7 @@ impl Conductor {
             polling: BTreeSet::new(),
             looked: BTreeMap::new(),
             claims: BTreeMap::new(),
-            given_up: BTreeSet::new(),
+            given_up: BTreeMap::new(),
             reached: BTreeMap::new(),
             wakes: BTreeMap::new(),
             damaged: BTreeMap::new(),
@@ -465,9 +468,11 @@ impl Conductor {
         moment: Moment,
     ) -> Option<Refused> {
         if let Some(earlier) = opening.supersedes {
+            // What several people may share says nothing of who asks: one of them would give up the restriction of another.
+            let names_one = |token: &&Token| token.kind.strength() == Strength::Strong;
             let same_person = self.cases.get(&earlier).is_some_and(|earlier| {
-                earlier.opening.right == Right::Restriction
-                    && earlier.tokens.iter().any(|token| tokens.contains(token))
+                let mut named = earlier.tokens.iter().filter(names_one);
+                earlier.opening.right == Right::Restriction && named.any(|token| tokens.contains(token))
             });
             if !same_person {
                 return Some(Refused::SupersedesOther);

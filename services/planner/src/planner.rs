@@ -124,15 +124,21 @@ pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, earlier: Op
 }
 
 /// The plan that lifts what a case has restricted, by whatever plan: the same records, in the same places, without a walk, since restricted
-/// data is out of ordinary reach.
-pub fn plan_lift(request: &Request, case: &Case, inventory: &Inventory) -> Plan {
-    let mut steps: Vec<Step> = case
-        .restricting()
-        .into_values()
+/// data is out of ordinary reach. Without those that were `erased` since, which no system can release any more.
+pub fn plan_lift(
+    request: &Request,
+    case: &Case,
+    erased: &BTreeSet<RecordToken>,
+    inventory: &Inventory,
+) -> Plan {
+    let restricting = case.restricting().into_values();
+    let mut steps: Vec<Step> = restricting
         .map(|step| Step {
             verb: Verb::Lift,
+            records: without(&step.records, erased),
             ..step.clone()
         })
+        .filter(|step| !step.records.is_empty())
         .collect();
     tell_held(&mut steps, request);
     let mut plan = Plan {
@@ -152,6 +158,11 @@ pub fn plan_lift(request: &Request, case: &Case, inventory: &Inventory) -> Plan 
     };
     plan.remarks = lint(&plan, &[], inventory, request.due);
     plan
+}
+
+fn without(records: &[HoldingRef], erased: &BTreeSet<RecordToken>) -> Vec<HoldingRef> {
+    let left = records.iter().filter(|holding| !erased.contains(&holding.record));
+    left.cloned().collect()
 }
 
 fn tell_held(steps: &mut [Step], request: &Request) {

@@ -7,4 +7,5 @@ mod damage;
 mod erasure;
 mod parts;
 mod restriction;
+mod superseding;
 mod world;

@@ -33,6 +33,8 @@ pub enum Whim {
     CannotTell,
     /// Does it, and counts no record.
     CountNone,
+    /// Has lost the record before it is told.
+    Lose,
     /// Takes a ticket and does it when it is asked again.
     Ticket,
 }
@@ -466,6 +468,9 @@ impl World {
             system.acting.pop_front()
         };
         let key = (order.selectors.as_bytes()[0], order.system.clone());
+        if whim == Some(Whim::Lose) {
+            self.held.insert(key.clone(), Observed::Absent);
+        }
         let selects_behind = order.selectors.as_bytes().len() > 1;
         let first = self.held.get(&key).copied().unwrap_or(Observed::Absent);
         // One that is still there decides what is seen.
