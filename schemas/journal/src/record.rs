@@ -116,7 +116,8 @@ pub struct Quarantined {
     pub input: Sealed,
     /// That key, wrapped.
     pub key: KeyWrapped,
-    /// What intake needs to take the input in again, under the same key; nothing where only the source has the whole of it.
+    /// What intake needs to take the input in again, under the same key, and in it what its record held, under the record's key; nothing where only
+    /// the source has the whole of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Sealed>,
 }

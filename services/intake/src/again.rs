@@ -1,61 +1,90 @@
 //! Input of the quarantine that is taken in again, after a normaliser or a mapping was mended.
 //!
-//! What intake itself refused was one identifier of an observation, and the observation is kept beside it, sealed. It is taken in only while
-//! the record stands as it stood then: an older observation never replaces a newer one, and never brings back what is gone.
+//! What intake itself refused was a part of an observation, and the observation is kept beside it, under the key of its record: it ends with
+//! the record. It is taken in only while the record stands as it stood then: an older observation never replaces a newer one, and never brings back
+//! what is gone.
 
 use std::collections::BTreeMap;
 
-use lethe_journal::{Quarantined, Sealed};
+use lethe_journal::{KeyWrapped, Quarantined, Sealed};
 use lethe_kit::{Observation, Rejected};
-use lethe_terms::{DatasetName, Identifier, SystemName};
+use lethe_terms::{DatasetName, Identifier, RecordToken, SystemName};
 use lethe_vault::{DataKey, open_json, seal_json};
 use serde::{Deserialize, Serialize};
 
-use crate::intake::{Published, last_of};
-use crate::page::{INPUT_BYTES_MAX, Outgoing, Read, read};
+use crate::intake::last_of;
+use crate::outgoing::Batch;
+use crate::page::{INPUT_BYTES_MAX, Read, Unread, read};
 use crate::{Error, Finding, Intake};
 
-/// Bytes of identifiers of an observation that is kept: every unreadable identifier of it carries a copy.
-const KEPT_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an observation that is kept, since each unreadable identifier of it carries a copy: what a record of one person has is a fraction.
+const KEPT_BYTES_MAX: usize = 8 << 10;
 
-/// What the observation is sealed for, so that it opens as nothing else.
+/// What the place of the observation is sealed for, so that it opens as nothing else.
 const CONTEXT: &str = "quarantine/observation";
 
-/// The observation that an input was a part of, as it is kept beside the input.
+/// What is kept beside an input, under the input's key.
 #[derive(Serialize, Deserialize)]
 struct Kept {
+    /// The record that the input was a part of.
+    record: RecordToken,
+    /// The observation, under the record's own data key: what ends the record ends this copy of it (Art. 17).
+    observation: Sealed,
+}
+
+/// The observation that an input was a part of.
+#[derive(Serialize, Deserialize)]
+struct Whole {
     dataset: DatasetName,
     key: String,
     handle: String,
     identifiers: Vec<Identifier>,
     count: u64,
     /// Which of the identifiers the input is.
-    number: usize,
-    /// The state in which the record was appended without it.
+    numbers: Vec<usize>,
+    /// The state in which the record was appended without them.
     digest: String,
 }
 
-/// Seals the observation of an input; nothing where it is too large to be kept.
-pub(crate) fn keep(key: &DataKey, read: &Read, number: usize) -> Result<Option<Sealed>, Error> {
+/// What an input was a part of: some identifiers of an observation, with the record's data key.
+pub(crate) struct PartOf<'a> {
+    pub(crate) read: &'a Read,
+    pub(crate) numbers: &'a [usize],
+    pub(crate) key: &'a DataKey,
+}
+
+/// Seals the observation of an input; nothing where it is too large to be kept. `key` is the input's.
+pub(crate) fn keep(key: &DataKey, part_of: &PartOf<'_>) -> Result<Option<Sealed>, Error> {
+    let read = part_of.read;
     let observation = &read.observation;
-    let bytes: usize = observation
-        .identifiers
-        .iter()
-        .map(|identifier| identifier.value.len())
-        .sum();
-    if bytes > KEPT_BYTES_MAX {
+    if bytes_of(observation) > KEPT_BYTES_MAX {
         return Ok(None);
     }
-    let kept = Kept {
+    let whole = Whole {
         dataset: observation.dataset.clone(),
         key: observation.key.clone(),
         handle: observation.handle.clone(),
         identifiers: observation.identifiers.clone(),
         count: observation.count,
-        number,
+        numbers: part_of.numbers.to_vec(),
         digest: read.digest.clone(),
     };
+    let kept = Kept {
+        record: read.record,
+        observation: seal_json(part_of.key, &context_of(read.record), &whole).map_err(Error::Vault)?,
+    };
     seal_json(key, CONTEXT, &kept).map(Some).map_err(Error::Vault)
+}
+
+fn bytes_of(observation: &Observation) -> usize {
+    let identifiers = observation.identifiers.iter();
+    let values: usize = identifiers.map(|identifier| identifier.value.len()).sum();
+    observation.key.len() + observation.handle.len() + values
+}
+
+/// What the observation of a record is sealed for.
+fn context_of(record: RecordToken) -> String {
+    format!("{CONTEXT}/{}", record.to_hex())
 }
 
 /// Why an input stays in quarantine.
@@ -112,51 +141,73 @@ impl Intake {
         };
         let key = self.vault.unwrap(&input.key).map_err(Error::Vault)?;
         let kept: Kept = open_json(&key, CONTEXT, sealed).map_err(Error::Vault)?;
-        let (digest, number) = (kept.digest.clone(), kept.number);
-        let (read, unread) = read(observation(kept), system, &self.naming);
-        if let Some(still) = unread.into_iter().find(|unread| unread.number == number) {
+        let mut recent = self.recent.lock().await;
+        self.be_sure(&mut recent, 1).await?;
+        let known = self.known_of(&recent, &[kept.record]).await?;
+        let last = last_of(&recent, &BTreeMap::new(), &known, kept.record);
+        let Some(whole) = self.open_kept(&kept, last.as_ref())? else {
+            return Ok(Again::Stays(key_gone()));
+        };
+        let (digest, numbers) = (whole.digest.clone(), whole.numbers.clone());
+        let (read, unread) = read(observation(whole), system, &self.naming);
+        let is_still = |unread: &Unread| unread.numbers.iter().any(|number| numbers.contains(number));
+        if let Some(still) = unread.into_iter().find(is_still) {
             let Rejected { code, expected, .. } = still.rejected;
             return Ok(Again::Stays(Refused { code, expected }));
         }
-        self.take_while_unchanged(system, &read, &digest).await
+        let is_as_it_was = |known: &str| known == digest || known == read.digest;
+        if !last.as_ref().is_some_and(|(known, _)| is_as_it_was(known)) {
+            return Ok(Again::Stays(changed_since()));
+        }
+        let mut batch = Batch::default();
+        self.take_one(&self.maker(), system, &read, last, &mut batch)?;
+        self.send(&mut batch, &mut recent).await?;
+        self.count(&batch.published);
+        Ok(Again::Taken(batch.published.findings))
     }
 
-    async fn take_while_unchanged(
+    /// Opens the observation with the key that its record has now; nothing where that is another one, or none.
+    fn open_kept(
         &self,
-        system: &SystemName,
-        read: &Read,
-        digest: &str,
-    ) -> Result<Again, Error> {
-        let mut recent = self.recent.lock().await;
-        self.be_sure(&mut recent, 1).await?;
-        let mut staged = BTreeMap::new();
-        let known = self.known_of(&recent, &[read.record]).await?;
-        let last = last_of(&recent, &staged, &known, read.record);
-        if !last
-            .as_ref()
-            .is_some_and(|(known, _)| known == digest || *known == read.digest)
-        {
-            return Ok(Again::Stays(Refused {
-                code: "intake-changed-since",
-                expected: "a record that is as it was: its source has told since how it is now".to_owned(),
-            }));
+        kept: &Kept,
+        last: Option<&(String, Option<KeyWrapped>)>,
+    ) -> Result<Option<Whole>, Error> {
+        let Some((_, Some(wrapped))) = last else {
+            return Ok(None);
+        };
+        let key = self.vault.unwrap(wrapped).map_err(Error::Vault)?;
+        match open_json(&key, &context_of(kept.record), &kept.observation) {
+            Ok(whole) => Ok(Some(whole)),
+            // Its bytes are whole: they were authenticated with the place around them. So the key is another.
+            Err(lethe_vault::Error::CannotOpen { .. }) => Ok(None),
+            Err(error) => Err(Error::Vault(error)),
         }
-        let (mut out, mut published) = (Outgoing::default(), Published::default());
-        let maker = self.maker();
-        self.take_one(&maker, system, read, last, &mut staged, &mut out, &mut published)?;
-        self.send(out, &mut recent, staged).await?;
-        self.count(&published);
-        Ok(Again::Taken(published.findings))
     }
 }
 
-fn observation(kept: Kept) -> Observation {
+fn key_gone() -> Refused {
+    Refused {
+        code: "intake-key-gone",
+        expected:
+            "a record that still has the key it had: its key was ended, and what was kept opens no more"
+                .to_owned(),
+    }
+}
+
+fn changed_since() -> Refused {
+    Refused {
+        code: "intake-changed-since",
+        expected: "a record that is as it was: its source has told since how it is now".to_owned(),
+    }
+}
+
+fn observation(whole: Whole) -> Observation {
     Observation {
-        dataset: kept.dataset,
-        key: kept.key,
-        handle: kept.handle,
-        identifiers: kept.identifiers,
-        count: kept.count,
+        dataset: whole.dataset,
+        key: whole.key,
+        handle: whole.handle,
+        identifiers: whole.identifiers,
+        count: whole.count,
         gone: false,
     }
 }

@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use lethe_journal::{
-    CursorAdvanced, Entry, ErasedMark, Event, KeyWrapped, Kind, Place, Position, RecordSecret, Sealed, Stream,
+    CursorAdvanced, Entry, ErasedMark, Event, KeyWrapped, Kind, Position, RecordSecret, Sealed, Stream,
 };
 use lethe_kit::{FeedPage, Observation, Rejected};
-use lethe_log::{APPEND_ENTRIES_MAX, Appended, EventLog};
+use lethe_log::EventLog;
 use lethe_terms::{CaseId, EntryId, Identifier, RecordToken, ShardName, Strength, SystemName, Timestamp};
-use lethe_vault::{KeyVault, Normaliser, TokenKeys, open_json, record_context};
+use lethe_vault::{DataKey, KeyVault, Normaliser, TokenKeys, open_json, record_context};
 
 use crate::Error;
-use crate::page::{Maker, Naming, Outgoing, Read, oversize, read};
+use crate::outgoing::{Batch, Outgoing};
+use crate::page::{Maker, Naming, Read, oversize, read};
 use crate::suppression::{Finding, Suppressed};
 
 /// Records that were appended and may not be folded yet: beyond that intake waits for the fold.
@@ -97,7 +98,7 @@ pub(crate) type Last = Option<(String, Option<KeyWrapped>)>;
 /// What was appended and may not be folded yet.
 #[derive(Default)]
 pub(crate) struct Recent {
-    records: BTreeMap<RecordToken, Last>,
+    pub(crate) records: BTreeMap<RecordToken, Last>,
     /// Whether an append ended without saying what is stored: the fold has to catch up before anything is known again.
     pub(crate) unsure: bool,
 }
@@ -234,13 +235,13 @@ impl Intake {
         let (maker, mut out) = (self.maker(), Outgoing::default());
         for rejected in rejected {
             maker.quarantined(rejected, None, system, &mut out)?;
+            self.send_inputs_if_much(&mut out).await?;
         }
+        self.send_inputs(&mut out).await?;
         let published = Published {
             quarantined: rejected.len(),
             ..Published::default()
         };
-        self.append_all(&Stream::Quarantine, BTreeMap::from([(0, out.quarantine)]))
-            .await?;
         self.count(&published);
         Ok(())
     }
@@ -296,15 +297,15 @@ impl Intake {
         *self.state().ended.entry(system.clone()).or_default() += 1;
         let known = self.known_of(&recent, records).await?;
         let maker = self.maker();
-        let (mut out, mut staged, mut ended) = (Outgoing::default(), BTreeMap::new(), 0);
+        let (mut batch, mut ended) = (Batch::default(), 0);
         for record in records {
-            if let Some((_, key)) = last_of(&recent, &staged, &known, *record) {
-                maker.gone(*record, key.as_ref(), &mut out)?;
-                staged.insert(*record, None);
+            if let Some((_, key)) = last_of(&recent, &batch.staged, &known, *record) {
+                maker.gone(*record, key.as_ref(), &mut batch.out)?;
+                batch.staged.insert(*record, None);
                 ended += 1;
             }
         }
-        self.send(out, &mut recent, staged).await?;
+        self.send(&mut batch, &mut recent).await?;
         self.counts.gone.fetch_add(ended, Ordering::Relaxed);
         Ok(())
     }
@@ -409,131 +410,85 @@ impl Intake {
         }
         self.be_sure(&mut recent, observations.len()).await?;
         let maker = self.maker();
-        let (mut out, mut published, mut records) = (Outgoing::default(), Published::default(), Vec::new());
-        let mut staged = BTreeMap::new();
-        let mut page = Vec::with_capacity(observations.len());
+        let (mut batch, mut records) = (Batch::default(), Vec::new());
+        let mut fitting = Vec::with_capacity(observations.len());
         for observation in observations {
-            if let Some(refused) = oversize(&observation) {
-                maker.quarantined(&refused, None, Some(system), &mut out)?;
-                published.quarantined += 1;
-                continue;
+            match oversize(&observation) {
+                Some(refused) => batch.refuse(&maker, system, &refused)?,
+                None => fitting.push(observation),
             }
-            page.push(read(observation, system, &self.naming));
         }
-        let named: Vec<_> = page.iter().map(|(read, _)| read.record).collect();
+        let named: Vec<_> = fitting
+            .iter()
+            .map(|observation| self.naming.record(system, observation))
+            .collect();
         let known = self.known_of(&recent, &named).await?;
-        for (read, unreadable) in page {
-            let last = last_of(&recent, &staged, &known, read.record);
+        for observation in fitting {
+            let (read, unread) = read(observation, system, &self.naming);
+            let last = last_of(&recent, &batch.staged, &known, read.record);
             records.push((read.record, last.is_some()));
-            let appended = published.appended;
-            self.take_one(&maker, system, &read, last, &mut staged, &mut out, &mut published)?;
-            if published.appended > appended {
-                for unread in &unreadable {
-                    let part_of = Some((&read, unread.number));
-                    maker.quarantined(&unread.rejected, part_of, Some(system), &mut out)?;
-                }
-                published.quarantined += unreadable.len();
+            if let Some(key) = self.take_one(&maker, system, &read, last, &mut batch)? {
+                batch.put_away(&maker, system, (&read, &key), &unread)?;
             }
+            self.send_if_much(&mut batch, &mut recent).await?;
         }
         for rejected in rejected {
-            maker.quarantined(rejected, None, Some(system), &mut out)?;
+            batch.refuse(&maker, system, rejected)?;
+            self.send_if_much(&mut batch, &mut recent).await?;
         }
-        published.quarantined += rejected.len();
-        self.send(out, &mut recent, staged).await?;
-        self.count(&published);
-        Ok((published, records))
+        self.send(&mut batch, &mut recent).await?;
+        self.count(&batch.published);
+        Ok((batch.published, records))
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one page's working state, passed through"
-    )]
+    /// Takes one record in; its data key where it was new or changed.
     pub(crate) fn take_one(
         &self,
         maker: &Maker<'_>,
         system: &SystemName,
         read: &Read,
         last: Last,
-        staged: &mut BTreeMap<RecordToken, Last>,
-        out: &mut Outgoing,
-        published: &mut Published,
-    ) -> Result<(), Error> {
+        batch: &mut Batch,
+    ) -> Result<Option<DataKey>, Error> {
         if read.observation.gone || read.observation.identifiers.is_empty() {
             if let Some((_, key)) = last {
-                maker.gone(read.record, key.as_ref(), out)?;
-                staged.insert(read.record, None);
-                published.gone += 1;
+                maker.gone(read.record, key.as_ref(), &mut batch.out)?;
+                batch.staged.insert(read.record, None);
+                batch.published.gone += 1;
             }
-            return Ok(());
+            return Ok(None);
         }
         // Looked up for known records, too: a crash may have come between the record and the finding.
+        batch
+            .published
+            .findings
+            .extend(self.findings(system, read, maker.now));
+        if last.as_ref().is_some_and(|(digest, _)| *digest == read.digest) {
+            batch.published.known += 1;
+            return Ok(None);
+        }
+        let (key, wrapped) = maker.observed(read, system, last.and_then(|(_, key)| key), &mut batch.out)?;
+        batch
+            .staged
+            .insert(read.record, Some((read.digest.clone(), Some(wrapped))));
+        batch.published.appended += 1;
+        Ok(Some(key))
+    }
+
+    /// What of a record is of erased people: one finding for each case that had erased one.
+    fn findings(&self, system: &SystemName, read: &Read, now: Timestamp) -> Vec<Finding> {
         let erased = self
             .state()
             .suppressed
-            .case_of(&read.identifiers, &self.naming.keys, maker.now);
-        if let Some(of) = erased {
-            published.findings.push(Finding {
-                system: system.clone(),
-                dataset: read.observation.dataset.clone(),
-                of,
-                record: read.record,
-                identifiers: read.identifiers.clone(),
-            });
-        }
-        if last.as_ref().is_some_and(|(digest, _)| *digest == read.digest) {
-            published.known += 1;
-            return Ok(());
-        }
-        let wrapped = maker.observed(read, system, last.and_then(|(_, key)| key), out)?;
-        staged.insert(read.record, Some((read.digest.clone(), Some(wrapped))));
-        published.appended += 1;
-        Ok(())
-    }
-
-    /// Appends in the order in which a reader may need it, and notes what was appended. Until that is certain it counts as unsure, also
-    /// where this call is dropped half-way.
-    pub(crate) async fn send(
-        &self,
-        out: Outgoing,
-        recent: &mut Recent,
-        staged: BTreeMap<RecordToken, Last>,
-    ) -> Result<(), Error> {
-        recent.unsure = true;
-        self.append_all(&Stream::Keys, out.new_keys).await?;
-        self.append_all(&Stream::Records, out.records).await?;
-        self.append_all(&Stream::Keys, out.gone_keys).await?;
-        self.append_all(&Stream::Quarantine, BTreeMap::from([(0, out.quarantine)]))
-            .await?;
-        recent.unsure = false;
-        recent.records.extend(staged);
-        Ok(())
-    }
-
-    async fn append_all(&self, stream: &Stream, partitions: BTreeMap<u16, Vec<Entry>>) -> Result<(), Error> {
-        let appends = partitions
-            .into_iter()
-            .filter(|(_, entries)| !entries.is_empty())
-            .map(|(partition, entries)| self.append(stream, partition, entries));
-        futures::future::try_join_all(appends).await.map(drop)
-    }
-
-    async fn append(&self, stream: &Stream, partition: u16, entries: Vec<Entry>) -> Result<Position, Error> {
-        let at = Place::new(stream.clone(), partition);
-        let mut entries = entries;
-        let mut reached = 0;
-        while !entries.is_empty() {
-            let rest = entries.split_off(entries.len().min(APPEND_ENTRIES_MAX));
-            match self.log.append(&at, None, entries).await.map_err(Error::Log)? {
-                Appended::At { next, .. } => reached = next,
-                Appended::StaleEpoch { .. } => {
-                    return Err(Error::Fenced {
-                        stream: stream.to_string(),
-                    });
-                }
-            }
-            entries = rest;
-        }
-        Ok(reached)
+            .erased(&read.identifiers, &self.naming.keys, now);
+        let finding = |(of, identifiers)| Finding {
+            system: system.clone(),
+            dataset: read.observation.dataset.clone(),
+            of,
+            record: read.record,
+            identifiers,
+        };
+        erased.into_iter().map(finding).collect()
     }
 
     pub(crate) fn count(&self, published: &Published) {

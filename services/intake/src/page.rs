@@ -1,6 +1,6 @@
 //! A page on its way: what each observation becomes, before anything is appended.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lethe_journal::{
@@ -10,10 +10,15 @@ use lethe_kit::{Observation, Rejected};
 use lethe_terms::{EntryId, Identifier, RecordToken, SystemName, Timestamp};
 use lethe_vault::{DataKey, KeyVault, Normaliser, TokenKeys, record_context, related, seal_json};
 
-use crate::{Error, again};
+use crate::Error;
+use crate::again::{self, PartOf};
+use crate::outgoing::Outgoing;
 
 /// Identifiers that are kept of one observation: people have a handful, and a record with more is not one person's.
 pub const IDENTIFIERS_MAX: usize = 256;
+
+/// Unreadable identifiers of one observation that become an input each: more of them have one cause, such as a wrong column, and tell nothing new.
+pub const UNREADABLE_MAX: usize = 16;
 
 /// Bytes that are kept of one input that could not be read; a longer one stays where it is, and its head tells what it was.
 pub const INPUT_BYTES_MAX: usize = 1 << 20;
@@ -26,9 +31,9 @@ pub(crate) struct Read {
     pub(crate) digest: String,
 }
 
-/// An identifier that could not be read, and which one of its observation it is.
+/// What of an observation could not be taken in, and which of its identifiers that are.
 pub(crate) struct Unread {
-    pub(crate) number: usize,
+    pub(crate) numbers: Vec<usize>,
     pub(crate) rejected: Rejected,
 }
 
@@ -51,65 +56,90 @@ pub(crate) struct Naming {
     pub(crate) normaliser: Normaliser,
 }
 
+impl Naming {
+    /// The token of the record that an observation is of.
+    pub(crate) fn record(&self, system: &SystemName, observation: &Observation) -> RecordToken {
+        self.keys.record(system, &observation.dataset, &observation.key)
+    }
+}
+
 /// Reads an observation. Identifiers that are not of their kind go to quarantine; the record stands with the others, so that neither is lost.
+/// However many there are, what comes of it is bounded: those beyond the limits are one input together.
 pub(crate) fn read(observation: Observation, system: &SystemName, naming: &Naming) -> (Read, Vec<Unread>) {
-    let (mut rejected, mut unreadable) = (Vec::new(), Vec::new());
-    let mut identifiers = Vec::new();
+    let (mut identifiers, mut unread, mut beyond) = (BTreeSet::new(), Vec::new(), Vec::new());
+    // What decides the state besides the identifiers that were read: a change in it brings a new input.
+    let mut others = Vec::new();
     for (number, identifier) in observation.identifiers.iter().enumerate() {
         match naming.normaliser.normalise(identifier) {
-            Ok(normalised) if identifiers.len() < IDENTIFIERS_MAX => {
+            Ok(normalised) if identifiers.len() < IDENTIFIERS_MAX || identifiers.contains(&normalised) => {
                 identifiers.extend(related(&normalised));
-                identifiers.push(normalised);
+                identifiers.insert(normalised);
+                continue;
             }
-            Ok(_) => rejected.push(refused(
-                &observation,
-                number,
-                "intake-too-many-identifiers",
-                "at most 256 identifiers",
-            )),
-            Err(error) => {
-                unreadable.push((identifier.kind, identifier.value.as_str()));
-                rejected.push(refused(&observation, number, error.code(), &error.to_string()));
+            Err(error) if unread.len() < UNREADABLE_MAX => {
+                unread.push(unreadable(&observation, number, &error))
             }
+            Ok(_) | Err(_) => beyond.push(number),
         }
+        others.push((identifier.kind, identifier.value.as_str()));
     }
-    identifiers.sort();
-    identifiers.dedup();
-    let record = naming.keys.record(system, &observation.dataset, &observation.key);
-    let digest = naming
+    if !beyond.is_empty() {
+        unread.push(too_many(&observation, beyond));
+    }
+    let identifiers: Vec<Identifier> = identifiers.into_iter().collect();
+    let record = naming.record(system, &observation);
+    let state = naming
         .keys
-        .state(record, &observation.handle, &identifiers, &unreadable)
-        .to_hex();
-    (
-        Read {
-            record,
-            identifiers,
-            digest,
-            observation,
-        },
-        rejected,
-    )
+        .state(record, &observation.handle, &identifiers, &others);
+    let read = Read {
+        record,
+        identifiers,
+        digest: state.to_hex(),
+        observation,
+    };
+    (read, unread)
 }
 
-fn refused(observation: &Observation, number: usize, code: &'static str, expected: &str) -> Unread {
+fn unreadable(observation: &Observation, number: usize, error: &lethe_vault::Error) -> Unread {
     Unread {
-        number,
+        numbers: vec![number],
         rejected: Rejected {
             position: format!("{} identifier {number}", observation.dataset),
-            code,
-            expected: expected.to_owned(),
-            input: observation.identifiers[number].value.as_bytes().to_vec(),
+            code: error.code(),
+            expected: error.to_string(),
+            input: head(observation.identifiers[number].value.as_bytes()).to_vec(),
         },
     }
 }
 
-/// Entries by stream and partition, in order.
-#[derive(Default)]
-pub(crate) struct Outgoing {
-    pub(crate) new_keys: BTreeMap<u16, Vec<Entry>>,
-    pub(crate) records: BTreeMap<u16, Vec<Entry>>,
-    pub(crate) gone_keys: BTreeMap<u16, Vec<Entry>>,
-    pub(crate) quarantine: Vec<Entry>,
+/// Identifiers beyond the limits, one a line.
+fn too_many(observation: &Observation, numbers: Vec<usize>) -> Unread {
+    let mut input = Vec::new();
+    for number in &numbers {
+        input.extend_from_slice(observation.identifiers[*number].value.as_bytes());
+        if input.len() >= INPUT_BYTES_MAX {
+            break;
+        }
+        input.push(b'\n');
+    }
+    let expected = format!(
+        "at most {IDENTIFIERS_MAX} identifiers, and at most {UNREADABLE_MAX} that cannot be read: {} are beyond that",
+        numbers.len()
+    );
+    Unread {
+        rejected: Rejected {
+            position: format!("{} identifiers", observation.dataset),
+            code: "intake-too-many-identifiers",
+            expected,
+            input: head(&input).to_vec(),
+        },
+        numbers,
+    }
+}
+
+/// What is kept of an input.
+fn head(input: &[u8]) -> &[u8] {
+    &input[..input.len().min(INPUT_BYTES_MAX)]
 }
 
 /// Makes entries; the shell's clock and randomness behind it.
@@ -144,30 +174,27 @@ impl Maker<'_> {
         }
     }
 
-    /// The entries of a new or changed record. `wrapped` is its data key, where it has one.
+    /// The entries of a new or changed record, whose data key comes back. `wrapped` is that key, where it has one already.
     pub(crate) fn observed(
         &self,
         read: &Read,
         system: &SystemName,
         wrapped: Option<KeyWrapped>,
         out: &mut Outgoing,
-    ) -> Result<KeyWrapped, Error> {
+    ) -> Result<(DataKey, KeyWrapped), Error> {
         let partition = partition_of(read.record.as_bytes(), Stream::Records.partitions());
         let name = read.record.as_bytes().to_vec();
         let (key, wrapped) = match wrapped {
             Some(wrapped) => (self.vault.unwrap(&wrapped).map_err(Error::Vault)?, wrapped),
             None => {
                 let (key, wrapped) = self.vault.create().map_err(Error::Vault)?;
-                out.new_keys
-                    .entry(partition)
-                    .or_default()
-                    .push(self.entry(name.clone(), wrapped.clone())?);
+                out.new_key(partition, self.entry(name.clone(), wrapped.clone())?);
                 (key, wrapped)
             }
         };
         let entry = self.entry(name, self.record(read, system, &key)?)?;
-        out.records.entry(partition).or_default().push(entry);
-        Ok(wrapped)
+        out.record(partition, entry);
+        Ok((key, wrapped))
     }
 
     fn record(&self, read: &Read, system: &SystemName, key: &DataKey) -> Result<RecordObserved, Error> {
@@ -207,11 +234,8 @@ impl Maker<'_> {
         }
         let partition = partition_of(record.as_bytes(), Stream::Records.partitions());
         let name = record.as_bytes().to_vec();
-        out.records
-            .entry(partition)
-            .or_default()
-            .push(self.ended(name.clone()));
-        out.gone_keys.entry(partition).or_default().push(self.ended(name));
+        out.record(partition, self.ended(name.clone()));
+        out.gone_key(partition, self.ended(name));
         Ok(())
     }
 
@@ -219,29 +243,28 @@ impl Maker<'_> {
     pub(crate) fn quarantined(
         &self,
         rejected: &Rejected,
-        part_of: Option<(&Read, usize)>,
+        part_of: Option<PartOf<'_>>,
         system: Option<&SystemName>,
         out: &mut Outgoing,
     ) -> Result<(), Error> {
         let (key, wrapped) = self.vault.create().map_err(Error::Vault)?;
         let again = match part_of {
-            Some((read, number)) => again::keep(&key, read, number)?,
+            Some(part_of) => again::keep(&key, &part_of)?,
             None => None,
         };
-        let head = &rejected.input[..rejected.input.len().min(INPUT_BYTES_MAX)];
         let quarantined = Quarantined {
             system: system.cloned(),
             position: rejected.position.clone(),
             code: rejected.code.to_owned(),
             expected: rejected.expected.clone(),
-            input: key.seal("quarantine", head).map_err(Error::Vault)?,
+            input: key
+                .seal("quarantine", head(&rejected.input))
+                .map_err(Error::Vault)?,
             key: wrapped,
             again,
         };
-        out.quarantine.push(self.entry(
-            system.map_or("", SystemName::as_str).as_bytes().to_vec(),
-            quarantined,
-        )?);
+        let name = system.map_or("", SystemName::as_str).as_bytes().to_vec();
+        out.quarantined(self.entry(name, quarantined)?);
         Ok(())
     }
 }

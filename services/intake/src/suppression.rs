@@ -19,7 +19,7 @@ pub struct Finding {
     pub of: CaseId,
     /// The record.
     pub record: RecordToken,
-    /// The identifiers of the record, normalised.
+    /// Those identifiers of the record that are the erased person's, normalised. A record may name others, who asked for nothing.
     pub identifiers: Vec<Identifier>,
 }
 
@@ -43,24 +43,27 @@ impl Suppressed {
         };
     }
 
-    /// The case that had erased the person behind any of these identifiers. Only strong ones count: a shared address is nobody's.
-    pub(crate) fn case_of(
+    /// Those of the identifiers that are of erased people, by the case that had erased them. Only strong ones count: a shared address is
+    /// nobody's.
+    pub(crate) fn erased(
         &self,
         identifiers: &[Identifier],
         keys: &TokenKeys,
         now: Timestamp,
-    ) -> Option<CaseId> {
+    ) -> BTreeMap<CaseId, Vec<Identifier>> {
+        let mut erased: BTreeMap<CaseId, Vec<Identifier>> = BTreeMap::new();
         if self.marks.is_empty() {
-            return None;
+            return erased;
         }
-        identifiers
-            .iter()
-            .filter(|identifier| identifier.kind.strength() == Strength::Strong)
-            .find_map(|identifier| {
-                self.marks
-                    .get(&keys.suppression(identifier))
-                    .filter(|mark| mark.until > now)
-            })
-            .map(|mark| mark.case)
+        for identifier in identifiers {
+            if identifier.kind.strength() != Strength::Strong {
+                continue;
+            }
+            let mark = self.marks.get(&keys.suppression(identifier));
+            if let Some(mark) = mark.filter(|mark| mark.until > now) {
+                erased.entry(mark.case).or_default().push(identifier.clone());
+            }
+        }
+        erased
     }
 }

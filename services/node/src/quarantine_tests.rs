@@ -1,0 +1,235 @@
+use std::path::Path;
+
+use async_trait::async_trait;
+use lethe_intake::{Known, KnownRecord, Shell};
+use lethe_ledger::EvidenceStore;
+use lethe_log::MemoryLog;
+use lethe_terms::RecordToken;
+use lethe_vault::{MemoryVault, Normaliser, SeededEntropy};
+
+use super::*;
+use crate::case_keys::CaseKeys;
+use crate::evidence::Evidence;
+use crate::lineage::{Lineage, Owners};
+use crate::shell;
+
+/// A fold that knows no record.
+struct Nothing;
+
+#[async_trait]
+impl Known for Nothing {
+    async fn known(
+        &self,
+        _: &[RecordToken],
+    ) -> Result<BTreeMap<RecordToken, KnownRecord>, lethe_intake::Error> {
+        Ok(BTreeMap::new())
+    }
+
+    async fn settled(&self) -> bool {
+        true
+    }
+}
+
+struct World {
+    log: Arc<MemoryLog>,
+    vault: Arc<MemoryVault>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            log: Arc::new(MemoryLog::new()),
+            vault: Arc::new(MemoryVault::new(Arc::new(SeededEntropy::new(7))).unwrap()),
+        }
+    }
+
+    fn quarantine(&self) -> Arc<Quarantine> {
+        Arc::new(Quarantine::new(
+            Arc::clone(&self.log) as _,
+            Arc::clone(&self.vault) as _,
+        ))
+    }
+
+    /// What takes inputs in again, with its files in a folder.
+    fn retrier(&self, folder: &Path) -> Retrier {
+        let (log, vault) = (Arc::clone(&self.log), Arc::clone(&self.vault));
+        let shell = Shell {
+            now: shell::now,
+            id: shell::entry_id,
+        };
+        let owners = Arc::new(Owners::none(folder));
+        let lineage = Arc::new(Lineage::new(Arc::clone(&log) as _, owners, None));
+        let evidence = Evidence {
+            store: EvidenceStore::open(&folder.join("evidence")).unwrap(),
+            controller: "example".into(),
+            days: 1,
+            policy: Vec::new(),
+        };
+        let normaliser = Normaliser::new("DE").unwrap();
+        Retrier {
+            intake: Arc::new(Intake::new(
+                Arc::clone(&log) as _,
+                Arc::clone(&vault) as _,
+                normaliser,
+                Arc::new(Nothing),
+                shell,
+            )),
+            follow_ups: Arc::new(FollowUps {
+                keys: CaseKeys::new(vault, Arc::clone(&log) as _, lineage),
+                log,
+                evidence: Arc::new(evidence),
+                cases: None,
+            }),
+        }
+    }
+
+    /// Puts so many inputs of a system there, of which intake kept enough or not.
+    async fn put(&self, quarantine: &Quarantine, system: &str, count: usize, is_kept: bool) {
+        let system: SystemName = system.parse().unwrap();
+        for number in 0..count {
+            let (key, wrapped) = self.vault.create().unwrap();
+            let input = key.seal("quarantine", b"no number").unwrap();
+            let quarantined = Quarantined {
+                system: Some(system.clone()),
+                position: format!("accounts identifier {number}"),
+                code: "vault-not-normalised".into(),
+                expected: "a telephone number".into(),
+                again: is_kept.then(|| input.clone()),
+                input,
+                key: wrapped,
+            };
+            quarantine
+                .say(Some(&system), "/lethe/intake", quarantined)
+                .await
+                .unwrap();
+        }
+    }
+}
+
+async fn positions(quarantine: &Quarantine, before: Option<Position>, limit: usize) -> Vec<Position> {
+    let list = quarantine.list(None, before, limit).await.unwrap();
+    list.inputs.iter().map(|input| input.position).collect()
+}
+
+#[tokio::test]
+async fn a_list_is_read_page_by_page_also_where_it_is_longer_than_what_memory_holds() {
+    let world = World::new();
+    let quarantine = world.quarantine();
+    world.put(&quarantine, "shop", VIEWS_MAX + 3, true).await;
+    world.put(&quarantine, "website", 2, false).await;
+    quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+    assert!(quarantine.fold().views.len() <= VIEWS_MAX);
+    let head = VIEWS_MAX as u64 + 5;
+    assert_eq!(positions(&quarantine, None, 2).await, [head - 1, head - 2]);
+    assert_eq!(positions(&quarantine, Some(4), 3).await, [3, 2, 1]);
+    quarantine.drop_one(2).await.unwrap().unwrap();
+    quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+    assert_eq!(positions(&quarantine, Some(4), 3).await, [3, 1, 0]);
+    let shop = "shop".parse().unwrap();
+    let list = quarantine.list(Some(&shop), None, 1).await.unwrap();
+    assert_eq!((list.total, list.inputs.len()), (VIEWS_MAX as u64 + 2, 1));
+    assert_eq!(quarantine.fold().count_of(&shop), VIEWS_MAX as u64 + 2);
+}
+
+#[tokio::test]
+async fn an_input_leaves_when_it_was_taken_in_and_stays_with_its_new_reason_otherwise() {
+    let world = World::new();
+    let (gateway, host) = (world.quarantine(), world.quarantine());
+    world.put(&gateway, "shop", 2, true).await;
+    world.put(&gateway, "website", 1, false).await;
+    let (stop, stopped) = watch::channel(false);
+    let following = tokio::spawn(Arc::clone(&gateway).follow(BTreeMap::new(), None, stopped));
+    let answers = async {
+        let outcomes = [
+            None,
+            Some(InputStays {
+                code: "intake-changed-since".into(),
+                expected: "as it was".into(),
+            }),
+        ];
+        for (position, stays) in [(0, outcomes[0].clone()), (1, outcomes[1].clone())] {
+            while !host.fold().asked.contains(&position) {
+                let next = host.fold().next;
+                world.log.wait(&place(), next, IDLE).await.unwrap();
+                host.catch_up(&BTreeMap::new()).await.unwrap();
+            }
+            let retried = InputRetried {
+                system: None,
+                position,
+                stays,
+            };
+            host.say(None, "/lethe/intake", retried).await.unwrap();
+        }
+    };
+    let asks = async {
+        let mut done = Vec::new();
+        for position in [0, 1] {
+            match gateway.retry(position).await.unwrap() {
+                Retry::Done(view) => done.push(view),
+                _ => panic!("the input {position} was tried"),
+            }
+        }
+        done
+    };
+    let (done, ()) = tokio::join!(asks, answers);
+    assert!(done[0].taken_in && !done[1].taken_in);
+    assert_eq!(done[1].about.code, "intake-changed-since");
+    assert!(
+        matches!(gateway.retry(2).await.unwrap(), Retry::Impossible(refused) if refused.code == "intake-source-only")
+    );
+    assert!(
+        matches!(gateway.retry(3).await.unwrap(), Retry::NoSuchInput),
+        "an answer is no input"
+    );
+    assert_eq!(positions(&gateway, None, 9).await, [2, 1]);
+    host.catch_up(&BTreeMap::new()).await.unwrap();
+    assert!(host.fold().asked.is_empty(), "nothing is left to be tried");
+    assert_eq!(
+        gateway.show(1).await.unwrap().unwrap().about.code,
+        "intake-changed-since"
+    );
+    stop.send(true).unwrap();
+    following.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_input_that_fails_for_good_stays_and_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::new();
+    let (gateway, host) = (world.quarantine(), world.quarantine());
+    // What is kept of each was sealed for another place, so that intake cannot open it.
+    world.put(&gateway, "shop", 2, true).await;
+    let (stop, stopped) = watch::channel(false);
+    let retrier = world.retrier(folder.path());
+    let following = [
+        tokio::spawn(Arc::clone(&gateway).follow(BTreeMap::new(), None, stopped.clone())),
+        tokio::spawn(Arc::clone(&host).follow(BTreeMap::new(), Some(retrier), stopped)),
+    ];
+    let (first, second) = tokio::join!(gateway.retry(0), gateway.retry(1));
+    for outcome in [first.unwrap(), second.unwrap()] {
+        let Retry::Done(view) = outcome else {
+            panic!("each was tried");
+        };
+        assert_eq!(
+            (view.taken_in, view.about.code.as_str()),
+            (false, "vault-cannot-open")
+        );
+    }
+    stop.send(true).unwrap();
+    for following in following {
+        following.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_lies_before_the_first_input_that_counts_is_passed() {
+    let world = World::new();
+    let quarantine = world.quarantine();
+    assert_eq!(quarantine.passed(), 0);
+    world.put(&quarantine, "shop", 3, true).await;
+    for (dropped, passed) in [(1, 0), (0, 2), (2, 6)] {
+        quarantine.drop_one(dropped).await.unwrap().unwrap();
+        quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+        assert_eq!(quarantine.passed(), passed, "after {dropped} was dropped");
+    }
+}
