@@ -14,6 +14,7 @@ use crate::evidence::Evidence;
 use crate::lineage::Owners;
 use crate::log::Log;
 use crate::patience::Answering;
+use crate::quarantine::Quarantine;
 use crate::{Error, shell};
 
 /// How often the janitor looks whether something is due.
@@ -69,6 +70,8 @@ pub(crate) struct Janitor {
     pub(crate) evidence: Arc<Evidence>,
     /// Readers of queues: where each stands.
     pub(crate) queues: Vec<(Stream, Arc<dyn Store>)>,
+    /// What could not be read, in a process that follows it.
+    pub(crate) quarantine: Option<Arc<Quarantine>>,
     /// How long an ended record may wait for compaction.
     pub(crate) after: Duration,
 }
@@ -135,6 +138,12 @@ impl Janitor {
             let passed: Position = store.position(stream)?;
             self.log
                 .drop_start(stream, &BTreeMap::from([(0, passed)]))
+                .await?;
+        }
+        if let Some(quarantine) = &self.quarantine {
+            let passed = quarantine.passed();
+            self.log
+                .drop_start(&Stream::Quarantine, &BTreeMap::from([(0, passed)]))
                 .await?;
         }
         let expired = self.evidence.sweep()?;

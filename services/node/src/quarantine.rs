@@ -175,10 +175,6 @@ impl Quarantine {
     }
 
     /// Up to where nothing of the stream counts any more: the first input that does, or where the fold stands.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for whoever drops the start of the stream")
-    )]
     pub(crate) fn passed(&self) -> Position {
         let fold = self.fold();
         fold.kept.keys().next().copied().unwrap_or(fold.next)

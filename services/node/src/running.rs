@@ -403,6 +403,10 @@ impl Starting<'_> {
             intake: Arc::clone(&parts.intake),
             evidence: Arc::clone(&parts.evidence),
             queues: std::mem::take(&mut self.queues),
+            quarantine: parts
+                .roles
+                .has(Role::Connectors)
+                .then(|| Arc::clone(&parts.quarantine)),
             after: Duration::from_secs(parts.settings.compact_after_s),
         };
         self.tasks.spawn(janitor.run(stopped.clone()));
