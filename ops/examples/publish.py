@@ -1,6 +1,6 @@
 """Publishes one person to Lethe both ways: in the clear over HTTP(S), and sealed to an intake topic. ops/publishing.md has the format."""
 
-import argparse, base64, hashlib, json, pathlib, struct, sys
+import argparse, base64, hashlib, json, os, pathlib, struct, sys
 
 import requests
 from confluent_kafka import Producer
@@ -13,7 +13,7 @@ TYPE, SEALED = "org.lethe.record.published.v1", "application/vnd.lethe.sealed"
 
 
 class Session:
-    """One encapsulation; then each event is sealed symmetrically. Never store it: begin a new one at each start."""
+    """One encapsulation; then each event is sealed symmetrically. Never store it: begin a new one at each start, and after each fork."""
 
     def __init__(self, intake: bytes, sender: X25519PrivateKey, eks=None):
         public = sender.public_key().public_bytes_raw()
@@ -21,9 +21,12 @@ class Session:
         sks = KEMKey.from_pyca_cryptography_key(sender)
         enc, context = SUITE.create_sender_context(recipient, b"lethe/intake/v1", sks=sks, eks=eks)
         self.cipher, self.number = ChaCha20Poly1305(context.export(b"lethe/session/v1", 32)), 0
+        self.process = os.getpid()
         self.head = b"\x02" + hashlib.sha256(intake).digest()[:8] + hashlib.sha256(public).digest()[:8] + enc
 
     def seal(self, plain: bytes, context: bytes) -> bytes:
+        if os.getpid() != self.process:
+            raise RuntimeError("this session was begun before a fork: expected one of this process, or numbers are used twice")
         number = struct.pack(">Q", self.number)
         self.number += 1
         return self.head + number + self.cipher.encrypt(bytes(4) + number, plain, context)

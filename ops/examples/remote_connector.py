@@ -223,7 +223,7 @@ class Contacts:
             answer = self.answered(connection, asked["ticket"])
             waits = connection.execute("select 1 from lethe_waiting where instruction = ?", [asked["ticket"]])
             waits = waits.fetchone()
-        if answer is None and waits is None:
+        if asked["ticket"] != asked["instruction"] or answer is None and waits is None:
             raise Failed("unknown", "unknown-ticket")
         return answer or self.accepted(asked["ticket"])
 
@@ -239,7 +239,7 @@ class Contacts:
                              "gone": [key for key in keys if key and key not in there]}}
 
     def accepted(self, instruction):
-        return {"accepted": {"ticket": instruction, "ask_after_ms": 600_000 if self.call_back else 200}}
+        return {"accepted": {"instruction": instruction, "ticket": instruction, "ask_after_ms": 600_000 if self.call_back else 200}}
 
     @staticmethod
     def answered(connection, instruction):
@@ -251,10 +251,11 @@ class Contacts:
     def refused(connection, asked):
         """An instruction that is older than one that was seen for one of its records is refused whole."""
         if asked["dataset"] != "contacts" or asked["verb"] not in WORK:
-            return {"refused": {"code": "verb-not-supported"}}
+            return {"refused": {"instruction": asked["instruction"], "code": "verb-not-supported"}}
         records, generation = json.dumps(asked["selector"]["records"]), asked["generation"]
         newer = connection.execute(NEWER, [records, generation["plan"], generation["step"]])
-        return {"refused": {"code": "stale-generation"}} if newer.fetchone() else None
+        stale = {"refused": {"instruction": asked["instruction"], "code": "stale-generation"}}
+        return stale if newer.fetchone() else None
 
     @staticmethod
     def held(connection, asked):
@@ -274,8 +275,8 @@ class Contacts:
     def act(self, connection, asked):
         keys, (outcome, statement) = self.held(connection, asked), WORK[asked["verb"]]
         connection.executemany(statement, [[key] for key in keys])
-        answer = {"done": {"outcome": outcome if keys else "not_found", "records": len(keys),
-                           "details": {"contacts": len(keys)}}}
+        answer = {"done": {"instruction": asked["instruction"], "outcome": outcome if keys else "not_found",
+                           "records": len(keys), "details": {"contacts": len(keys)}}}
         connection.execute("insert into lethe_receipts (instruction, receipt) values (?, ?)",
                            [asked["instruction"], json.dumps(answer)])
         connection.execute("delete from lethe_waiting where instruction = ?", [asked["instruction"]])

@@ -5,21 +5,20 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use lethe_kit::{
-    Error as Failure, FeedPage, Finding, Located, Manifest, Observation, Observed, Page, Performed, Receipt,
-    Rejected,
+    Ask, Error as Failure, FeedPage, Finding, Located, Manifest, Observation, Observed, Page, Performed,
+    Receipt, Rejected,
 };
 use lethe_terms::{DatasetName, FailureClass, Observed as Seen, Outcome, Verb};
 
 use crate::error::{Effect, wrong_answer};
 use crate::message::{Answer, FindingMessage, ObservationMessage, RejectedMessage};
+use crate::pages::Asked;
 use crate::words::{self, Private};
 
 /// Findings of one check.
 const FINDINGS_MAX: usize = 64;
 /// Details of one receipt.
 const DETAILS_MAX: usize = 64;
-/// Longest mark of the program's own at which a search or an export is read on, in bytes.
-const PAGE_BYTES_MAX: usize = 1_024;
 /// When an accepted instruction is asked about again, in milliseconds: not so often that the question is the load, and once a day at least, so
 /// that a deadline is not slept through.
 const ASK_AFTER_MS: std::ops::RangeInclusive<u64> = 100..=86_400_000;
@@ -98,7 +97,7 @@ pub(crate) fn feed_page(
 
 pub(crate) fn located(
     manifest: &Manifest,
-    asked: &Page,
+    asked: &Asked,
     answer: Answer,
     private: &Private,
 ) -> Result<Located, Failure> {
@@ -109,7 +108,7 @@ pub(crate) fn located(
     else {
         return Err(failure(&answer, Effect::Reads, private));
     };
-    reads_on(asked, next.as_deref())?;
+    let next = asked.next(next)?;
     if seen.iter().any(|record| record.gone) {
         return Err(wrong_answer(Effect::Reads, "a record is found and gone"));
     }
@@ -118,27 +117,14 @@ pub(crate) fn located(
 }
 
 pub(crate) fn exported(
-    asked: &Page,
+    asked: &Asked,
     answer: Answer,
     private: &Private,
 ) -> Result<(Vec<serde_json::Value>, Page), Failure> {
     let Answer::Exported { values, next } = answer else {
         return Err(failure(&answer, Effect::Reads, private));
     };
-    reads_on(asked, next.as_deref())?;
-    Ok((values, Page(next)))
-}
-
-fn reads_on(asked: &Page, next: Option<&str>) -> Result<(), Failure> {
-    if next.is_some_and(|next| next.len() > PAGE_BYTES_MAX) {
-        let reason = format!("next: expected at most {PAGE_BYTES_MAX} bytes");
-        return Err(wrong_answer(Effect::Reads, reason));
-    }
-    if next.is_some() && next == asked.0.as_deref() {
-        let reason = "next is the page that was just read: the answer would never end";
-        return Err(wrong_answer(Effect::Reads, reason));
-    }
-    Ok(())
+    Ok((values, Page(asked.next(next)?)))
 }
 
 fn observations(manifest: &Manifest, seen: Vec<ObservationMessage>) -> Result<Vec<Observation>, Failure> {
@@ -178,29 +164,41 @@ fn rejected_input(message: RejectedMessage) -> Result<Rejected, Failure> {
         .decode(&message.input)
         .map_err(|_| wrong_answer(Effect::Reads, "rejected input that is not base64"))?;
     Ok(Rejected {
-        position: words::shown_position(&message.position),
+        position: words::shown_position(&message.position, &input),
         code: "remote-input",
         expected: "input that the program can read".to_owned(),
         input,
     })
 }
 
+/// What became of an instruction. An answer about another one, such as one of an old ticket, says nothing of it.
 pub(crate) fn performed(
-    verb: Verb,
+    ask: &Ask,
     effect: Effect,
     answer: Answer,
     private: &Private,
 ) -> Result<Performed, Failure> {
+    let (Answer::Done { instruction, .. }
+    | Answer::Accepted { instruction, .. }
+    | Answer::Refused { instruction, .. }) = &answer
+    else {
+        return Err(failure(&answer, effect, private));
+    };
+    if *instruction != ask.id {
+        return Err(wrong_answer(effect, "the answer is about another instruction"));
+    }
     match answer {
         Answer::Done {
             outcome,
             records,
             details,
-        } => receipt(verb, effect, outcome, records, details, private).map(Performed::Done),
+            ..
+        } => receipt(ask.verb, effect, outcome, records, details, private).map(Performed::Done),
         Answer::Accepted {
             ticket,
             ask_after_ms,
             awaits,
+            ..
         } => {
             if !words::is_ticket(&ticket, private) {
                 let reason = "a ticket that could be personal: expected at most 127 of a-z, A-Z, 0-9, '-', '_' and '.', and nothing that was asked";
@@ -213,7 +211,7 @@ pub(crate) fn performed(
                 awaits,
             })
         }
-        Answer::Refused { code } => Ok(Performed::Refused {
+        Answer::Refused { code, .. } => Ok(Performed::Refused {
             code: "remote-refused",
             reason: format!("the program refuses: {}", words::shown_code(&code, private)),
         }),

@@ -17,6 +17,7 @@ use crate::manifest;
 use crate::message::{
     Answer, AnswerMessage, Call, GenerationMessage, ManifestMessage, RequestMessage, SelectorMessage, VERSION,
 };
+use crate::pages::Asked;
 use crate::wire::{SignedHttp, Wire};
 use crate::words::{self, Private};
 
@@ -210,13 +211,14 @@ impl Connector for RemoteConnector {
     }
 
     async fn locate(&self, selector: &Selector, page: Page) -> Result<Located, Failure> {
-        let private = private(selector, page.0.as_deref());
+        let asked = Asked::parse(&page)?;
+        let private = private(selector, asked.mark.as_deref());
         let call = Call::Locate {
             selector: message(selector),
-            page: page.0.clone(),
+            page: asked.mark.clone(),
         };
         let answer = self.ask(call).await?;
-        answers::located(&self.manifest, &page, answer, &private)
+        answers::located(&self.manifest, &asked, answer, &private)
     }
 
     async fn perform(&self, ask: &Ask) -> Result<Performed, Failure> {
@@ -231,15 +233,16 @@ impl Connector for RemoteConnector {
             selector: message(&ask.selector),
         };
         let answer = self.ask_as(&ask.id.to_string(), call, Effect::Acts).await?;
-        answers::performed(ask.verb, Effect::Acts, answer, &private(&ask.selector, None))
+        answers::performed(ask, Effect::Acts, answer, &private(&ask.selector, None))
     }
 
     async fn poll(&self, ask: &Ask, ticket: &str) -> Result<Performed, Failure> {
         let call = Call::Poll {
+            instruction: ask.id,
             ticket: ticket.to_owned(),
         };
         let answer = self.ask_as(&self.line.next_id(), call, Effect::Asks).await?;
-        answers::performed(ask.verb, Effect::Asks, answer, &private(&ask.selector, None))
+        answers::performed(ask, Effect::Asks, answer, &private(&ask.selector, None))
     }
 
     async fn observe(&self, dataset: &DatasetName, selector: &Selector) -> Result<Observed, Failure> {
@@ -256,13 +259,14 @@ impl Connector for RemoteConnector {
         selector: &Selector,
         page: Page,
     ) -> Result<(Vec<serde_json::Value>, Page), Failure> {
-        let private = private(selector, page.0.as_deref());
+        let asked = Asked::parse(&page)?;
+        let private = private(selector, asked.mark.as_deref());
         let call = Call::Export {
             selector: message(selector),
-            page: page.0.clone(),
+            page: asked.mark.clone(),
         };
         let answer = self.ask(call).await?;
-        answers::exported(&page, answer, &private)
+        answers::exported(&asked, answer, &private)
     }
 }
 

@@ -11,6 +11,7 @@ mod connector;
 mod error;
 mod manifest;
 pub mod message;
+mod pages;
 pub mod webhook;
 mod wire;
 mod words;

@@ -71,6 +71,8 @@ pub enum Call {
     },
     /// How far an accepted instruction is. Answer: as to `perform`.
     Poll {
+        /// The instruction that was accepted.
+        instruction: InstructionId,
         /// What was given with `accepted`.
         ticket: String,
     },
@@ -161,6 +163,8 @@ pub enum Answer {
     },
     /// To `perform` and `poll`: it is done, as far as the system says.
     Done {
+        /// The instruction that was asked for or about; another one's answer is not believed.
+        instruction: InstructionId,
         /// The outcome.
         outcome: Outcome,
         /// How many records it touched.
@@ -171,6 +175,8 @@ pub enum Answer {
     },
     /// To `perform` and `poll`: taken, and not done yet.
     Accepted {
+        /// The instruction that was asked for or about; another one's answer is not believed.
+        instruction: InstructionId,
         /// What Lethe quotes when it asks again: at most 127 of a-z, A-Z, 0-9, '-', '_' and '.', nothing personal.
         ticket: String,
         /// When to ask again, in milliseconds.
@@ -181,6 +187,8 @@ pub enum Answer {
     },
     /// To `perform` and `poll`: refused, and nothing of it was done.
     Refused {
+        /// The instruction that was asked for or about; another one's answer is not believed.
+        instruction: InstructionId,
         /// Why, as lower-case words with dashes, such as `stale-generation`.
         code: String,
     },
@@ -312,7 +320,7 @@ const fn one() -> u64 {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejectedMessage {
-    /// Where it stands in its source, such as `import.csv line 1024`; nothing personal.
+    /// Where it stands in its source, such as `line 1024`: numbers, and of words `file`, `page`, `part`, `line`, `row`, `column`, `record`, `entry`, `message`, `offset`, `byte`. Anything else is not shown.
     pub position: String,
     /// The input itself, in base64. Personal.
     pub input: String,

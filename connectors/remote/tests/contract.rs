@@ -199,6 +199,7 @@ async fn each_wrong_program_breaks_the_number_that_forbids_it() {
     let wrong = [
         (Meddling::ActsTwice, 2, "K2"),
         (Meddling::NeverStale, 5, "K5"),
+        (Meddling::OtherInstruction, 2, "K2"),
         (Meddling::BadSignature, 7, "locate failed with remote-signature"),
         (Meddling::WrongId, 7, "locate failed with remote-signature"),
         (Meddling::Stale, 7, "locate failed with remote-signature"),

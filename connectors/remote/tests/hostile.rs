@@ -125,14 +125,19 @@ async fn signed_answers_that_cannot_be_true_are_refused() {
         r#"{"checked":{"findings":[]}}"#,
         r#"{"canary.person@lethe-check.example":{}}"#,
         r#""canary.person@lethe-check.example""#,
-        r#"{"done":{"outcome":"erased","records":"canary.person@lethe-check.example"}}"#,
-        r#"{"done":{"outcome":"erased","records":-1}}"#,
+        r#"{"done":{"instruction":"ins-01010101010101010101010101010101","outcome":"erased","records":"canary.person@lethe-check.example"}}"#,
+        r#"{"done":{"instruction":"ins-01010101010101010101010101010101","outcome":"erased","records":-1}}"#,
+        // About another instruction, or none.
+        r#"{"done":{"instruction":"ins-02020202020202020202020202020202","outcome":"erased","records":1}}"#,
+        r#"{"accepted":{"instruction":"ins-02020202020202020202020202020202","ticket":"t","ask_after_ms":1}}"#,
+        r#"{"refused":{"instruction":"ins-02020202020202020202020202020202","code":"busy"}}"#,
+        r#"{"done":{"outcome":"erased","records":1}}"#,
         // Contradictions.
         r#"{"observed":{"observed":"absent","records":2,"independence":"same_path"}}"#,
         r#"{"observed":{"observed":"present","records":0,"independence":"same_path"}}"#,
-        r#"{"done":{"outcome":"lifted","records":1}}"#,
-        r#"{"done":{"outcome":"not_found","records":1}}"#,
-        r#"{"accepted":{"ticket":"canary.person@lethe-check.example","ask_after_ms":1}}"#,
+        r#"{"done":{"instruction":"ins-01010101010101010101010101010101","outcome":"lifted","records":1}}"#,
+        r#"{"done":{"instruction":"ins-01010101010101010101010101010101","outcome":"not_found","records":1}}"#,
+        r#"{"accepted":{"instruction":"ins-01010101010101010101010101010101","ticket":"canary.person@lethe-check.example","ask_after_ms":1}}"#,
     ];
     let refused = [
         "permanent remote-answer",
@@ -167,7 +172,7 @@ async fn what_the_program_says_of_a_failure_is_believed_and_its_words_are_not_pa
         }
     }
     way.meddler.set(Meddling::Answers(
-        r#"{"refused":{"code":"canary.person@lethe-check.example"}}"#,
+        r#"{"refused":{"instruction":"ins-02020202020202020202020202020202","code":"canary.person@lethe-check.example"}}"#,
     ));
     let Ok(Performed::Refused { code, reason }) = way.connector.perform(&erase(2)).await else {
         panic!("a refusal is none");
@@ -217,7 +222,7 @@ async fn records_and_pages_that_would_lead_astray_are_refused() {
     way.meddler.set(Meddling::Answers(next));
     let located = way
         .connector
-        .locate(&selector(), Page(Some(CANARY.to_owned())))
+        .locate(&selector(), Page(Some(format!("1:{CANARY}"))))
         .await;
     assert_eq!(said(located.err()), "permanent remote-answer");
 }

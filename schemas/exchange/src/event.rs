@@ -46,7 +46,10 @@ const TIME_BYTES_MAX: usize = 40;
 const SOURCE_PREFIX: &str = "/lethe/systems/";
 const SEQUENCE_DIGITS: usize = 20;
 
-/// Number of an event within its shard: grows with every event, gaps are fine. On the wire 20 digits, so that it sorts as text.
+/// Greatest sequence: what counts rows or microseconds does not come near it, and every language has a number for it.
+const SEQUENCE_MAX: u64 = i64::MAX as u64;
+
+/// Number of an event within its shard, below 2^63: grows with every event, gaps are fine. On the wire 20 digits, so that it sorts as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(pub u64);
 
@@ -61,11 +64,14 @@ impl FromStr for Sequence {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const EXPECTED: &str =
-            "malformed sequence: expected 20 digits, zeros in front, at most 18446744073709551615";
+            "malformed sequence: expected 20 digits, zeros in front, at most 9223372036854775807";
         if text.len() != SEQUENCE_DIGITS || !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(EXPECTED);
         }
-        text.parse().map(Self).map_err(|_| EXPECTED)
+        match text.parse() {
+            Ok(number) if number <= SEQUENCE_MAX => Ok(Self(number)),
+            _ => Err(EXPECTED),
+        }
     }
 }
 
@@ -88,8 +94,8 @@ impl JsonSchema for Sequence {
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "type": "string", "pattern": "^[0-9]{20}$",
-            "description": "Number of the event within its shard: grows with every event, gaps are fine. Zeros in front."
+            "type": "string", "pattern": "^0[0-9]{19}$",
+            "description": "Number of the event within its shard, below 2^63: grows with every event, gaps are fine. Zeros in front."
         })
     }
 }

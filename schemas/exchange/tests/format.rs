@@ -138,6 +138,7 @@ fn what_is_malformed_is_refused_with_its_place_and_without_its_value() {
         ("/id", json!(planted), "id"),
         ("/shard", json!(planted), "shard"),
         ("/sequence", json!("40"), "sequence"),
+        ("/sequence", json!("09223372036854775808"), "sequence"),
         ("/sequence", json!(40), "sequence"),
         ("/time", json!(planted), "time"),
         ("/datacontenttype", json!("text/plain"), "datacontenttype"),

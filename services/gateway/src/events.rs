@@ -1,5 +1,6 @@
 //! Publishing: what programs say of the records of their own system, and the keys that they seal to.
 
+use std::fmt;
 use std::io::Read as _;
 
 use axum::Json;
@@ -10,7 +11,8 @@ use flate2::read::MultiGzDecoder;
 use lethe_exchange::{KeyId, PublicKey};
 use lethe_terms::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer as _, Serialize};
 use serde_json::value::RawValue;
 
 use crate::api::brief;
@@ -87,9 +89,9 @@ pub(crate) async fn publish(
     let (parts, body) = request.into_parts();
     let is_lines = is_lines(&parts.headers)?;
     let bytes = unpacked(&parts.headers, body).await?;
-    let events = if is_lines { lines(&bytes) } else { listed(&bytes)? };
-    if events.is_empty() || events.len() > EVENTS_MAX {
-        return Err(Problem::malformed("body", format!("1 to {EVENTS_MAX} events")));
+    let events = if is_lines { lines(&bytes)? } else { listed(&bytes)? };
+    if events.is_empty() {
+        return Err(wrong_number());
     }
     let caller = caller.and_then(|Extension(caller)| caller.known().map(str::to_owned));
     let results = brief(shared.backend.publish(caller.as_deref(), events)).await?;
@@ -170,17 +172,36 @@ fn unzipped(packed: &[u8]) -> Result<Bytes, Problem> {
     Ok(bytes.into())
 }
 
-fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {
-    bytes
+fn wrong_number() -> Problem {
+    Problem::malformed("body", format!("1 to {EVENTS_MAX} events"))
+}
+
+/// Counted before anything is copied.
+fn lines(bytes: &[u8]) -> Result<Vec<Vec<u8>>, Problem> {
+    let lines: Vec<&[u8]> = bytes
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.trim_ascii().is_empty())
         .take(EVENTS_MAX + 1)
-        .map(<[u8]>::to_vec)
-        .collect()
+        .collect();
+    if lines.len() > EVENTS_MAX {
+        return Err(wrong_number());
+    }
+    Ok(lines.into_iter().map(<[u8]>::to_vec).collect())
 }
 
 fn listed(bytes: &[u8]) -> Result<Vec<Vec<u8>>, Problem> {
-    let events: Vec<&RawValue> = serde_json::from_slice(bytes).map_err(|error| {
+    let mut are_too_many = false;
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let list = List {
+        are_too_many: &mut are_too_many,
+    };
+    let read = reader
+        .deserialize_seq(list)
+        .and_then(|events| reader.end().map(|()| events));
+    let events = read.map_err(|error| {
+        if are_too_many {
+            return wrong_number();
+        }
         let place = format!("body, line {}, column {}", error.line(), error.column());
         Problem::malformed(place, "a list of events in well-formed JSON")
     })?;
@@ -188,4 +209,61 @@ fn listed(bytes: &[u8]) -> Result<Vec<Vec<u8>>, Problem> {
         .into_iter()
         .map(|event| event.get().as_bytes().to_vec())
         .collect())
+}
+
+/// Reads a list of events, and no further than one beyond the most: millions of small elements take more memory than the body.
+struct List<'n> {
+    are_too_many: &'n mut bool,
+}
+
+impl<'de> Visitor<'de> for List<'_> {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of events")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut events = Vec::new();
+        while let Some(event) = elements.next_element()? {
+            if events.len() == EVENTS_MAX {
+                *self.are_too_many = true;
+                return Err(A::Error::custom("too many events"));
+            }
+            events.push(event);
+        }
+        Ok(events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is expected in place of this body.
+    fn expected(read: Result<Vec<Vec<u8>>, Problem>) -> String {
+        format!("{:?}", read.unwrap_err())
+    }
+
+    #[test]
+    fn reading_ends_one_event_beyond_the_most() {
+        let many = "0,".repeat(EVENTS_MAX);
+        let most = format!("[{}]", many.trim_end_matches(','));
+        assert_eq!(listed(most.as_bytes()).unwrap().len(), EVENTS_MAX);
+        // Nothing behind the event that is one too many is looked at, not even whether it is JSON.
+        let said = expected(listed(format!("[{many}0,?").as_bytes()));
+        assert!(said.contains("1 to 1000 events"), "{said}");
+        let said = expected(listed(format!("{most}?").as_bytes()));
+        assert!(said.contains("well-formed JSON"), "{said}");
+        let said = expected(listed(b"{}"));
+        assert!(said.contains("well-formed JSON"), "{said}");
+    }
+
+    #[test]
+    fn lines_are_counted_before_they_are_copied() {
+        let most = "0\n \n".repeat(EVENTS_MAX);
+        assert_eq!(lines(most.as_bytes()).unwrap().len(), EVENTS_MAX);
+        let said = expected(lines(format!("{most}0").as_bytes()));
+        assert!(said.contains("1 to 1000 events"), "{said}");
+    }
 }

@@ -1,13 +1,17 @@
-//! Which events of a shard were taken, as the shard's cursor says it: ranges of sequences, such as `1-17,19-40`.
+//! Which events of a shard were taken, as the shard's cursor says it: ranges of sequences, and the position up to which the stream was
+//! read for them, such as `@57,1-17,19-40`.
 //!
 //! An event that was taken is a repeat, and one above all others is the next. One in between that was never seen comes late: what it says
-//! is older than what is known, so it must not replace anything, and it may not be lost either.
+//! is older than what is known, so it must not replace anything, and it may not be lost either. Of one below the ranges that are
+//! remembered nobody knows whether it was taken.
 
 use std::fmt;
 use std::str::FromStr;
 
+use lethe_journal::Position;
+
 /// Ranges that are remembered. A publisher that counts without gaps needs one; with gaps it is a window over the last so many events,
-/// and what lies below it counts as taken.
+/// and of what lies below it nothing is known.
 pub const RANGES_MAX: usize = 64;
 
 /// What an event is to those that were taken before.
@@ -19,6 +23,8 @@ pub enum Turn {
     Repeated,
     /// A later one was taken before it.
     Late,
+    /// It lies below everything that is remembered: it may have been taken, or not.
+    Unknown,
 }
 
 /// The sequences of a shard that were taken.
@@ -26,8 +32,10 @@ pub enum Turn {
 pub struct Taken {
     /// From and to, both included; ascending, with gaps between them.
     ranges: Vec<(u64, u64)>,
-    /// Whether ranges were given up: everything below the first one counts as taken.
+    /// Whether ranges were given up: of what lies below the first one nothing is known.
     is_cut: bool,
+    /// Everything of the shard below this position of the stream was taken, was a repeat, or is in quarantine.
+    read_up_to: Position,
 }
 
 impl Taken {
@@ -43,9 +51,19 @@ impl Taken {
         let is_within = after.checked_sub(1).map(|at| self.ranges[at].1 >= sequence);
         match is_within {
             Some(true) => Turn::Repeated,
-            None if self.is_cut => Turn::Repeated,
+            None if self.is_cut => Turn::Unknown,
             _ => Turn::Late,
         }
+    }
+
+    /// Whether what stands at a position was read before, so that a crash must have had it read again.
+    pub const fn was_read(&self, position: Position) -> bool {
+        position < self.read_up_to
+    }
+
+    /// Notes that everything up to a position was read, this one included.
+    pub fn read(&mut self, position: Position) {
+        self.read_up_to = self.read_up_to.max(position.saturating_add(1));
     }
 
     /// The highest sequence that was taken.
@@ -81,12 +99,12 @@ impl Taken {
 
 impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "@{}", self.read_up_to)?;
         if self.is_cut {
-            f.write_str("...,")?;
+            f.write_str(",...")?;
         }
-        for (number, (from, to)) in self.ranges.iter().enumerate() {
-            let comma = if number > 0 { "," } else { "" };
-            write!(f, "{comma}{from}-{to}")?;
+        for (from, to) in &self.ranges {
+            write!(f, ",{from}-{to}")?;
         }
         Ok(())
     }
@@ -96,12 +114,13 @@ impl FromStr for Taken {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const EXPECTED: &str = "ranges of sequences, ascending";
-        let (is_cut, text) = text
-            .strip_prefix("...,")
-            .map_or((false, text), |rest| (true, rest));
+        const EXPECTED: &str = "@, a position, and ranges of sequences, ascending";
+        let mut parts = text.split(',').peekable();
+        let position = parts.next().and_then(|part| part.strip_prefix('@'));
+        let read_up_to = position.and_then(|digits| digits.parse().ok()).ok_or(EXPECTED)?;
+        let is_cut = parts.next_if_eq(&"...").is_some();
         let mut ranges: Vec<(u64, u64)> = Vec::new();
-        for range in text.split(',').filter(|range| !range.is_empty()) {
+        for range in parts {
             let (from, to) = range.split_once('-').ok_or(EXPECTED)?;
             let (from, to) = (
                 from.parse().map_err(|_| EXPECTED)?,
@@ -112,7 +131,11 @@ impl FromStr for Taken {
             }
             ranges.push((from, to));
         }
-        Ok(Self { ranges, is_cut })
+        Ok(Self {
+            ranges,
+            is_cut,
+            read_up_to,
+        })
     }
 }
 
@@ -131,7 +154,7 @@ mod tests {
     #[test]
     fn repeats_and_latecomers_are_told_apart() {
         let some = taken([1, 2, 3, 7, 9, 8, 20]);
-        assert_eq!(some.to_string(), "1-3,7-9,20-20");
+        assert_eq!(some.to_string(), "@0,1-3,7-9,20-20");
         for (sequence, turn) in [
             (0, Turn::Late),
             (2, Turn::Repeated),
@@ -164,15 +187,27 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_what_falls_out_counts_as_taken() {
+    fn memory_is_bounded_and_of_what_falls_out_nothing_is_claimed() {
         let some = taken((0..1_000).map(|n| n * 10));
         assert_eq!(some.ranges.len(), RANGES_MAX);
-        assert_eq!(some.turn(5), Turn::Repeated, "long ago");
+        assert_eq!(some.turn(5), Turn::Unknown, "never taken, long ago");
+        assert_eq!(some.turn(10), Turn::Unknown, "taken, long ago");
+        assert_eq!(some.turn(9_990), Turn::Repeated);
         assert_eq!(some.turn(9_985), Turn::Late, "a moment ago");
         assert_eq!(some.turn(9_991), Turn::Next);
         assert_eq!(some.to_string().parse(), Ok(some.clone()));
-        for wrong in ["x", "3-1", "1-5,5-6", "1"] {
+        for wrong in ["", "x", "1-5", "@,1-5", "@7,3-1", "@7,1-5,5-6", "@7,1", "@7,"] {
             assert!(wrong.parse::<Taken>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn how_far_the_stream_was_read_only_grows() {
+        let mut some = taken((0..1_000).map(|n| n * 10));
+        assert!(!some.was_read(0));
+        some.read(7);
+        some.read(3);
+        assert!(some.was_read(7) && !some.was_read(8));
+        assert_eq!(some.to_string().parse(), Ok(some));
     }
 }

@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lethe_journal::{KeyWrapped, Sealed};
-use lethe_terms::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::folder::{Folder, Openers};
@@ -18,7 +17,8 @@ use crate::intake_keys::{self, WrappedIntakeKeys};
 use crate::keyring::{Keyring, WrappedBuckets, open_key};
 use crate::root::Root;
 use crate::{
-    Attestation, DataKey, DestroyReceipt, Entropy, Error, IntakeKey, IntakeTimes, KeyVault, TokenKeys,
+    Attestation, DataKey, DestroyReceipt, Entropy, Error, IntakeKey, IntakeLook, IntakeTimes, KeyVault,
+    TokenKeys,
 };
 
 const TOKENS_FILE: &str = "tokens.json";
@@ -196,8 +196,8 @@ fn write_json<T: Serialize>(folder: &Folder, name: &'static str, value: &T) -> R
 }
 
 impl FileVault {
-    fn open_intake_keys(&self, wrapped: &WrappedIntakeKeys, now: Timestamp) -> Result<Vec<IntakeKey>, Error> {
-        intake_keys::open(self.keyring.root(), wrapped, now).map_err(|_| Error::FileDamaged {
+    fn open_intake_keys(&self, wrapped: &WrappedIntakeKeys) -> Result<Vec<IntakeKey>, Error> {
+        intake_keys::open(self.keyring.root(), wrapped).map_err(|_| Error::FileDamaged {
             file: INTAKE_KEYS_FILE,
             expected: "intake keys under the present root key",
         })
@@ -240,22 +240,17 @@ impl KeyVault for FileVault {
         self.keyring.attest("file", true)
     }
 
-    fn intake_keys(&self, now: Timestamp) -> Result<Vec<IntakeKey>, Error> {
+    fn intake_keys(&self) -> Result<Vec<IntakeKey>, Error> {
         let wrapped = read_intake_keys(&self.folder)?;
-        self.open_intake_keys(&wrapped, now)
+        self.open_intake_keys(&wrapped)
     }
 
-    fn tend_intake_keys(
-        &self,
-        now: Timestamp,
-        times: IntakeTimes,
-        anew: bool,
-    ) -> Result<Vec<IntakeKey>, Error> {
+    fn tend_intake_keys(&self, times: IntakeTimes, look: IntakeLook) -> Result<Vec<IntakeKey>, Error> {
         // Another process may have made one since.
         let _changing = self.folder.change()?;
         let mut keys = read_intake_keys(&self.folder)?;
         let (root, entropy) = (self.keyring.root(), self.keyring.entropy());
-        if let Some(changed) = intake_keys::tend(root, entropy, &keys, now, times, anew)? {
+        if let Some(changed) = intake_keys::tend(root, entropy, &keys, times, look)? {
             let file = IntakeKeysFile {
                 version: FILE_VERSION,
                 keys: changed,
@@ -263,7 +258,7 @@ impl KeyVault for FileVault {
             write_json(&self.folder, INTAKE_KEYS_FILE, &file)?;
             keys = file.keys;
         }
-        self.open_intake_keys(&keys, now)
+        self.open_intake_keys(&keys)
     }
 
     fn tokens(&self) -> Arc<TokenKeys> {

@@ -1,6 +1,6 @@
 use std::os::unix::fs::PermissionsExt as _;
 
-use lethe_terms::{Identifier, IdentifierKind};
+use lethe_terms::{Identifier, IdentifierKind, Timestamp};
 
 use super::*;
 use crate::{BUCKET_KEYS_MAX, Effective, SeededEntropy};
@@ -296,16 +296,21 @@ fn intake_keys_survive_a_restart_are_shared_and_stand_nowhere_in_the_clear() {
     };
     let ids = |keys: Vec<IntakeKey>| keys.iter().map(|key| key.key.public().id()).collect::<Vec<_>>();
     let (one, other, now) = (several(1), several(2), Timestamp::from_millis(0));
-    assert!(one.intake_keys(now).unwrap().is_empty());
-    let made = one.tend_intake_keys(now, TIMES, false).unwrap();
+    let look = |anew| IntakeLook {
+        now,
+        read_up_to: now,
+        anew,
+    };
+    assert!(one.intake_keys().unwrap().is_empty());
+    let made = one.tend_intake_keys(TIMES, look(false)).unwrap();
     let private = made[0].key.to_bytes();
     let first = ids(made);
-    assert_eq!(ids(other.tend_intake_keys(now, TIMES, false).unwrap()), first);
-    let both = ids(other.tend_intake_keys(now, TIMES, true).unwrap());
+    assert_eq!(ids(other.tend_intake_keys(TIMES, look(false)).unwrap()), first);
+    let both = ids(other.tend_intake_keys(TIMES, look(true)).unwrap());
     assert_eq!(both.len(), 2);
     drop((one, other));
     let again = several(3);
-    assert_eq!(ids(again.intake_keys(now).unwrap()), both);
+    assert_eq!(ids(again.intake_keys().unwrap()), both);
 
     let file = folder.path().join(INTAKE_KEYS_FILE);
     let bytes = std::fs::read(&file).unwrap();
@@ -313,5 +318,5 @@ fn intake_keys_survive_a_restart_are_shared_and_stand_nowhere_in_the_clear() {
     let mode = std::fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     std::fs::write(&file, b"{}").unwrap();
-    assert!(matches!(again.intake_keys(now), Err(Error::FileDamaged { .. })));
+    assert!(matches!(again.intake_keys(), Err(Error::FileDamaged { .. })));
 }

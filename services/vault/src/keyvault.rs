@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use lethe_journal::KeyWrapped;
-use lethe_terms::Timestamp;
 
-use crate::{DataKey, Error, IntakeKey, IntakeTimes, TokenKeys};
+use crate::{DataKey, Error, IntakeKey, IntakeLook, IntakeTimes, TokenKeys};
 
 /// How a data key was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,21 +79,16 @@ pub trait KeyVault: Send + Sync {
     /// What the vault says of itself.
     fn attest(&self) -> Attestation;
 
-    /// The intake keys that still open something, the newest first.
+    /// The intake keys that were not destroyed, the newest first.
     ///
     /// Errors: [`Error::FileDamaged`], [`Error::Io`].
-    fn intake_keys(&self, now: Timestamp) -> Result<Vec<IntakeKey>, Error>;
+    fn intake_keys(&self) -> Result<Vec<IntakeKey>, Error>;
 
-    /// Makes the first intake key and every later one that is due, or one now where `anew` asks for it, and destroys those whose time is
-    /// over. What [`KeyVault::intake_keys`] gives afterwards.
+    /// Makes the first intake key and every later one that is due, or one now where the look asks for it, and destroys those that ended
+    /// and were read to their end. What [`KeyVault::intake_keys`] gives afterwards.
     ///
     /// Errors: as [`KeyVault::intake_keys`], [`Error::TooManyIntakeKeys`], [`Error::NoEntropy`].
-    fn tend_intake_keys(
-        &self,
-        now: Timestamp,
-        times: IntakeTimes,
-        anew: bool,
-    ) -> Result<Vec<IntakeKey>, Error>;
+    fn tend_intake_keys(&self, times: IntakeTimes, look: IntakeLook) -> Result<Vec<IntakeKey>, Error>;
 
     /// The keys of tokens: the same for as long as the log lives.
     fn tokens(&self) -> Arc<TokenKeys>;

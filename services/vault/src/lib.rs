@@ -24,7 +24,7 @@ pub use entropy::{Entropy, OsEntropy, SeededEntropy};
 pub use error::Error;
 pub use file_vault::{FileVault, FirstStart};
 pub use folder::Openers;
-pub use intake_keys::{INTAKE_KEYS_MAX, IntakeKey, IntakeTimes};
+pub use intake_keys::{INTAKE_KEYS_MAX, IntakeKey, IntakeLook, IntakeTimes, NOTICE_MS};
 pub use keyring::BUCKET_KEYS_MAX;
 pub use keyvault::{Attestation, DestroyReceipt, Effective, KeyVault, Method};
 pub use memory_vault::MemoryVault;

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lethe_journal::KeyWrapped;
-use lethe_terms::Timestamp;
 
 use crate::intake_keys::{self, WrappedIntakeKeys};
 use crate::keyring::{Keyring, WrappedBuckets};
 use crate::{
-    Attestation, DataKey, DestroyReceipt, Entropy, Error, IntakeKey, IntakeTimes, KeyVault, TokenKeys,
+    Attestation, DataKey, DestroyReceipt, Entropy, Error, IntakeKey, IntakeLook, IntakeTimes, KeyVault,
+    TokenKeys,
 };
 
 /// Keys in memory.
@@ -55,23 +55,18 @@ impl KeyVault for MemoryVault {
         self.keyring.attest("memory", false)
     }
 
-    fn intake_keys(&self, now: Timestamp) -> Result<Vec<IntakeKey>, Error> {
+    fn intake_keys(&self) -> Result<Vec<IntakeKey>, Error> {
         let wrapped = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
-        intake_keys::open(self.keyring.root(), &wrapped, now)
+        intake_keys::open(self.keyring.root(), &wrapped)
     }
 
-    fn tend_intake_keys(
-        &self,
-        now: Timestamp,
-        times: IntakeTimes,
-        anew: bool,
-    ) -> Result<Vec<IntakeKey>, Error> {
+    fn tend_intake_keys(&self, times: IntakeTimes, look: IntakeLook) -> Result<Vec<IntakeKey>, Error> {
         let (root, entropy) = (self.keyring.root(), self.keyring.entropy());
         let mut wrapped = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(changed) = intake_keys::tend(root, entropy, &wrapped, now, times, anew)? {
+        if let Some(changed) = intake_keys::tend(root, entropy, &wrapped, times, look)? {
             *wrapped = changed;
         }
-        intake_keys::open(root, &wrapped, now)
+        intake_keys::open(root, &wrapped)
     }
 
     fn tokens(&self) -> Arc<TokenKeys> {

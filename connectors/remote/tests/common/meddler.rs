@@ -42,6 +42,8 @@ pub enum Meddling {
     OtherRevision,
     /// Every instruction is carried out as a new one.
     ActsTwice,
+    /// The answer is about another instruction.
+    OtherInstruction,
     /// Every instruction is carried out as the newest.
     NeverStale,
     /// This status, unsigned, in place of an answer.
@@ -181,6 +183,14 @@ fn change_answer(meddling: Meddling, id: &str, asked: &[u8], mut answer: Message
         Meddling::Echoes => asked.clone_into(&mut answer.body),
         Meddling::OtherSystem => said["system"] = "shop".into(),
         Meddling::OtherRevision => said["manifest"] = "2".into(),
+        Meddling::OtherInstruction => about(&mut said, "ins-ffffffffffffffffffffffffffffffff"),
+        // The program that acts twice owns up to nothing: it names the instruction that it was given.
+        Meddling::ActsTwice => {
+            let asked: Value = serde_json::from_slice(asked).unwrap();
+            if let Some(instruction) = asked["call"]["perform"]["instruction"].as_str() {
+                about(&mut said, instruction);
+            }
+        }
         Meddling::Answers(text) => said["answer"] = serde_json::from_str(text).unwrap(),
         Meddling::Huge => said["answer"] = json!({ "exported": { "values": ["x".repeat(17 << 20)] } }),
         Meddling::Deep => {
@@ -196,7 +206,12 @@ fn change_answer(meddling: Meddling, id: &str, asked: &[u8], mut answer: Message
     }
     let is_said = matches!(
         meddling,
-        Meddling::OtherSystem | Meddling::OtherRevision | Meddling::Answers(_) | Meddling::Huge
+        Meddling::OtherSystem
+            | Meddling::OtherRevision
+            | Meddling::OtherInstruction
+            | Meddling::ActsTwice
+            | Meddling::Answers(_)
+            | Meddling::Huge
     );
     if is_said {
         answer.body = said.to_string().into_bytes();
@@ -214,6 +229,15 @@ fn change_answer(meddling: Meddling, id: &str, asked: &[u8], mut answer: Message
         answer.sign(id, now_s());
     }
     answer.bytes()
+}
+
+/// Makes an answer about an instruction another one's.
+fn about(said: &mut Value, instruction: &str) {
+    for name in ["done", "accepted", "refused"] {
+        if said["answer"][name].is_object() {
+            said["answer"][name]["instruction"] = instruction.into();
+        }
+    }
 }
 
 impl Message {

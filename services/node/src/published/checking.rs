@@ -58,7 +58,7 @@ impl Checker {
 
     /// Looks after the intake keys, and drops what sessions to destroyed ones were opened with.
     pub(crate) fn tend(&self) -> Result<(), Error> {
-        let destroyed = self.keys.tend(false)?;
+        let destroyed = self.keys.destroyed()?;
         let mut opener = self.opener.lock().unwrap_or_else(PoisonError::into_inner);
         destroyed.into_iter().for_each(|key| opener.drop_key(key));
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lethe_exchange::{EventName, PublishedEvent, Refused};
+use lethe_exchange::{EventData, EventName, PublishedEvent, Refused, SealedMessage};
 use lethe_gateway::BackendError;
 use lethe_gateway::events::EventResult;
 use lethe_intake::{Taken, Turn};
@@ -53,6 +53,7 @@ impl Desk {
     ) -> Result<Vec<EventResult>, Error> {
         let (checker, caller) = (Arc::clone(&self.checker), caller.map(str::to_owned));
         let prepared = tokio::task::spawn_blocking(move || {
+            checker.tend()?;
             let one = |event: &Vec<u8>| prepare(&checker, caller.as_deref(), event);
             events.iter().map(one).collect::<Result<Vec<Prepared>, Error>>()
         });
@@ -87,6 +88,7 @@ impl Desk {
                 }
                 Turn::Repeated => EventResult::Repeated,
                 Turn::Late => told(late(taken)),
+                Turn::Unknown => told(unknown(taken)),
             });
         }
         if !entries.is_empty() {
@@ -126,8 +128,7 @@ impl Desk {
             };
             let mut shard = shard.lock_owned().await;
             if shard.is_none() {
-                let cursor = self.checker.intake.cursor(&name.system, &name.shard)?;
-                *shard = Some(cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or_default());
+                *shard = Some(taken_of(&self.checker, name)?);
             }
             locked.insert(key, shard);
         }
@@ -152,6 +153,7 @@ fn prepare(checker: &Checker, caller: Option<&str>, event: &[u8]) -> Result<Prep
         return Ok(Err(refused));
     }
     let sealed: PublishedEvent = match checked.sealed {
+        Some(sealed) if is_sealed_too_late(checker, &sealed)? => return Ok(Err(sealed_too_late())),
         Some(sealed) => sealed,
         None => checker.keys.seal(checked.name.clone(), &checked.record)?,
     };
@@ -159,6 +161,25 @@ fn prepare(checker: &Checker, caller: Option<&str>, event: &[u8]) -> Result<Prep
         what: "the writing of events",
     })?;
     Ok(Ok((checked.name, value)))
+}
+
+/// Whether an event is sealed to a key whose time to seal is over: it could outlive the key on the log.
+fn is_sealed_too_late(checker: &Checker, event: &PublishedEvent) -> Result<bool, Error> {
+    let EventData::Sealed(sealed) = &event.data else {
+        return Ok(false);
+    };
+    let Ok(message) = SealedMessage::parse(sealed) else {
+        return Ok(true);
+    };
+    Ok(!checker.keys.takes(message.recipient)?)
+}
+
+fn sealed_too_late() -> Refused {
+    Refused {
+        code: "exchange-unknown-key",
+        place: "data_base64".to_owned(),
+        expected: "a record sealed to a key that GET /v1/intake-keys lists".to_owned(),
+    }
 }
 
 fn not_yours() -> Refused {
@@ -179,6 +200,32 @@ pub(super) fn late(taken: &Taken) -> Refused {
     }
 }
 
+/// An event that lies so far below the others of its shard that nobody knows whether it was taken.
+pub(super) fn unknown(taken: &Taken) -> Refused {
+    let above = taken.highest().unwrap_or_default();
+    Refused {
+        code: "event-late",
+        place: "sequence".to_owned(),
+        expected: format!(
+            "a sequence above {above}: this one is older than what is remembered and may have been taken or not; publish the record again as it is now"
+        ),
+    }
+}
+
+/// What was taken of a shard, as its cursor says; one that cannot be read says nothing, not even that nothing was taken.
+pub(super) fn taken_of(checker: &Checker, name: &EventName) -> Result<Taken, Error> {
+    let Some(cursor) = checker.intake.cursor(&name.system, &name.shard)? else {
+        return Ok(Taken::default());
+    };
+    read_cursor(&cursor)
+}
+
+fn read_cursor(cursor: &str) -> Result<Taken, Error> {
+    cursor.parse().map_err(|_| Error::Stopped {
+        what: "the reading of a published shard, whose cursor on the log cannot be understood,",
+    })
+}
+
 /// What the sender of a batch is told of an error. The same batch again has the effect of once, whatever became of this one.
 pub(crate) fn not_taken(error: &Error) -> BackendError {
     match error {
@@ -195,5 +242,32 @@ fn told(refused: Refused) -> EventResult {
         code: refused.code.to_owned(),
         place: refused.place,
         expected: refused.expected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_event_below_the_window_it_is_not_said_that_it_was_accepted() {
+        let mut taken = Taken::default();
+        (1..=1_000).for_each(|n| taken.take(n * 10));
+        assert_eq!(taken.turn(5), Turn::Unknown);
+        let refused = unknown(&taken);
+        assert_eq!(refused.code, "event-late");
+        assert!(
+            refused.expected.starts_with("a sequence above 10000: "),
+            "{}",
+            refused.expected
+        );
+    }
+
+    #[test]
+    fn a_cursor_that_cannot_be_read_does_not_say_that_nothing_was_taken() {
+        assert_eq!(read_cursor("@7,1-5").unwrap().highest(), Some(5));
+        for wrong in ["", "1-5", "@7,5-1"] {
+            assert_eq!(read_cursor(wrong).unwrap_err().code(), "node-stopped", "{wrong}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use lethe_exchange::{EventName, PublishedRecord, Refused};
+use lethe_exchange::{EventName, PublishedRecord, Refused, Sequence};
 use lethe_intake::{Intake, Taken, Turn};
 use lethe_journal::{Place, Position, Stored, Stream};
 use lethe_kit::{FeedPage, Observation, Rejected};
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use super::Checker;
 use super::checking::{Checked, Rejection};
-use super::desk::late;
+use super::desk::{late, taken_of, unknown};
 use crate::follow_ups::FollowUps;
 use crate::systems::System;
 use crate::{Error, shell};
@@ -29,9 +29,6 @@ const PAGE_EVENTS: usize = 1_000;
 
 /// Wait before a page that could not be taken in is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-
-/// How often the intake keys are looked after, in milliseconds: they live for days.
-const TEND_EVERY_MS: i64 = 60_000;
 
 /// Takes published events in.
 pub(crate) struct Taking {
@@ -58,8 +55,14 @@ struct Portion {
 #[derive(Default)]
 struct Sorted {
     portions: BTreeMap<SystemName, Portion>,
-    /// What nobody is proven to have said, with the system that it names.
-    rejected: Vec<(Option<SystemName>, Rejected)>,
+    /// What nobody is proven to have said, by the system that it names.
+    rejected: BTreeMap<Option<SystemName>, Vec<Rejected>>,
+}
+
+impl Sorted {
+    fn reject(&mut self, system: Option<SystemName>, rejected: Rejected) {
+        self.rejected.entry(system).or_default().push(rejected);
+    }
 }
 
 fn place() -> Place {
@@ -70,13 +73,9 @@ impl Taking {
     /// Reads the stream until `stop`.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
         let mut from = self.store.position(&Stream::Intake)?;
-        let mut tended_at = shell::now();
         while !*stop.borrow() {
-            if shell::now().since(tended_at) >= TEND_EVERY_MS {
-                if let Err(error) = self.checker.tend() {
-                    tracing::warn!(code = error.code(), "intake keys could not be looked after");
-                }
-                tended_at = shell::now();
+            if let Err(error) = self.checker.tend() {
+                tracing::warn!(code = error.code(), "intake keys could not be looked after");
             }
             match self.step(from).await {
                 Ok((next, head)) => {
@@ -148,6 +147,7 @@ impl Taking {
                 .commit(&Stream::Intake, from, page.next, &Batch::default())?;
         }
         if page.next >= page.head {
+            self.checker.keys.read_up_to(began);
             self.systems
                 .values()
                 .for_each(|system| system.feed.caught_up(began));
@@ -171,8 +171,7 @@ impl Taking {
                         place: "data".to_owned(),
                         expected: "data_base64 with a sealed record".to_owned(),
                     };
-                    let rejected = rejected(stored.position, &refused, bytes);
-                    sorted.rejected.push((Some(name.system), rejected));
+                    sorted.reject(Some(name.system), rejected(stored.position, &refused, bytes));
                 }
                 Err(Rejection {
                     refused,
@@ -180,8 +179,8 @@ impl Taking {
                     is_proven: true,
                 }) => self.sort(&mut sorted, stored.position, bytes, &name, Err(refused))?,
                 Err(Rejection { refused, name, .. }) => {
-                    let rejected = rejected(stored.position, &refused, bytes);
-                    sorted.rejected.push((name.map(|name| name.system), rejected));
+                    let system = name.map(|name| name.system);
+                    sorted.reject(system, rejected(stored.position, &refused, bytes));
                 }
             }
         }
@@ -192,9 +191,7 @@ impl Taking {
     fn taken<'a>(&self, sorted: &'a mut Sorted, name: &EventName) -> Result<&'a mut Taken, Error> {
         let cursors = &mut sorted.portions.entry(name.system.clone()).or_default().cursors;
         if !cursors.contains_key(&name.shard) {
-            let cursor = self.checker.intake.cursor(&name.system, &name.shard)?;
-            let taken = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or_default();
-            cursors.insert(name.shard.clone(), taken);
+            cursors.insert(name.shard.clone(), taken_of(&self.checker, name)?);
         }
         Ok(cursors.entry(name.shard.clone()).or_default())
     }
@@ -209,12 +206,12 @@ impl Taking {
         said: Result<PublishedRecord, Refused>,
     ) -> Result<(), Error> {
         let taken = self.taken(sorted, name)?;
-        let said = match taken.turn(name.sequence.0) {
+        let said = match judged(taken, position, name.sequence) {
             Turn::Next => said,
             Turn::Repeated => return Ok(()),
             Turn::Late => Err(late(taken)),
+            Turn::Unknown => Err(unknown(taken)),
         };
-        taken.take(name.sequence.0);
         let portion = sorted.portions.entry(name.system.clone()).or_default();
         match said {
             Ok(record) => portion.observations.push(observation(record)),
@@ -228,13 +225,7 @@ impl Taking {
         for (name, portion) in sorted.portions {
             self.take_portion(&name, portion).await?;
         }
-        for (system, rejected) in &sorted.rejected {
-            self.checker
-                .intake
-                .quarantine(system.as_ref(), std::slice::from_ref(rejected))
-                .await?;
-        }
-        Ok(())
+        set_aside(&self.checker.intake, &sorted.rejected).await
     }
 
     async fn take_portion(&self, system: &SystemName, portion: Portion) -> Result<(), Error> {
@@ -266,6 +257,30 @@ impl Taking {
     }
 }
 
+/// Puts what nobody is proven to have said into quarantine, at once for each system: garbage must not hold up what stands behind it.
+async fn set_aside(
+    intake: &Intake,
+    rejected: &BTreeMap<Option<SystemName>, Vec<Rejected>>,
+) -> Result<(), Error> {
+    for (system, rejected) in rejected {
+        intake.quarantine(system.as_ref(), rejected).await?;
+    }
+    Ok(())
+}
+
+/// What an event at a position is, noted as taken. Of an unknown one the position tells whether a crash had it read again.
+fn judged(taken: &mut Taken, position: Position, sequence: Sequence) -> Turn {
+    let turn = match taken.turn(sequence.0) {
+        Turn::Unknown if taken.was_read(position) => Turn::Repeated,
+        turn => turn,
+    };
+    taken.read(position);
+    if turn != Turn::Repeated {
+        taken.take(sequence.0);
+    }
+    turn
+}
+
 fn observation(record: PublishedRecord) -> Observation {
     Observation {
         handle: record.handle.unwrap_or_else(|| record.key.clone()),
@@ -286,3 +301,7 @@ fn rejected(position: Position, refused: &Refused, bytes: &[u8]) -> Rejected {
         input: bytes.to_vec(),
     }
 }
+
+#[cfg(test)]
+#[path = "taking_tests.rs"]
+mod tests;
