@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lethe_journal::{DatasetRef, Event, FailureCode, Inventory, Place, Stream, SystemTold};
-use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
+use lethe_journal::{DatasetRef, Event, FailureCode, Inventory, Place, Stored, Stream, SystemTold};
+use lethe_log::EventLog;
 use lethe_terms::{SystemName, Timestamp};
 use tokio::sync::watch;
 
@@ -14,7 +14,7 @@ use crate::patience::Answering;
 use crate::processes::is_process;
 use crate::settings::SystemSettings;
 use crate::systems::{System, away};
-use crate::{Error, publish, shell};
+use crate::{Error, following, publish, shell};
 
 /// How often hosts look whether there is something to tell.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -30,9 +30,6 @@ const SILENT: &str = "node-host-silent";
 
 /// How often somebody who waits for feeds looks again: a feed without news is read in milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// Longest wait before the board looks around without having been woken.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// How every configured system stands.
 pub(crate) struct Board {
@@ -121,13 +118,11 @@ impl Board {
     pub(crate) async fn follow(
         self: Arc<Self>,
         log: Arc<dyn EventLog>,
-        mut stop: watch::Receiver<bool>,
+        stop: watch::Receiver<bool>,
     ) -> Result<(), Error> {
-        let (at, mut from) = (Place::new(Stream::Systems, 0), 0);
-        while !*stop.borrow() {
-            let page = log.read(&at, from, PAGE_ENTRIES_MAX).await?;
+        let take = |entries: &[Stored]| {
             let mut told = BTreeMap::new();
-            for stored in page.entries.iter().filter(|stored| !is_process(stored)) {
+            for stored in entries.iter().filter(|stored| !is_process(stored)) {
                 if let Some(value) = &stored.entry.value {
                     let event = Event::<SystemTold>::decode(value)?;
                     told.insert(event.data.inventory.name.clone(), (event.time, event.data));
@@ -136,16 +131,9 @@ impl Board {
             if !told.is_empty() {
                 self.told.send_modify(|known| known.extend(told));
             }
-            let moved = page.next != from;
-            from = page.next;
-            if !moved {
-                tokio::select! {
-                    woken = log.wait(&at, from, IDLE) => woken?,
-                    _ = stop.changed() => {}
-                }
-            }
-        }
-        Ok(())
+            Ok(())
+        };
+        following::follow(log, Stream::Systems, take, stop).await
     }
 }
 

@@ -11,7 +11,7 @@ use lethe_journal::{
     Answer, CaseEntry, CaseEvent, Entry, Epoch, Event, LeafKind as Asked, Place, Position, Stream,
     partition_of,
 };
-use lethe_ledger::{Keys, Ledger};
+use lethe_ledger::{Keys, Ledger, Start};
 use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX, Pages};
 use lethe_proof::{
     Bundle, Completion, Envelope, Leaf, LeafKind, Logged, PlanStatement, Statement, open_checkpoint,
@@ -67,13 +67,13 @@ impl Candidate {
     ///
     /// # Errors
     /// Where the ledger cannot be opened, or is in use and nobody stands by.
-    pub(crate) async fn open(&self) -> Result<Option<LedgerShell>, Error> {
+    pub(crate) fn open(&self, start: Start) -> Result<Option<LedgerShell>, Error> {
         let opened = Ledger::open(
             &self.folders.tree(),
             &self.folders.head(),
             &self.origin,
             self.signing.checkpoint().key(),
-            self.log.start().await?,
+            start,
         );
         let ledger = match opened {
             Err(lethe_ledger::Error::InUse { .. }) if self.stands_by => return Ok(None),
@@ -90,12 +90,21 @@ impl Candidate {
         }))
     }
 
+    /// Looks whether the ledger is free. Once it holds a leaf it does not begin any more, and nothing has to be read for that.
+    async fn open_again(&self, start: &mut Start) -> Result<Option<LedgerShell>, Error> {
+        if *start == Start::First {
+            *start = self.log.start().await?;
+        }
+        self.open(*start)
+    }
+
     /// Waits for the ledger and writes it until `stop`. What was signed is remembered with the ledger and not here, so who takes over signs
     /// nothing shorter or different.
     pub(crate) async fn stand_by(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
         tracing::info!("another process writes the ledger: this one stands by");
+        let mut start = Start::First;
         while !*stop.borrow() {
-            match self.open().await {
+            match self.open_again(&mut start).await {
                 Ok(Some(shell)) => {
                     tracing::info!("the ledger is free: this process writes it from now on");
                     return shell.run(stop).await;

@@ -14,12 +14,15 @@ mod connector_shell;
 mod error;
 mod evidence;
 mod follow_ups;
+mod following;
 mod janitor;
 mod lag;
 mod ledger_shell;
 mod lineage;
 mod log;
 mod metrics;
+#[cfg(test)]
+mod nothing_known;
 mod offline;
 mod patience;
 mod processes;

@@ -98,10 +98,13 @@ pub(crate) struct Patient {
 
 impl Patient {
     /// Asks until there is an answer. What is corrupt stays so, and is told at once.
-    async fn until_answered<T>(&self, ask: impl AsyncAsk<T>) -> Result<T, Error> {
+    async fn until_answered<T, A: Future<Output = Result<T, Error>> + Send>(
+        &self,
+        ask: impl Fn() -> A + Send + Sync,
+    ) -> Result<T, Error> {
         let (mut pauses, mut stop) = (Pauses::new(), self.stop.clone());
         loop {
-            match ask.ask(&*self.log).await {
+            match ask().await {
                 Err(error @ (Error::NotStored(_) | Error::Unknown(_))) if !*stop.borrow() => {
                     self.answering.was_silent(&error);
                     pauses.rest(&mut stop).await;
@@ -113,29 +116,6 @@ impl Patient {
                 Err(error) => return Err(error),
             }
         }
-    }
-}
-
-/// A question to the log that may be asked again.
-#[async_trait]
-trait AsyncAsk<T>: Send + Sync {
-    async fn ask(&self, log: &dyn EventLog) -> Result<T, Error>;
-}
-
-struct Read<'a>(&'a Place, Position, usize);
-struct Head<'a>(&'a Place);
-
-#[async_trait]
-impl AsyncAsk<Page> for Read<'_> {
-    async fn ask(&self, log: &dyn EventLog) -> Result<Page, Error> {
-        log.read(self.0, self.1, self.2).await
-    }
-}
-
-#[async_trait]
-impl AsyncAsk<Position> for Head<'_> {
-    async fn ask(&self, log: &dyn EventLog) -> Result<Position, Error> {
-        log.head(self.0).await
     }
 }
 
@@ -155,11 +135,11 @@ impl EventLog for Patient {
     }
 
     async fn read(&self, at: &Place, from: Position, limit: usize) -> Result<Page, Error> {
-        self.until_answered(Read(at, from, limit)).await
+        self.until_answered(|| self.log.read(at, from, limit)).await
     }
 
     async fn head(&self, at: &Place) -> Result<Position, Error> {
-        self.until_answered(Head(at)).await
+        self.until_answered(|| self.log.head(at)).await
     }
 
     async fn wait(&self, at: &Place, position: Position, patience: Duration) -> Result<(), Error> {

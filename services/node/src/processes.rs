@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lethe_journal::{Event, LagTold, Place, ProcessTold, Stored, Stream};
-use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
+use lethe_log::EventLog;
 use lethe_terms::Timestamp;
 use tokio::sync::watch;
 
 use crate::lag::Lags;
 use crate::roles::{Role, Roles};
-use crate::{Error, publish};
+use crate::{Error, following, publish};
 
 /// How often a process tells that it lives: the table grows with each time.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -24,9 +24,6 @@ const SILENT_MAX_MS: i64 = 35_000;
 
 /// How long the word that a process stops may take: nobody waits for it.
 const LAST_WORD_TIME_MAX: Duration = Duration::from_secs(2);
-
-/// Longest wait before a reader looks around without having been woken.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// Processes that are remembered, the last heard of: names of instances are few, and a name that was given up ends here.
 const PROCESSES_MAX: usize = 64;
@@ -133,27 +130,18 @@ impl Processes {
     pub(crate) async fn follow(
         self: Arc<Self>,
         log: Arc<dyn EventLog>,
-        mut stop: watch::Receiver<bool>,
+        stop: watch::Receiver<bool>,
     ) -> Result<(), Error> {
-        let (at, mut from) = (Place::new(Stream::Systems, 0), 0);
-        while !*stop.borrow() {
-            let page = log.read(&at, from, PAGE_ENTRIES_MAX).await?;
-            for stored in page.entries.iter().filter(|stored| is_process(stored)) {
+        let take = |entries: &[Stored]| {
+            for stored in entries.iter().filter(|stored| is_process(stored)) {
                 if let Some(value) = &stored.entry.value {
                     let event = Event::<ProcessTold>::decode(value)?;
                     self.hear(event.time, event.data);
                 }
             }
-            let moved = page.next != from;
-            from = page.next;
-            if !moved {
-                tokio::select! {
-                    woken = log.wait(&at, from, IDLE) => woken?,
-                    _ = stop.changed() => {}
-                }
-            }
-        }
-        Ok(())
+            Ok(())
+        };
+        following::follow(log, Stream::Systems, take, stop).await
     }
 }
 

@@ -1,34 +1,16 @@
 use std::path::Path;
 
-use async_trait::async_trait;
-use lethe_intake::{Known, KnownRecord, Shell};
+use lethe_intake::Shell;
 use lethe_ledger::EvidenceStore;
 use lethe_log::MemoryLog;
-use lethe_terms::RecordToken;
 use lethe_vault::{MemoryVault, Normaliser, SeededEntropy};
 
 use super::*;
 use crate::case_keys::CaseKeys;
 use crate::evidence::Evidence;
 use crate::lineage::{Lineage, Owners};
+use crate::nothing_known::NothingKnown;
 use crate::shell;
-
-/// A fold that knows no record.
-struct Nothing;
-
-#[async_trait]
-impl Known for Nothing {
-    async fn known(
-        &self,
-        _: &[RecordToken],
-    ) -> Result<BTreeMap<RecordToken, KnownRecord>, lethe_intake::Error> {
-        Ok(BTreeMap::new())
-    }
-
-    async fn settled(&self) -> bool {
-        true
-    }
-}
 
 struct World {
     log: Arc<MemoryLog>,
@@ -71,7 +53,7 @@ impl World {
                 Arc::clone(&log) as _,
                 Arc::clone(&vault) as _,
                 normaliser,
-                Arc::new(Nothing),
+                Arc::new(NothingKnown),
                 shell,
             )),
             follow_ups: Arc::new(FollowUps {

@@ -230,7 +230,7 @@ impl Starting<'_> {
             origin: origin(&parts.settings),
             stands_by: !parts.roles.is_all(),
         };
-        match candidate.open().await? {
+        match candidate.open(parts.log.start().await?)? {
             Some(shell) => self.tasks.spawn(shell.run(self.stopped.clone())),
             None => self.tasks.spawn(candidate.stand_by(self.stopped.clone())),
         };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use lethe_journeys::company::{Company, LINES, PEOPLE};
 use lethe_journeys::course::{Api, Course};
-use lethe_journeys::server::{Home, Server, free_port, program};
+use lethe_journeys::server::{Home, Server, free_port, kafka, program};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -122,12 +122,8 @@ async fn folders_are(lethe: &Path, process: &str, places: &BTreeMap<u64, String>
 }
 
 /// A server on a topic prefix of its own.
-fn home(company: &Company, folder: &Path, bootstrap: &str) -> Home {
+fn home(company: &Company, folder: &Path, kafka: &str) -> Home {
     let port = free_port();
-    let kafka = format!(
-        "kafka = {{ bootstrap = \"{bootstrap}\", replication_factor = 1, topic_prefix = \"moving-{}.\" }}",
-        rand::random::<u32>()
-    );
     std::fs::create_dir(folder.join("lethe")).unwrap();
     Home {
         program: program(),
@@ -169,16 +165,12 @@ fn replayed(home: &Home, into: &Path) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_owners_become_three_and_one_under_load_with_the_rows_of_one_that_never_moved() {
-    let Some(bootstrap) = std::env::var("LETHE_TEST_KAFKA")
-        .ok()
-        .filter(|text| !text.is_empty())
-    else {
-        println!("SKIPPED: Kafka: LETHE_TEST_KAFKA is not set");
+    let Some(kafka) = kafka("moving") else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let company = Company::found(folder.path(), 31, PEOPLE, LINES).await;
-    let home = home(&company, folder.path(), &bootstrap);
+    let home = home(&company, folder.path(), &kafka);
     let api = Api::new(&home.url);
     let (first, second) = (
         home.start_as("lineage-1", &["lineage"]),

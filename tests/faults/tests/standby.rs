@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use lethe_journeys::company::{Company, LINES, PEOPLE};
 use lethe_journeys::course::{Api, Course};
-use lethe_journeys::server::{Home, free_port, program};
+use lethe_journeys::server::{Home, free_port, kafka, program};
 
 /// How long a case may take although the ledger changes hands in it.
 const CASE_TIME_MAX: Duration = Duration::from_secs(120);
@@ -26,20 +26,12 @@ async fn restrict_and_lift(api: &Api, email: &str, key: &str) -> Course {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ledger_that_stands_by_takes_over_and_every_certificate_is_in_one_log() {
-    let Some(bootstrap) = std::env::var("LETHE_TEST_KAFKA")
-        .ok()
-        .filter(|text| !text.is_empty())
-    else {
-        println!("SKIPPED: Kafka: LETHE_TEST_KAFKA is not set");
+    let Some(kafka) = kafka("standby") else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let company = Company::found(folder.path(), 41, PEOPLE, LINES).await;
     let port = free_port();
-    let kafka = format!(
-        "kafka = {{ bootstrap = \"{bootstrap}\", replication_factor = 1, topic_prefix = \"standby-{}.\" }}",
-        rand::random::<u32>()
-    );
     let home = Home {
         program: program(),
         config: company.configure(port, &format!("feed_every_ms = 200\n{kafka}")),

@@ -35,6 +35,21 @@ pub fn free_port() -> u16 {
         .port()
 }
 
+/// The setting of a log on Kafka whose topics begin with this word and nobody else uses; nothing, and said so, where no broker is there.
+pub fn kafka(of: &str) -> Option<String> {
+    let bootstrap = std::env::var("LETHE_TEST_KAFKA")
+        .ok()
+        .filter(|address| !address.is_empty());
+    let Some(bootstrap) = bootstrap else {
+        println!("SKIPPED: Kafka: LETHE_TEST_KAFKA is not set");
+        return None;
+    };
+    let prefix = format!("{of}-{}.", rand::random::<u32>());
+    Some(format!(
+        "kafka = {{ bootstrap = \"{bootstrap}\", replication_factor = 1, topic_prefix = \"{prefix}\", instance = \"one\" }}"
+    ))
+}
+
 /// Name and roles of each process of one server.
 pub type Shape = &'static [(&'static str, &'static [&'static str])];
 

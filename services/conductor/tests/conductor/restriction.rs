@@ -197,8 +197,8 @@ fn close(world: &mut World, number: u8) {
     world.run();
 }
 
-#[test]
-fn a_restriction_that_one_system_could_not_do_is_lifted_in_the_others() {
+/// A restriction that `shop` did and `crm` could not.
+fn restricted_in_one_of_two() -> World {
     let mut world = World::new(&["crm", "shop"], &[1], false);
     world.open(1, 1, Right::Restriction, None);
     world
@@ -207,6 +207,12 @@ fn a_restriction_that_one_system_could_not_do_is_lifted_in_the_others() {
         .push_back(Whim::Fail(FailureClass::Final));
     world.run();
     assert_eq!(world.state(1), CaseState::NeedsAttention);
+    world
+}
+
+#[test]
+fn a_restriction_that_one_system_could_not_do_is_lifted_in_the_others() {
+    let mut world = restricted_in_one_of_two();
     close(&mut world, 8);
     assert_eq!(world.state(1), CaseState::NotCompleted);
     assert_eq!(world.held[&(1, name("shop"))], Observed::Restricted);
@@ -244,14 +250,7 @@ fn is_over(world: &mut World, state: CaseState) {
 
 #[test]
 fn a_restriction_that_failed_ends_with_the_erasure_that_it_is_given_up_for() {
-    let mut world = World::new(&["crm", "shop"], &[1], false);
-    world.open(1, 1, Right::Restriction, None);
-    world
-        .system("crm")
-        .acting
-        .push_back(Whim::Fail(FailureClass::Final));
-    world.run();
-    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    let mut world = restricted_in_one_of_two();
     world.open(2, 1, Right::Erasure, Some(case(1)));
     world.run();
     assert_eq!(world.state(2), CaseState::Completed);

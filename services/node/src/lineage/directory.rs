@@ -2,16 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use lethe_journal::{Event, PartitionOwned, Place, Stream};
-use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
+use lethe_journal::{Event, PartitionOwned, Place, Stored, Stream};
+use lethe_log::EventLog;
 use tokio::sync::watch;
 
-use crate::{Error, publish};
-
-/// Longest wait before the directory looks around without having been woken.
-const IDLE: Duration = Duration::from_secs(30);
+use crate::{Error, following, publish};
 
 /// Owners that have caught up, by partition.
 pub(crate) type Told = BTreeMap<u16, PartitionOwned>;
@@ -20,33 +16,20 @@ pub(crate) type Told = BTreeMap<u16, PartitionOwned>;
 pub(crate) async fn follow(
     log: Arc<dyn EventLog>,
     told: watch::Sender<Told>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let (at, mut from) = (Place::new(Stream::Owners, 0), 0);
-    while !*stop.borrow() {
-        let page = log.read(&at, from, PAGE_ENTRIES_MAX).await?;
+    let take = |entries: &[Stored]| {
         let mut news = Told::new();
-        for value in page
-            .entries
-            .iter()
-            .filter_map(|stored| stored.entry.value.as_ref())
-        {
+        for value in entries.iter().filter_map(|stored| stored.entry.value.as_ref()) {
             let owned = Event::<PartitionOwned>::decode(value)?.data;
             news.insert(owned.partition, owned);
         }
         if !news.is_empty() {
             told.send_modify(|known| known.extend(news));
         }
-        let moved = page.next != from;
-        from = page.next;
-        if !moved {
-            tokio::select! {
-                woken = log.wait(&at, from, IDLE) => woken?,
-                _ = stop.changed() => {}
-            }
-        }
-    }
-    Ok(())
+        Ok(())
+    };
+    following::follow(log, Stream::Owners, take, stop).await
 }
 
 /// Tells that a partition is folded here, up to what the log held a moment ago.

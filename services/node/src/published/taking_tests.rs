@@ -1,14 +1,13 @@
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use lethe_intake::{Known, KnownRecord, Shell};
+use lethe_intake::Shell;
 use lethe_journal::{Entry, Epoch};
 use lethe_log::{Appended, GoneBy, MemoryLog, Page};
-use lethe_terms::RecordToken;
 use lethe_vault::{MemoryVault, Normaliser, SeededEntropy};
 
 use super::*;
+use crate::nothing_known::NothingKnown;
 
 /// A log in memory that notes how many entries each append to it held.
 #[derive(Default)]
@@ -55,22 +54,6 @@ impl EventLog for Counting {
     }
 }
 
-struct Nothing;
-
-#[async_trait]
-impl Known for Nothing {
-    async fn known(
-        &self,
-        _: &[RecordToken],
-    ) -> Result<BTreeMap<RecordToken, KnownRecord>, lethe_intake::Error> {
-        Ok(BTreeMap::new())
-    }
-
-    async fn settled(&self) -> bool {
-        true
-    }
-}
-
 #[tokio::test]
 async fn a_page_of_garbage_is_one_append_for_each_system_that_it_names() {
     let log = Arc::new(Counting::default());
@@ -78,7 +61,7 @@ async fn a_page_of_garbage_is_one_append_for_each_system_that_it_names() {
         Arc::clone(&log) as _,
         Arc::new(MemoryVault::new(Arc::new(SeededEntropy::new(1))).unwrap()),
         Normaliser::new("DE").unwrap(),
-        Arc::new(Nothing),
+        Arc::new(NothingKnown),
         Shell {
             now: shell::now,
             id: shell::entry_id,

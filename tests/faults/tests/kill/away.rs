@@ -80,7 +80,7 @@ impl Drop for Broker {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_processes_outlive_a_broker_that_is_away_for_longer_than_every_time_limit() {
-    if kafka().is_some() {
+    if kafka("kill").is_some() {
         the_broker_goes(&Going::Killed, SEVERAL).await;
     }
 }
@@ -89,7 +89,7 @@ async fn several_processes_outlive_a_broker_that_is_away_for_longer_than_every_t
 async fn a_process_outlives_a_broker_that_is_frozen_for_longer_than_every_time_limit() {
     if std::env::var_os("LETHE_TEST_SOAK").is_none() {
         println!("left to the soak: LETHE_TEST_SOAK is not set");
-    } else if kafka().is_some() {
+    } else if kafka("kill").is_some() {
         the_broker_goes(&Going::Frozen, ONE).await;
     }
 }

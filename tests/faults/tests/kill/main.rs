@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lethe_journeys::company::{Company, LINES, PEOPLE};
 use lethe_journeys::course::{Api, Away, Course};
-use lethe_journeys::server::{Home, SEVERAL, Server, Shape, free_port, program};
+use lethe_journeys::server::{Home, SEVERAL, Server, Shape, free_port, kafka, program};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -174,31 +174,16 @@ async fn a_server_killed_at_any_moment_loses_no_case_and_does_nothing_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_kafka_a_server_killed_at_any_moment_loses_no_case_and_does_nothing_twice() {
-    if let Some(kafka) = kafka() {
+    if let Some(kafka) = kafka("kill") {
         killed(&kafka, KILL_AFTER_MS_MAX_KAFKA, ONE).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_several_processes_any_one_may_be_killed_at_any_moment() {
-    if let Some(kafka) = kafka() {
+    if let Some(kafka) = kafka("kill") {
         killed(&kafka, KILL_AFTER_MS_MAX_KAFKA, SEVERAL).await;
     }
-}
-
-/// The setting of a log on Kafka that nobody else uses.
-fn kafka() -> Option<String> {
-    let bootstrap = std::env::var("LETHE_TEST_KAFKA")
-        .ok()
-        .filter(|address| !address.is_empty());
-    let Some(bootstrap) = bootstrap else {
-        println!("SKIPPED: Kafka: LETHE_TEST_KAFKA is not set");
-        return None;
-    };
-    let prefix = format!("kill-{}.", rand::random::<u32>());
-    Some(format!(
-        "kafka = {{ bootstrap = \"{bootstrap}\", replication_factor = 1, topic_prefix = \"{prefix}\", instance = \"one\" }}"
-    ))
 }
 
 async fn killed(log: &str, kill_after_ms_max: u64, shape: Shape) {

@@ -1,0 +1,24 @@
+//! For tests: an intake before any record was seen.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use lethe_intake::{Known, KnownRecord};
+use lethe_terms::RecordToken;
+
+/// A fold that knows no record.
+pub(crate) struct NothingKnown;
+
+#[async_trait]
+impl Known for NothingKnown {
+    async fn known(
+        &self,
+        _: &[RecordToken],
+    ) -> Result<BTreeMap<RecordToken, KnownRecord>, lethe_intake::Error> {
+        Ok(BTreeMap::new())
+    }
+
+    async fn settled(&self) -> bool {
+        true
+    }
+}
