@@ -220,6 +220,7 @@ class Contacts:
 
     def poll(self, asked):
         with closing(connect(self.database)) as connection:
+            connection.execute("begin")  # one look: done, or waiting
             answer = self.answered(connection, asked["ticket"])
             waits = connection.execute("select 1 from lethe_waiting where instruction = ?", [asked["ticket"]])
             waits = waits.fetchone()

@@ -321,7 +321,7 @@ pub trait Connector: Send + Sync {
     /// Erases, restricts or lifts. Nothing held is a receipt with [`lethe_terms::Outcome::NotFound`].
     async fn perform(&self, ask: &Ask) -> Result<Performed, Error>;
 
-    /// Asks how far an accepted instruction is.
+    /// Asks how far an accepted instruction is: `ask` is the very one that was accepted, its id included.
     async fn poll(&self, ask: &Ask, ticket: &str) -> Result<Performed, Error>;
 
     /// Looks, by another path than [`Connector::perform`], at what is there now of the selected records and identifiers in a dataset.

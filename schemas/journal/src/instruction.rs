@@ -43,6 +43,9 @@ pub struct Instruction {
     pub round: u32,
     /// The system's own ticket, where it is asked how far it has come.
     pub ticket: Option<String>,
+    /// The instruction that the ticket was given for: a question has an id of its own, and a system knows its work by the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks_about: Option<InstructionId>,
 }
 
 pub use planned::Planned;

@@ -61,6 +61,7 @@ pub(crate) fn locate(case: &Case, system: &SystemName, round: u32, identifiers: 
         planned: None,
         round,
         ticket: None,
+        asks_about: None,
     }
 }
 
@@ -103,6 +104,10 @@ pub(crate) fn of_step(
             receipt,
         }),
         round: 0,
+        asks_about: progress
+            .sent
+            .filter(|_| ticket.is_some())
+            .map(|sent| sent.instruction),
         ticket,
     })
 }

@@ -322,7 +322,7 @@ fn selector_of(selectors: &Selectors) -> Selector {
 
 fn ask_of(instruction: &Instruction, planned: &Planned, selectors: &Selectors) -> Ask {
     Ask {
-        id: instruction.id,
+        id: instruction.asks_about.unwrap_or(instruction.id),
         generation: (planned.generation.plan_index, planned.generation.step),
         dataset: planned.dataset.clone(),
         verb: planned.step_verb,

@@ -165,8 +165,13 @@ fn a_ticket_whose_question_fails_is_asked_again_later_and_the_work_is_not_repeat
     world.run();
     assert_eq!(world.state(1), CaseState::Completed);
     let erasing = world.sent.iter().filter(|order| order.verb == Verb::Erase);
-    let asked: Vec<_> = erasing.map(|order| order.ticket.as_deref()).collect();
+    let asked: Vec<_> = erasing.clone().map(|order| order.ticket.as_deref()).collect();
     assert_eq!(asked[0], None);
+    let acting = erasing.clone().next().unwrap().id;
+    assert!(
+        erasing.skip(1).all(|order| order.asks_about == Some(acting)),
+        "a question names the instruction that it asks about"
+    );
     assert_eq!(
         asked[1..],
         vec![Some("t-1"); failed + 1],
