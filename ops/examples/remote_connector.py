@@ -350,29 +350,14 @@ def caller(keys, url):
     return call_back
 
 
-# ------------------------------------------------------------------------------------------------ HTTP
+# ------------------------------------------------------------------------------------------------ messages
 
 
-class Handler(BaseHTTPRequestHandler):
-    timeout = 30
-    system = calls = keys = None  # set by main
+class Program:
+    """What this program is, whichever way it is asked."""
 
-    def do_POST(self):
-        length = self.headers.get("content-length", "")
-        if not length.isdecimal() or int(length) > BODY_BYTES_MAX:
-            return self.send_error(413)
-        body = self.rfile.read(int(length))
-        identity = self.keys.verify(self.headers, body)
-        if identity is None:
-            return self.send_error(401, "not signed by Lethe, or the clocks differ")
-        said = self.answer(identity, body)
-        answer = {"version": VERSION, "system": self.system, "manifest": REVISION, "answer": said}
-        text = json.dumps(answer).encode()
-        self.send_response(202 if "accepted" in said else 200)
-        for name, value in {"content-length": str(len(text)), **self.keys.headers(identity, text)}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(text)
+    def __init__(self, system, calls):
+        self.system, self.calls = system, calls
 
     def answer(self, identity, body):
         """The answer; what goes wrong is said by its code, never by the text of an exception, which may be personal."""
@@ -396,22 +381,55 @@ class Handler(BaseHTTPRequestHandler):
             print(f"a call failed: {type(error).__name__}", file=sys.stderr)
             return {"failed": {"class": "unknown", "code": "program-error"}}
 
+    def message(self, said):
+        answer = {"version": VERSION, "system": self.system, "manifest": REVISION, "answer": said}
+        return json.dumps(answer).encode()
+
+
+# ------------------------------------------------------------------------------------------------ HTTP
+
+
+class Handler(BaseHTTPRequestHandler):
+    timeout = 30
+    program = keys = None  # set by main
+
+    def do_POST(self):
+        length = self.headers.get("content-length", "")
+        if not length.isdecimal() or int(length) > BODY_BYTES_MAX:
+            return self.send_error(413)
+        body = self.rfile.read(int(length))
+        identity = self.keys.verify(self.headers, body)
+        if identity is None:
+            return self.send_error(401, "not signed by Lethe, or the clocks differ")
+        said = self.program.answer(identity, body)
+        text = self.program.message(said)
+        self.send_response(202 if "accepted" in said else 200)
+        for name, value in {"content-length": str(len(text)), **self.keys.headers(identity, text)}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text)
+
     def log_message(self, *_):
         """No log about people."""
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(description):
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--system", required=True, help="name of the system in Lethe's configuration")
     parser.add_argument("--database", required=True, help="SQLite file; created where it is missing")
     parser.add_argument("--secret-file", required=True, help="whsec_ and base64, as in Lethe's secret_file")
-    parser.add_argument("--listen", default="127.0.0.1:7390", help="put TLS in front for other machines")
     parser.add_argument("--later", action="store_true", help="answer instructions with a ticket, do them afterwards")
+    return parser
+
+
+def main():
+    parser = arguments(__doc__)
+    parser.add_argument("--listen", default="127.0.0.1:7390", help="put TLS in front for other machines")
     parser.add_argument("--callback", help="with --later: where to say that one is done, .../v1/callbacks/SYSTEM")
     options = parser.parse_args()
-    Handler.system, Handler.keys = options.system, Keys(options.secret_file)
+    Handler.keys = Keys(options.secret_file)
     call_back = caller(Handler.keys, options.callback) if options.callback else None
-    Handler.calls = Contacts(options.database, options.later, call_back)
+    Handler.program = Program(options.system, Contacts(options.database, options.later, call_back))
     host, _, port = options.listen.rpartition(":")
     server = ThreadingHTTPServer((host, int(port)), Handler)
     print(f"listening on {host}:{server.server_address[1]}", flush=True)

@@ -61,6 +61,9 @@ const OPERATIONS: [Operation; 8] = [
     operation("export", "The person's data.", &["exported", "failed"]),
 ];
 
+/// How an entry of a topic differs from a POST.
+const SEALED: &str = "the key of the entry is webhook-id, its value is sealed as connectors/remote/README.md tells, and it has no headers.";
+
 /// Name of the one message that a program sends by itself.
 const CALLBACK: &str = "callback";
 
@@ -79,7 +82,7 @@ pub fn asyncapi() -> Value {
             "title": "Lethe: remote connectors",
             "version": VERSION.to_string(),
             "description": "What Lethe asks of a connector that is a program elsewhere, and what it answers: one POST a call, signed on both sides \
-                            as Standard Webhooks 1.0.0 says. connectors/remote/README.md tells how to write one.",
+                            as Standard Webhooks 1.0.0 says, or one entry of a topic, sealed. connectors/remote/README.md tells how to write one.",
             "license": { "name": "Apache-2.0" },
         },
         "defaultContentType": "application/json",
@@ -95,6 +98,22 @@ pub fn asyncapi() -> Value {
                 "description": "The body of the HTTP response. The status is not signed and says nothing.",
                 "address": null,
                 "messages": references("components", answers().map(answer_name)),
+            },
+            "request_topic": {
+                "title": "Requests, over Kafka",
+                "description": format!("The same requests, sealed; {SEALED}"),
+                "address": "lethe.requests.{system}",
+                "parameters": { "system": { "description": "The system, as Lethe's configuration names it." } },
+                "messages": references("components", OPERATIONS.iter().map(|o| request_name(o.call))),
+                "bindings": { "kafka": { "partitions": 1, "bindingVersion": "0.5.0" } },
+            },
+            "reply_topic": {
+                "title": "Answers, over Kafka",
+                "description": format!("The same answers, sealed, under the key of their request; {SEALED}"),
+                "address": "lethe.replies.{system}",
+                "parameters": { "system": { "description": "The system, as Lethe's configuration names it." } },
+                "messages": references("components", answers().map(answer_name)),
+                "bindings": { "kafka": { "partitions": 1, "bindingVersion": "0.5.0" } },
             },
             "callbacks": {
                 "title": "Callbacks",
@@ -148,35 +167,66 @@ fn references(place: &str, names: impl Iterator<Item = String>) -> Map<String, V
     names.map(reference).collect()
 }
 
-fn operations() -> Map<String, Value> {
-    let one = |operation: &Operation| {
-        let request = format!("#/channels/requests/messages/{}", request_name(operation.call));
-        let answers = operation
-            .answers
-            .iter()
-            .map(|answer| json!({ "$ref": format!("#/channels/answers/messages/{}", answer_name(answer)) }));
-        json!({
+/// One way on which the calls are made.
+struct Way {
+    /// Behind the name of each operation.
+    suffix: &'static str,
+    requests: &'static str,
+    answers: &'static str,
+    bindings: fn() -> Value,
+}
+
+const WAYS: [Way; 2] = [
+    Way {
+        suffix: "",
+        requests: "requests",
+        answers: "answers",
+        bindings: posted,
+    },
+    Way {
+        suffix: "_over_kafka",
+        requests: "request_topic",
+        answers: "reply_topic",
+        bindings: || json!({ "kafka": { "bindingVersion": "0.5.0" } }),
+    },
+];
+
+fn posted() -> Value {
+    json!({ "http": { "method": "POST", "bindingVersion": "0.3.0" } })
+}
+
+impl Way {
+    fn operation(&self, operation: &Operation) -> (String, Value) {
+        let messages = |channel: &str, names: Vec<String>| -> Vec<Value> {
+            let reference = |name| json!({ "$ref": format!("#/channels/{channel}/messages/{name}") });
+            names.into_iter().map(reference).collect()
+        };
+        let answers = operation.answers.iter().map(|answer| answer_name(answer));
+        let value = json!({
             "action": "send",
             "summary": operation.summary,
-            "channel": { "$ref": "#/channels/requests" },
-            "messages": [{ "$ref": request }],
-            "bindings": { "http": { "method": "POST", "bindingVersion": "0.3.0" } },
+            "channel": { "$ref": format!("#/channels/{}", self.requests) },
+            "messages": messages(self.requests, vec![request_name(operation.call)]),
+            "bindings": (self.bindings)(),
             "reply": {
-                "channel": { "$ref": "#/channels/answers" },
-                "messages": answers.collect::<Vec<_>>(),
+                "channel": { "$ref": format!("#/channels/{}", self.answers) },
+                "messages": messages(self.answers, answers.collect()),
             },
-        })
-    };
+        });
+        (format!("{}{}", operation.call, self.suffix), value)
+    }
+}
+
+fn operations() -> Map<String, Value> {
     let callback = json!({
         "action": "receive",
         "summary": "An instruction that was accepted is worth asking about.",
         "channel": { "$ref": "#/channels/callbacks" },
         "messages": [{ "$ref": format!("#/channels/callbacks/messages/{CALLBACK}") }],
-        "bindings": { "http": { "method": "POST", "bindingVersion": "0.3.0" } },
+        "bindings": posted(),
     });
-    OPERATIONS
-        .iter()
-        .map(|operation| (operation.call.to_owned(), one(operation)))
+    WAYS.iter()
+        .flat_map(|way| OPERATIONS.iter().map(|operation| way.operation(operation)))
         .chain(std::iter::once((CALLBACK.to_owned(), callback)))
         .collect()
 }

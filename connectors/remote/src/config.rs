@@ -12,6 +12,7 @@ use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::sealed::Sealing;
 use crate::webhook::Keys;
 
 /// A call that takes longer counts as unanswered, in milliseconds.
@@ -23,12 +24,26 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Largest key or certificate file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// By what way a program is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    /// Lethe calls it: one signed POST a call.
+    #[default]
+    Http,
+    /// It reads requests from a topic and writes replies to another, both sealed.
+    Kafka,
+}
+
 /// A program that is a connector. README.md beside this crate has an example.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where it is called: `https://…`, or `http://…` on this machine.
-    pub url: String,
+    /// By what way it is reached.
+    #[serde(default)]
+    pub over: Over,
+    /// Over HTTP, where it is called: `https://…`, or `http://…` on this machine.
+    pub url: Option<String>,
     /// File with the keys of Standard Webhooks: `whsec_…`, or `whsk_…` and the program's `whpk_…`.
     pub secret_file: PathBuf,
     /// The datasets that the program must declare, neither fewer nor more.
@@ -46,10 +61,21 @@ const fn timeout_ms() -> u64 {
 
 /// Settings that were looked at, with the files that they name.
 pub(crate) struct Opened {
-    pub(crate) url: Url,
     pub(crate) keys: Keys,
-    pub(crate) authorities: Option<Vec<reqwest::Certificate>>,
     pub(crate) time: Duration,
+    pub(crate) way: Way,
+}
+
+/// What one way of reaching the program needs.
+pub(crate) enum Way {
+    Http(Called),
+    Kafka(Sealing),
+}
+
+/// Where and how the program is called.
+pub(crate) struct Called {
+    pub(crate) url: Url,
+    pub(crate) authorities: Option<Vec<reqwest::Certificate>>,
     pub(crate) connect_time: Duration,
 }
 
@@ -67,12 +93,33 @@ impl Config {
             return Err(wrong("datasets", "the names of the program's datasets"));
         }
         let time = Duration::from_millis(self.timeout_ms);
-        Ok(Opened {
-            url: checked_url(&self.url)?,
-            keys: keys(&self.secret_file)?,
+        let keys = keys(&self.secret_file)?;
+        let way = match self.over {
+            Over::Http => Way::Http(self.called(time)?),
+            Over::Kafka => Way::Kafka(self.sealing(&keys)?),
+        };
+        Ok(Opened { keys, time, way })
+    }
+
+    fn called(&self, time: Duration) -> Result<Called, Error> {
+        let url = self.url.as_deref();
+        Ok(Called {
+            url: checked_url(url.ok_or_else(|| wrong("url", "a URL such as https://crm.example/lethe"))?)?,
             authorities: self.ca_file.as_deref().map(authorities).transpose()?,
-            time,
             connect_time: CONNECT_TIME_MAX.min(time / 2),
+        })
+    }
+
+    fn sealing(&self, keys: &Keys) -> Result<Sealing, Error> {
+        if self.url.is_some() || self.ca_file.is_some() {
+            let expected = "neither url nor ca_file: the program itself reads from Kafka";
+            return Err(wrong("over", expected));
+        }
+        Sealing::new(keys).ok_or_else(|| {
+            wrong(
+                "secret_file",
+                "a secret that both sides share, whsec_…: what travels over Kafka is sealed under it",
+            )
         })
     }
 }

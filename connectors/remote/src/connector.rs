@@ -1,6 +1,7 @@
 //! The connector: one call is one message to the program.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
@@ -11,13 +12,14 @@ use lethe_kit::{
 use lethe_terms::{DatasetName, FailureClass, ShardName, SystemName};
 
 use crate::answers;
-use crate::config::Config;
+use crate::config::{Config, Way};
 use crate::error::{Effect, Error, manifest_changed, wrong_answer};
 use crate::manifest;
 use crate::message::{
     Answer, AnswerMessage, Call, GenerationMessage, ManifestMessage, RequestMessage, SelectorMessage, VERSION,
 };
 use crate::pages::Asked;
+use crate::sealed::{Carrier, SealedTopics};
 use crate::wire::{SignedHttp, Wire};
 use crate::words::{self, Private};
 
@@ -36,19 +38,52 @@ impl fmt::Debug for RemoteConnector {
     }
 }
 
-/// Asks the program what it declares, and takes it into service.
+/// Asks the program what it declares, by HTTP, and takes it into service.
 ///
 /// # Errors
 /// Where settings or manifest cannot serve, or the program cannot be asked.
 pub async fn connect(system: SystemName, config: Config) -> Result<RemoteConnector, Error> {
-    let line = Line::new(system.clone(), Box::new(SignedHttp::new(config.open()?)?))?;
+    let opened = config.open()?;
+    let Way::Http(called) = opened.way else {
+        return Err(wrong_way("kafka only where the log is on Kafka"));
+    };
+    let wire = SignedHttp::new(called, opened.keys, opened.time)?;
+    take_on(system, &config, Box::new(wire)).await
+}
+
+/// As [`connect`], over topics.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_over(
+    system: SystemName,
+    config: Config,
+    carrier: Arc<dyn Carrier>,
+) -> Result<RemoteConnector, Error> {
+    let opened = config.open()?;
+    let Way::Kafka(sealing) = opened.way else {
+        return Err(wrong_way("kafka"));
+    };
+    let wire = SealedTopics::new(system.clone(), sealing, carrier, opened.time);
+    take_on(system, &config, Box::new(wire)).await
+}
+
+fn wrong_way(expected: &str) -> Error {
+    Error::Config {
+        what: "over",
+        expected: expected.to_owned(),
+    }
+}
+
+async fn take_on(system: SystemName, config: &Config, wire: Box<dyn Wire>) -> Result<RemoteConnector, Error> {
+    let line = Line::new(system.clone(), wire)?;
     let (revision, declared) = line.manifest().await.map_err(Error::Call)?;
     if !words::is_revision(&revision) {
         let what = "revision: expected at most 63 of a-z, A-Z, 0-9, '-', '_' and '.'";
         return Err(Error::Manifest(what.to_owned()));
     }
     Ok(RemoteConnector {
-        manifest: manifest::checked(&system, &config, &declared)?,
+        manifest: manifest::checked(&system, config, &declared)?,
         declared,
         revision,
         line,

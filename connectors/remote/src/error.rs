@@ -50,6 +50,8 @@ pub(crate) enum Effect {
 pub(crate) enum Lost {
     /// No connection, so nothing was sent.
     NotSent,
+    /// The request could not be put on the log, so nothing was sent.
+    NotOnLog,
     /// The other side's certificate is not trusted, so nothing was sent.
     Untrusted,
     /// Sent, and no answer, or not all of it.
@@ -71,7 +73,7 @@ impl Lost {
     pub(crate) fn failure(&self, effect: Effect) -> Failure {
         let (code, reason) = self.words();
         match self {
-            Self::NotSent => Failure::Transient { code, reason },
+            Self::NotSent | Self::NotOnLog => Failure::Transient { code, reason },
             Self::Untrusted if effect != Effect::Asks => Failure::Permanent { code, reason },
             _ if effect == Effect::Acts => Failure::Unknown { code, reason },
             Self::NoAnswer => Failure::Transient { code, reason },
@@ -85,6 +87,10 @@ impl Lost {
             Self::NotSent => (
                 "remote-unreachable",
                 "no connection to the program: expected it to listen at the configured URL".to_owned(),
+            ),
+            Self::NotOnLog => (
+                "remote-unreachable",
+                "the request could not be written to its topic".to_owned(),
             ),
             Self::Untrusted => (
                 "remote-untrusted",

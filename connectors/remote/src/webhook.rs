@@ -130,6 +130,11 @@ impl Keys {
         Ok(())
     }
 
+    /// The secrets that both sides have, the one that is in use first.
+    pub(crate) fn shared(&self) -> &[Zeroizing<Vec<u8>>] {
+        &self.shared
+    }
+
     /// Headers for a message that is sent at `now_s`, in seconds since 1970.
     pub fn sign(&self, id: &str, now_s: u64, body: &[u8]) -> Headers {
         let timestamp = now_s.to_string();
@@ -211,7 +216,7 @@ fn signing_key(bytes: &[u8]) -> Result<SigningKey, &'static str> {
     SigningKey::from_keypair_bytes(pair).map_err(|_| PRIVATE)
 }
 
-fn mac(secret: &[u8], content: &[u8]) -> Option<Hmac<Sha256>> {
+pub(crate) fn mac(secret: &[u8], content: &[u8]) -> Option<Hmac<Sha256>> {
     // A key of any length is taken; the length was checked where it was read.
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
     mac.update(content);

@@ -1,12 +1,12 @@
 //! How a request reaches the program and its answer comes back: by whatever way, signed on both.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use url::Url;
 
-use crate::config::Opened;
+use crate::config::Called;
 use crate::error::{Error, Lost};
 use crate::webhook::{self, Headers, Keys, Unsigned};
 
@@ -29,22 +29,22 @@ pub(crate) struct SignedHttp {
 
 impl SignedHttp {
     /// A client of the program at the configured URL.
-    pub(crate) fn new(opened: Opened) -> Result<Self, Error> {
+    pub(crate) fn new(called: Called, keys: Keys, time: Duration) -> Result<Self, Error> {
         // The first provider of the program stays; that another part of it set one is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
-            .connect_timeout(opened.connect_time)
-            .timeout(opened.time)
+            .connect_timeout(called.connect_time)
+            .timeout(time)
             // A connection that waited may be dead, and work that is sent over a dead one is lost without an answer.
             .pool_max_idle_per_host(0)
             // An answer from elsewhere would not be the program's.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("lethe/", env!("CARGO_PKG_VERSION")));
-        if opened.url.scheme() == "http" {
+        if called.url.scheme() == "http" {
             // Personal data in the clear stays on this machine.
             builder = builder.no_proxy();
         }
-        if let Some(authorities) = opened.authorities {
+        if let Some(authorities) = called.authorities {
             builder = builder.tls_certs_only(authorities);
         }
         let http = builder.build().map_err(|_| Error::Config {
@@ -53,8 +53,8 @@ impl SignedHttp {
         })?;
         Ok(Self {
             http,
-            url: opened.url,
-            keys: opened.keys,
+            url: called.url,
+            keys,
         })
     }
 }

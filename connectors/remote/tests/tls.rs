@@ -91,7 +91,7 @@ async fn only_a_program_whose_certificate_is_trusted_is_asked() {
     let (ours, other) = (authority(), authority());
     let (port, requests) = proxy(&ours, program.port);
     let with = |ca_file: Option<PathBuf>, host: &str| Config {
-        url: format!("https://{host}:{port}/"),
+        url: Some(format!("https://{host}:{port}/")),
         ca_file,
         ..config(folder.path(), port)
     };

@@ -47,6 +47,10 @@ pub enum Stream {
     Commands,
     /// Instructions to one system.
     Instructions(SystemName),
+    /// What one system's program is asked over the log, sealed for it alone.
+    Requests(SystemName),
+    /// What that program says, sealed. Others than Lethe write to it, so nothing in it is trusted before it is opened.
+    Replies(SystemName),
     /// What systems, observers and the ledger answer.
     Answers,
     /// Input that could not be read, sealed, with its position.
@@ -77,15 +81,19 @@ impl Stream {
                 StreamKind::Table
             }
             Self::Cases | Self::Leaves => StreamKind::History,
-            Self::Intake | Self::Commands | Self::Instructions(_) | Self::Answers | Self::Quarantine => {
-                StreamKind::Queue
-            }
+            Self::Intake
+            | Self::Commands
+            | Self::Instructions(_)
+            | Self::Requests(_)
+            | Self::Replies(_)
+            | Self::Answers
+            | Self::Quarantine => StreamKind::Queue,
         }
     }
 
     /// Whether programs that are not Lethe write to it, with any client: an entry can then be anything.
     pub const fn is_foreign(&self) -> bool {
-        matches!(self, Self::Intake)
+        matches!(self, Self::Intake | Self::Replies(_))
     }
 
     /// Number of partitions.
@@ -112,6 +120,8 @@ impl fmt::Display for Stream {
             Self::Intake => f.write_str("intake"),
             Self::Commands => f.write_str("commands"),
             Self::Instructions(system) => write!(f, "instructions.{system}"),
+            Self::Requests(system) => write!(f, "requests.{system}"),
+            Self::Replies(system) => write!(f, "replies.{system}"),
             Self::Answers => f.write_str("answers"),
             Self::Quarantine => f.write_str("quarantine"),
         }
@@ -122,12 +132,20 @@ impl FromStr for Stream {
     type Err = lethe_terms::NameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(system) = text.strip_prefix("instructions.") {
-            return Ok(Self::Instructions(system.parse()?));
+        if let Some((of, system)) = text.split_once('.') {
+            let of_system = match of {
+                "instructions" => Some(Self::Instructions as fn(SystemName) -> Self),
+                "requests" => Some(Self::Requests as _),
+                "replies" => Some(Self::Replies as _),
+                _ => None,
+            };
+            if let Some(of_system) = of_system {
+                return system.parse().map(of_system);
+            }
         }
         Self::FIXED.into_iter().find(|stream| stream.to_string() == text).ok_or(lethe_terms::NameError {
             what: "stream name",
-            expected: "records, keys, cursors, erased, systems, owners, cases, leaves, intake, commands, answers, quarantine or instructions.<system>",
+            expected: "records, keys, cursors, erased, systems, owners, cases, leaves, intake, commands, answers, quarantine, instructions.<system>, requests.<system> or replies.<system>",
         })
     }
 }
@@ -147,10 +165,16 @@ mod tests {
 
     #[test]
     fn a_stream_name_reads_back() {
-        let shop = Stream::Instructions("shop".parse().unwrap());
-        for stream in Stream::FIXED.into_iter().chain([shop]) {
+        let shop = || "shop".parse().unwrap();
+        let of_shop = [
+            Stream::Instructions(shop()),
+            Stream::Requests(shop()),
+            Stream::Replies(shop()),
+        ];
+        for stream in Stream::FIXED.into_iter().chain(of_shop) {
             assert_eq!(stream.to_string().parse::<Stream>(), Ok(stream));
         }
+        assert!("replies.".parse::<Stream>().is_err());
         assert!("instructions.".parse::<Stream>().is_err());
         assert!("topic".parse::<Stream>().is_err());
     }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use lethe_kit::{Connector, Error as CallError};
+use lethe_remote::Carrier;
 use lethe_terms::SystemName;
 use serde::de::DeserializeOwned;
 
@@ -84,8 +85,17 @@ impl Kinds {
         self
     }
 
-    /// Opens the connector of a system.
-    pub(crate) async fn connector(&self, system: &SystemSettings) -> Opened {
+    /// Opens the connector of a system; `carrier` leads to the program of one that is reached over topics.
+    pub(crate) async fn connector(
+        &self,
+        system: &SystemSettings,
+        carrier: Option<Arc<dyn Carrier>>,
+    ) -> Opened {
+        let settings = serde_json::Value::Object(system.connector.clone().into_iter().collect());
+        if let Some(carrier) = carrier {
+            let connected = lethe_remote::connect_over(system.name.clone(), own(settings)?, carrier).await;
+            return Ok(Arc::new(connected.map_err(|error| not_connected(&error))?));
+        }
         let Some(open) = self.0.get(system.kind.as_str()) else {
             let known: Vec<&str> = self.0.keys().copied().collect();
             return Err(Unopened::Refused(format!(
@@ -94,9 +104,17 @@ impl Kinds {
                 known.join(", ")
             )));
         };
-        let settings = serde_json::Value::Object(system.connector.clone().into_iter().collect());
         open(system.name.clone(), settings).await
     }
+}
+
+/// Whether a system's program is reached over topics of Kafka.
+pub(crate) fn is_over_kafka(system: &SystemSettings) -> bool {
+    system.kind == REMOTE
+        && system
+            .connector
+            .get("over")
+            .is_some_and(|over| over.as_str() == Some("kafka"))
 }
 
 /// The connector's own settings of a system.

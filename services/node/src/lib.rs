@@ -31,6 +31,7 @@ mod published;
 mod quarantine;
 mod readiness;
 mod receipts;
+mod remote_topics;
 mod roles;
 mod running;
 mod server;

@@ -13,6 +13,7 @@ use lethe_journal::{DatasetRef, Stream};
 use lethe_ledger::{EvidenceStore, Keys};
 use lethe_log::EventLog;
 use lethe_log_kafka::KafkaLog;
+use lethe_remote::Carrier;
 use lethe_store::Store;
 use lethe_store_sled::{Condition, SledStore};
 use lethe_terms::{SystemName, Timestamp};
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::case_keys::CaseKeys;
-use crate::connect::Kinds;
+use crate::connect::{self, Kinds};
 use crate::evidence::Evidence;
 use crate::janitor::LogHealth;
 use crate::lineage::{self, Assignment, Elsewhere, Lineage, Owners, Peers, Told};
@@ -30,6 +31,7 @@ use crate::patience::{Answering, Patient};
 use crate::processes::Oneself;
 use crate::published::{self, Checker, IntakeKeyring, PublishedSystems};
 use crate::quarantine::Quarantine;
+use crate::remote_topics::RemoteTopics;
 use crate::roles::{Role, Roles};
 use crate::settings::Settings;
 use crate::systems::System;
@@ -263,7 +265,11 @@ async fn open(
     let publishers = published::publishers(&declared.published);
     let intake_keys = IntakeKeyring::open(Arc::clone(&vault), &*port, settings.intake_key_days)?;
     let checker = Checker::new(declared.published, Arc::new(intake_keys), Arc::clone(&intake));
-    let systems = systems(&settings, &roles, kinds).await?;
+    let systems = if roles.has(Role::Connectors) {
+        systems(&settings, &port, kinds, tasks, stopped).await?
+    } else {
+        BTreeMap::new()
+    };
     let quarantine = Arc::new(Quarantine::new(Arc::clone(&port), Arc::clone(&vault)));
     let names: Vec<_> = settings
         .systems
@@ -422,17 +428,22 @@ async fn intake(
 /// The systems that this process hosts, opened as far as they can be reached.
 async fn systems(
     settings: &Settings,
-    roles: &Roles,
+    log: &Arc<dyn EventLog>,
     kinds: &Kinds,
+    tasks: &mut Tasks,
+    stopped: &watch::Receiver<bool>,
 ) -> Result<BTreeMap<SystemName, Arc<System>>, Error> {
-    if !roles.has(Role::Connectors) {
-        return Ok(BTreeMap::new());
+    let mut systems = BTreeMap::new();
+    for system in &settings.systems {
+        let mut carrier: Option<Arc<dyn Carrier>> = None;
+        if connect::is_over_kafka(system) {
+            let (topics, from) = RemoteTopics::open(Arc::clone(log), &system.name).await?;
+            tasks.spawn(Arc::clone(&topics).bring(from, stopped.clone()));
+            carrier = Some(topics);
+        }
+        let opened = Arc::new(System::new(system.clone(), carrier));
+        systems.insert(system.name.clone(), opened);
     }
-    let systems: BTreeMap<_, _> = settings
-        .systems
-        .iter()
-        .map(|system| (system.name.clone(), Arc::new(System::new(system.clone()))))
-        .collect();
     futures::future::try_join_all(systems.values().map(|system| system.open(kinds))).await?;
     Ok(systems)
 }

@@ -13,7 +13,7 @@ use lethe_log_kafka::KafkaSettings;
 use lethe_terms::SystemName;
 use serde::Deserialize;
 
-use crate::Error;
+use crate::{Error, connect};
 
 /// Where the API listens unless told otherwise: loopback.
 const LISTEN: &str = "127.0.0.1:7380";
@@ -287,6 +287,16 @@ impl Settings {
                 &format!("system {} stands twice: expected each name once", twice[0]),
             ));
         }
+        let over_kafka = self.systems.iter().find(|system| connect::is_over_kafka(system));
+        if let (Some(system), None) = (over_kafka, &self.kafka) {
+            return Err(refused(
+                file,
+                &format!(
+                    "system {} has over = \"kafka\": expected a table [kafka], since nobody else can read the embedded log",
+                    system.name
+                ),
+            ));
+        }
         if self.controller.id.parse::<SystemName>().is_err() {
             return Err(refused(
                 file,
@@ -325,11 +335,16 @@ impl Settings {
 
     /// Every stream that these settings need.
     pub fn streams(&self) -> Vec<Stream> {
-        let instructions = self
-            .systems
-            .iter()
-            .map(|system| Stream::Instructions(system.name.clone()));
-        Stream::FIXED.into_iter().chain(instructions).collect()
+        let of_system = |system: &SystemSettings| {
+            let mut streams = vec![Stream::Instructions(system.name.clone())];
+            if connect::is_over_kafka(system) {
+                streams.push(Stream::Requests(system.name.clone()));
+                streams.push(Stream::Replies(system.name.clone()));
+            }
+            streams
+        };
+        let of_systems = self.systems.iter().flat_map(of_system);
+        Stream::FIXED.into_iter().chain(of_systems).collect()
     }
 }
 
@@ -488,6 +503,17 @@ mod tests {
         }
         let saxony = load(&format!("land = \"saxony\"\ncompact_after_s = 0\n{LEAST}")).unwrap();
         assert!(matches!(saxony.land, LandSetting::Saxony));
+    }
+
+    #[test]
+    fn a_system_over_kafka_needs_a_log_that_its_program_can_read() {
+        let system = "[[systems]]\nname = \"crm\"\nkind = \"remote\"\nover = \"kafka\"\n";
+        let error = load(&format!("{LEAST}{system}")).unwrap_err().to_string();
+        assert!(error.contains("crm") && error.contains("[kafka]"), "{error}");
+        let kafka = "[kafka]\nbootstrap = \"b:1\"\n";
+        let streams = load(&format!("{LEAST}{system}{kafka}")).unwrap().streams();
+        let crm = || "crm".parse().unwrap();
+        assert!(streams.contains(&Stream::Requests(crm())) && streams.contains(&Stream::Replies(crm())));
     }
 
     #[test]

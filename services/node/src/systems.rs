@@ -9,6 +9,7 @@ use lethe_gateway::views::{ConformanceView, FindingView};
 use lethe_intake::Intake;
 use lethe_journal::{FailureCode, InventoryDataset, InventorySystem, SystemTold};
 use lethe_kit::{Host, Manifest};
+use lethe_remote::Carrier;
 use lethe_terms::{ShardName, SystemName, Timestamp, Verb};
 use tokio::sync::{Notify, watch};
 
@@ -30,6 +31,8 @@ const FEED_RETRY: Duration = Duration::from_secs(5);
 /// A configured system.
 pub(crate) struct System {
     pub(crate) settings: SystemSettings,
+    /// The way to its program, where that is reached over topics.
+    carrier: Option<Arc<dyn Carrier>>,
     host: OnceLock<Arc<Host>>,
     /// Why it could not be opened, until it is.
     away: Mutex<String>,
@@ -39,9 +42,10 @@ pub(crate) struct System {
 
 impl System {
     /// A system that is not open yet.
-    pub(crate) fn new(settings: SystemSettings) -> Self {
+    pub(crate) fn new(settings: SystemSettings, carrier: Option<Arc<dyn Carrier>>) -> Self {
         Self {
             settings,
+            carrier,
             host: OnceLock::new(),
             away: Mutex::new(String::new()),
             feed: FeedState::default(),
@@ -54,7 +58,7 @@ impl System {
     /// # Errors
     /// Where its settings are wrong.
     pub(crate) async fn open(&self, kinds: &Kinds) -> Result<Option<Arc<Host>>, Error> {
-        match kinds.connector(&self.settings).await {
+        match kinds.connector(&self.settings, self.carrier.clone()).await {
             Ok(connector) => {
                 let host = self.host.get_or_init(|| Arc::new(Host::new(connector)));
                 return Ok(Some(Arc::clone(host)));

@@ -10,8 +10,9 @@
 mod common;
 
 use common::meddler::{Meddler, Meddling};
-use common::{Program, SECRET, database, python, secret_file};
+use common::{Program, SECRET, database, python, python_with_kafka, secret_file};
 use lethe_journeys::office::{ADA, BOB, Office};
+use lethe_journeys::server::kafka;
 use lethe_kit::memory::MemoryConnector;
 use lethe_node::cli::Exit;
 use lethe_remote::webhook::Keys;
@@ -27,6 +28,10 @@ enum Answers {
     Later,
     /// With a ticket that is asked for in ten minutes, unless it calls back.
     CallsBack,
+    /// At once, and over topics of Kafka.
+    OverKafka,
+    /// With a ticket, and over topics of Kafka.
+    OverKafkaLater,
 }
 
 /// An office that keeps its contacts in a file behind the example program.
@@ -42,6 +47,35 @@ struct Contacts {
 impl Contacts {
     /// Ada has two contacts there and Bob one, and Lethe has read all of them.
     async fn open(answers: Answers) -> Option<Self> {
+        let more: &[&str] = match answers {
+            Answers::OverKafka => &[],
+            Answers::OverKafkaLater => &["--later"],
+            _ => return Self::called(answers).await,
+        };
+        let (python, kafka) = (python_with_kafka()?, kafka("remote")?);
+        let folder = tempfile::tempdir().unwrap();
+        let kafka: toml::Table = toml::from_str(&kafka).unwrap();
+        let of_kafka = |name: &str| kafka["kafka"][name].as_str().unwrap().to_owned();
+        let (bootstrap, prefix) = (of_kafka("bootstrap"), of_kafka("topic_prefix"));
+        let broker = [
+            "--system",
+            "contacts",
+            "--bootstrap",
+            &bootstrap,
+            "--topic-prefix",
+            &prefix,
+        ];
+        let program = Program::over_kafka(&python, folder.path(), &[&broker, more].concat());
+        let system = format!(
+            "[[systems]]\nname = \"contacts\"\nkind = \"remote\"\nover = \"kafka\"\nsecret_file = \"{}\"\ndatasets = [\"contacts\"]\n{kafka}",
+            secret_file(folder.path()).display()
+        );
+        let office = Office::found(MemoryConnector::new("chat").unwrap()).and(&system);
+        Some(Self::filled(python, folder, program, Meddler::before(0).await, office).await)
+    }
+
+    /// The program is called by HTTP.
+    async fn called(answers: Answers) -> Option<Self> {
         let python = python()?;
         let folder = tempfile::tempdir().unwrap();
         let meddler = Meddler::before(0).await;
@@ -50,12 +84,12 @@ impl Contacts {
             meddler.port,
             secret_file(folder.path()).display()
         );
-        let mut office = Office::found(MemoryConnector::new("chat").unwrap()).and(&system);
+        let office = Office::found(MemoryConnector::new("chat").unwrap()).and(&system);
         let callback = format!("{}/v1/callbacks/contacts", office.url);
         let more: &[&str] = match answers {
-            Answers::AtOnce => &[],
             Answers::Later => &["--later"],
             Answers::CallsBack => &["--later", "--callback", &callback],
+            _ => &[],
         };
         let program = Program::start(
             &python,
@@ -63,6 +97,17 @@ impl Contacts {
             &[&["--system", "contacts"], more].concat(),
         );
         meddler.leads_to(program.port);
+        Some(Self::filled(python, folder, program, meddler, office).await)
+    }
+
+    /// Puts people into the file, starts the server, and waits until it has read everything.
+    async fn filled(
+        python: String,
+        folder: tempfile::TempDir,
+        program: Program,
+        meddler: Meddler,
+        mut office: Office,
+    ) -> Self {
         let options = SqliteConnectOptions::new().filename(database(folder.path()));
         let file = SqlitePool::connect_with(options).await.unwrap();
         let rows = format!(
@@ -75,14 +120,14 @@ impl Contacts {
         for system in ["crm", "chat", "contacts"] {
             office.scan(system).await;
         }
-        Some(Self {
+        Self {
             python,
             folder,
             program,
             meddler,
             file,
             office,
-        })
+        }
     }
 
     async fn text(&self, query: &str) -> String {
@@ -136,9 +181,15 @@ async fn verified(office: &Office, id: &str) -> (u8, Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_in_a_remote_system_is_found_restricted_lifted_erased_and_certified() {
-    for answers in [Answers::AtOnce, Answers::Later, Answers::CallsBack] {
+    for answers in [
+        Answers::AtOnce,
+        Answers::Later,
+        Answers::CallsBack,
+        Answers::OverKafka,
+        Answers::OverKafkaLater,
+    ] {
         let Some(contacts) = Contacts::open(answers).await else {
-            return;
+            continue;
         };
         let office = &contacts.office;
         let (exit, out, err) = office.lethe("connector check contacts").await;

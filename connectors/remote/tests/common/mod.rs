@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use lethe_remote::Config;
+use lethe_remote::{Config, Over};
 
 /// A secret of the tests.
 pub const SECRET: &str = "whsec_bGV0aGUtdGVzdHMtb25seS1sZXRoZS10ZXN0cw==";
@@ -36,6 +36,22 @@ pub fn python() -> Option<String> {
     runs.then_some(python)
 }
 
+/// An interpreter that can talk to Kafka as well. Without one the test says that it was skipped.
+pub fn python_with_kafka() -> Option<String> {
+    let python = python()?;
+    let runs = Command::new(&python)
+        .args(["-c", "import confluent_kafka, cryptography"])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !runs {
+        println!(
+            "SKIPPED: remote connector over Kafka: expected LETHE_TEST_PYTHON with the packages of ops/examples/requirements.txt"
+        );
+    }
+    runs.then_some(python)
+}
+
 /// The running example.
 pub struct Program {
     child: Child,
@@ -44,27 +60,20 @@ pub struct Program {
 
 impl Program {
     pub fn start(python: &str, folder: &Path, more: &[&str]) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ops/examples/remote_connector.py");
-        let mut child = Command::new(python)
-            .arg(script)
-            .args(["--system", "crm", "--listen", "127.0.0.1:0", "--database"])
-            .arg(database(folder))
-            .arg("--secret-file")
-            .arg(secret_file(folder))
-            .args(more)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut said)
-            .unwrap();
+        let more = [&["--listen", "127.0.0.1:0"], more].concat();
+        let (child, said) = begin(python, "remote_connector.py", folder, &more);
         let port = said.trim().rsplit(':').next().and_then(|port| port.parse().ok());
         Self {
             child,
             port: port.unwrap_or_else(|| panic!("the program says {said:?}")),
         }
+    }
+
+    /// The example that reads from Kafka; it listens nowhere.
+    pub fn over_kafka(python: &str, folder: &Path, more: &[&str]) -> Self {
+        let (child, said) = begin(python, "remote_connector_kafka.py", folder, more);
+        assert!(said.starts_with("reading "), "the program says {said:?}");
+        Self { child, port: 0 }
     }
 
     /// `kill -9`.
@@ -73,6 +82,28 @@ impl Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts one of the examples, and waits for its first line.
+fn begin(python: &str, script: &str, folder: &Path, more: &[&str]) -> (Child, String) {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ops/examples");
+    let mut child = Command::new(python)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg(examples.join(script))
+        .args(["--system", "crm", "--database"])
+        .arg(database(folder))
+        .arg("--secret-file")
+        .arg(secret_file(folder))
+        .args(more)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut said)
+        .unwrap();
+    (child, said)
 }
 
 impl Drop for Program {
@@ -97,7 +128,8 @@ pub fn secret_file(folder: &Path) -> PathBuf {
 
 pub fn config(folder: &Path, port: u16) -> Config {
     Config {
-        url: format!("http://127.0.0.1:{port}/"),
+        over: Over::Http,
+        url: Some(format!("http://127.0.0.1:{port}/")),
         secret_file: secret_file(folder),
         datasets: vec!["contacts".parse().unwrap()],
         ca_file: None,
