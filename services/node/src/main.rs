@@ -26,10 +26,10 @@ fn main() -> ExitCode {
     let json = cli.global.json;
     match cli.command {
         Command::Serve(args) => {
-            let roles = match Roles::named(&args.roles) {
+            let roles = match Roles::named(&args.roles, &args.systems) {
                 Ok(roles) => roles,
                 Err(message) => {
-                    eprintln!("lethe: --role: {message}");
+                    eprintln!("lethe: {message}");
                     return ExitCode::from(USAGE);
                 }
             };

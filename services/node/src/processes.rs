@@ -60,13 +60,16 @@ impl Oneself {
 /// The processes that were heard of.
 pub(crate) struct Processes {
     oneself: Oneself,
+    /// The roles that somebody must have.
+    needed: Vec<Role>,
     told: Mutex<BTreeMap<String, (Timestamp, ProcessTold)>>,
 }
 
 impl Processes {
-    pub(crate) const fn new(oneself: Oneself) -> Self {
+    pub(crate) const fn new(oneself: Oneself, needed: Vec<Role>) -> Self {
         Self {
             oneself,
+            needed,
             told: Mutex::new(BTreeMap::new()),
         }
     }
@@ -84,9 +87,8 @@ impl Processes {
                 .filter(|(_, process)| process.roles.contains(role.name()));
             with.max_by_key(|(at, _)| *at)
         };
-        let elsewhere = Role::ALL
-            .into_iter()
-            .filter(|role| !self.oneself.roles.has(*role));
+        let needed = self.needed.iter().copied();
+        let elsewhere = needed.filter(|role| !self.oneself.roles.has(*role));
         elsewhere
             .filter_map(|role| match last_with(role) {
                 Some((at, _)) if now.since(*at) <= SILENT_MAX_MS => None,
@@ -205,10 +207,19 @@ mod tests {
         let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
         Oneself {
             instance: instance.to_owned(),
-            roles: Roles::named(&roles).unwrap(),
+            roles: Roles::named(&roles, &[]).unwrap(),
             since: shell::now(),
         }
     }
+
+    /// Nobody publishes.
+    const NEEDED: [Role; 5] = [
+        Role::Gateway,
+        Role::Lineage,
+        Role::Conductor,
+        Role::Ledger,
+        Role::Connectors,
+    ];
 
     fn later(ms: i64) -> Timestamp {
         Timestamp::from_millis(shell::now().millis() + ms)
@@ -217,7 +228,10 @@ mod tests {
     #[tokio::test]
     async fn a_role_has_nobody_once_its_last_process_was_silent_for_a_while_and_a_short_stop_is_no_news() {
         let log = Arc::new(MemoryLog::new());
-        let gateway = Arc::new(Processes::new(oneself("gateway", &["gateway", "lineage"])));
+        let gateway = Arc::new(Processes::new(
+            oneself("gateway", &["gateway", "lineage"]),
+            NEEDED.into(),
+        ));
         let names = |now| -> Vec<&str> { gateway.missing(now).iter().map(|(role, _)| role.name()).collect() };
         assert_eq!(
             names(shell::now()),
@@ -238,7 +252,7 @@ mod tests {
         stop.send(true).unwrap();
         telling.await.unwrap().unwrap();
         following.await.unwrap().unwrap();
-        let again = Processes::new(oneself("gateway", &["gateway", "lineage"]));
+        let again = Processes::new(oneself("gateway", &["gateway", "lineage"]), NEEDED.into());
         let page = log.read(&Place::new(Stream::Systems, 0), 0, 99).await.unwrap();
         for stored in &page.entries {
             let event = Event::<ProcessTold>::decode(stored.entry.value.as_ref().unwrap()).unwrap();

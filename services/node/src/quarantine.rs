@@ -1,6 +1,6 @@
 //! What could not be read: one fold of its stream, kept up to date, which counts it, lists it, and knows what was asked of it.
 //!
-//! An operator drops an input, or asks for it to be taken in again; both go over the stream. Whoever hosts the connectors takes it in again,
+//! An operator drops an input, or asks for it to be taken in again; both go over the stream. Whoever hosts its system takes it in again,
 //! since only one intake may write the records of a system, and says there what became of it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,6 +125,15 @@ impl Fold {
         self.asked.remove(&position);
     }
 
+    /// Inputs that are asked for and are this process's to take in again.
+    fn asked_of(&self, retrier: &Retrier) -> Vec<Position> {
+        let is_ours = |position: &Position| match self.kept.get(position) {
+            Some(Some(system)) => retrier.systems.contains(system),
+            Some(None) | None => retrier.nobodys,
+        };
+        self.asked.iter().copied().filter(is_ours).collect()
+    }
+
     fn count_of(&self, name: &SystemName) -> u64 {
         let own = self.kept.values().filter(|system| system.as_ref() == Some(name));
         u64::try_from(own.count()).unwrap_or(u64::MAX)
@@ -149,8 +158,11 @@ pub(crate) struct Quarantine {
     changed: watch::Sender<Position>,
 }
 
-/// What takes inputs in again: where connectors are hosted.
+/// What takes inputs in again: where connectors are hosted, those of their systems.
 pub(crate) struct Retrier {
+    pub(crate) systems: BTreeSet<SystemName>,
+    /// Whether it also takes those in again that name no system.
+    pub(crate) nobodys: bool,
     pub(crate) intake: Arc<Intake>,
     pub(crate) follow_ups: Arc<FollowUps>,
 }
@@ -240,7 +252,7 @@ impl Quarantine {
     /// Takes in again what was asked for; whether something of it is left. What could not be tried for now is tried later: nothing is said of it
     /// yet. What fails for good stays, and is said to.
     async fn retry_asked(&self, retrier: &Retrier) -> bool {
-        let asked: Vec<Position> = self.fold().asked.iter().copied().collect();
+        let asked = self.fold().asked_of(retrier);
         for position in asked {
             if let Err(error) = self.retry_one(retrier, position).await {
                 tracing::warn!(

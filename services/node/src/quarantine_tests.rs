@@ -49,6 +49,8 @@ impl World {
         };
         let normaliser = Normaliser::new("DE").unwrap();
         Retrier {
+            systems: ["shop".parse().unwrap()].into(),
+            nobodys: true,
             intake: Arc::new(Intake::new(
                 Arc::clone(&log) as _,
                 Arc::clone(&vault) as _,

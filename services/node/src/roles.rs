@@ -4,6 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use lethe_terms::SystemName;
+
+use crate::published;
+use crate::settings::SystemSettings;
+
 /// What a process can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -15,17 +20,20 @@ pub enum Role {
     Conductor,
     /// Signs and sequences; one writer.
     Ledger,
-    /// Hosts the connectors of all systems, and takes in what they publish.
+    /// Takes in what programs publish by themselves, for the systems that are published so.
+    Intake,
+    /// Hosts the connectors of all other systems, or of some.
     Connectors,
 }
 
 impl Role {
     /// All roles, in the order of their work.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Gateway,
         Self::Lineage,
         Self::Conductor,
         Self::Ledger,
+        Self::Intake,
         Self::Connectors,
     ];
 
@@ -36,50 +44,81 @@ impl Role {
             Self::Lineage => "lineage",
             Self::Conductor => "conductor",
             Self::Ledger => "ledger",
+            Self::Intake => "intake",
             Self::Connectors => "connectors",
         }
     }
 }
 
-/// The roles of one process.
+/// The roles of one process, and which systems it hosts where it does not host every one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Roles(BTreeSet<Role>);
+pub struct Roles {
+    roles: BTreeSet<Role>,
+    /// None is all of them.
+    systems: BTreeSet<SystemName>,
+}
 
 impl Roles {
     /// Everything in one process.
     pub fn all() -> Self {
-        Self(Role::ALL.into())
+        Self {
+            roles: Role::ALL.into(),
+            systems: BTreeSet::new(),
+        }
     }
 
-    /// These roles; none of them named is all of them.
+    /// These roles, and of the connectors those of these systems; none named is all of them.
     ///
     /// # Errors
-    /// Where a name is no role; in words.
-    pub fn named(names: &[String]) -> Result<Self, String> {
-        if names.is_empty() {
-            return Ok(Self::all());
+    /// Where a name is no role, or systems are named for a process that does not choose; in words.
+    pub fn named(roles: &[String], systems: &[SystemName]) -> Result<Self, String> {
+        let roles: BTreeSet<Role> = match roles {
+            [] => Role::ALL.into(),
+            named => named.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
+        };
+        let chosen = Self {
+            roles,
+            systems: systems.iter().cloned().collect(),
+        };
+        if chosen.systems.is_empty() || (chosen.has(Role::Connectors) && !chosen.is_all()) {
+            return Ok(chosen);
         }
-        names
-            .iter()
-            .map(|name| name.parse())
-            .collect::<Result<_, _>>()
-            .map(Self)
+        Err("--system goes with --role connectors: one process hosts some of the systems, and others host the rest".to_owned())
     }
 
     /// Whether the process has this role.
     pub fn has(&self, role: Role) -> bool {
-        self.0.contains(&role)
+        self.roles.contains(&role)
+    }
+
+    /// Whether this process hosts a system's connector.
+    pub(crate) fn hosts(&self, system: &SystemSettings) -> bool {
+        if published::is_published(system) {
+            return self.has(Role::Intake);
+        }
+        self.has(Role::Connectors) && (self.systems.is_empty() || self.systems.contains(&system.name))
+    }
+
+    /// Whether this process hosts any connectors.
+    pub(crate) fn host(&self) -> bool {
+        self.has(Role::Connectors) || self.has(Role::Intake)
+    }
+
+    /// A system that this process is to host and that nobody knows.
+    pub(crate) fn unknown<'a>(&'a self, systems: &[SystemSettings]) -> Option<&'a SystemName> {
+        let is_known = |name: &SystemName| systems.iter().any(|system| system.name == *name);
+        self.systems.iter().find(|name| !is_known(name))
     }
 
     /// Whether the process does everything: nobody else then has to be told anything over the log.
     pub fn is_all(&self) -> bool {
-        self.0.len() == Role::ALL.len()
+        self.roles.len() == Role::ALL.len()
     }
 }
 
 impl fmt::Display for Roles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.0.iter().map(|role| role.name()).collect();
+        let names: Vec<_> = self.roles.iter().map(|role| role.name()).collect();
         f.write_str(&names.join(", "))
     }
 }
@@ -93,13 +132,8 @@ impl FromStr for Role {
             .find(|role| role.name() == text)
             .ok_or_else(|| {
                 let known: Vec<_> = Self::ALL.iter().map(|role| role.name()).collect();
-                let own = if text == "intake" {
-                    "what connectors publish is taken in by the process that hosts them: "
-                } else {
-                    ""
-                };
                 format!(
-                    "{text} is no role of a process: {own}expected one of {}",
+                    "{text} is no role of a process: expected one of {}",
                     known.join(", ")
                 )
             })
@@ -110,16 +144,28 @@ impl FromStr for Role {
 mod tests {
     use super::*;
 
+    fn named(roles: &[&str], systems: &[&str]) -> Result<Roles, String> {
+        let roles: Vec<_> = roles.iter().map(|role| (*role).to_owned()).collect();
+        let systems: Vec<_> = systems.iter().map(|name| name.parse().unwrap()).collect();
+        Roles::named(&roles, &systems)
+    }
+
     #[test]
     fn no_role_is_every_role_and_an_unknown_one_is_refused_with_the_known_ones() {
-        assert!(Roles::named(&[]).unwrap().is_all());
-        let two = Roles::named(&["ledger".into(), "conductor".into()]).unwrap();
+        assert!(named(&[], &[]).unwrap().is_all());
+        let two = named(&["ledger", "conductor"], &[]).unwrap();
         assert!(two.has(Role::Ledger) && !two.has(Role::Gateway) && !two.is_all());
         assert_eq!(two.to_string(), "conductor, ledger");
-        let refused = Roles::named(&["intake".into()]).unwrap_err();
-        assert!(
-            refused.contains("that hosts them") && refused.contains("connectors"),
-            "{refused}"
-        );
+        let refused = named(&["proxy"], &[]).unwrap_err();
+        assert!(refused.contains("intake, connectors"), "{refused}");
+    }
+
+    #[test]
+    fn systems_are_chosen_by_a_process_that_hosts_some() {
+        let some = named(&["connectors"], &["shop"]).unwrap();
+        assert!(some.host() && !some.is_all());
+        assert!(named(&[], &["shop"]).is_err(), "it hosts every system");
+        assert!(named(&["gateway"], &["shop"]).is_err(), "it hosts none");
+        assert_eq!(some.unknown(&[]).unwrap().as_str(), "shop");
     }
 }

@@ -37,6 +37,7 @@ use crate::readiness::Readiness;
 use crate::receipts::Signers;
 use crate::roles::Role;
 use crate::server::{Parts, Tasks, origin, positions};
+use crate::settings::Settings;
 use crate::systems::System;
 use crate::walker::Walker;
 
@@ -90,12 +91,12 @@ pub(crate) async fn run(
     tell_inventory(&inventories, &board, &parts.walker);
     starting.board(&board, &inventories);
     starting.case_roles(&cases, &board, known).await?;
-    if parts.roles.has(Role::Connectors) {
+    if parts.roles.host() {
         parts.quarantine.catch_up(&parts.systems).await?;
     }
     let follow_ups = starting.follow_ups(&cases);
     starting.quarantine(&follow_ups);
-    if parts.roles.has(Role::Connectors) {
+    if parts.roles.has(Role::Intake) {
         starting.taking(&follow_ups)?;
     }
     let hosts = starting.hosts(&follow_ups)?;
@@ -141,6 +142,13 @@ fn no_cases_yet(parts: &Parts, board: &Board) -> Cases {
     }
 }
 
+/// The roles that somebody must have: nobody has to take in what nobody publishes.
+fn needed_roles(settings: &Settings) -> Vec<Role> {
+    let publishes = settings.systems.iter().any(published::is_published);
+    let is_needed = |role: &Role| *role != Role::Intake || publishes;
+    Role::ALL.into_iter().filter(is_needed).collect()
+}
+
 /// Why a task ended that nobody told to.
 pub(crate) fn why(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Error {
     match ended {
@@ -179,7 +187,7 @@ impl Starting<'_> {
         if self.parts.roles.is_all() {
             return;
         }
-        if self.parts.roles.has(Role::Connectors) {
+        if self.parts.roles.host() {
             let systems = self.parts.systems.clone();
             self.tasks.spawn(board::tell(
                 systems,
@@ -190,7 +198,8 @@ impl Starting<'_> {
             let intake = Arc::clone(&self.parts.intake);
             self.tasks
                 .spawn(follow_marks(intake, Arc::clone(port), stopped.clone()));
-        } else {
+        }
+        if self.parts.systems.len() < self.parts.settings.systems.len() {
             self.tasks
                 .spawn(Arc::clone(board).follow(Arc::clone(port), stopped.clone()));
         }
@@ -306,12 +315,13 @@ impl Starting<'_> {
         })
     }
 
-    /// Follows the quarantine where somebody looks at it or counts it; whoever hosts the connectors takes in again.
+    /// Follows the quarantine where somebody looks at it or counts it; whoever hosts a system takes its own in again.
     fn quarantine(&mut self, follow_ups: &Arc<FollowUps>) {
         let parts = self.parts;
-        let hosts = parts.roles.has(Role::Connectors);
-        if hosts || parts.roles.has(Role::Gateway) {
-            let retrier = hosts.then(|| Retrier {
+        if parts.roles.host() || parts.roles.has(Role::Gateway) {
+            let retrier = parts.roles.host().then(|| Retrier {
+                systems: parts.systems.keys().cloned().collect(),
+                nobodys: parts.roles.has(Role::Intake),
                 intake: Arc::clone(&parts.intake),
                 follow_ups: Arc::clone(follow_ups),
             });
@@ -403,10 +413,7 @@ impl Starting<'_> {
             intake: Arc::clone(&parts.intake),
             evidence: Arc::clone(&parts.evidence),
             queues: std::mem::take(&mut self.queues),
-            quarantine: parts
-                .roles
-                .has(Role::Connectors)
-                .then(|| Arc::clone(&parts.quarantine)),
+            quarantine: parts.roles.host().then(|| Arc::clone(&parts.quarantine)),
             after: Duration::from_secs(parts.settings.compact_after_s),
         };
         self.tasks.spawn(janitor.run(stopped.clone()));
@@ -471,7 +478,7 @@ impl Starting<'_> {
             let processes = self
                 .parts
                 .oneself()
-                .map(|oneself| Arc::new(Processes::new(oneself)));
+                .map(|oneself| Arc::new(Processes::new(oneself, needed_roles(&self.parts.settings))));
             if let Some(processes) = &processes {
                 let log = Arc::clone(&self.parts.port);
                 self.tasks

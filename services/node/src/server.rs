@@ -162,6 +162,12 @@ pub async fn serve(
         flows: settings.flow_refs(config)?,
         published: published::systems(config, &settings)?,
     };
+    if let Some(unknown) = roles.unknown(&settings.systems) {
+        return Err(Error::Connector {
+            system: unknown.to_string(),
+            message: "--system: expected the name of a configured system".to_owned(),
+        });
+    }
     let folders = folders(&settings, &roles)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -170,7 +176,7 @@ pub async fn serve(
         let held = if roles.is_all() {
             None
         } else {
-            Some(standby::take(&folders.roles(), &roles).await?)
+            Some(standby::take(&folders.roles(), &roles, &settings.systems).await?)
         };
         let parts = open(settings, folders, roles, declared, kinds, &mut tasks, &stopped).await?;
         Ok::<_, Error>((held, parts))
@@ -265,11 +271,7 @@ async fn open(
     let publishers = published::publishers(&declared.published);
     let intake_keys = IntakeKeyring::open(Arc::clone(&vault), &*port, settings.intake_key_days)?;
     let checker = Checker::new(declared.published, Arc::new(intake_keys), Arc::clone(&intake));
-    let systems = if roles.has(Role::Connectors) {
-        systems(&settings, &port, kinds, tasks, stopped).await?
-    } else {
-        BTreeMap::new()
-    };
+    let systems = systems(&settings, &roles, &port, kinds, tasks, stopped).await?;
     let quarantine = Arc::new(Quarantine::new(Arc::clone(&port), Arc::clone(&vault)));
     let names: Vec<_> = settings
         .systems
@@ -428,13 +430,14 @@ async fn intake(
 /// The systems that this process hosts, opened as far as they can be reached.
 async fn systems(
     settings: &Settings,
+    roles: &Roles,
     log: &Arc<dyn EventLog>,
     kinds: &Kinds,
     tasks: &mut Tasks,
     stopped: &watch::Receiver<bool>,
 ) -> Result<BTreeMap<SystemName, Arc<System>>, Error> {
     let mut systems = BTreeMap::new();
-    for system in &settings.systems {
+    for system in settings.systems.iter().filter(|system| roles.hosts(system)) {
         let mut carrier: Option<Arc<dyn Carrier>> = None;
         if connect::is_over_kafka(system) {
             let (topics, from) = RemoteTopics::open(Arc::clone(log), &system.name).await?;

@@ -1,8 +1,9 @@
-//! Roles of which one process at a time may run: who comes second stands by, and goes on when the first one ends.
+//! What one process at a time may do: who comes second stands by, and goes on when the first one ends.
 //!
 //! Two conductors would fence each other off without end. Two hosts of one system would each take the other's word for old news: what one has
 //! ended the other appends again.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -10,23 +11,24 @@ use std::time::Duration;
 
 use crate::Error;
 use crate::roles::{Role, Roles};
+use crate::settings::SystemSettings;
 
 /// How often a process that stands by looks whether the role is free.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// In this order everywhere, so that no two processes wait for each other. The ledger has a lock of its own.
-const SOLE: [Role; 2] = [Role::Conductor, Role::Connectors];
+/// Roles of one process. The ledger has a lock of its own.
+const SOLE: [Role; 2] = [Role::Conductor, Role::Intake];
 
-/// Roles that nobody else of the installation has while this lives.
+/// Roles and systems that nobody else of the installation has while this lives.
 pub(crate) struct Held {
     _locks: Vec<File>,
 }
 
-/// Takes those of the roles of which one process may run, and waits as long as another has one.
+/// Takes those of the roles of which one process may run, and the systems that this one hosts, and waits as long as another has one.
 ///
 /// # Errors
 /// Where the folder cannot be written.
-pub(crate) async fn take(folder: &Path, roles: &Roles) -> Result<Held, Error> {
+pub(crate) async fn take(folder: &Path, roles: &Roles, systems: &[SystemSettings]) -> Result<Held, Error> {
     let unusable = |_| Error::Roles {
         reason: "the folder `roles` below data_dir cannot be written: expected one that this user may write",
     };
@@ -37,17 +39,19 @@ pub(crate) async fn take(folder: &Path, roles: &Roles) -> Result<Held, Error> {
         .create(folder)
         .map_err(unusable)?;
     let mut locks = Vec::new();
-    for role in SOLE.into_iter().filter(|role| roles.has(*role)) {
+    for (kind, name) in sole(roles, systems) {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
-        let lock = options.open(folder.join(role.name())).map_err(unusable)?;
+        let lock = options
+            .open(folder.join(format!("{kind}-{name}")))
+            .map_err(unusable)?;
         let mut said = false;
         while let Err(why) = lock.try_lock() {
             if let TryLockError::Error(error) = why {
                 return Err(unusable(error));
             }
             if !said {
-                eprintln!("lethe: standing by: another process has the role {}", role.name());
+                eprintln!("lethe: standing by: another process has the {kind} {name}");
                 said = true;
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -57,28 +61,66 @@ pub(crate) async fn take(folder: &Path, roles: &Roles) -> Result<Held, Error> {
     Ok(Held { _locks: locks })
 }
 
+/// What is taken, in an order that is the same everywhere, so that no two processes wait for each other.
+fn sole<'a>(roles: &Roles, systems: &'a [SystemSettings]) -> BTreeSet<(&'static str, &'a str)> {
+    let own = SOLE.into_iter().filter(|role| roles.has(*role));
+    let hosted = systems.iter().filter(|system| roles.hosts(system));
+    own.map(|role| ("role", role.name()))
+        .chain(hosted.map(|system| ("system", system.name.as_str())))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use lethe_terms::SystemName;
+
     use super::*;
 
-    fn roles(names: &[&str]) -> Roles {
-        Roles::named(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap()
+    fn roles(names: &[&str], systems: &[&str]) -> Roles {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let systems: Vec<SystemName> = systems.iter().map(|name| name.parse().unwrap()).collect();
+        Roles::named(&names, &systems).unwrap()
+    }
+
+    fn configured(names: &[&str]) -> Vec<SystemSettings> {
+        let text = |name: &&str| format!("name = \"{name}\"\nkind = \"sql\"");
+        names
+            .iter()
+            .map(|name| toml::from_str(&text(name)).unwrap())
+            .collect()
     }
 
     #[tokio::test]
     async fn one_process_has_a_role_and_another_gets_it_when_that_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let first = take(folder.path(), &roles(&["conductor", "gateway"]))
+        let first = take(folder.path(), &roles(&["conductor", "gateway"], &[]), &[])
             .await
             .unwrap();
-        take(folder.path(), &roles(&["connectors", "lineage"]))
+        take(folder.path(), &roles(&["intake", "lineage"], &[]), &[])
             .await
             .unwrap();
-        let second = roles(&["conductor"]);
-        let waits = take(folder.path(), &second);
+        let second = roles(&["conductor"], &[]);
+        let waits = take(folder.path(), &second, &[]);
         tokio::pin!(waits);
         assert!(futures::poll!(&mut waits).is_pending(), "the first one lives");
         drop(first);
+        waits.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn processes_host_different_systems_side_by_side_and_none_twice() {
+        let (folder, systems) = (tempfile::tempdir().unwrap(), configured(&["crm", "shop"]));
+        let crm = take(folder.path(), &roles(&["connectors"], &["crm"]), &systems)
+            .await
+            .unwrap();
+        let shop = take(folder.path(), &roles(&["connectors"], &["shop"]), &systems)
+            .await
+            .unwrap();
+        let all = roles(&["connectors"], &[]);
+        let waits = take(folder.path(), &all, &systems);
+        tokio::pin!(waits);
+        assert!(futures::poll!(&mut waits).is_pending(), "both are hosted");
+        drop((crm, shop));
         waits.await.unwrap();
     }
 }

@@ -55,7 +55,7 @@ pub type Shape = &'static [(&'static str, &'static [&'static str])];
 
 /// One process of each kind.
 pub const SEVERAL: Shape = &[
-    ("connectors", &["connectors", "lineage"]),
+    ("connectors", &["connectors", "intake", "lineage"]),
     ("core", &["conductor", "ledger"]),
     ("gateway", &["gateway"]),
 ];
@@ -83,6 +83,11 @@ impl Home {
 
     /// Starts one process of several, under the name by which the others know it.
     pub fn start_as(&self, instance: &str, roles: &[&str]) -> Server {
+        self.start_hosting(instance, roles, &[])
+    }
+
+    /// As [`Self::start_as`], with these systems only.
+    pub fn start_hosting(&self, instance: &str, roles: &[&str], systems: &[&str]) -> Server {
         let mut command = Command::new(&self.program);
         if !roles.is_empty() {
             command.env("LETHE_KAFKA__INSTANCE", instance);
@@ -91,6 +96,7 @@ impl Home {
             .args(["serve", "--config"])
             .arg(&self.config)
             .args(roles.iter().flat_map(|role| ["--role", role]))
+            .args(systems.iter().flat_map(|system| ["--system", system]))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
-use lethe_terms::{CaseId, CaseState, Right, Timestamp};
+use lethe_terms::{CaseId, CaseState, Right, SystemName, Timestamp};
 
 use super::intake::IntakeCommand;
 use super::log_args::LogCommand;
@@ -158,9 +158,12 @@ pub struct ServeArgs {
     /// The configuration, lethe.toml where none is named; LETHE_ variables of the environment come on top
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Run this role only: gateway, conductor, ledger or connectors; may be given again. Without it: everything
+    /// Run this role only: gateway, lineage, conductor, ledger, intake or connectors; may be given again. Without it: everything
     #[arg(long = "role", value_name = "ROLE")]
     pub roles: Vec<String>,
+    /// With the role connectors, host this system only; may be given again. Without it: every one that does not publish by itself
+    #[arg(long = "system", value_name = "NAME")]
+    pub systems: Vec<SystemName>,
 }
 
 /// Options of `verify`. `Debug` shows no identifier.
@@ -507,7 +510,7 @@ Example:
 pub struct SystemArgs {
     /// The system; without it all
     #[arg(value_name = "NAME")]
-    pub name: Option<lethe_terms::SystemName>,
+    pub name: Option<SystemName>,
 }
 
 /// Longest wait for a scan that does not go on, in seconds: a page of the largest table takes less, and a system that is down takes for ever.
@@ -537,5 +540,5 @@ pub enum ConnectorCommand {
 pub struct ConnectorArgs {
     /// The system whose connector is tried
     #[arg(value_name = "NAME")]
-    pub name: lethe_terms::SystemName,
+    pub name: SystemName,
 }

@@ -1,13 +1,12 @@
 //! The only broker is away for longer than every time limit of a client, while cases run: the processes outlive it, say so, and go on.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use lethe_journeys::company::{Company, LINES, PEOPLE};
 use lethe_journeys::course::Api;
 use lethe_journeys::server::{Home, SEVERAL, Shape, free_port, program};
 
+use crate::cluster::Cluster;
 use crate::{ONE, Operator, Processes, all_is_well, kafka, seed};
 
 /// How long the broker is away: an append is given up after 50 s, a read after 30 s, and becoming the writer after 30 s.
@@ -27,54 +26,19 @@ enum Going {
     Frozen,
 }
 
-/// A broker of its own, which a test may break.
-struct Broker {
-    folder: tempfile::TempDir,
-}
-
-fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ops/kafka")
-}
-
-impl Broker {
-    fn run(&self, words: &[&str]) -> String {
-        let out = Command::new(script())
-            .args(words)
-            .arg(self.folder.path())
-            .output()
-            .unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8(out.stdout).unwrap().trim().to_owned()
-    }
-
-    fn signal(&self, signal: &str) {
-        let id = std::fs::read_to_string(self.folder.path().join("broker-1/pid")).unwrap();
-        let done = Command::new("kill").args([signal, id.trim()]).status().unwrap();
-        assert!(done.success(), "{signal}");
-    }
-
-    fn goes(&self, going: &Going) {
-        match going {
-            Going::Killed => drop(self.run(&["stop", "--kill"])),
-            Going::Frozen => self.signal("-STOP"),
+impl Going {
+    fn goes(&self, cluster: &Cluster) {
+        match self {
+            Self::Killed => cluster.kill(1),
+            Self::Frozen => cluster.signal("-STOP"),
         }
     }
 
-    fn comes_back(&self, going: &Going) {
-        match going {
-            Going::Killed => drop(self.run(&["start"])),
-            Going::Frozen => self.signal("-CONT"),
+    fn comes_back(&self, cluster: &Cluster) {
+        match self {
+            Self::Killed => drop(cluster.start()),
+            Self::Frozen => cluster.signal("-CONT"),
         }
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // A test that failed before leaves its broker to nobody else.
-        let _ = Command::new(script())
-            .args(["stop", "--kill"])
-            .arg(self.folder.path())
-            .status();
     }
 }
 
@@ -97,10 +61,8 @@ async fn a_process_outlives_a_broker_that_is_frozen_for_longer_than_every_time_l
 async fn the_broker_goes(going: &Going, shape: Shape) {
     let seed = seed();
     println!("SEED={seed}");
-    let broker = Broker {
-        folder: tempfile::tempdir().unwrap(),
-    };
-    let bootstrap = broker.run(&["start"]);
+    let cluster = Cluster::of(1);
+    let bootstrap = cluster.start();
     let folder = tempfile::tempdir().unwrap();
     let company = Company::found(folder.path(), seed, PEOPLE, LINES).await;
     let port = free_port();
@@ -120,7 +82,7 @@ async fn the_broker_goes(going: &Going, shape: Shape) {
     // The time runs out on purpose: the broker goes in the middle of the work.
     let _ = tokio::time::timeout(BEFORE, operator.work_with(&mut processes, false)).await;
 
-    broker.goes(going);
+    going.goes(&cluster);
     let silent = silent_for(&home.url, AWAY_S);
     let working = operator.work_with(&mut processes, false);
     tokio::select! {
@@ -134,7 +96,7 @@ async fn the_broker_goes(going: &Going, shape: Shape) {
         "{status} {words}"
     );
 
-    broker.comes_back(going);
+    going.comes_back(&cluster);
     let rest = tokio::time::timeout(REST_TIME_MAX, operator.work_with(&mut processes, true)).await;
     assert!(
         rest.is_ok(),

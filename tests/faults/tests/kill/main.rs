@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod away;
+mod brokers;
+mod cluster;
 
 use std::path::Path;
 use std::time::Duration;
@@ -234,15 +236,27 @@ async fn all_is_well(
     folder: &Path,
     processes: Processes<'_>,
 ) {
-    every_case_is_completed_and_certified(operator, folder).await;
+    every_case_is_completed_and_certified(&operator.api, &operator.courses, folder).await;
     processes.stop();
-    let steps: u64 = operator.courses.iter().map(|course| course.steps).sum();
+    let lifted = [company.world.colleague_index()];
+    all_is_in_order(&operator.courses, company, lifted, home, folder).await;
+}
+
+/// What is to be seen once no process runs any more.
+async fn all_is_in_order(
+    courses: &[Course],
+    company: &Company,
+    lifted: impl IntoIterator<Item = u32>,
+    home: &Home,
+    folder: &Path,
+) {
+    let steps: u64 = courses.iter().map(|course| course.steps).sum();
     assert_eq!(
         company.instructions().await,
         steps,
         "instructions that had effect, and steps of the plans"
     );
-    company.audit().await;
+    company.audit_after(lifted).await;
     assert!(
         !company.leaks(&folder.join("logs")).is_empty() && !company.leaks(&folder.join("shop.db")).is_empty()
     );
@@ -254,32 +268,27 @@ async fn all_is_well(
     the_files_are_in_order(home, folder);
 }
 
-async fn every_case_is_completed_and_certified(operator: &Operator, folder: &Path) {
+async fn every_case_is_completed_and_certified(api: &Api, courses: &[Course], folder: &Path) {
     let policy = folder.join("policy");
-    std::fs::write(&policy, operator.api.get("/v1/policy").await.unwrap()).unwrap();
-    for course in &operator.courses {
+    std::fs::write(&policy, api.get("/v1/policy").await.unwrap()).unwrap();
+    for course in courses {
         let id = course.id.as_deref().unwrap();
-        let case = operator.api.case(id).await.unwrap();
+        let case = api.case(id).await.unwrap();
         assert_eq!(case["state"], "completed", "{case:#}");
         let certificate = folder.join(format!("certificate-{id}"));
         std::fs::write(
             &certificate,
-            operator
-                .api
-                .get(&format!("/v1/cases/{id}/certificate"))
-                .await
-                .unwrap(),
+            api.get(&format!("/v1/cases/{id}/certificate")).await.unwrap(),
         )
         .unwrap();
         let mut page = Vec::new();
         let code = lethe_verify::show(&certificate, Some(&policy), false, &mut page);
         assert_eq!(code, 0, "{}", String::from_utf8_lossy(&page));
     }
-    let all: serde_json::Value =
-        serde_json::from_slice(&operator.api.get("/v1/cases").await.unwrap()).unwrap();
+    let all: serde_json::Value = serde_json::from_slice(&api.get("/v1/cases").await.unwrap()).unwrap();
     assert_eq!(
         all["total"],
-        operator.courses.len(),
+        courses.len(),
         "a command that was sent twice opened two cases"
     );
 }
