@@ -123,6 +123,12 @@ fn pairs(query: Option<String>, known: &[&str]) -> Result<Vec<(String, String)>,
     Ok(pairs)
 }
 
+fn truth(place: &'static str, value: &str) -> Result<bool, Problem> {
+    value
+        .parse()
+        .map_err(|_| Problem::malformed(place, "true or false"))
+}
+
 fn limit(value: &str) -> Result<u32, Problem> {
     value
         .parse()
@@ -133,7 +139,7 @@ fn limit(value: &str) -> Result<u32, Problem> {
 
 async fn cases(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Result<Json<CasePage>, Problem> {
     let mut asked = CaseQuery::default();
-    for (name, value) in pairs(query, &["state", "right", "overdue", "page", "limit"])? {
+    for (name, value) in pairs(query, &["state", "right", "overdue", "waiting", "page", "limit"])? {
         match name.as_str() {
             "state" => {
                 let state = value.parse().map_err(|error: lethe_terms::UnknownWord| {
@@ -147,10 +153,8 @@ async fn cases(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Resul
                 })?;
                 asked.right = Some(right);
             }
-            "overdue" => {
-                let wrong = |_| Problem::malformed("query: overdue", "true or false");
-                asked.overdue = value.parse().map_err(wrong)?;
-            }
+            "overdue" => asked.overdue = truth("query: overdue", &value)?,
+            "waiting" => asked.waiting = truth("query: waiting", &value)?,
             "limit" => asked.limit = Some(limit(&value)?),
             _ => asked.page = Some(value),
         }

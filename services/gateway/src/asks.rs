@@ -220,6 +220,9 @@ pub struct CaseQuery {
     /// Only cases whose answer is overdue.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overdue: bool,
+    /// Only cases that wait for a person.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waiting: bool,
     /// The page, as the page before named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<String>,

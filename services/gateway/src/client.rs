@@ -271,6 +271,9 @@ impl Client {
             if query.overdue {
                 pairs.append_pair("overdue", "true");
             }
+            if query.waiting {
+                pairs.append_pair("waiting", "true");
+            }
             if let Some(page) = &query.page {
                 pairs.append_pair("page", page);
             }

@@ -340,7 +340,7 @@ fn described(operation: &Operation, problem: &Schema, generator: &mut SchemaGene
     value
 }
 
-fn case_filters(generator: &mut SchemaGenerator) -> [(&'static str, Value, &'static str); 5] {
+fn case_filters(generator: &mut SchemaGenerator) -> [(&'static str, Value, &'static str); 6] {
     [
         (
             "state",
@@ -356,6 +356,11 @@ fn case_filters(generator: &mut SchemaGenerator) -> [(&'static str, Value, &'sta
             "overdue",
             json!({ "type": "boolean" }),
             "Only cases whose answer is overdue.",
+        ),
+        (
+            "waiting",
+            json!({ "type": "boolean" }),
+            "Only cases that wait for a person.",
         ),
         (
             "page",

@@ -78,7 +78,14 @@ pub(crate) fn declared(settings: &KafkaSettings, stream: &Stream) -> BTreeMap<&'
         ],
         StreamKind::Queue => &[
             ("cleanup.policy", "delete".to_owned()),
-            ("retention.ms", queue_ms.to_string()),
+            (
+                "retention.ms",
+                if stays_until_decided(stream) {
+                    "-1".to_owned()
+                } else {
+                    queue_ms.to_string()
+                },
+            ),
             ("segment.ms", segment_ms.to_string()),
         ],
         StreamKind::History => &[
@@ -93,6 +100,12 @@ pub(crate) fn declared(settings: &KafkaSettings, stream: &Stream) -> BTreeMap<&'
         all.insert("compression.type", "uncompressed".to_owned());
     }
     all
+}
+
+/// Whether entries of a queue stay until somebody has decided on them. What could not be read may be about anybody: were it gone by time alone,
+/// plans would no longer say that it may hide something. Its start is dropped as far as nothing of it counts.
+fn stays_until_decided(stream: &Stream) -> bool {
+    *stream == Stream::Quarantine
 }
 
 /// How long a value can outlive its tombstone in a stream, when no replica is away and the cleaner keeps up.
@@ -111,6 +124,7 @@ pub(crate) fn gone_by(settings: &KafkaSettings, stream: &Stream) -> GoneBy {
     let retention = settings.retention;
     let ms = match stream.kind() {
         StreamKind::History => return GoneBy::KeyDestroyed,
+        StreamKind::Queue if stays_until_decided(stream) => return GoneBy::KeyDestroyed,
         StreamKind::Table => {
             let closed = retention
                 .segment_ms

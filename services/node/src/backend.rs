@@ -263,6 +263,7 @@ impl Backend for NodeBackend {
             let state = conductor.state(case);
             query.right.is_none_or(|right| right == case.opening.right)
                 && (!query.overdue || words::is_overdue(state, !case.issued.is_empty(), case.due, now))
+                && (!query.waiting || state.waits_for_person())
                 && query.state.is_none_or(|asked| asked == state)
         });
         let mut cases: Vec<_> = fitting

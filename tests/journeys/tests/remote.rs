@@ -28,10 +28,8 @@ enum Answers {
     Later,
     /// With a ticket that is asked for in ten minutes, unless it calls back.
     CallsBack,
-    /// At once, and over topics of Kafka.
-    OverKafka,
     /// With a ticket, and over topics of Kafka.
-    OverKafkaLater,
+    OverKafka,
 }
 
 /// An office that keeps its contacts in a file behind the example program.
@@ -47,11 +45,15 @@ struct Contacts {
 impl Contacts {
     /// Ada has two contacts there and Bob one, and Lethe has read all of them.
     async fn open(answers: Answers) -> Option<Self> {
-        let more: &[&str] = match answers {
-            Answers::OverKafka => &[],
-            Answers::OverKafkaLater => &["--later"],
-            _ => return Self::called(answers).await,
-        };
+        if matches!(answers, Answers::OverKafka) {
+            Self::over_kafka().await
+        } else {
+            Self::called(answers).await
+        }
+    }
+
+    /// The program asks for its work itself.
+    async fn over_kafka() -> Option<Self> {
         let (python, kafka) = (python_with_kafka()?, kafka("remote")?);
         let folder = tempfile::tempdir().unwrap();
         let kafka: toml::Table = toml::from_str(&kafka).unwrap();
@@ -64,8 +66,9 @@ impl Contacts {
             &bootstrap,
             "--topic-prefix",
             &prefix,
+            "--later",
         ];
-        let program = Program::over_kafka(&python, folder.path(), &[&broker, more].concat());
+        let program = Program::over_kafka(&python, folder.path(), &broker);
         let system = format!(
             "[[systems]]\nname = \"contacts\"\nkind = \"remote\"\nover = \"kafka\"\nsecret_file = \"{}\"\ndatasets = [\"contacts\"]\n{kafka}",
             secret_file(folder.path()).display()
@@ -186,7 +189,6 @@ async fn a_person_in_a_remote_system_is_found_restricted_lifted_erased_and_certi
         Answers::Later,
         Answers::CallsBack,
         Answers::OverKafka,
-        Answers::OverKafkaLater,
     ] {
         let Some(contacts) = Contacts::open(answers).await else {
             continue;

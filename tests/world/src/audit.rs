@@ -178,7 +178,7 @@ impl<I: Iterator<Item = Row>> Comparison<'_, I> {
             }
             let what = differing(self.table, &wanted, actual);
             let was_lifted = row.owner.is_some_and(|owner| report.lifted.contains(&owner));
-            if !subjects && !(was_lifted && what == CHANGED) {
+            if !(subjects || was_lifted && what == CHANGED) {
                 report.wrong(format!(
                     "table {name}: row {:?} of somebody else is not as it was ({what})",
                     wanted[0]

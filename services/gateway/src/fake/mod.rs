@@ -211,6 +211,7 @@ impl Backend for Fake {
             .filter(|case| query.state.is_none_or(|state| case.state == state))
             .filter(|case| query.right.is_none_or(|right| case.right == right))
             .filter(|case| !query.overdue || overdue(case, state.now).is_some())
+            .filter(|case| !query.waiting || case.state.waits_for_person())
             .collect();
         cases.sort_by_key(|case| std::cmp::Reverse((case.received_at, case.id)));
         let start: usize = match &query.page {

@@ -22,31 +22,54 @@ pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extens
         overdue: true,
         ..query.clone()
     };
+    let waiting = CaseQuery {
+        waiting: true,
+        ..query.clone()
+    };
     let asked = async {
         let late = crate::api::within(ANSWER_TIME_MAX, shared.backend.cases(&late)).await?;
+        let waiting = crate::api::within(ANSWER_TIME_MAX, shared.backend.cases(&waiting)).await?;
         let cases = crate::api::within(ANSWER_TIME_MAX, shared.backend.cases(&query)).await?;
         let systems = crate::api::within(ANSWER_TIME_MAX, shared.backend.systems()).await?;
-        Ok((late, cases, systems, shared.backend.ready().await))
+        let seen = Seen {
+            late,
+            waiting,
+            cases,
+            systems,
+        };
+        Ok((seen, shared.backend.ready().await))
     };
     match asked.await {
-        Ok((late, cases, systems, health)) => page(
-            "Cases and systems",
-            Some(&caller),
-            true,
-            &content(&late, &cases, &systems, &health),
-        )
-        .into_response(),
+        Ok((seen, health)) => {
+            page("Cases and systems", Some(&caller), true, &content(&seen, &health)).into_response()
+        }
         Err(error) => problem(&error),
     }
 }
 
-/// `late` are the overdue cases, however old: the newest of all cases need not hold them.
-fn content(late: &CasePage, cases: &CasePage, systems: &[SystemView], health: &HealthView) -> Markup {
+/// What the page shows.
+struct Seen {
+    /// The overdue cases, however old: the newest of all cases need not hold them.
+    late: CasePage,
+    /// The cases that wait for a person, however old.
+    waiting: CasePage,
+    /// The newest of all cases.
+    cases: CasePage,
+    systems: Vec<SystemView>,
+}
+
+fn content(seen: &Seen, health: &HealthView) -> Markup {
     let now = now();
-    let waiting: Vec<&CaseView> = cases
+    let Seen {
+        late,
+        waiting,
+        cases,
+        systems,
+    } = seen;
+    let in_time: Vec<&CaseView> = waiting
         .cases
         .iter()
-        .filter(|case| case.state.waits_for_person() && words::overdue(case, now).is_none())
+        .filter(|case| words::overdue(case, now).is_none())
         .collect();
     html! {
         h1.unseen { "Cases and systems" }
@@ -55,7 +78,7 @@ fn content(late: &CasePage, cases: &CasePage, systems: &[SystemView], health: &H
                 p.finding { strong { (part.what) } " " (part.detail) }
             }
         }
-        div data-live="figures" { (figures(late, cases, systems, now)) }
+        div data-live="figures" { (figures(seen, now)) }
         div data-live="overdue" {
             @if !late.cases.is_empty() {
                 section aria-labelledby="overdue" {
@@ -66,10 +89,11 @@ fn content(late: &CasePage, cases: &CasePage, systems: &[SystemView], health: &H
             }
         }
         div data-live="waiting" {
-            @if !waiting.is_empty() {
+            @if !in_time.is_empty() {
                 section aria-labelledby="waiting" {
                     h2 id="waiting" { "Waiting for you" }
-                    div.tiles { @for case in waiting { (tile(case, now)) } }
+                    div.tiles { @for case in in_time { (tile(case, now)) } }
+                    @if waiting.next.is_some() { p.note { "More with " code { "lethe case list --waiting" } "." } }
                 }
             }
         }
@@ -88,13 +112,14 @@ fn content(late: &CasePage, cases: &CasePage, systems: &[SystemView], health: &H
     }
 }
 
-fn figures(late: &CasePage, cases: &CasePage, systems: &[SystemView], now: Timestamp) -> Markup {
+fn figures(seen: &Seen, now: Timestamp) -> Markup {
+    let Seen {
+        late,
+        waiting,
+        cases,
+        systems,
+    } = seen;
     let open = cases.cases.iter().filter(|case| !case.state.is_ended()).count();
-    let waiting = cases
-        .cases
-        .iter()
-        .filter(|case| case.state.waits_for_person())
-        .count();
     let next = cases
         .cases
         .iter()
@@ -108,7 +133,7 @@ fn figures(late: &CasePage, cases: &CasePage, systems: &[SystemView], now: Times
     html! {
         dl.figures {
             div { dt { "Open cases" } dd { (open) small { " of " (words::grouped(cases.total)) } } }
-            div { dt { "Waiting for you" } dd { (waiting) } }
+            div { dt { "Waiting for you" } dd { (waiting.cases.len()) @if waiting.next.is_some() { " and more" } } }
             @if !late.cases.is_empty() {
                 div.bad { dt { "Answers overdue" } dd { (late.cases.len()) @if late.next.is_some() { " and more" } } }
             }

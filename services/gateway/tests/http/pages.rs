@@ -169,10 +169,16 @@ async fn an_overdue_case_is_called_so_on_the_first_page_in_the_list_and_on_its_o
     let late = server.client().cases(&query).await.unwrap().cases;
     assert_eq!(late.len(), 1);
     assert_eq!(late[0].state, CaseState::NeedsAttention);
-    assert_eq!(
-        status(&server.send("GET", "/v1/cases?overdue=perhaps", "", "")),
-        "400"
-    );
+    for query in ["overdue=perhaps", "waiting=perhaps"] {
+        let path = format!("/v1/cases?{query}");
+        assert_eq!(status(&server.send("GET", &path, "", "")), "400");
+    }
+    let query = CaseQuery {
+        waiting: true,
+        ..CaseQuery::default()
+    };
+    let waiting = server.client().cases(&query).await.unwrap().cases;
+    assert!(!waiting.is_empty() && waiting.iter().all(|case| case.state.waits_for_person()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

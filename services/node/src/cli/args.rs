@@ -367,6 +367,9 @@ pub struct ListArgs {
     /// Only cases whose answer is overdue
     #[arg(long)]
     pub overdue: bool,
+    /// Only cases that wait for a person
+    #[arg(long)]
+    pub waiting: bool,
     /// Most cases
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=500))]
     pub limit: Option<u32>,

@@ -434,6 +434,7 @@ async fn list(client: &Client, args: ListArgs, talk: &mut Talk<'_>) -> Result<Ex
         state: args.state.map(|word| word.parse()).transpose().map_err(unknown)?,
         right: args.right.map(|word| word.parse()).transpose().map_err(unknown)?,
         overdue: args.overdue,
+        waiting: args.waiting,
         page: args.page,
         limit: args.limit,
     };

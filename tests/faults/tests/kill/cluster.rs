@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub struct Cluster {
+pub(crate) struct Cluster {
     folder: tempfile::TempDir,
     brokers: u16,
 }
@@ -13,7 +13,7 @@ fn script() -> PathBuf {
 }
 
 impl Cluster {
-    pub fn of(brokers: u16) -> Self {
+    pub(crate) fn of(brokers: u16) -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
             brokers,
@@ -31,17 +31,17 @@ impl Cluster {
     }
 
     /// Starts the brokers that do not run; their addresses.
-    pub fn start(&self) -> String {
+    pub(crate) fn start(&self) -> String {
         self.run(&["start", "--brokers", &self.brokers.to_string()])
     }
 
     /// `kill -9` of one broker.
-    pub fn kill(&self, broker: u16) {
+    pub(crate) fn kill(&self, broker: u16) {
         self.run(&["stop", "--kill", "--broker", &broker.to_string()]);
     }
 
     /// A signal to the first broker.
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let id = std::fs::read_to_string(self.folder.path().join("broker-1/pid")).unwrap();
         let done = Command::new("kill").args([signal, id.trim()]).status().unwrap();
         assert!(done.success(), "{signal}");
