@@ -6,7 +6,26 @@ json_text() { grep -o "\"$2\" *: *\"[^\"]*\"" <<<"$1" | head -1 | sed 's/^[^:]*:
 
 # Both are set by whoever sources this.
 # shellcheck disable=SC2154
-call() { "$lethe" "$@" --server "$server"; }
+#
+# What could not be told (exit 2) is asked again: no process need be there all the time. A command is then never carried out twice: lethe itself
+# sends it again under one key once a server has answered, and until then nothing was sent.
+call() {
+  local from=$SECONDS status said
+  said=$(mktemp "$folder/call.XXXXXX")
+  while :; do
+    status=0
+    "$lethe" "$@" --server "$server" >"$said" 2>"$said.talk" || status=$?
+    if [ "$status" -ne 2 ] || [ $((SECONDS - from)) -ge "$call_seconds_max" ]; then break; fi
+    sleep 0.5
+  done
+  cat "$said"
+  cat "$said.talk" >&2
+  rm -f "$said" "$said.talk"
+  return "$status"
+}
+
+# How long a question may go without an answer: a process that is killed, and started again, reads the log first.
+call_seconds_max=90
 
 # How long a case may take until it waits for a person or has ended.
 case_seconds_max=150
@@ -29,7 +48,7 @@ case_settled() {
 # case_run OPENING...: opens a case, approves its plan by digest, waits for its end. Sets case_id and case_json.
 case_run() {
   local opened digest state
-  opened=$(call case open "$@" --wait --json) || die "the case could not be opened"
+  opened=$(call case open "$@" --json) || die "the case could not be opened"
   case_id=$(json_text "$opened" id)
   [ -n "$case_id" ] || die "the answer names no case: $opened"
   case_json=$(case_settled "$case_id") || die "no plan for case $case_id"

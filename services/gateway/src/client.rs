@@ -1,7 +1,9 @@
 //! The client of the API, as the command line uses it.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use lethe_terms::CaseId;
 use reqwest::{Method, StatusCode, Url};
@@ -26,8 +28,15 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(crate::limits::HEAD_TIME_MAX
 /// Time for an answer: beyond what the server gives itself, so that its own words arrive.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// How often a command is sent at most. Its key makes repeating harmless; more would only hide that the server is gone.
+/// How long a server that has answered before is waited for: it, or a process behind it, starts again within seconds. One that never answered
+/// is told of at once.
+const RETURN_TIME_MAX: Duration = Duration::from_mins(1);
+
+/// How often something is sent at most to a server that never answered: more would only hide that it is none.
 const SENDS_MAX: u32 = 3;
+
+/// Pause before a server that went away is asked again.
+const RETURN_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why the client has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +115,8 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     key: Option<String>,
+    /// Whether anything was ever answered.
+    has_answered: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -158,7 +169,12 @@ impl Client {
             what: "TLS of this machine",
             expected: "readable certificate authorities",
         })?;
-        Ok(Self { http, base, key })
+        Ok(Self {
+            http,
+            base,
+            key,
+            has_answered: Arc::default(),
+        })
     }
 
     fn server(&self) -> String {
@@ -172,15 +188,61 @@ impl Client {
         })
     }
 
+    /// Sends what may be sent again without harm.
     async fn send(
         &self,
         request: reqwest::RequestBuilder,
         time: Duration,
     ) -> Result<(StatusCode, Vec<u8>), ClientError> {
+        self.send_until_back(request, time, true).await
+    }
+
+    /// Sends a request, and again while a server that has answered before is away; where nobody knows whether it has arrived, only if that is
+    /// `harmless`.
+    async fn send_until_back(
+        &self,
+        request: reqwest::RequestBuilder,
+        time: Duration,
+        harmless: bool,
+    ) -> Result<(StatusCode, Vec<u8>), ClientError> {
         let request = match &self.key {
             Some(key) => request.bearer_auth(key),
             None => request,
         };
+        let end = Instant::now() + RETURN_TIME_MAX;
+        let mut unanswered = 0;
+        loop {
+            let Some(again) = request.try_clone() else {
+                return self.send_once(request, time).await;
+            };
+            let answer = self.send_once(again, time).await;
+            let has_answered = self.has_answered.load(Ordering::Relaxed);
+            let is_away = match &answer {
+                Err(ClientError::NoServer { .. }) => has_answered || unanswered > 0,
+                Err(ClientError::NoAnswer { .. }) => {
+                    unanswered += 1;
+                    harmless && (has_answered || unanswered < SENDS_MAX)
+                }
+                _ => false,
+            };
+            if !is_away || Instant::now() >= end {
+                return match answer {
+                    // An earlier one may have arrived.
+                    Err(ClientError::NoServer { server }) if unanswered > 0 => {
+                        Err(ClientError::NoAnswer { server })
+                    }
+                    answer => answer,
+                };
+            }
+            tokio::time::sleep(RETURN_PAUSE).await;
+        }
+    }
+
+    async fn send_once(
+        &self,
+        request: reqwest::RequestBuilder,
+        time: Duration,
+    ) -> Result<(StatusCode, Vec<u8>), ClientError> {
         let failed = |error: reqwest::Error| {
             let server = self.server();
             if is_untrusted(&error) {
@@ -192,6 +254,7 @@ impl Client {
             }
         };
         let response = request.timeout(time).send().await.map_err(failed)?;
+        self.has_answered.store(true, Ordering::Relaxed);
         let status = response.status();
         let bytes = response.bytes().await.map_err(failed)?.to_vec();
         if status.is_success() {
@@ -223,12 +286,12 @@ impl Client {
         time: Duration,
     ) -> Result<T, ClientError> {
         let (_, bytes) = self
-            .send(self.http.post(self.url(path)?).json(body), time)
+            .send_until_back(self.http.post(self.url(path)?).json(body), time, false)
             .await?;
         self.read(&bytes)
     }
 
-    /// Sends a command under one key, again where no answer came.
+    /// Sends a command under one key, which makes sending it again harmless.
     async fn command<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -239,19 +302,13 @@ impl Client {
             what: "operating system",
             expected: "one that gives random bytes",
         })?;
-        let key = hex::encode(key);
-        let mut sends = 1;
-        loop {
-            let request = self
-                .http
-                .request(Method::POST, self.url(path)?)
-                .header("idempotency-key", &key)
-                .json(body);
-            match self.send(request, ANSWER_TIME_MAX).await {
-                Err(ClientError::NoAnswer { .. }) if sends < SENDS_MAX => sends += 1,
-                answer => return self.read(&answer?.1),
-            }
-        }
+        let request = self
+            .http
+            .request(Method::POST, self.url(path)?)
+            .header("idempotency-key", hex::encode(key))
+            .json(body);
+        let (_, bytes) = self.send(request, ANSWER_TIME_MAX).await?;
+        self.read(&bytes)
     }
 
     /// Cases, newest first.
@@ -381,7 +438,9 @@ impl Client {
 
     /// The lineage of a person.
     pub async fn lineage(&self, ask: &FindLineage) -> Result<LineageView, ClientError> {
-        self.post("/v1/lineage", ask, ANSWER_TIME_MAX).await
+        let request = self.http.post(self.url("/v1/lineage")?).json(ask);
+        let (_, bytes) = self.send(request, ANSWER_TIME_MAX).await?;
+        self.read(&bytes)
     }
 
     /// Who folds each partition of lineage; with `hash`, the hash of all rows, too.

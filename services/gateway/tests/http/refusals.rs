@@ -252,26 +252,37 @@ async fn elsewhere_than_on_loopback_it_needs_tls_and_keys() {
         "gateway-unusable-tls"
     );
 
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let options = Options {
-        keys: Some(keys),
-        tls: Some(tls.clone()),
-        ..Options::default()
+    let start = async |address| {
+        let options = Options {
+            keys: Some(keys.clone()),
+            tls: Some(tls.clone()),
+            ..Options::default()
+        };
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = serve(address, Arc::new(Fake::new()), options, async move {
+            let _ = stopped.await;
+        });
+        (stop, running.await.unwrap())
     };
-    let running = serve(anywhere, Arc::new(Fake::new()), options, async move {
-        let _ = stopped.await;
-    })
-    .await
-    .unwrap();
-    let url = format!("https://localhost:{}", running.address().port());
-    let client = Client::new(&url, Some(key.secret), Some(&tls.certificate)).unwrap();
-    assert_eq!(client.systems().await.unwrap().systems.len(), 2);
+    let (stop, running) = start(anywhere).await;
+    let address = running.address();
+    let url = format!("https://localhost:{}", address.port());
+    let client = || Client::new(&url, Some(key.secret.clone()), Some(&tls.certificate)).unwrap();
+    let known = client();
+    assert_eq!(known.systems().await.unwrap().systems.len(), 2);
     stop.send(()).unwrap();
     running.ended().await.unwrap();
-    assert!(matches!(
-        client.systems().await,
-        Err(ClientError::NoServer { .. } | ClientError::NoAnswer { .. })
-    ));
+    assert!(
+        matches!(client().systems().await, Err(ClientError::NoServer { .. })),
+        "who never had an answer is told at once"
+    );
+    let asked = tokio::spawn(async move { known.systems().await });
+    let (_stop, _running) = start(address).await;
+    assert_eq!(
+        asked.await.unwrap().unwrap().systems.len(),
+        2,
+        "who had one waits until the server is back"
+    );
 }
 
 fn tls_files(folder: &tempfile::TempDir) -> TlsFiles {
