@@ -1,6 +1,6 @@
 """Publishes one person to Lethe both ways: in the clear over HTTP(S), and sealed to an intake topic. ops/publishing.md has the format."""
 
-import argparse, base64, hashlib, json, os, pathlib, struct, sys
+import argparse, base64, hashlib, json, os, pathlib, struct, sys, time
 
 import requests
 from confluent_kafka import Producer
@@ -42,21 +42,27 @@ def event(system: str, shard: str, sequence: int, record: dict, session: Session
 
 
 def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__)
-    for name in ("server", "key-file", "sender-file", "system", "dataset", "email", "kafka", "topic"):
+    ask = argparse.ArgumentParser(description=__doc__, epilog="One program writes a shard: the two ways take one each.")
+    for name in ("server", "key-file", "system", "dataset", "email", "shard"):
         ask.add_argument(f"--{name}", required=True)
-    said = ask.parse_args()
+    for name in ("kafka", "topic", "topic-shard", "sender-file"):
+        ask.add_argument(f"--{name}", help="to publish to the intake topic as well: all four")
+    said, now = ask.parse_args(), time.time_ns() // 1000
     http = requests.Session()
     http.headers["authorization"] = "Bearer " + pathlib.Path(said.key_file).read_text().strip()
-    record = {"dataset": said.dataset, "key": "http", "identifiers": [{"kind": "email", "value": said.email}]}
-    answer = http.post(f"{said.server}/v1/events", json=[event(said.system, "http", 1, record)], timeout=30)
+    record = {"dataset": said.dataset, "key": said.shard, "identifiers": [{"kind": "email", "value": said.email}]}
+    answer = http.post(f"{said.server}/v1/events", json=[event(said.system, said.shard, now, record)], timeout=30)
     print(json.dumps(answer.json()))
-    intake = http.get(f"{said.server}/v1/intake-keys", timeout=30).json()["keys"][0]["public_key"]
-    sender = X25519PrivateKey.from_private_bytes(base64.b64decode(pathlib.Path(said.sender_file).read_text()))
-    sealed = event(said.system, "topic", 1, record | {"key": "topic"}, Session(base64.b64decode(intake), sender))
-    producer = Producer({"bootstrap.servers": said.kafka, "enable.idempotence": True})
-    producer.produce(said.topic, key=f"{said.system}/topic", value=json.dumps(sealed))
-    sys.exit(producer.flush(30) or not answer.ok)
+    if not answer.ok or any(one["result"] == "refused" for one in answer.json()["results"]):
+        sys.exit(1)
+    if said.kafka:
+        intake = http.get(f"{said.server}/v1/intake-keys", timeout=30).json()["keys"][0]["public_key"]
+        sender = X25519PrivateKey.from_private_bytes(base64.b64decode(pathlib.Path(said.sender_file).read_text()))
+        session = Session(base64.b64decode(intake), sender)
+        sealed = event(said.system, said.topic_shard, now, record | {"key": said.topic_shard}, session)
+        producer = Producer({"bootstrap.servers": said.kafka, "enable.idempotence": True})
+        producer.produce(said.topic, key=f"{said.system}/{said.topic_shard}", value=json.dumps(sealed))
+        sys.exit(producer.flush(30))
 
 
 if __name__ == "__main__":

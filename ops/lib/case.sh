@@ -63,7 +63,7 @@ case_run() {
 
 # case_words JSON: its steps, one a line, in plain words.
 case_words() {
-  tr -d '\n' <<<"$1" | { grep -o '{[^{}]*"verb"[^{}]*}' || true; } | while read -r one; do
+  tr -d '\n' <<<"$1" | { grep -o '{[^{}]*"verb"[^{}]*}' || true; } | { grep '"dataset"' || true; } | while read -r one; do
     printf '      %s of %s in %s: %s%s\n' "$(json_text "$one" verb)" "$(json_text "$one" dataset)" "$(json_text "$one" system)" \
       "$(json_text "$one" state)" "$(sed -n 's/.*"records" *: *\([0-9][0-9]*\).*/, \1 records/p' <<<"$one")" >&2
   done

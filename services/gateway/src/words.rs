@@ -81,7 +81,7 @@ pub fn step_state(step: &StepView) -> String {
     match step.state {
         StepState::Planned => "planned".to_owned(),
         StepState::Blocked => match step.blocked_by {
-            Some(BlockedBy::Hold) => "held".to_owned(),
+            Some(BlockedBy::Hold) => "held by a restriction".to_owned(),
             Some(BlockedBy::Dependency) => "waits for another step".to_owned(),
             None => "blocked".to_owned(),
         },

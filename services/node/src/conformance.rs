@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use lethe_gateway::views::{ConformanceView, MustResult as Shown, MustView};
-use lethe_kit::Host;
 use lethe_kit::suite::{LiveFixture, MustResult, run};
+use lethe_kit::{Error, Host};
 
 use crate::shell;
 
-/// Executes what of the contract can be tried on a live system.
-pub(crate) async fn against(host: &Arc<Host>) -> ConformanceView {
+/// Executes what of the contract can be tried on a live system; nothing while that cannot be reached, since no answer breaks no promise.
+pub(crate) async fn against(host: &Arc<Host>) -> Option<ConformanceView> {
+    if let Err(Error::Transient { .. }) = host.connector().check().await {
+        return None;
+    }
     let mut fixture = LiveFixture(host.connector());
     let verdicts = run(&mut fixture, u64::from_be_bytes(shell::random())).await;
-    ConformanceView {
+    Some(ConformanceView {
         system: host.manifest().system.to_string(),
         ok: verdicts
             .iter()
@@ -30,5 +33,5 @@ pub(crate) async fn against(host: &Arc<Host>) -> ConformanceView {
                 detail: verdict.detail,
             })
             .collect(),
-    }
+    })
 }

@@ -167,7 +167,7 @@ impl System {
 
     /// The part of the connector contract that can be tried on a live system; nothing while it is away.
     pub(crate) async fn conformance(&self) -> Option<ConformanceView> {
-        Some(crate::conformance::against(self.host()?).await)
+        crate::conformance::against(self.host()?).await
     }
 
     /// Follows the feed until `stop`, and opens a case for whatever comes back of erased people.

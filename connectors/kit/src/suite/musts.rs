@@ -424,6 +424,9 @@ async fn observations_are_whole(run: &mut Run<'_>) -> Must {
 async fn nothing_selected(run: &mut Run<'_>) -> Must {
     let nothing = Selector::default();
     let connector = run.connector();
+    if connector.manifest().locates_by.is_empty() {
+        return Err(Miss::NotTried("the system cannot be searched".to_owned()));
+    }
     if !run.locate(&nothing).await?.is_empty() {
         return broken("locating nobody finds somebody");
     }

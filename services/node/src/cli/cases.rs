@@ -5,11 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use lethe_gateway::asks::{CLOSE_REASONS, CaseQuery, Close, Ground, Lift, OpenCase};
 use lethe_gateway::client::Client;
-use lethe_gateway::views::{CasePage, CaseView, PlanView, RemarkView};
+use lethe_gateway::views::{BlockedBy, CasePage, CaseView, PlanView, RemarkView};
 use lethe_gateway::words::{self, Move};
 use lethe_terms::{CaseId, CaseState, Right, StepState, Timestamp};
 
-use super::args::{CaseCommand, CloseArgs, ListArgs, OpenArgs, WaitArgs, WaitedArgs};
+use super::args::{ApproveArgs, CaseCommand, CloseArgs, ListArgs, OpenArgs, WaitArgs, WaitedArgs};
 use super::exit::{Error, Exit};
 use super::identifiers;
 use super::talk::{Talk, table};
@@ -25,11 +25,7 @@ pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'
             settle(client, &case, Goal::Rest(None), &args.waiting, talk).await
         }
         CaseCommand::Plan(args) => plan(client, args.id, talk).await,
-        CaseCommand::Approve(args) => {
-            let before = client.case(args.id).await?;
-            client.approve(args.id, args.plan).await?;
-            changed(client, &before, &args.waiting, talk).await
-        }
+        CaseCommand::Approve(args) => approve(client, args, talk).await,
         CaseCommand::Withdraw(args) => withdraw(client, args, talk).await,
         CaseCommand::Lift(args) => {
             let before = client.case(args.id).await?;
@@ -66,6 +62,21 @@ pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'
             Ok(Exit::Yes)
         }
     }
+}
+
+async fn approve(client: &Client, args: ApproveArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    let before = client.case(args.id).await?;
+    client.approve(args.id, args.plan.clone()).await?;
+    let exit = changed(client, &before, &args.waiting, talk).await?;
+    if !args.waiting.wait {
+        return Ok(exit);
+    }
+    let after = client.case(args.id).await?;
+    if after.state == CaseState::AwaitingApproval && after.plan_digest.as_ref() != Some(&args.plan) {
+        talk.say("not carried out: the systems hold something else than when this was planned, so it was planned again and waits for another approval");
+        return Ok(Exit::No);
+    }
+    Ok(exit)
 }
 
 async fn plan(client: &Client, id: CaseId, talk: &mut Talk<'_>) -> Result<Exit, Error> {
@@ -212,6 +223,16 @@ fn show(case: &CaseView, talk: &mut Talk<'_>) -> Result<(), Error> {
         talk.say(&format!(
             "look at: {system}{place}, {code}, see ops/errors/{code}.md"
         ));
+    }
+    if case.steps.is_empty() && case.plan_digest.is_some() {
+        talk.say("nothing was found under these identifiers: look whether they are spelled as the person spells them");
+    }
+    if case
+        .steps
+        .iter()
+        .any(|step| step.blocked_by == Some(BlockedBy::Hold))
+    {
+        talk.say("held: the person's data is restricted, and nothing is done until that restriction is lifted; an erasure that the person wants in its place is opened with --supersedes CASE");
     }
     for line in next(case) {
         talk.say(&line);

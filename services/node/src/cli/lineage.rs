@@ -24,10 +24,12 @@ pub(super) async fn run(client: &Client, args: LineageArgs, talk: &mut Talk<'_>)
         talk.data(&view)?;
     } else if args.dot {
         talk.print(&lineage_dot(&view))?;
-    } else if let Some(file) = &args.svg {
-        let file = (file != Path::new("-")).then_some(file.as_path());
-        talk.bytes(lineage_svg(&view).as_bytes(), file)?;
+    } else if args.svg.as_deref() == Some(Path::new("-")) {
+        talk.bytes(lineage_svg(&view).as_bytes(), None)?;
     } else {
+        if let Some(file) = &args.svg {
+            talk.bytes(lineage_svg(&view).as_bytes(), Some(file))?;
+        }
         let rows: Vec<Vec<String>> = view
             .records
             .iter()

@@ -72,7 +72,10 @@ impl Connector for Published {
     }
 
     async fn perform(&self, _: &Ask) -> Result<Performed, Error> {
-        Err(cannot())
+        Ok(Performed::Refused {
+            code: "kit-verb-not-supported",
+            reason: "the system publishes and takes no instructions".to_owned(),
+        })
     }
 
     async fn poll(&self, _: &Ask, _: &str) -> Result<Performed, Error> {

@@ -1,6 +1,5 @@
-//! One broker of three is killed and started again, over and over, while systems are read and cases run.
-//!
-//! `LETHE_TEST_SOAK=1` reads more than a million records and runs a thousand cases.
+//! One broker of three is killed and started again, over and over, while systems are read and cases run. For the soak: more than a million
+//! records and a thousand cases, or as many as `LETHE_TEST_PEOPLE` (a person has about six records) and `LETHE_TEST_CASES` say.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -13,28 +12,16 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 
 use crate::cluster::Cluster;
-use crate::{Processes, all_is_in_order, every_case_is_completed_and_certified, kafka, seed};
+use crate::{Processes, all_is_in_order, every_case_is_completed_and_certified, seed};
 
-/// How much there is to do.
-struct Size {
-    people: u32,
-    cases: usize,
-    /// How long everything may take.
-    time_max: Duration,
-}
+/// People whose records are read.
+const PEOPLE: u32 = 200_000;
 
-/// A person has about six records.
-const NORMAL: Size = Size {
-    people: 200,
-    cases: 12,
-    time_max: Duration::from_secs(300),
-};
+/// Cases that are carried out meanwhile.
+const CASES: u32 = 1_000;
 
-const SOAK: Size = Size {
-    people: 200_000,
-    cases: 1_000,
-    time_max: Duration::from_hours(2),
-};
+/// How long everything may take.
+const TIME_MAX: Duration = Duration::from_hours(3);
 
 /// Cases that run side by side, each about somebody else.
 const SIDE_BY_SIDE: usize = 4;
@@ -45,19 +32,19 @@ const PAUSE_MS: std::ops::Range<u64> = 1_000..12_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_of_three_may_be_killed_at_any_moment() {
-    if kafka("kill").is_none() {
+    if std::env::var_os("LETHE_TEST_SOAK").is_none() {
+        println!("left to the soak: LETHE_TEST_SOAK is not set");
         return;
     }
-    let size = if std::env::var_os("LETHE_TEST_SOAK").is_some() {
-        SOAK
-    } else {
-        NORMAL
-    };
+    let (people, cases) = (
+        asked("LETHE_TEST_PEOPLE", PEOPLE),
+        asked("LETHE_TEST_CASES", CASES),
+    );
     let seed = seed();
     println!("SEED={seed}");
     let (cluster, folder) = (Cluster::of(3), tempfile::tempdir().unwrap());
     let bootstrap = cluster.start();
-    let company = Company::found(folder.path(), seed, size.people, LINES).await;
+    let company = Company::found(folder.path(), seed, people, LINES).await;
     let port = free_port();
     let log = format!("kafka = {{ bootstrap = \"{bootstrap}\", instance = \"one\" }}");
     let home = Home {
@@ -74,7 +61,7 @@ async fn a_broker_of_three_may_be_killed_at_any_moment() {
     let (stop, stopped) = watch::channel(false);
     let began = Instant::now();
     let breaking = tokio::spawn(break_brokers(cluster, seed, stopped));
-    let courses = tokio::time::timeout(size.time_max, work(&home, &company, seed, &size)).await;
+    let courses = tokio::time::timeout(TIME_MAX, work(&home, &company, seed, cases)).await;
     let courses = courses.unwrap_or_else(|_| panic!("the work does not end:\n{}", home.last_words()));
     stop.send(true).unwrap();
     let (_cluster, kills) = breaking.await.unwrap();
@@ -93,6 +80,11 @@ async fn a_broker_of_three_may_be_killed_at_any_moment() {
     all_is_in_order(&courses, &company, lifted, &home, folder.path()).await;
 }
 
+/// How many the environment asks for.
+fn asked(variable: &str, otherwise: u32) -> u32 {
+    std::env::var(variable).map_or(otherwise, |number| number.parse().expect("a number"))
+}
+
 /// People whom nothing else is about.
 fn lifted(company: &Company) -> Vec<u32> {
     let world = &company.world;
@@ -105,7 +97,7 @@ fn lifted(company: &Company) -> Vec<u32> {
 }
 
 /// Reads both systems, and meanwhile has cases done: of each lane the same person is restricted and released again and again; one case erases.
-async fn work(home: &Home, company: &Company, seed: u64, size: &Size) -> Vec<Course> {
+async fn work(home: &Home, company: &Company, seed: u64, cases: u32) -> Vec<Course> {
     let api = Api::new(&home.url);
     for system in ["website", "shop"] {
         while api.scan(system).await.is_err() {}
@@ -117,7 +109,7 @@ async fn work(home: &Home, company: &Company, seed: u64, size: &Size) -> Vec<Cou
         let api = Api::new(&home.url);
         async move {
             let mut courses = Vec::new();
-            for number in (lane..size.cases.saturating_sub(1)).step_by(SIDE_BY_SIDE) {
+            for number in (lane..cases as usize - 1).step_by(SIDE_BY_SIDE) {
                 let mut course = Course::new("restriction", &email, format!("brokers-{seed}-{number}"));
                 end(&api, &mut course).await;
                 courses.push(course);

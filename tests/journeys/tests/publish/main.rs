@@ -358,6 +358,8 @@ async fn the_example_in_python_publishes_a_person_both_ways_and_agrees_with_the_
         ["--system", "crm"],
         ["--dataset", "contacts"],
         ["--email", email],
+        ["--shard", "http"],
+        ["--topic-shard", "topic"],
         ["--kafka", &bootstrap],
         ["--topic", &topic],
     ];
