@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use lethe_terms::Identifier;
+
 use crate::config::{EraseMode, LogConfig};
 use crate::error::Error;
 use crate::feed::FeedState;
@@ -140,6 +142,12 @@ impl Log {
     /// A keyed digest that stands for a record where its identifiers must not.
     pub(crate) fn digest_of(&self, record: &Record) -> String {
         self.dir.digest(&[b"record", record.handle().as_bytes()])
+    }
+
+    /// The same for an identifier.
+    pub(crate) fn digest_of_identifier(&self, one: &Identifier) -> String {
+        self.dir
+            .digest(&[one.kind.code().as_bytes(), one.value.as_bytes()])
     }
 }
 

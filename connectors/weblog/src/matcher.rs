@@ -35,6 +35,24 @@ pub(crate) struct Look<'a> {
     sieve: Sieve,
 }
 
+/// A line that is selected.
+pub(crate) struct Hit<'a> {
+    /// The record that is selected.
+    pub(crate) record: Record,
+    /// The record that the line belongs to, whoever it is about.
+    pub(crate) own: Record,
+    /// By what it is selected.
+    pub(crate) by: By<'a>,
+}
+
+/// By what a line is selected.
+pub(crate) enum By<'a> {
+    /// Records that are named: whoever sent the instruction knows of all claims on them.
+    Records(Vec<&'a Record>),
+    /// Identifiers alone: nobody else knows that the line is selected.
+    Identifiers(Vec<&'a Identifier>),
+}
+
 /// What was seen of a line, piece by piece where it is too long to hold.
 #[derive(Default)]
 pub(crate) struct Sight<'a> {
@@ -165,10 +183,10 @@ impl<'a> Look<'a> {
         self.decide(&self.sight(line))
     }
 
-    /// The record that is selected, and the one that the line belongs to whoever it is about.
-    pub(crate) fn both_at(&self, line: &[u8]) -> Option<(Record, Record)> {
+    /// The same with all that there is to know of a line that is selected.
+    pub(crate) fn hit_at(&self, line: &[u8]) -> Option<Hit<'a>> {
         if self.sieve.passes(line) {
-            self.both(&self.sight(line))
+            self.hit(&self.sight(line))
         } else {
             None
         }
@@ -180,13 +198,13 @@ impl<'a> Look<'a> {
         lines: &mut Lines,
         line: &mut Vec<u8>,
         place: &mut LineAt,
-    ) -> std::io::Result<Option<(Record, Record)>> {
+    ) -> std::io::Result<Option<Hit<'a>>> {
         if !place.long {
-            return Ok(self.both_at(files::text(line)));
+            return Ok(self.hit_at(files::text(line)));
         }
         let mut sight = Sight::default();
         lines.pieces(line, place, &mut |piece| self.add(piece, &mut sight))?;
-        Ok(self.both(&sight))
+        Ok(self.hit(&sight))
     }
 
     fn sight(&self, line: &[u8]) -> Sight<'a> {
@@ -199,8 +217,39 @@ impl<'a> Look<'a> {
         sight
     }
 
-    fn both(&self, sight: &Sight<'_>) -> Option<(Record, Record)> {
-        Some((self.decide(sight)?, sight.reading.as_ref()?.record(self.log)))
+    fn hit(&self, sight: &Sight<'a>) -> Option<Hit<'a>> {
+        let (record, reading) = (self.decide(sight)?, sight.reading.as_ref()?);
+        let records: Vec<&Record> = self.selected(reading, &sight.hits).collect();
+        let by = if records.is_empty() {
+            let needles = &self.matcher.needles;
+            By::Identifiers(
+                sight
+                    .hits
+                    .iter()
+                    .copied()
+                    .filter(|one| needles.contains(*one))
+                    .collect(),
+            )
+        } else {
+            By::Records(records)
+        };
+        Some(Hit {
+            record,
+            own: reading.record(self.log),
+            by,
+        })
+    }
+
+    /// The named records that a line fits.
+    fn selected<'s>(
+        &self,
+        reading: &'s Reading,
+        hits: &'s BTreeSet<&'a Identifier>,
+    ) -> impl Iterator<Item = &'a Record> + use<'a, 's> {
+        let mut records = self.matcher.records.iter();
+        std::iter::from_fn(move || {
+            records.find(|record| record.period == reading.period() && same(record, reading, hits))
+        })
     }
 
     /// The same for a line or what there is of one, together with what was seen of it before; a line in pieces is decided at its end.
@@ -239,11 +288,7 @@ impl<'a> Look<'a> {
                 .extend(sight.hits.iter().map(|one| (*one).clone()));
             return Some(record);
         }
-        self.matcher
-            .records
-            .iter()
-            .find(|selected| selected.period == reading.period() && same(selected, reading, &sight.hits))
-            .cloned()
+        self.selected(reading, &sight.hits).next().cloned()
     }
 
     fn tokens_in(&self, line: &[u8]) -> BTreeSet<&'a Identifier> {

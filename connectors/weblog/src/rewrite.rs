@@ -126,12 +126,12 @@ impl Log {
                 break;
             }
             changes.upto = lines.at();
-            let Some((record, own)) = seen else { continue };
-            changes.touched.insert(self.digest_of(&record));
+            let Some(hit) = seen else { continue };
+            changes.touched.insert(self.digest_of(&hit.record));
             if counted.is_some_and(|counted| place.at < counted)
                 && let Some(recount) = &mut changes.recount
             {
-                recount.add(&self.dir, &own, -1);
+                recount.add(&self.dir, &hit.own, -1);
             }
             let text = Some(files::text(&line)).filter(|_| !place.long);
             let mut fate = self.fate(&look, active.verb, text);
@@ -148,6 +148,7 @@ impl Log {
                     file: file.id,
                     at: place.at,
                     line: whole,
+                    claims: BTreeSet::from([self.claim_of(&hit)]),
                 });
             }
             changes.note(place, fate);
@@ -169,18 +170,21 @@ impl Log {
         side: &mut Side,
     ) -> Result<Changes, Error> {
         let look = active.matcher.look(&self.rules, &self.config.name);
+        let digests = self.digests_of(&active.matcher);
         let mut changes = Changes::counting(counted);
         let touched = &mut changes.touched;
-        let back = side.give_back(file.id, |line| look.at(line.text()).is_some());
+        let back = side.give_back(file.id, |line| {
+            line.is_released_by(&digests) && look.at(line.text()).is_some()
+        });
         for line in back {
-            let Some((record, own)) = look.both_at(line.text()) else {
+            let Some(hit) = look.hit_at(line.text()) else {
                 continue;
             };
-            touched.insert(self.digest_of(&record));
+            touched.insert(self.digest_of(&hit.record));
             if counted.is_some_and(|counted| line.at < counted)
                 && let Some(recount) = &mut changes.recount
             {
-                recount.add(&self.dir, &own, 1);
+                recount.add(&self.dir, &hit.own, 1);
             }
             changes.lines += 1;
             changes.edits.push((
