@@ -77,7 +77,7 @@ impl Log {
 
     /// Takes an instruction on; `Some` where it is refused.
     fn begin(&mut self, ask: &Ask, id: &str) -> Result<Option<Performed>, Error> {
-        let matcher = Matcher::new(&ask.selector, &self.config.name);
+        let matcher = Matcher::new(&ask.selector, &self.config.name)?;
         let digests = self.digests_of(&matcher);
         if self
             .history
