@@ -167,6 +167,13 @@ fn is_unread(name: &str, base: &str) -> bool {
         .is_some_and(|(_, ending)| UNREAD.contains(&ending))
 }
 
+/// Whether a name is that of one of the log's files.
+pub(crate) fn is_of(name: &str, log: &LogConfig) -> bool {
+    let live = live_path(log);
+    let base = live.file_name().unwrap_or_default().to_string_lossy();
+    age_of(name, &base, &log.rotated).is_some()
+}
+
 /// Age of a file by its name, oldest smallest; `None` for a name that is none of the log's.
 fn age_of(name: &str, base: &str, rotated: &[String]) -> Option<(u8, i64, String)> {
     const LIVE: u8 = 2;

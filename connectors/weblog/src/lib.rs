@@ -7,6 +7,7 @@ mod beginning;
 mod check;
 mod config;
 mod connector;
+mod copy;
 mod drain;
 mod error;
 mod feed;

@@ -67,7 +67,7 @@ impl Stops {
 }
 
 impl Log {
-    /// Opens a log's state; touches no log file.
+    /// Opens a log's state, and takes away what a crash left beside the log; touches no log file.
     pub(crate) fn open(
         config: LogConfig,
         rules: Arc<Rules>,
@@ -86,7 +86,7 @@ impl Log {
                 recount: None,
             },
         );
-        Ok(Self {
+        let log = Self {
             config,
             rules,
             dir,
@@ -96,7 +96,14 @@ impl Log {
             history,
             stops,
             feed,
-        })
+        };
+        if let Some(folder) = files::live_path(&log.config)
+            .parent()
+            .filter(|folder| folder.is_dir())
+        {
+            log.drop_strays(folder)?;
+        }
+        Ok(log)
     }
 
     /// Writes the state, durably.
@@ -151,6 +158,7 @@ impl Log {
     }
 }
 
-fn state_name(config: &LogConfig) -> String {
+/// Name of a log's state in the state folder.
+pub(crate) fn state_name(config: &LogConfig) -> String {
     format!("{}.state", config.name)
 }
