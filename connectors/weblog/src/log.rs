@@ -97,6 +97,7 @@ impl Log {
             stops,
             feed,
         };
+        log.drop_unnamed()?;
         if let Some(folder) = files::live_path(&log.config)
             .parent()
             .filter(|folder| folder.is_dir())

@@ -234,6 +234,7 @@ impl Log {
             lines: active.lines,
             cleared: active.cleared,
         };
+        self.drop_unnamed()?;
         self.stops.stage()?;
         self.history.tell(&self.dir, told.clone())?;
         self.stops.answer()?;

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::files;
-use crate::log::Log;
+use crate::log::{Log, state_name};
 use crate::matcher::{By, Hit, Matcher};
+use crate::rewrite::SHIFTS_MAX;
+use crate::state::Stage;
 
 /// What a rewrite does at one place of a file: numbers only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,6 +213,34 @@ impl Log {
         let version = self.state.side_version.unwrap_or(0) + 1;
         self.dir.save(&self.side_name(version), side)?;
         Ok(version)
+    }
+
+    /// Takes away what a crash left in the state folder: whatever the state does not name could outlive an erasure.
+    pub(crate) fn drop_unnamed(&self) -> Result<(), Error> {
+        let rewrite = self.state.rewrite.as_ref();
+        let prepared = rewrite.is_some_and(|r| r.stage == Stage::Prepared);
+        let sides = [self.state.side_version, rewrite.and_then(|r| r.side_version)];
+        let last = self.state.rewrites + u64::from(prepared);
+        let shifts = (self.state.rewrites + 1).saturating_sub(SHIFTS_MAX)..=last;
+        let number = |name: &str, kind: &str| -> Option<u64> {
+            let rest = name.strip_prefix(self.config.name.as_str())?;
+            rest.strip_prefix(kind)?.parse().ok()
+        };
+        for name in self.dir.names()? {
+            // What was only begun to be written.
+            let begun = name.strip_suffix(".new").is_some_and(|whole| {
+                let numbered = [".side.", ".shift."]
+                    .iter()
+                    .any(|kind| number(whole, kind).is_some());
+                numbered || whole == state_name(&self.config)
+            });
+            let side = number(&name, ".side.").is_some_and(|n| !sides.contains(&Some(n)));
+            let shift = number(&name, ".shift.").is_some_and(|n| !shifts.contains(&n));
+            if begun || side || shift {
+                self.dir.drop_file(&name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes a version valid together with whatever else changed in the state.

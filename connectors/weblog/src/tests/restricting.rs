@@ -181,3 +181,33 @@ async fn a_line_that_two_restrictions_hold_outlives_the_first_lift_and_every_era
         [both(1), line(2, "usr_bob002", "/b")].concat().into_bytes()
     );
 }
+
+#[tokio::test]
+async fn nothing_that_the_state_does_not_name_outlives_a_crash_in_its_folder() {
+    let bench = Bench::new("");
+    bench.write("access.log", &history(0, 20));
+    let ada = person("usr_ada001", "ada@example.org");
+    let connector = bench.open();
+    done(&connector, &ask(1, Verb::Restrict, &ada)).await;
+    let sides = || {
+        let mut names: Vec<String> = fs::read_dir(bench.path("state"))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.contains(".side.") || name.ends_with(".new"))
+            .collect();
+        names.sort();
+        names
+    };
+    let [before] = <[String; 1]>::try_from(sides()).unwrap();
+    let kept = fs::read(bench.path("state").join(&before)).unwrap();
+    done(&connector, &ask(2, Verb::Erase, &ada)).await;
+    let [after] = <[String; 1]>::try_from(sides()).unwrap();
+    assert_ne!(before, after);
+    drop(connector);
+    // A crash after the newer one became valid, and one while the next was written.
+    fs::write(bench.path("state").join(&before), &kept).unwrap();
+    fs::write(bench.path("state").join("access.side.9.new"), &kept).unwrap();
+    let connector = bench.open();
+    assert_eq!(sides(), [after]);
+    assert_eq!(observed(&connector, &ada).await.observed, Observed::Absent);
+}
