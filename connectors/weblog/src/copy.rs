@@ -11,6 +11,7 @@ use crate::config::LogConfig;
 use crate::error::Error;
 use crate::files::{self, Found};
 use crate::log::Log;
+use crate::names;
 use crate::rewrite::{Changes, remove};
 use crate::writers::{Writers, writers};
 
@@ -59,7 +60,7 @@ fn is_copy(path: &Path, log: &LogConfig) -> bool {
         .and_then(|name| name.rsplit_once(".lethe-"));
     parts.is_some_and(|(name, number)| {
         let number = number.strip_suffix(SPARE).unwrap_or(number);
-        number.parse::<u64>().is_ok() && files::is_of(name, log)
+        number.parse::<u64>().is_ok() && names::is_of(name, log)
     })
 }
 

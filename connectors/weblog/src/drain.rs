@@ -19,6 +19,7 @@ use lethe_terms::Verb;
 use crate::error::Error;
 use crate::files::{self, Found, LINE_BYTES_MAX};
 use crate::log::Log;
+use crate::names;
 use crate::rewrite::{Fate, remove};
 use crate::side::SideLine;
 use crate::state::{Active, Appending, Rewrite, Stage, sync_dir};
@@ -112,7 +113,7 @@ impl Log {
         let found = self.files()?.into_iter().find(|f| f.id == rewrite.file);
         let target = found
             .as_ref()
-            .map_or_else(|| files::live_path(&self.config), |f| f.path.clone());
+            .map_or_else(|| names::live_path(&self.config), |f| f.path.clone());
         let gz = found.as_ref().is_some_and(|f| f.gz);
         let failed = |e| Error::file(&target, "appending late lines", e);
         let at = match rewrite.appending {

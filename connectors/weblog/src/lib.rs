@@ -17,6 +17,7 @@ mod line;
 mod log;
 mod long;
 mod matcher;
+mod names;
 mod observe;
 mod perform;
 mod rewrite;

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::feed::FeedState;
 use crate::files::{self, Found};
 use crate::identify::{Record, Rules};
+use crate::names;
 use crate::state::{History, LogState, StateDir};
 
 /// One log.
@@ -98,8 +99,8 @@ impl Log {
             feed,
         };
         log.drop_unnamed()?;
-        if let Some(folder) = files::live_path(&log.config)
-            .parent()
+        for folder in names::folders(&log.config)
+            .iter()
             .filter(|folder| folder.is_dir())
         {
             log.drop_strays(folder)?;
@@ -142,6 +143,9 @@ impl Log {
         let listed = self.listed()?;
         if listed.0.iter().any(|file| file.live) {
             return Ok(listed);
+        }
+        if let Some(unread) = listed.1 {
+            return Err(unread);
         }
         let why = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file");
         Err(Error::file(&self.config.path, "looking for the live file", why))
