@@ -102,7 +102,7 @@ fn manifest(system: SystemName, config: &Config) -> Result<Manifest, Error> {
 fn dataset(log: &LogConfig, config: &Config) -> DatasetManifest {
     let keeps = match config.erase {
         EraseMode::Line => Vec::new(),
-        EraseMode::Fields => ["time", "method", "path", "status", "size"]
+        EraseMode::Fields => ["time", "method", "path", "query", "protocol", "status", "size"]
             .map(str::to_owned)
             .to_vec(),
     };

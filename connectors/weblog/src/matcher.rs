@@ -323,31 +323,26 @@ impl<'a> Look<'a> {
     /// The line with `-` in place of everything that points to a person; `None` where something would stay: then the line must go whole.
     pub(crate) fn without_fields(&self, line: &[u8]) -> Option<Vec<u8>> {
         let parsed = line::parse(line)?;
-        let mut ranges = vec![parsed.client.clone(), parsed.user.clone()];
-        for text in [Some(&parsed.target), parsed.referrer.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            let mut from = text.start;
-            for part in line[text.clone()].split_inclusive(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b'/'))
-            {
-                let value = part.iter().position(|b| *b == b'=').map_or(0, |n| n + 1);
-                let end = part.len()
-                    - usize::from(
-                        part.last()
-                            .is_some_and(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b'/')),
-                    );
-                if self.points_to_somebody(&part[..end]) && value <= end {
-                    ranges.push(from + value..from + end);
-                }
-                from += part.len();
-            }
-        }
+        let target = parsed.target;
+        let mut ranges = vec![parsed.client, parsed.ident, parsed.user];
+        // Whatever they are made of: a page that somebody came from, a device, an address that a proxy passed on.
         ranges.extend(
             parsed
-                .agent
-                .filter(|agent| self.points_to_somebody(&line[agent.clone()])),
+                .referrer
+                .into_iter()
+                .chain(parsed.agent)
+                .chain(parsed.further),
         );
+        let ends = |b: &u8| matches!(b, b'?' | b'&' | b';' | b'#' | b'/');
+        let mut from = target.start;
+        for part in line[target].split_inclusive(ends) {
+            let value = part.iter().position(|b| *b == b'=').map_or(0, |n| n + 1);
+            let end = part.len() - usize::from(part.last().is_some_and(ends));
+            if self.points_to_somebody(&part[..end]) && value <= end {
+                ranges.push(from + value..from + end);
+            }
+            from += part.len();
+        }
         ranges.sort_by_key(|range| range.start);
         let (mut out, mut from) = (Vec::with_capacity(line.len()), 0);
         for range in ranges {

@@ -147,6 +147,12 @@ async fn fields_can_be_cleared_instead_and_the_line_stays() {
         line(0, "usr_ada001", "/a?email=ada@example.org&x=1"),
         line(1, "usr_bob002", "/b"),
         "garbage ada@example.org\n".to_owned(),
+        // nginx's own `main` format, behind a proxy.
+        line(3, "usr_ada001", "/c")
+            .replace("\"-\"", "\"https://intra.example/lovelace\"")
+            .replace("\n", " \"203.0.113.99, 10.0.0.1\" 0.02 \"a\\\"b\" \"\"\n"),
+        "203.0.113.7 lovelace usr_ada001 [10/Nov/2026:11:40:00 +0000] \"GET /d HTTP/1.1\" 200 5 x\n"
+            .to_owned(),
         line(2, "-", "/people/usr_ada001/items").replace(
             "\"-\"",
             "\"https://h.example/?next=%2Fq%3Femail%3Dada%2540example.org&k=v\"",
@@ -162,13 +168,18 @@ async fn fields_can_be_cleared_instead_and_the_line_stays() {
             receipt.details["lines"],
             receipt.details["lines_kept_without_fields"]
         ),
-        (3, 2)
+        (5, 4)
     );
     let text = String::from_utf8(bench.content("access.log")).unwrap();
     let expected = [
-        "- - - [10/Nov/2026:11:40:00 +0000] \"GET /a?email=-&x=1&n=0 HTTP/1.1\" 200 5 \"-\" \"Mozilla/5.0\"\n".to_owned(),
+        "- - - [10/Nov/2026:11:40:00 +0000] \"GET /a?email=-&x=1&n=0 HTTP/1.1\" 200 5 \"-\" \"-\"\n"
+            .to_owned(),
         log[1].clone(),
-        "- - - [12/Nov/2026:11:40:00 +0000] \"GET /people/-/items?n=2 HTTP/1.1\" 200 5 \"https://h.example/?next=-&k=v\" \"Mozilla/5.0\"\n".to_owned(),
+        "- - - [10/Nov/2026:11:40:00 +0000] \"GET /c?n=3 HTTP/1.1\" 200 5 \"-\" \"-\" \"-\" - \"-\" \"-\"\n"
+            .to_owned(),
+        "- - - [10/Nov/2026:11:40:00 +0000] \"GET /d HTTP/1.1\" 200 5 -\n".to_owned(),
+        "- - - [12/Nov/2026:11:40:00 +0000] \"GET /people/-/items?n=2 HTTP/1.1\" 200 5 \"-\" \"-\"\n"
+            .to_owned(),
     ];
     assert_eq!(text, expected.concat());
     assert_eq!(observed(&connector, &ada).await.observed, Observed::Absent);
