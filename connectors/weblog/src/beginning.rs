@@ -16,6 +16,9 @@ const MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 /// Bytes by which an encoding without a mark is told: a name and an address in ASCII are longer.
 const TOLD_BY_BYTES: usize = 16;
 
+/// Why a live file is not read that its server packs as it writes.
+pub(crate) const PACKED: &str = "the server packs it as it writes: expected a plain live file";
+
 /// Whether a file that is not named so is packed with gzip.
 pub(crate) fn is_gzip(first: &[u8]) -> bool {
     first.starts_with(GZIP)

@@ -1,14 +1,16 @@
 //! Whether the logs can be worked on: tries what the work needs, reads no line.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use lethe_kit::Finding;
 
+use crate::beginning::{PACKED, is_gzip};
 use crate::config::{Config, LogConfig};
 use crate::connector::is_file;
-use crate::files::live_path;
+use crate::names::{live_path, named};
 use crate::writers::{Writers, writers};
 
 /// Name of the file by which it is tried whether the folder can be written to.
@@ -48,6 +50,8 @@ fn log_findings(log: &LogConfig, config: &Config) -> Vec<Finding> {
             is_file(&path),
             "not there or no plain file, expected a file that the server writes",
         ),
+        finding(what("packing"), !is_packed(&path), PACKED),
+        files_finding(what("files"), log),
         finding(
             what("reading"),
             File::open(&path).is_ok(),
@@ -73,6 +77,23 @@ fn log_findings(log: &LogConfig, config: &Config) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Whether a file begins as an archive does: two bytes are nobody's.
+fn is_packed(path: &Path) -> bool {
+    let mut first = [0; 2];
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut first))
+        .is_ok()
+        && is_gzip(&first)
+}
+
+/// Whether every file that has a name of the log's can be read.
+fn files_finding(what: String, log: &LogConfig) -> Finding {
+    match named(log) {
+        Ok((_, None)) => finding(what, true, ""),
+        Ok((_, Some(why))) | Err(why) => finding(what, false, &why.to_string()),
+    }
 }
 
 fn folder_works(path: &Path) -> bool {

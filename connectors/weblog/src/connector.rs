@@ -46,7 +46,7 @@ impl std::fmt::Debug for WeblogConnector {
     }
 }
 
-/// Opens the logs of a system. Touches no log file; takes the state folder for this process.
+/// Opens the logs of a system. Takes the state folder for this process, and away what a crash left; touches no log file.
 ///
 /// # Errors
 /// Where the configuration cannot work, or the state folder cannot be used, is damaged or in use.
@@ -102,7 +102,7 @@ fn manifest(system: SystemName, config: &Config) -> Result<Manifest, Error> {
 fn dataset(log: &LogConfig, config: &Config) -> DatasetManifest {
     let keeps = match config.erase {
         EraseMode::Line => Vec::new(),
-        EraseMode::Fields => ["time", "method", "path", "status", "size"]
+        EraseMode::Fields => ["time", "method", "path", "query", "protocol", "status", "size"]
             .map(str::to_owned)
             .to_vec(),
     };

@@ -4,6 +4,7 @@
 //! stand exactly where they belong; what is written in the moment of reopening follows within that moment, as between any two workers of a server.
 //! Each block is journaled before it is appended and looked for after a crash, so that it stands there once.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
@@ -18,6 +19,7 @@ use lethe_terms::Verb;
 use crate::error::Error;
 use crate::files::{self, Found, LINE_BYTES_MAX};
 use crate::log::Log;
+use crate::names;
 use crate::rewrite::{Fate, remove};
 use crate::side::SideLine;
 use crate::state::{Active, Appending, Rewrite, Stage, sync_dir};
@@ -40,7 +42,7 @@ struct Block {
     kept: Vec<u8>,
     /// What goes to the side file, with the byte within `kept`.
     aside: Vec<SideLine>,
-    touched: std::collections::BTreeSet<String>,
+    touched: BTreeSet<String>,
     lines: u64,
     cleared: u64,
     /// Whether it holds a piece of a line longer than a block, which stays until the whole line can be looked at.
@@ -111,7 +113,7 @@ impl Log {
         let found = self.files()?.into_iter().find(|f| f.id == rewrite.file);
         let target = found
             .as_ref()
-            .map_or_else(|| files::live_path(&self.config), |f| f.path.clone());
+            .map_or_else(|| names::live_path(&self.config), |f| f.path.clone());
         let gz = found.as_ref().is_some_and(|f| f.gz);
         let failed = |e| Error::file(&target, "appending late lines", e);
         let at = match rewrite.appending {
@@ -205,13 +207,15 @@ impl Log {
         for line in bytes.split_inclusive(|b| *b == b'\n') {
             let text = files::text(line);
             let cut = !line.ends_with(b"\n") && bytes.len() as u64 == BLOCK_BYTES_MAX;
+            let mut claims = BTreeSet::new();
             let fate = match &look {
                 Some(_) if std::mem::take(&mut begun) || cut => {
                     block.unread = true;
                     Fate::Stays
                 }
-                Some((verb, look)) => look.at(text).map_or(Fate::Stays, |record| {
-                    block.touched.insert(self.digest_of(&record));
+                Some((verb, look)) => look.hit_at(text).map_or(Fate::Stays, |hit| {
+                    block.touched.insert(self.digest_of(&hit.record));
+                    claims.insert(self.claim_of(&hit));
                     self.fate(look, *verb, Some(text).filter(|t| t.len() <= LINE_BYTES_MAX))
                 }),
                 None => Fate::Stays,
@@ -229,6 +233,7 @@ impl Log {
                         file: rewrite.file,
                         at: block.kept.len() as u64,
                         line: line.to_vec(),
+                        claims,
                     });
                 }
                 Fate::Goes => {}

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use lethe_terms::IdentifierKind;
+
 /// Why a web log could not be opened, read or rewritten.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,6 +54,14 @@ pub enum Error {
     /// A cursor or page mark that this connector never gave.
     #[error("malformed mark: expected one that this connector gave")]
     Mark,
+    /// An identifier that no line can be searched for: whether the person stands in the log is unknown.
+    #[error(
+        "an identifier of the kind {kind} cannot be searched for in a log: expected an e-mail address of at most 254 bytes, or another value of at most 256"
+    )]
+    Identifier {
+        /// Its kind.
+        kind: IdentifierKind,
+    },
     /// The lines have left the log, but their place is not there any more.
     #[error("place of restricted lines is gone: the log file that held them was removed by rotation")]
     PlaceGone,
@@ -80,6 +90,7 @@ impl Error {
             Self::StateDamaged { .. } => "weblog-state-damaged",
             Self::UnknownLog { .. } => "weblog-unknown-log",
             Self::Mark => "weblog-mark",
+            Self::Identifier { .. } => "weblog-identifier",
             Self::PlaceGone => "weblog-place-gone",
             Self::Reopen { .. } => "weblog-reopen",
             Self::Stopped | Self::Ended => "weblog-stopped",

@@ -8,16 +8,15 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-use crate::beginning::{is_gzip, unreadable};
+use crate::beginning::{PACKED, is_gzip, unreadable};
 use crate::config::LogConfig;
 use crate::error::Error;
 use crate::long::Cutter;
+use crate::names::{Named, live_path, named};
 use crate::state::{KnownFile, LogState, StateDir};
 
 /// Bytes of a line that are held at a time. A longer line is read in pieces.
 pub(crate) const LINE_BYTES_MAX: usize = 1 << 20;
-/// Endings of archives that are not read: what stands in one is unknown, so that it must not be passed over.
-const UNREAD: [&str; 7] = ["xz", "bz2", "zst", "lz4", "br", "zip", "Z"];
 /// Bytes of the first line that make a file's print.
 const PRINT_BYTES_MAX: usize = 4096;
 /// What is read at a time: a line of the longest kind with its end.
@@ -26,9 +25,6 @@ const HELD_BYTES_MAX: usize = LINE_BYTES_MAX + 2;
 const READ_BYTES: usize = 1 << 17;
 /// Most files that are remembered; the oldest that are gone make room.
 const KNOWN_MAX: usize = 512;
-/// Longest suffix that is a rotation number; longer digits are a date.
-const NUMBER_DIGITS_MAX: usize = 4;
-
 /// A file of the log as it stands now.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
@@ -70,17 +66,6 @@ impl Found {
     }
 }
 
-/// The live file's real place: logs are often reached through a link.
-pub(crate) fn live_path(log: &LogConfig) -> PathBuf {
-    fs::canonicalize(&log.path).unwrap_or_else(|_| {
-        let folder = log.path.parent().and_then(|p| fs::canonicalize(p).ok());
-        match (folder, log.path.file_name()) {
-            (Some(folder), Some(name)) => folder.join(name),
-            _ => log.path.clone(),
-        }
-    })
-}
-
 /// What lies in the folder of a log.
 pub(crate) struct Listed {
     /// The files, oldest first, each with its id.
@@ -94,37 +79,9 @@ pub(crate) struct Listed {
 /// Lists the files of a log.
 pub(crate) fn list(log: &LogConfig, dir: &StateDir, state: &mut LogState) -> Result<Listed, Error> {
     let live = live_path(log);
-    let folder = live.parent().unwrap_or(Path::new("/"));
-    let base = live
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let (mut named, mut unread) = (Vec::new(), None);
-    let entries = fs::read_dir(folder).map_err(|e| Error::file(folder, "listing the folder", e))?;
-    for entry in entries {
-        let entry = entry.map_err(|e| Error::file(folder, "listing the folder", e))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(age) = age_of(&name, &base, &log.rotated) else {
-            if is_unread(&name, &base) {
-                let why = io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    "it is packed otherwise than with gzip",
-                );
-                unread = Some(Error::file(&entry.path(), "reading", why));
-            }
-            continue;
-        };
-        match fs::symlink_metadata(entry.path()) {
-            Ok(meta) if meta.is_file() => named.push((age, entry.path(), meta)),
-            Ok(_) => {}
-            // Rotation may take a file away at any moment.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(Error::file(&entry.path(), "looking at it", e)),
-        }
-    }
-    named.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+    let (named, mut unread) = named(log)?;
     let mut found = Vec::with_capacity(named.len());
-    for (_, path, meta) in named {
+    for Named { path, meta, .. } in named {
         let is_live = path == live;
         let named = path.extension().is_some_and(|e| e == "gz");
         let (gz, first) = match beginning(&path, named, is_live) {
@@ -134,7 +91,8 @@ pub(crate) fn list(log: &LogConfig, dir: &StateDir, state: &mut LogState) -> Res
             Err(_) if named => (true, Vec::new()),
             Err(e) => return Err(Error::file(&path, "reading", e)),
         };
-        if let Some(why) = unreadable(&first) {
+        let packed = (is_live && !gz && is_gzip(&first)).then_some(PACKED);
+        if let Some(why) = packed.or(unreadable(&first)) {
             let why = io::Error::new(io::ErrorKind::Unsupported, why);
             unread = Some(Error::file(&path, "reading", why));
             continue;
@@ -157,61 +115,6 @@ pub(crate) fn list(log: &LogConfig, dir: &StateDir, state: &mut LogState) -> Res
         changed,
         unread,
     })
-}
-
-/// Whether a name is that of a rotated file which is packed in a way that is not read.
-fn is_unread(name: &str, base: &str) -> bool {
-    name.strip_prefix(base)
-        .and_then(|rest| rest.strip_prefix(['.', '-']))
-        .and_then(|rest| rest.rsplit_once('.'))
-        .is_some_and(|(_, ending)| UNREAD.contains(&ending))
-}
-
-/// Age of a file by its name, oldest smallest; `None` for a name that is none of the log's.
-fn age_of(name: &str, base: &str, rotated: &[String]) -> Option<(u8, i64, String)> {
-    const LIVE: u8 = 2;
-    const NUMBERED: u8 = 1;
-    const DATED: u8 = 0;
-    if name == base {
-        return Some((LIVE, 0, String::new()));
-    }
-    let usual = || {
-        let suffix = name
-            .strip_prefix(base)?
-            .strip_suffix(".gz")
-            .or_else(|| name.strip_prefix(base))?;
-        let rest = suffix.strip_prefix(['.', '-'])?;
-        let plain = rest
-            .bytes()
-            .all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'));
-        (plain && rest.starts_with(|c: char| c.is_ascii_digit())).then(|| rest.to_owned())
-    };
-    let suffix = if rotated.is_empty() {
-        usual()?
-    } else if rotated
-        .iter()
-        .any(|pattern| fits(pattern.as_bytes(), name.as_bytes()))
-        && !name.starts_with('.')
-    {
-        usual().unwrap_or_else(|| name.to_owned())
-    } else {
-        return None;
-    };
-    match suffix.parse::<i64>() {
-        Ok(number) if suffix.len() <= NUMBER_DIGITS_MAX => Some((NUMBERED, -number, String::new())),
-        _ => Some((DATED, 0, suffix)),
-    }
-}
-
-/// Whether a name fits a pattern in which `*` stands for any text.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    match pattern.split_first() {
-        None => name.is_empty(),
-        Some((b'*', rest)) => (0..=name.len()).any(|n| fits(rest, &name[n..])),
-        Some((byte, rest)) => name
-            .split_first()
-            .is_some_and(|(first, left)| first == byte && fits(rest, left)),
-    }
 }
 
 /// Gives each file its id: by print and inode, then by print (renamed, copied, compressed), then by inode (no first line yet).
@@ -269,7 +172,7 @@ fn recognise(found: &mut [Found], state: &mut LogState) -> bool {
     before != (state.files.clone(), state.next_file)
 }
 
-/// Whether a file is packed, whatever its name says, and its first line. A server writes no archive: the live file is read as it stands.
+/// Whether a file is packed, whatever its name says, and its first line; of a live one that is packed as it is written, its first bytes.
 fn beginning(path: &Path, named_gz: bool, live: bool) -> io::Result<(bool, Vec<u8>)> {
     let first = first_line(path, named_gz)?;
     if !named_gz && !live && is_gzip(&first) {
@@ -439,41 +342,6 @@ pub(crate) fn text(line: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rotated_files_come_oldest_first_and_strangers_not_at_all() {
-        let mut names = vec![
-            "access.log",
-            "access.log.1",
-            "access.log.10.gz",
-            "access.log.2.gz",
-            "access.log-20261101",
-            "access.log-20261001.gz",
-        ];
-        names.sort_by_key(|n| age_of(n, "access.log", &[]).unwrap());
-        assert_eq!(
-            names,
-            [
-                "access.log-20261001.gz",
-                "access.log-20261101",
-                "access.log.10.gz",
-                "access.log.2.gz",
-                "access.log.1",
-                "access.log"
-            ]
-        );
-        for stranger in [
-            "error.log",
-            "access.log.bak",
-            "access.log.1.swp",
-            ".access.log.lethe",
-            "access.logx",
-            "access.log.",
-        ] {
-            assert!(age_of(stranger, "access.log", &[]).is_none(), "{stranger}");
-        }
-        assert!(age_of("access.old", "access.log", &["access.*".to_owned()]).is_some());
-    }
 
     #[test]
     fn a_very_long_line_is_read_in_bounded_pieces_or_passed_over() {

@@ -15,6 +15,10 @@ use crate::line::{self, Parsed};
 pub(crate) const DECODE_ROUNDS_MAX: usize = 4;
 /// Longest e-mail address (RFC 5321: a path of 256 with its brackets).
 const EMAIL_BYTES_MAX: usize = 254;
+/// What may stand in the part before the @ beside letters, digits and dots (RFC 5322, 3.2.3).
+const ATEXT: &str = "!#$%&'*+-/=?^_`{|}~";
+/// Shortest value that is looked for outside the fields that are known to carry it: a shorter one, such as a number, would hit by chance.
+pub(crate) const TOKEN_BYTES_MIN: usize = 6;
 /// Longest value of another kind: longer ones are no ids.
 const VALUE_BYTES_MAX: usize = 256;
 /// Most identifiers that the later pieces of an overlong line add to those of its first: bounds memory and the record's name.
@@ -122,7 +126,12 @@ impl Rules {
                 self.address(&line[referrer.clone()], &mut found);
             }
         }
-        self.emails(line, &mut found);
+        let whole: BTreeSet<String> = found
+            .iter()
+            .filter(|one| one.kind == IdentifierKind::Email && is_unusual(&one.value))
+            .map(|one| one.value.clone())
+            .collect();
+        self.emails(line, &whole, &mut found);
         Reading {
             parsed,
             identifiers: found,
@@ -175,7 +184,9 @@ impl Rules {
         let value = &part[equals + 1..];
         // A plus is a space in a form, but belongs to the address in a mail or telephone number typed by hand.
         let value = match kind {
-            IdentifierKind::Email | IdentifierKind::Phone => decoded(value),
+            // No address that somebody typed begins with one.
+            IdentifierKind::Email => decoded(&value[value.iter().take_while(|b| **b == b'+').count()..]),
+            IdentifierKind::Phone => decoded(value),
             _ => decoded(&spaced(value)),
         };
         Some((kind, value))
@@ -212,26 +223,55 @@ impl Rules {
         }
     }
 
-    /// Whatever looks like an e-mail address, anywhere in the line.
-    fn emails(&self, line: &[u8], found: &mut BTreeSet<Identifier>) {
+    /// Whatever looks like an e-mail address, anywhere in the line; what a field is `whole` is read the same way wherever it stands.
+    fn emails(&self, line: &[u8], whole: &BTreeSet<String>, found: &mut BTreeSet<Identifier>) {
         if !line.iter().any(|b| matches!(b, b'@' | b'%' | b'\\')) {
             return;
         }
         let text = line::unescape(line);
-        emails_in(&decoded(&text), found);
+        emails_in(&decoded(&text), whole, found);
         if !text.contains(&b'+') {
             return;
         }
         // A plus that nobody escaped may be a space or part of the address: outside a mail parameter both readings count.
         for part in text.split(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b'"' | b' ')) {
             if part.contains(&b'+') && !matches!(self.parameter(part), Some((IdentifierKind::Email, _))) {
-                emails_in(&decoded(&spaced(part)), found);
+                emails_in(&decoded(&spaced(part)), whole, found);
             }
         }
     }
 }
 
-/// An identifier of this kind, in its one spelling; `None` where the value cannot be one.
+/// An identifier that an instruction names, in its one spelling; `None` where no line can be searched for it, which is not to say that none holds it.
+pub(crate) fn sought(one: &Identifier) -> Option<Identifier> {
+    let text = one.value.trim();
+    if one.kind != IdentifierKind::Email {
+        let long = || Some(Identifier::new(one.kind, text)).filter(distinctive);
+        return identifier(one.kind, text.as_bytes()).or_else(long);
+    }
+    let (local, domain) = text.rsplit_once('@')?;
+    let is_mail = !local.is_empty() && !domain.is_empty() && text.len() <= EMAIL_BYTES_MAX;
+    is_mail.then(|| Identifier::new(one.kind, text.to_lowercase()))
+}
+
+/// Whether a value is unlikely to stand in a line by chance. E-mails are found by their form anyway.
+pub(crate) fn distinctive(one: &Identifier) -> bool {
+    let value = one.value.as_bytes();
+    !matches!(
+        one.kind,
+        IdentifierKind::Email | IdentifierKind::Ip | IdentifierKind::IpAbbreviated
+    ) && value.len() >= TOKEN_BYTES_MIN
+        && value.iter().all(token_byte)
+        && value.iter().any(u8::is_ascii_digit)
+        && value.iter().any(u8::is_ascii_alphabetic)
+}
+
+/// What a distinctive value is made of.
+pub(crate) const fn token_byte(b: &u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
+}
+
+/// An identifier of this kind that a field of a line holds, in its one spelling; `None` where the value cannot be one.
 pub(crate) fn identifier(kind: IdentifierKind, value: &[u8]) -> Option<Identifier> {
     let text = String::from_utf8_lossy(value);
     let text = text.trim();
@@ -239,12 +279,7 @@ pub(crate) fn identifier(kind: IdentifierKind, value: &[u8]) -> Option<Identifie
         return None;
     }
     let value = match kind {
-        IdentifierKind::Email => {
-            let mut found = BTreeSet::new();
-            emails_in(text.as_bytes(), &mut found);
-            let email = text.to_lowercase();
-            found.iter().any(|f| f.value == email).then_some(email)?
-        }
+        IdentifierKind::Email => address_of(std::str::from_utf8(value).ok()?)?,
         IdentifierKind::Phone => {
             let digits: String = text.chars().filter(char::is_ascii_digit).collect();
             let plus = if text.starts_with('+') { "+" } else { "" };
@@ -294,10 +329,39 @@ pub(crate) fn decoded(text: &[u8]) -> Vec<u8> {
     text
 }
 
-fn emails_in(text: &[u8], found: &mut BTreeSet<Identifier>) {
+/// The address that a text is, whole, in lower case; `None` where it is none or holds more. Quotes around it are none of it.
+fn address_of(text: &str) -> Option<String> {
+    let text = text.trim().trim_matches(['\'', '`']);
+    let (local, host) = text.rsplit_once('@')?;
+    let of_local = |c: char| c.is_ascii_alphanumeric() || ATEXT.contains(c) || c == '.' || !c.is_ascii();
+    let is_dotted = local.split('.').all(|atom| !atom.is_empty());
+    let is_whole =
+        is_dotted && local.chars().all(of_local) && host.bytes().all(|b| of_host(&b)) && is_host(host);
+    (is_whole && text.len() < EMAIL_BYTES_MAX).then(|| text.to_lowercase())
+}
+
+/// Whether an address reads otherwise, or not at all, where nothing says where it begins.
+pub(crate) fn is_unusual(address: &str) -> bool {
+    let mut found = BTreeSet::new();
+    emails_in(address.as_bytes(), &BTreeSet::new(), &mut found);
+    found.len() != 1 || found.first().is_none_or(|one| one.value != address)
+}
+
+const fn of_host(b: &u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-') || !b.is_ascii()
+}
+
+fn is_host(host: &str) -> bool {
+    !host.starts_with(['.', '-'])
+        && host
+            .rsplit_once('.')
+            .is_some_and(|(_, top)| top.len() >= 2 && !top.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Addresses by their form. One that ends one of the `whole` where that stands is this one.
+fn emails_in(text: &[u8], whole: &BTreeSet<String>, found: &mut BTreeSet<Identifier>) {
     let local =
         |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+' | b'\'') || !b.is_ascii();
-    let domain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-') || !b.is_ascii();
     for at in (0..text.len()).filter(|at| text[*at] == b'@') {
         let start = at
             - text[..at]
@@ -311,26 +375,32 @@ fn emails_in(text: &[u8], found: &mut BTreeSet<Identifier>) {
             + text[at + 1..]
                 .iter()
                 .take(EMAIL_BYTES_MAX)
-                .take_while(|b| domain(b))
+                .take_while(|b| of_host(b))
                 .count();
         let (Some(name), Some(host)) = (utf8_end(&text[start..at]), utf8_start(&text[at + 1..end])) else {
             continue;
         };
         let name = name.trim_start_matches(['.', '\'', '-', '+']);
         let host = host.trim_end_matches(['.', '-']);
-        let plausible = !name.is_empty()
-            && !host.starts_with(['.', '-'])
-            && host
-                .rsplit_once('.')
-                .is_some_and(|(_, top)| top.len() >= 2 && !top.bytes().all(|b| b.is_ascii_digit()))
-            && name.len() + host.len() < EMAIL_BYTES_MAX;
-        if plausible {
+        let plausible = !name.is_empty() && is_host(host) && name.len() + host.len() < EMAIL_BYTES_MAX;
+        let end = at + 1 + host.len();
+        if plausible && !ends_one_of(whole, &text[..end], name.len() + 1 + host.len()) {
             found.insert(Identifier::new(
                 IdentifierKind::Email,
                 format!("{name}@{host}").to_lowercase(),
             ));
         }
     }
+}
+
+/// Whether a text ends with one of these that is longer than `len`.
+fn ends_one_of(whole: &BTreeSet<String>, text: &[u8], len: usize) -> bool {
+    if whole.is_empty() {
+        return false;
+    }
+    let lower = text[text.len().saturating_sub(EMAIL_BYTES_MAX)..].to_ascii_lowercase();
+    (0..lower.len().saturating_sub(len))
+        .any(|from| std::str::from_utf8(&lower[from..]).is_ok_and(|longer| whole.contains(longer)))
 }
 
 /// The readable end of bytes of which the beginning may be of another encoding.
@@ -403,6 +473,42 @@ mod tests {
             ["user_id=u-17", ip]
         );
         assert_eq!(found(&rules, &line("-", "/", "-")), [ip]);
+    }
+
+    #[test]
+    fn a_mail_parameter_is_one_address_whatever_it_is_made_of() {
+        let rules = rules(r#","path_identifiers":["/of/{email}"]"#);
+        for (target, expected) in [
+            ("/l?email=anna%26co%40example.org", "anna&co@example.org"),
+            ("/l?email=anna%2526co%40example.org", "anna&co@example.org"),
+            (
+                "/l?to=%2Fm%3Femail%3Danna%2526co%2540example.org",
+                "anna&co@example.org",
+            ),
+            ("/l?email=prvs=tag=max@example.org", "prvs=tag=max@example.org"),
+            ("/l?email=o!neil@example.org", "o!neil@example.org"),
+            ("/l?email=-Ada@example.org", "-ada@example.org"),
+            ("/l?email=+ada@example.org", "ada@example.org"),
+            ("/of/o!neil@example.org/x", "o!neil@example.org"),
+            ("/l?email=%27ada@example.org%27", "ada@example.org"),
+            ("/l?email=Ada%20%3Cada@example.org%3E", "ada@example.org"),
+        ] {
+            let expected = format!("email={expected}");
+            assert_eq!(
+                found(&rules, &line("-", target, "-")),
+                [expected.as_str(), "ip=192.0.2.0"],
+                "{target}"
+            );
+        }
+        let two = "/l?email=anna%26co%40example.org&q=co@example.org";
+        assert_eq!(
+            found(&rules, &line("-", two, "-")),
+            [
+                "email=anna&co@example.org",
+                "email=co@example.org",
+                "ip=192.0.2.0"
+            ]
+        );
     }
 
     #[test]

@@ -14,6 +14,8 @@ const TIME_LEN: usize = 28;
 pub(crate) struct Parsed {
     /// Address or host name of the client.
     pub(crate) client: Range<usize>,
+    /// What the client's own machine calls its user (RFC 1413); `-` nearly always.
+    pub(crate) ident: Range<usize>,
     /// Remote user; `-` where there is none.
     pub(crate) user: Range<usize>,
     /// Calendar day of the line's own clock, as `2026-11-24`.
@@ -30,6 +32,8 @@ pub(crate) struct Parsed {
     pub(crate) referrer: Option<Range<usize>>,
     /// Agent.
     pub(crate) agent: Option<Range<usize>>,
+    /// Values of further fields, without their quotes.
+    pub(crate) further: Vec<Range<usize>>,
 }
 
 /// Takes a line apart; `None` where it fits no format. The line comes without its end.
@@ -38,7 +42,7 @@ pub(crate) fn parse(line: &[u8]) -> Option<Parsed> {
     let head = line[..quote].strip_suffix(b" ")?;
     let open = head.len().checked_sub(TIME_LEN)?;
     let day = day_of(&head[open..])?;
-    let (client, user) = client_and_user(head[..open].strip_suffix(b" ")?)?;
+    let (client, ident, user) = client_and_user(head[..open].strip_suffix(b" ")?)?;
     let request = quoted(line, quote)?;
     let (status, mut rest) = status_and_size(line, request.end + 1)?;
     let mut fields = [None, None];
@@ -57,6 +61,7 @@ pub(crate) fn parse(line: &[u8]) -> Option<Parsed> {
     let target = target_of(line, &request);
     Some(Parsed {
         client,
+        ident,
         user,
         day,
         time: open + 1..open + TIME_LEN - 1,
@@ -65,7 +70,29 @@ pub(crate) fn parse(line: &[u8]) -> Option<Parsed> {
         status,
         referrer,
         agent,
+        further: further(line, rest),
     })
+}
+
+/// Values from a byte on, up to the end: quoted ones, and words.
+fn further(line: &[u8], mut at: usize) -> Vec<Range<usize>> {
+    let mut values = Vec::new();
+    while let Some(byte) = line.get(at) {
+        let value = match byte {
+            b' ' => {
+                at += 1;
+                continue;
+            }
+            b'"' => quoted(line, at).unwrap_or(at + 1..line.len()),
+            _ => {
+                let end = line[at..].iter().position(|b| *b == b' ');
+                at..end.map_or(line.len(), |n| at + n)
+            }
+        };
+        at = value.end + usize::from(*byte == b'"');
+        values.push(value);
+    }
+    values
 }
 
 /// What stands between the quote at `open` and the next bare one.
@@ -81,7 +108,7 @@ fn quoted(line: &[u8], open: usize) -> Option<Range<usize>> {
     }
 }
 
-fn client_and_user(head: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
+fn client_and_user(head: &[u8]) -> Option<(Range<usize>, Range<usize>, Range<usize>)> {
     let is_ip = |range: &Range<usize>| ip_of(&head[range.clone()]).is_some();
     let word = |from: usize| {
         let end = head
@@ -102,7 +129,7 @@ fn client_and_user(head: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
     let ident = word(client.end + 1)?;
     let user = ident.end + 1..head.len();
     // A remote user may hold spaces: it is all that is left.
-    (user.start < user.end).then_some((client, user))
+    (user.start < user.end).then_some((client, ident, user))
 }
 
 fn status_and_size(line: &[u8], at: usize) -> Option<(Range<usize>, usize)> {

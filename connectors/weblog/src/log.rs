@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use lethe_terms::Identifier;
+
 use crate::config::{EraseMode, LogConfig};
 use crate::error::Error;
 use crate::feed::FeedState;
 use crate::files::{self, Found};
 use crate::identify::{Record, Rules};
+use crate::names;
 use crate::state::{History, LogState, StateDir};
 
 /// One log.
@@ -65,7 +68,7 @@ impl Stops {
 }
 
 impl Log {
-    /// Opens a log's state; touches no log file.
+    /// Opens a log's state, and takes away what a crash left beside the log; touches no log file.
     pub(crate) fn open(
         config: LogConfig,
         rules: Arc<Rules>,
@@ -84,7 +87,7 @@ impl Log {
                 recount: None,
             },
         );
-        Ok(Self {
+        let log = Self {
             config,
             rules,
             dir,
@@ -94,7 +97,15 @@ impl Log {
             history,
             stops,
             feed,
-        })
+        };
+        log.drop_unnamed()?;
+        for folder in names::folders(&log.config)
+            .iter()
+            .filter(|folder| folder.is_dir())
+        {
+            log.drop_strays(folder)?;
+        }
+        Ok(log)
     }
 
     /// Writes the state, durably.
@@ -133,6 +144,9 @@ impl Log {
         if listed.0.iter().any(|file| file.live) {
             return Ok(listed);
         }
+        if let Some(unread) = listed.1 {
+            return Err(unread);
+        }
         let why = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file");
         Err(Error::file(&self.config.path, "looking for the live file", why))
     }
@@ -141,8 +155,15 @@ impl Log {
     pub(crate) fn digest_of(&self, record: &Record) -> String {
         self.dir.digest(&[b"record", record.handle().as_bytes()])
     }
+
+    /// The same for an identifier.
+    pub(crate) fn digest_of_identifier(&self, one: &Identifier) -> String {
+        self.dir
+            .digest(&[one.kind.code().as_bytes(), one.value.as_bytes()])
+    }
 }
 
-fn state_name(config: &LogConfig) -> String {
+/// Name of a log's state in the state folder.
+pub(crate) fn state_name(config: &LogConfig) -> String {
     format!("{}.state", config.name)
 }

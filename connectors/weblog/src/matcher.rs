@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_kit::Selector;
 use lethe_terms::{DatasetName, Identifier, IdentifierKind, Strength};
+use memchr::memmem::Finder;
 use percent_encoding::percent_decode;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::files::{self, LineAt, Lines};
-use crate::identify::{DECODE_ROUNDS_MAX, Reading, Record, Rules, identifier};
+use crate::identify::{
+    DECODE_ROUNDS_MAX, Reading, Record, Rules, TOKEN_BYTES_MIN, distinctive, is_unusual, sought, token_byte,
+};
 use crate::line;
 use crate::search::Part;
 use crate::sieve::Sieve;
-
-/// Shortest value that is looked for outside the fields that are known to carry it: a shorter one, such as a number, would hit by chance.
-const TOKEN_BYTES_MIN: usize = 6;
 
 /// Whom an instruction is about: one pass over the lines, however many identifiers.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +33,27 @@ pub(crate) struct Look<'a> {
     rules: &'a Rules,
     log: &'a DatasetName,
     tokens: BTreeMap<&'a [u8], Vec<&'a Identifier>>,
+    /// Addresses that are not found by their form.
+    mails: Vec<(Finder<'a>, &'a Identifier)>,
     sieve: Sieve,
+}
+
+/// A line that is selected.
+pub(crate) struct Hit<'a> {
+    /// The record that is selected.
+    pub(crate) record: Record,
+    /// The record that the line belongs to, whoever it is about.
+    pub(crate) own: Record,
+    /// By what it is selected.
+    pub(crate) by: By<'a>,
+}
+
+/// By what a line is selected.
+pub(crate) enum By<'a> {
+    /// Records that are named: whoever sent the instruction knows of all claims on them.
+    Records(Vec<&'a Record>),
+    /// Identifiers alone: nobody else knows that the line is selected.
+    Identifiers(Vec<&'a Identifier>),
 }
 
 /// What was seen of a line, piece by piece where it is too long to hold.
@@ -53,32 +74,29 @@ impl Sight<'_> {
 impl Matcher {
     /// What an instruction selects: the records, and lines with an identifier that names this person alone. What several people may share, such as an
     /// address or a device, selects no line by itself. A handle that this connector never gave is the handle of nothing.
-    pub(crate) fn new(selector: &Selector, log: &DatasetName) -> Self {
+    pub(crate) fn new(selector: &Selector, log: &DatasetName) -> Result<Self, Error> {
         let records = selector
             .records
             .iter()
             .filter_map(|selected| Record::from_handle(&selected.handle));
-        let needles = normalised(selector)
-            .filter(|i| i.kind.strength() == Strength::Strong)
-            .collect();
-        Self {
-            needles,
+        Ok(Self {
+            needles: all_sought(selector, |strength| strength == Strength::Strong)?,
             records: records.filter(|record| record.log == *log).collect(),
-        }
+        })
     }
 
     /// What a search selects: addresses only where nothing better is known, as candidates.
-    pub(crate) fn for_search(selector: &Selector) -> Self {
-        let all: BTreeSet<Identifier> = normalised(selector).collect();
+    pub(crate) fn for_search(selector: &Selector) -> Result<Self, Error> {
+        let all = all_sought(selector, |_| true)?;
         let better: BTreeSet<Identifier> = all
             .iter()
             .filter(|i| i.kind.strength() != Strength::Shared)
             .cloned()
             .collect();
-        Self {
+        Ok(Self {
             needles: if better.is_empty() { all } else { better },
             records: BTreeSet::new(),
-        }
+        })
     }
 
     /// The identifiers of which one is enough.
@@ -108,40 +126,33 @@ impl Matcher {
     pub(crate) fn look<'a>(&'a self, rules: &'a Rules, log: &'a DatasetName) -> Look<'a> {
         let mut tokens: BTreeMap<&[u8], Vec<&Identifier>> = BTreeMap::new();
         let known = self.records.iter().flat_map(|r| &r.identifiers);
-        for one in self.needles.iter().chain(known).filter(|i| distinctive(i)) {
-            tokens.entry(one.value.as_bytes()).or_default().push(one);
+        let mut mails: BTreeSet<&Identifier> = BTreeSet::new();
+        for one in self.needles.iter().chain(known) {
+            if distinctive(one) {
+                tokens.entry(one.value.as_bytes()).or_default().push(one);
+            } else if one.kind == IdentifierKind::Email && is_unusual(&one.value) {
+                mails.insert(one);
+            }
         }
         Look {
             matcher: self,
             rules,
             log,
             tokens,
+            mails: mails
+                .into_iter()
+                .map(|one| (Finder::new(one.value.as_bytes()), one))
+                .collect(),
             sieve: Sieve::new(&self.needles, &self.records, rules),
         }
     }
 }
 
-fn normalised(selector: &Selector) -> impl Iterator<Item = Identifier> {
-    selector
-        .identifiers
-        .iter()
-        .filter_map(|i| identifier(i.kind, i.value.as_bytes()))
-}
-
-/// Whether a value is unlikely to stand in a line by chance. E-mails are found by their form anyway.
-pub(crate) fn distinctive(one: &Identifier) -> bool {
-    let value = one.value.as_bytes();
-    !matches!(
-        one.kind,
-        IdentifierKind::Email | IdentifierKind::Ip | IdentifierKind::IpAbbreviated
-    ) && value.len() >= TOKEN_BYTES_MIN
-        && value.iter().all(token_byte)
-        && value.iter().any(u8::is_ascii_digit)
-        && value.iter().any(u8::is_ascii_alphabetic)
-}
-
-fn token_byte(b: &u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
+/// The identifiers of these strengths; an error where one of them could not be found in any line, so that nobody is said to be absent.
+fn all_sought(selector: &Selector, wanted: impl Fn(Strength) -> bool) -> Result<BTreeSet<Identifier>, Error> {
+    let all = selector.identifiers.iter().filter(|i| wanted(i.kind.strength()));
+    all.map(|one| sought(one).ok_or(Error::Identifier { kind: one.kind }))
+        .collect()
 }
 
 impl<'a> Look<'a> {
@@ -165,10 +176,10 @@ impl<'a> Look<'a> {
         self.decide(&self.sight(line))
     }
 
-    /// The record that is selected, and the one that the line belongs to whoever it is about.
-    pub(crate) fn both_at(&self, line: &[u8]) -> Option<(Record, Record)> {
+    /// The same with all that there is to know of a line that is selected.
+    pub(crate) fn hit_at(&self, line: &[u8]) -> Option<Hit<'a>> {
         if self.sieve.passes(line) {
-            self.both(&self.sight(line))
+            self.hit(&self.sight(line))
         } else {
             None
         }
@@ -180,13 +191,13 @@ impl<'a> Look<'a> {
         lines: &mut Lines,
         line: &mut Vec<u8>,
         place: &mut LineAt,
-    ) -> std::io::Result<Option<(Record, Record)>> {
+    ) -> std::io::Result<Option<Hit<'a>>> {
         if !place.long {
-            return Ok(self.both_at(files::text(line)));
+            return Ok(self.hit_at(files::text(line)));
         }
         let mut sight = Sight::default();
         lines.pieces(line, place, &mut |piece| self.add(piece, &mut sight))?;
-        Ok(self.both(&sight))
+        Ok(self.hit(&sight))
     }
 
     fn sight(&self, line: &[u8]) -> Sight<'a> {
@@ -199,8 +210,39 @@ impl<'a> Look<'a> {
         sight
     }
 
-    fn both(&self, sight: &Sight<'_>) -> Option<(Record, Record)> {
-        Some((self.decide(sight)?, sight.reading.as_ref()?.record(self.log)))
+    fn hit(&self, sight: &Sight<'a>) -> Option<Hit<'a>> {
+        let (record, reading) = (self.decide(sight)?, sight.reading.as_ref()?);
+        let records: Vec<&Record> = self.selected(reading, &sight.hits).collect();
+        let by = if records.is_empty() {
+            let needles = &self.matcher.needles;
+            By::Identifiers(
+                sight
+                    .hits
+                    .iter()
+                    .copied()
+                    .filter(|one| needles.contains(*one))
+                    .collect(),
+            )
+        } else {
+            By::Records(records)
+        };
+        Some(Hit {
+            record,
+            own: reading.record(self.log),
+            by,
+        })
+    }
+
+    /// The named records that a line fits.
+    fn selected<'s>(
+        &self,
+        reading: &'s Reading,
+        hits: &'s BTreeSet<&'a Identifier>,
+    ) -> impl Iterator<Item = &'a Record> + use<'a, 's> {
+        let mut records = self.matcher.records.iter();
+        std::iter::from_fn(move || {
+            records.find(|record| record.period == reading.period() && same(record, reading, hits))
+        })
     }
 
     /// The same for a line or what there is of one, together with what was seen of it before; a line in pieces is decided at its end.
@@ -239,16 +281,12 @@ impl<'a> Look<'a> {
                 .extend(sight.hits.iter().map(|one| (*one).clone()));
             return Some(record);
         }
-        self.matcher
-            .records
-            .iter()
-            .find(|selected| selected.period == reading.period() && same(selected, reading, &sight.hits))
-            .cloned()
+        self.selected(reading, &sight.hits).next().cloned()
     }
 
     fn tokens_in(&self, line: &[u8]) -> BTreeSet<&'a Identifier> {
         let mut hits = BTreeSet::new();
-        if self.tokens.is_empty() {
+        if self.tokens.is_empty() && self.mails.is_empty() {
             return hits;
         }
         self.tokens_of(line, &mut hits);
@@ -270,36 +308,41 @@ impl<'a> Look<'a> {
         {
             hits.extend(self.tokens.get(token).into_iter().flatten().copied());
         }
+        if self.mails.is_empty() {
+            return;
+        }
+        let lower = String::from_utf8_lossy(text).to_lowercase().into_bytes();
+        for (finder, one) in &self.mails {
+            let mut places = finder.find_iter(&lower);
+            if places.any(|at| stands_alone(&lower, at, at + one.value.len())) {
+                hits.insert(one);
+            }
+        }
     }
 
     /// The line with `-` in place of everything that points to a person; `None` where something would stay: then the line must go whole.
     pub(crate) fn without_fields(&self, line: &[u8]) -> Option<Vec<u8>> {
         let parsed = line::parse(line)?;
-        let mut ranges = vec![parsed.client.clone(), parsed.user.clone()];
-        for text in [Some(&parsed.target), parsed.referrer.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            let mut from = text.start;
-            for part in line[text.clone()].split_inclusive(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b'/'))
-            {
-                let value = part.iter().position(|b| *b == b'=').map_or(0, |n| n + 1);
-                let end = part.len()
-                    - usize::from(
-                        part.last()
-                            .is_some_and(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b'/')),
-                    );
-                if self.points_to_somebody(&part[..end]) && value <= end {
-                    ranges.push(from + value..from + end);
-                }
-                from += part.len();
-            }
-        }
+        let target = parsed.target;
+        let mut ranges = vec![parsed.client, parsed.ident, parsed.user];
+        // Whatever they are made of: a page that somebody came from, a device, an address that a proxy passed on.
         ranges.extend(
             parsed
-                .agent
-                .filter(|agent| self.points_to_somebody(&line[agent.clone()])),
+                .referrer
+                .into_iter()
+                .chain(parsed.agent)
+                .chain(parsed.further),
         );
+        let ends = |b: &u8| matches!(b, b'?' | b'&' | b';' | b'#' | b'/');
+        let mut from = target.start;
+        for part in line[target].split_inclusive(ends) {
+            let value = part.iter().position(|b| *b == b'=').map_or(0, |n| n + 1);
+            let end = part.len() - usize::from(part.last().is_some_and(ends));
+            if self.points_to_somebody(&part[..end]) && value <= end {
+                ranges.push(from + value..from + end);
+            }
+            from += part.len();
+        }
         ranges.sort_by_key(|range| range.start);
         let (mut out, mut from) = (Vec::with_capacity(line.len()), 0);
         for range in ranges {
@@ -319,6 +362,17 @@ impl<'a> Look<'a> {
         alone.extend_from_slice(b" HTTP/1.1\" 200 0");
         !self.rules.read(&alone).identifiers.is_empty() || !self.tokens_in(part).is_empty()
     }
+}
+
+/// Whether nothing before or behind makes an address another one.
+fn stands_alone(text: &[u8], from: usize, to: usize) -> bool {
+    let of_word = |b: &u8| b.is_ascii_alphanumeric() || !b.is_ascii();
+    let before = text[..from].last();
+    let behind = match text.get(to) {
+        Some(b'.' | b'-') => text.get(to + 1),
+        other => other,
+    };
+    !before.is_some_and(|b| of_word(b) || matches!(b, b'.' | b'_')) && !behind.is_some_and(of_word)
 }
 
 /// Whether the line is of the selected record: what was read in it, and what of the record stands in it by chance of form.

@@ -18,6 +18,8 @@ use crate::matcher::{Matcher, Sight};
 const ROUNDS_MAX: usize = 4;
 /// How far before a value its parameter's name is looked for: a client must not make a long line cost its length for each hit in it.
 const PARAMETER_BYTES_MAX: usize = 1_024;
+/// Longest e-mail address (RFC 5321).
+const MAIL_BYTES_MAX: usize = 254;
 /// Shortest text that is looked for anywhere in a line.
 const ANYWHERE_BYTES_MIN: usize = 6;
 
@@ -44,7 +46,7 @@ impl Log {
         parameters: &BTreeMap<String, IdentifierKind>,
         user_kind: IdentifierKind,
     ) -> Result<Observed, Error> {
-        let matcher = Matcher::new(selector, &self.config.name);
+        let matcher = Matcher::new(selector, &self.config.name)?;
         let finder = Finder {
             needles: needles(selector),
             parameters: parameters.clone(),
@@ -155,12 +157,13 @@ struct Finder {
 impl Finder {
     fn finds(&self, line: &[u8]) -> bool {
         let mut text = plain(line);
+        let whole = LazyCell::new(|| self.whole_mails(line));
         for round in 0..=ROUNDS_MAX {
             let lower = LazyCell::new(|| lowered(&text));
             if self
                 .needles
                 .iter()
-                .any(|needle| self.finds_one(needle, &text, &lower, round == 0))
+                .any(|needle| self.finds_one(needle, &text, &lower, &whole, round == 0))
             {
                 return true;
             }
@@ -173,16 +176,18 @@ impl Finder {
         false
     }
 
-    fn finds_one<F: FnOnce() -> Vec<u8>>(
+    fn finds_one<F: FnOnce() -> Vec<u8>, W: FnOnce() -> BTreeSet<Vec<u8>>>(
         &self,
         needle: &Needle,
         text: &[u8],
         lower: &LazyCell<Vec<u8>, F>,
+        whole: &LazyCell<BTreeSet<Vec<u8>>, W>,
         raw: bool,
     ) -> bool {
         let len = needle.text.needle().len();
         match needle.place {
-            Place::Mail => hits(lower, &needle.text).any(|at| self.is_mail(lower, at, len, raw)),
+            Place::Mail => hits(lower, &needle.text)
+                .any(|at| self.is_mail(lower, at, len, raw) && !ends_another(lower, at, len, whole)),
             Place::Word => hits(text, &needle.text).any(|at| {
                 let before = at.checked_sub(1).is_none_or(|n| !word_byte(text[n]));
                 before && text.get(at + len).is_none_or(|b| !word_byte(*b))
@@ -212,6 +217,28 @@ impl Finder {
         before && behind
     }
 
+    /// Values of mail parameters that are one address each, whatever it is made of.
+    fn whole_mails(&self, line: &[u8]) -> BTreeSet<Vec<u8>> {
+        let (mut whole, mut text) = (BTreeSet::new(), lowered(&plain(line)));
+        for _ in 0..=ROUNDS_MAX {
+            for part in text.split(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b' ' | b'"')) {
+                let Some(equals) = part.iter().position(|b| *b == b'=') else {
+                    continue;
+                };
+                let value = unwrapped(&part[equals + 1..]);
+                let kind = String::from_utf8(unwrapped(&part[..equals]))
+                    .ok()
+                    .and_then(|name| self.parameters.get(&name));
+                if kind == Some(&IdentifierKind::Email) && is_one_address(&value) {
+                    whole.insert(value);
+                }
+            }
+            let Some(next) = unpercent(&text) else { break };
+            text = lowered(&next);
+        }
+        whole
+    }
+
     fn is_field(&self, kind: IdentifierKind, text: &[u8], lower: &[u8], at: usize, len: usize) -> bool {
         let rest = &text[at + len..];
         let user = kind == self.user_kind
@@ -235,6 +262,42 @@ impl Finder {
         let name = &part[..part.iter().position(|b| *b == b'=')?];
         self.parameters.get(std::str::from_utf8(name).ok()?).copied()
     }
+}
+
+/// Whether a hit is only the end of an address that a parameter holds whole.
+fn ends_another<W: FnOnce() -> BTreeSet<Vec<u8>>>(
+    text: &[u8],
+    at: usize,
+    len: usize,
+    whole: &LazyCell<BTreeSet<Vec<u8>>, W>,
+) -> bool {
+    let before = text[..at].iter().rev().take(MAIL_BYTES_MAX);
+    let longer = before.take_while(|b| of_local(**b)).count();
+    longer > 0 && !whole.is_empty() && (1..=longer).any(|n| whole.contains(&text[at - n..at + len]))
+}
+
+/// What the part of an address before the @ may be made of (RFC 5322, 3.2.3).
+fn of_local(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b".!#$%&'*+-/=?^_`{|}~".contains(&b) || b >= 0x80
+}
+
+fn is_one_address(value: &[u8]) -> bool {
+    let Some(at) = value.iter().rposition(|b| *b == b'@') else {
+        return false;
+    };
+    let of_domain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-') || *b >= 0x80;
+    let (local, domain) = (&value[..at], &value[at + 1..]);
+    at > 0 && !domain.is_empty() && local.iter().all(|b| of_local(*b)) && domain.iter().all(of_domain)
+}
+
+/// Percent-decoded until nothing changes, as often as a line is.
+fn unwrapped(text: &[u8]) -> Vec<u8> {
+    let mut text = text.to_vec();
+    for _ in 0..ROUNDS_MAX {
+        let Some(next) = unpercent(&text) else { break };
+        text = next;
+    }
+    text
 }
 
 fn lowered(text: &[u8]) -> Vec<u8> {

@@ -77,13 +77,8 @@ impl Log {
 
     /// Takes an instruction on; `Some` where it is refused.
     fn begin(&mut self, ask: &Ask, id: &str) -> Result<Option<Performed>, Error> {
-        let matcher = Matcher::new(&ask.selector, &self.config.name);
-        let records = matcher.records().iter().map(|r| self.digest_of(r));
-        let needles = matcher
-            .needles()
-            .iter()
-            .map(|i| self.dir.digest(&[i.kind.code().as_bytes(), i.value.as_bytes()]));
-        let digests: BTreeSet<String> = records.chain(needles).collect();
+        let matcher = Matcher::new(&ask.selector, &self.config.name)?;
+        let digests = self.digests_of(&matcher);
         if self
             .history
             .generation(&digests)
@@ -112,44 +107,6 @@ impl Log {
         self.state.active.insert(id.to_owned(), active);
         self.save()?;
         Ok(None)
-    }
-
-    /// What an instruction does to lines that are restricted already: an erasure takes them, a restriction finds them done.
-    fn look_through_side(&mut self, id: &str) -> Result<(), Error> {
-        let Some(active) = self
-            .state
-            .active
-            .get(id)
-            .cloned()
-            .filter(|a| a.verb != Verb::Lift)
-        else {
-            return Ok(());
-        };
-        let mut side = self.side()?;
-        let look = active.matcher.look(&self.rules, &self.config.name);
-        let (mut touched, mut lines) = (BTreeSet::new(), 0);
-        side.lines.retain(|line| {
-            let Some(record) = look.at(line.text()) else {
-                return true;
-            };
-            touched.insert(self.digest_of(&record));
-            lines += 1;
-            active.verb == Verb::Restrict
-        });
-        if touched.is_empty() {
-            return Ok(());
-        }
-        let version = if active.verb == Verb::Erase {
-            Some(self.save_side(&side)?)
-        } else {
-            None
-        };
-        if let Some(active) = self.state.active.get_mut(id) {
-            active.touched.extend(touched);
-            // A restriction that was interrupted finds its own lines here, which it has counted.
-            active.lines += if active.verb == Verb::Erase { lines } else { 0 };
-        }
-        self.use_side(version)
     }
 
     /// Works on each file that was there when the instruction came. One that is done is not looked at again, whatever comes later: a repeat has no second effect.
@@ -204,8 +161,11 @@ impl Log {
             return Ok(());
         };
         let look = active.matcher.look(&self.rules, &self.config.name);
+        let digests = self.digests_of(&active.matcher);
         let lost = |line: &&crate::side::SideLine| {
-            files.iter().all(|f| f.id != line.file) && look.at(line.text()).is_some()
+            files.iter().all(|f| f.id != line.file)
+                && line.is_released_by(&digests)
+                && look.at(line.text()).is_some()
         };
         match self.side()?.lines.iter().find(lost) {
             Some(_) => Err(Error::PlaceGone),
@@ -274,6 +234,7 @@ impl Log {
             lines: active.lines,
             cleared: active.cleared,
         };
+        self.drop_unnamed()?;
         self.stops.stage()?;
         self.history.tell(&self.dir, told.clone())?;
         self.stops.answer()?;

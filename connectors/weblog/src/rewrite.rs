@@ -9,16 +9,16 @@
 //! After a crash the inode under the hidden name says whether the exchange took place.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
-use flate2::{Compression, GzBuilder};
 use lethe_terms::Verb;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::config::EraseMode;
+use crate::copy::{has_room, spare_of, write_copy};
 use crate::error::Error;
 use crate::feed::Recount;
 use crate::files::{self, Found, LineAt, Lines};
@@ -28,14 +28,9 @@ use crate::side::{Edit, Shift, Side, SideLine};
 use crate::state::{Active, Rewrite, Stage, sync_dir};
 
 /// How many rewrites back a cursor is still understood; an older one starts over, which repeats and loses nothing.
-const SHIFTS_MAX: u64 = 1024;
-/// Names of extended attributes that a replacement must carry on: access list and security label.
-const ATTRIBUTES: [&str; 2] = ["system.posix_acl_access", "security.selinux"];
+pub(crate) const SHIFTS_MAX: u64 = 1024;
 /// Longest line that is restricted: the side file is held in memory.
 const RESTRICTED_BYTES_MAX: u64 = 64 << 20;
-/// Longest value of such an attribute.
-const ATTRIBUTE_BYTES_MAX: usize = 1 << 16;
-
 /// What is to change in a file.
 #[derive(Default)]
 pub(crate) struct Changes {
@@ -126,12 +121,12 @@ impl Log {
                 break;
             }
             changes.upto = lines.at();
-            let Some((record, own)) = seen else { continue };
-            changes.touched.insert(self.digest_of(&record));
+            let Some(hit) = seen else { continue };
+            changes.touched.insert(self.digest_of(&hit.record));
             if counted.is_some_and(|counted| place.at < counted)
                 && let Some(recount) = &mut changes.recount
             {
-                recount.add(&self.dir, &own, -1);
+                recount.add(&self.dir, &hit.own, -1);
             }
             let text = Some(files::text(&line)).filter(|_| !place.long);
             let mut fate = self.fate(&look, active.verb, text);
@@ -148,6 +143,7 @@ impl Log {
                     file: file.id,
                     at: place.at,
                     line: whole,
+                    claims: BTreeSet::from([self.claim_of(&hit)]),
                 });
             }
             changes.note(place, fate);
@@ -169,18 +165,21 @@ impl Log {
         side: &mut Side,
     ) -> Result<Changes, Error> {
         let look = active.matcher.look(&self.rules, &self.config.name);
+        let digests = self.digests_of(&active.matcher);
         let mut changes = Changes::counting(counted);
         let touched = &mut changes.touched;
-        let back = side.give_back(file.id, |line| look.at(line.text()).is_some());
+        let back = side.give_back(file.id, |line| {
+            line.is_released_by(&digests) && look.at(line.text()).is_some()
+        });
         for line in back {
-            let Some((record, own)) = look.both_at(line.text()) else {
+            let Some(hit) = look.hit_at(line.text()) else {
                 continue;
             };
-            touched.insert(self.digest_of(&record));
+            touched.insert(self.digest_of(&hit.record));
             if counted.is_some_and(|counted| line.at < counted)
                 && let Some(recount) = &mut changes.recount
             {
-                recount.add(&self.dir, &own, 1);
+                recount.add(&self.dir, &hit.own, 1);
             }
             changes.lines += 1;
             changes.edits.push((
@@ -213,23 +212,44 @@ impl Log {
         Ok(upto)
     }
 
-    /// Stage 1: the copy and its journal entry.
+    /// Stage 1: the copy and its journal entry. Where it fails nothing of the copy stays: nobody would look for a person in it.
     pub(crate) fn prepare(
         &mut self,
+        file: &Found,
+        instruction: &str,
+        changes: Changes,
+        side: Side,
+        idle: bool,
+    ) -> Result<(), Error> {
+        let folder = file.path.parent().unwrap_or(Path::new("/"));
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+        let aside = folder.join(format!(".{name}.lethe-{}", self.state.rewrites + 1));
+        self.drop_strays(folder)?;
+        let prepared = self.prepare_at(&aside, file, instruction, changes, side, idle);
+        // Tests stop it as a crash would, which takes nothing away.
+        if !matches!(prepared, Ok(()) | Err(Error::Stopped)) {
+            self.state.rewrite = None;
+            remove(&aside).map_err(|e| Error::file(&file.path, "removing a replacement beside it", e))?;
+        }
+        prepared
+    }
+
+    fn prepare_at(
+        &mut self,
+        aside: &Path,
         file: &Found,
         instruction: &str,
         changes: Changes,
         mut side: Side,
         idle: bool,
     ) -> Result<(), Error> {
-        let folder = file.path.parent().unwrap_or(Path::new("/"));
-        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-        let aside = folder.join(format!(".{name}.lethe-{}", self.state.rewrites + 1));
+        let folder = aside.parent().unwrap_or(Path::new("/"));
         let failed = |e| Error::file(&file.path, "writing a replacement beside it", e);
-        remove(&aside).map_err(failed)?;
         self.stops.stage()?;
-        write_copy(file, &aside, &changes, idle).map_err(failed)?;
-        let copy = fs::metadata(&aside).map_err(failed)?;
+        has_room(folder, file, &changes).map_err(failed)?;
+        write_copy(file, aside, &changes, idle).map_err(failed)?;
+        self.stops.stage()?;
+        let copy = fs::metadata(aside).map_err(failed)?;
         sync_dir(folder).map_err(failed)?;
         let edits: Vec<Edit> = changes.edits.iter().map(|(edit, _)| *edit).collect();
         let had_side = self.state.side_version.is_some();
@@ -250,15 +270,15 @@ impl Log {
             &self.shift_name(self.state.rewrites + 1),
             &Shift { file: file.id, edits },
         )?;
-        let first = files::first_line(&aside, file.gz).map_err(failed)?;
+        let first = files::first_line(aside, file.gz).map_err(failed)?;
         let new_print = files::print_of(&self.dir, &first, file.gz);
-        self.feed.recount = changes.recount.map(|recount| (aside.clone(), recount));
+        self.feed.recount = changes.recount.map(|recount| (aside.to_owned(), recount));
         self.state.rewrite = Some(Rewrite {
             instruction: instruction.to_owned(),
             stage: Stage::Prepared,
             file: file.id,
             path: file.path.clone(),
-            aside,
+            aside: aside.to_owned(),
             gz: file.gz,
             old_ino: file.ino,
             new_ino: copy.ino(),
@@ -343,78 +363,6 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn write_copy(file: &Found, to: &Path, changes: &Changes, idle: bool) -> io::Result<()> {
-    let original = File::open(&file.path)?;
-    let meta = original.metadata()?;
-    if meta.ino() != file.ino {
-        return Err(io::Error::other("it was rotated meanwhile"));
-    }
-    let mut copy = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(to)?;
-    if file.gz {
-        let header = flate2::read::GzDecoder::new(&original).header().cloned();
-        let mut builder = GzBuilder::new();
-        if let Some(header) = header {
-            builder = builder.mtime(header.mtime());
-            if let Some(name) = header.filename() {
-                builder = builder.filename(name);
-            }
-        }
-        let mut packed = builder.write(&copy, Compression::default());
-        copy_changed(file, changes, &mut packed)?;
-        packed.finish()?;
-    } else {
-        copy_changed(file, changes, &mut copy)?;
-    }
-    let own = copy.metadata()?;
-    if (own.uid(), own.gid()) != (meta.uid(), meta.gid()) {
-        fchown(&copy, Some(meta.uid()), Some(meta.gid()))?;
-    }
-    copy.set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777))?;
-    copy_attributes(&original, &copy);
-    if idle {
-        // Retention goes by a rotated file's age.
-        copy.set_times(
-            fs::FileTimes::new()
-                .set_accessed(meta.accessed()?)
-                .set_modified(meta.modified()?),
-        )?;
-    }
-    copy.sync_all()
-}
-
-/// Access list and label, where there are any: without the right to set them the file's mode still holds.
-fn copy_attributes(from: &File, to: &File) {
-    let mut value = vec![0; ATTRIBUTE_BYTES_MAX];
-    for name in ATTRIBUTES {
-        if let Ok(len) = rustix::fs::fgetxattr(from, name, &mut value) {
-            let _ = rustix::fs::fsetxattr(to, name, &value[..len], rustix::fs::XattrFlags::empty());
-        }
-    }
-}
-
-fn copy_changed(file: &Found, changes: &Changes, out: &mut impl Write) -> io::Result<()> {
-    let mut reader = files::content(&file.path, file.gz, 0)?;
-    let mut at = 0;
-    let mut pass = |len: u64, out: &mut dyn Write| {
-        if io::copy(&mut (&mut reader).take(len), out)? == len {
-            Ok(())
-        } else {
-            Err(io::Error::from(io::ErrorKind::UnexpectedEof))
-        }
-    };
-    for (edit, new) in &changes.edits {
-        pass(edit.at - at, out)?;
-        pass(edit.old, &mut io::sink())?;
-        out.write_all(new)?;
-        at = edit.at + edit.old;
-    }
-    pass(changes.upto - at, out)
-}
-
 fn inode(path: &Path) -> io::Result<Option<u64>> {
     match fs::symlink_metadata(path) {
         Ok(meta) => Ok(Some(meta.ino())),
@@ -471,10 +419,4 @@ fn give_way(rewrite: &Rewrite) -> io::Result<()> {
     let mut fresh = OpenOptions::new().append(true).open(&rewrite.path)?;
     fresh.write_all(&late)?;
     fresh.sync_all()
-}
-
-fn spare_of(aside: &Path) -> PathBuf {
-    let mut name = aside.as_os_str().to_owned();
-    name.push("-old");
-    name.into()
 }

@@ -80,7 +80,7 @@ impl Log {
 
     /// Finds the records of a person: whole, with counts, in one pass.
     pub(crate) fn search(&mut self, selector: &Selector, found: &mut Located) -> Result<(), Error> {
-        let matcher = Matcher::for_search(selector);
+        let matcher = Matcher::for_search(selector)?;
         if matcher.is_empty() {
             return Ok(());
         }
@@ -101,7 +101,7 @@ impl Log {
 
     /// Lines of a person from number `skip` on, as JSON, and whether there are more.
     pub(crate) fn hand_out(&mut self, selector: &Selector, skip: usize) -> Result<(Vec<Value>, bool), Error> {
-        let matcher = Matcher::new(selector, &self.config.name);
+        let matcher = Matcher::new(selector, &self.config.name)?;
         let (rules, name) = (self.rules.clone(), self.config.name.clone());
         let look = matcher.look(&rules, &name);
         let (mut seen, mut values) = (0, Vec::new());

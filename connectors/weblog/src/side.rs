@@ -1,13 +1,21 @@
 //! Restricted lines: out of the log, sealed in a side file, with the place where each belongs.
 //!
+//! Each line keeps the claims on it: by what each restriction took it. It goes back, or is erased, when the instruction ends the last of them.
+//!
 //! A place is a byte of the file *as it stands without the line*, and the order of the list decides between lines of the same place. Every rewrite of
 //! the file moves the places as it moves the bytes, so that other erasures in between do not matter; the file is known by its id through every rename.
 
+use std::collections::BTreeSet;
+
+use lethe_terms::Verb;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::files;
-use crate::log::Log;
+use crate::log::{Log, state_name};
+use crate::matcher::{By, Hit, Matcher};
+use crate::rewrite::SHIFTS_MAX;
+use crate::state::Stage;
 
 /// What a rewrite does at one place of a file: numbers only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,12 +61,24 @@ pub(crate) struct SideLine {
     /// The line with its end.
     #[serde(with = "hex")]
     pub(crate) line: Vec<u8>,
+    /// The claims on it.
+    #[serde(default)]
+    pub(crate) claims: BTreeSet<Claim>,
 }
+
+/// By what a restriction took a line: digests of the records that it named or, where it named none of them, of the person's identifiers in the line.
+/// An instruction about any of them ends it.
+pub(crate) type Claim = BTreeSet<String>;
 
 impl SideLine {
     /// The line without its end.
     pub(crate) fn text(&self) -> &[u8] {
         files::text(&self.line)
+    }
+
+    /// Whether an instruction about these ends every claim on the line.
+    pub(crate) fn is_released_by(&self, digests: &BTreeSet<String>) -> bool {
+        self.claims.iter().all(|claim| !claim.is_disjoint(digests))
     }
 }
 
@@ -108,6 +128,70 @@ impl Side {
 }
 
 impl Log {
+    /// Digests of the records and identifiers that an instruction is about.
+    pub(crate) fn digests_of(&self, matcher: &Matcher) -> BTreeSet<String> {
+        let records = matcher.records().iter().map(|r| self.digest_of(r));
+        let needles = matcher.needles().iter().map(|i| self.digest_of_identifier(i));
+        records.chain(needles).collect()
+    }
+
+    /// The claim of a restriction on a line that it selects.
+    pub(crate) fn claim_of(&self, hit: &Hit<'_>) -> Claim {
+        match &hit.by {
+            By::Records(records) => records.iter().map(|r| self.digest_of(r)).collect(),
+            By::Identifiers(needles) => needles.iter().map(|i| self.digest_of_identifier(i)).collect(),
+        }
+    }
+
+    /// What an instruction does to lines that are restricted already. An erasure takes them, unless somebody else's claim is on them; a restriction
+    /// finds them done, and claims them, too; a lift ends its claims on those that others hold, and leaves the rest to the files that they belong to.
+    pub(crate) fn look_through_side(&mut self, id: &str) -> Result<(), Error> {
+        let Some(active) = self.state.active.get(id).cloned() else {
+            return Ok(());
+        };
+        let mut side = self.side()?;
+        let look = active.matcher.look(&self.rules, &self.config.name);
+        let digests = self.digests_of(&active.matcher);
+        let (mut touched, mut lines, mut changed) = (BTreeSet::new(), 0, false);
+        side.lines.retain_mut(|line| {
+            let Some(hit) = look.hit_at(line.text()) else {
+                return true;
+            };
+            let is_released = line.is_released_by(&digests);
+            match active.verb {
+                Verb::Erase if is_released => {
+                    touched.insert(self.digest_of(&hit.record));
+                    (lines, changed) = (lines + 1, true);
+                    return false;
+                }
+                // A restriction that was interrupted finds its own lines here, which it has counted.
+                Verb::Restrict => {
+                    touched.insert(self.digest_of(&hit.record));
+                    changed |= line.claims.insert(self.claim_of(&hit));
+                }
+                Verb::Lift if !is_released => {
+                    let before = line.claims.len();
+                    line.claims.retain(|claim| claim.is_disjoint(&digests));
+                    if line.claims.len() < before {
+                        touched.insert(self.digest_of(&hit.record));
+                        changed = true;
+                    }
+                }
+                _ => {}
+            }
+            true
+        });
+        if touched.is_empty() {
+            return Ok(());
+        }
+        let version = changed.then(|| self.save_side(&side)).transpose()?;
+        if let Some(active) = self.state.active.get_mut(id) {
+            active.touched.extend(touched);
+            active.lines += lines;
+        }
+        self.use_side(version)
+    }
+
     /// Name of a version of the side file.
     pub(crate) fn side_name(&self, version: u64) -> String {
         format!("{}.side.{version}", self.config.name)
@@ -129,6 +213,34 @@ impl Log {
         let version = self.state.side_version.unwrap_or(0) + 1;
         self.dir.save(&self.side_name(version), side)?;
         Ok(version)
+    }
+
+    /// Takes away what a crash left in the state folder: whatever the state does not name could outlive an erasure.
+    pub(crate) fn drop_unnamed(&self) -> Result<(), Error> {
+        let rewrite = self.state.rewrite.as_ref();
+        let prepared = rewrite.is_some_and(|r| r.stage == Stage::Prepared);
+        let sides = [self.state.side_version, rewrite.and_then(|r| r.side_version)];
+        let last = self.state.rewrites + u64::from(prepared);
+        let shifts = (self.state.rewrites + 1).saturating_sub(SHIFTS_MAX)..=last;
+        let number = |name: &str, kind: &str| -> Option<u64> {
+            let rest = name.strip_prefix(self.config.name.as_str())?;
+            rest.strip_prefix(kind)?.parse().ok()
+        };
+        for name in self.dir.names()? {
+            // What was only begun to be written.
+            let begun = name.strip_suffix(".new").is_some_and(|whole| {
+                let numbered = [".side.", ".shift."]
+                    .iter()
+                    .any(|kind| number(whole, kind).is_some());
+                numbered || whole == state_name(&self.config)
+            });
+            let side = number(&name, ".side.").is_some_and(|n| !sides.contains(&Some(n)));
+            let shift = number(&name, ".shift.").is_some_and(|n| !shifts.contains(&n));
+            if begun || side || shift {
+                self.dir.drop_file(&name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes a version valid together with whatever else changed in the state.
@@ -196,7 +308,7 @@ mod tests {
                 let (mut at, mut edits) = (0, Vec::new());
                 for (g, line) in file.iter() {
                     if *g == group {
-                        if keep { side.take_in(SideLine { file: 1, at, line: line.clone() }); }
+                        if keep { side.take_in(SideLine { file: 1, at, line: line.clone(), claims: BTreeSet::new() }); }
                         edits.push(Edit { at, old: line.len() as u64, new: 0 });
                     }
                     at += line.len() as u64;

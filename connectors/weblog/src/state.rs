@@ -275,6 +275,16 @@ impl StateDir {
             })
     }
 
+    /// Names of the values.
+    pub(crate) fn names(&self) -> Result<Vec<String>, Error> {
+        let failed = |e| Error::state(&self.path, "listing the folder", e);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+        }
+        Ok(names)
+    }
+
     /// Takes a value away.
     pub(crate) fn drop_file(&self, name: &str) -> Result<(), Error> {
         let path = self.path.join(name);

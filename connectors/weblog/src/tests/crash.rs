@@ -192,3 +192,33 @@ async fn a_stop_at_any_stage_of_restricting_lifting_and_erasing_resumes_with_the
         }
     }
 }
+
+#[tokio::test]
+async fn a_copy_that_a_crash_left_before_it_was_journaled_is_gone_after_the_start_or_the_next_work() {
+    let bench = Bench::new("");
+    let log = history(0, 40);
+    bench.write("access.log", &log);
+    for stray in [
+        ".access.log.lethe-1",
+        ".access.log.2.gz.lethe-12",
+        ".access.log.1.lethe-3-old",
+    ] {
+        bench.write(stray, &log);
+    }
+    let strangers = [".access.log.lethe-x", ".error.log.lethe-1", "access.log.lethe-1"];
+    for stranger in strangers {
+        bench.write(stranger, b"x");
+    }
+    let connector = bench.open();
+    let mut left: Vec<&str> = strangers.to_vec();
+    left.push("access.log");
+    left.sort_unstable();
+    assert_eq!(bench.names(), left);
+    bench.write(".access.log.1.lethe-9", &log);
+    done(
+        &connector,
+        &ask(1, Verb::Erase, &person("usr_ada001", "ada@example.org")),
+    )
+    .await;
+    assert_eq!(bench.names(), left);
+}

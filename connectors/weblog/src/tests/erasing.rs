@@ -147,6 +147,12 @@ async fn fields_can_be_cleared_instead_and_the_line_stays() {
         line(0, "usr_ada001", "/a?email=ada@example.org&x=1"),
         line(1, "usr_bob002", "/b"),
         "garbage ada@example.org\n".to_owned(),
+        // nginx's own `main` format, behind a proxy.
+        line(3, "usr_ada001", "/c")
+            .replace("\"-\"", "\"https://intra.example/lovelace\"")
+            .replace("\n", " \"203.0.113.99, 10.0.0.1\" 0.02 \"a\\\"b\" \"\"\n"),
+        "203.0.113.7 lovelace usr_ada001 [10/Nov/2026:11:40:00 +0000] \"GET /d HTTP/1.1\" 200 5 x\n"
+            .to_owned(),
         line(2, "-", "/people/usr_ada001/items").replace(
             "\"-\"",
             "\"https://h.example/?next=%2Fq%3Femail%3Dada%2540example.org&k=v\"",
@@ -162,13 +168,18 @@ async fn fields_can_be_cleared_instead_and_the_line_stays() {
             receipt.details["lines"],
             receipt.details["lines_kept_without_fields"]
         ),
-        (3, 2)
+        (5, 4)
     );
     let text = String::from_utf8(bench.content("access.log")).unwrap();
     let expected = [
-        "- - - [10/Nov/2026:11:40:00 +0000] \"GET /a?email=-&x=1&n=0 HTTP/1.1\" 200 5 \"-\" \"Mozilla/5.0\"\n".to_owned(),
+        "- - - [10/Nov/2026:11:40:00 +0000] \"GET /a?email=-&x=1&n=0 HTTP/1.1\" 200 5 \"-\" \"-\"\n"
+            .to_owned(),
         log[1].clone(),
-        "- - - [12/Nov/2026:11:40:00 +0000] \"GET /people/-/items?n=2 HTTP/1.1\" 200 5 \"https://h.example/?next=-&k=v\" \"Mozilla/5.0\"\n".to_owned(),
+        "- - - [10/Nov/2026:11:40:00 +0000] \"GET /c?n=3 HTTP/1.1\" 200 5 \"-\" \"-\" \"-\" - \"-\" \"-\"\n"
+            .to_owned(),
+        "- - - [10/Nov/2026:11:40:00 +0000] \"GET /d HTTP/1.1\" 200 5 -\n".to_owned(),
+        "- - - [12/Nov/2026:11:40:00 +0000] \"GET /people/-/items?n=2 HTTP/1.1\" 200 5 \"-\" \"-\"\n"
+            .to_owned(),
     ];
     assert_eq!(text, expected.concat());
     assert_eq!(observed(&connector, &ada).await.observed, Observed::Absent);
@@ -371,4 +382,80 @@ async fn an_archive_that_cannot_be_read_holds_up_the_end_of_an_erasure_and_not_i
     assert_eq!((receipt.outcome, receipt.details["lines"]), (Outcome::Erased, 24));
     assert!(bench.content("access.log.1.gz") == lines_without(&history(100, 120), &ADA));
     assert_eq!(observed(&connector, &ada).await.observed, Observed::Absent);
+}
+
+#[tokio::test]
+async fn addresses_of_unusual_letters_are_their_own_peoples_and_nobody_elses() {
+    let of = |n, email: &str| line(n, "-", &format!("/l?email={email}"));
+    let free = line(9, "-", "/l/anna%26co%40example.org");
+    let lines = [
+        of(1, "anna%26co%40example.org"),
+        of(2, "co@example.org"),
+        of(3, "-ada@example.org"),
+        of(4, "ada@example.org"),
+        of(5, "o!neil@example.org"),
+        of(6, "neil@example.org"),
+        free,
+    ];
+    let mail = |email: &str| Selector {
+        records: Vec::new(),
+        identifiers: vec![Identifier::new(IdentifierKind::Email, email)],
+    };
+    for (email, theirs) in [
+        ("anna&co@example.org", vec![0, 6]),
+        ("-ada@example.org", vec![2]),
+        ("ada@example.org", vec![3]),
+        ("o!neil@example.org", vec![4]),
+        ("neil@example.org", vec![5]),
+    ] {
+        let bench = Bench::new("");
+        bench.write("access.log", lines.concat().as_bytes());
+        let connector = bench.open();
+        let who = mail(email);
+        let found: u64 = located(&connector, &who).await.iter().map(|o| o.count).sum();
+        assert_eq!(found, theirs.len() as u64, "{email}");
+        let receipt = done(&connector, &ask(1, Verb::Erase, &who)).await;
+        assert_eq!(receipt.details["lines"], theirs.len() as u64, "{email}");
+        let left: Vec<&str> = lines
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| !theirs.contains(n))
+            .map(|(_, line)| line.as_str())
+            .collect();
+        assert_eq!(
+            String::from_utf8(bench.content("access.log")).unwrap(),
+            left.concat(),
+            "{email}"
+        );
+        assert_eq!(
+            observed(&connector, &who).await.observed,
+            Observed::Absent,
+            "{email}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_identifier_that_no_line_can_be_searched_for_is_not_said_to_be_absent() {
+    let bench = Bench::new("");
+    bench.write("access.log", &history(0, 20));
+    let connector = bench.open();
+    let who = person(&"x".repeat(300), "ada@example.org");
+    let code = |error: lethe_kit::Error| error.code();
+    assert_eq!(
+        connector
+            .locate(&who, Page(None))
+            .await
+            .map_err(code)
+            .unwrap_err(),
+        "weblog-identifier"
+    );
+    let erase = ask(1, Verb::Erase, &who);
+    assert_eq!(
+        connector.perform(&erase).await.map_err(code).unwrap_err(),
+        "weblog-identifier"
+    );
+    let seen = connector.observe(&"access".parse().unwrap(), &who).await;
+    assert_eq!(seen.map_err(code).unwrap_err(), "weblog-identifier");
+    assert!(bench.content("access.log") == history(0, 20));
 }

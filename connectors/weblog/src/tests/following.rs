@@ -251,3 +251,90 @@ async fn a_damaged_archive_is_said_once_and_stops_nothing() {
             .is_err()
     );
 }
+
+/// The archive of these bytes.
+fn packed(content: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(content).unwrap();
+    packed.finish().unwrap()
+}
+
+/// What a check finds wrong.
+async fn wrong(connector: &WeblogConnector) -> Vec<String> {
+    let findings = connector.check().await.unwrap().into_iter();
+    findings
+        .filter(|f| !f.ok && f.what.starts_with("log "))
+        .map(|f| f.what)
+        .collect()
+}
+
+#[tokio::test]
+async fn nobody_is_called_absent_while_a_file_of_the_log_is_a_link_to_elsewhere_or_packed_as_it_is_written() {
+    let ada = person("usr_ada001", "ada@example.org");
+    for what in ["files", "packing"] {
+        let bench = Bench::new("");
+        if what == "files" {
+            bench.write("access.log", b"");
+            bench.write("elsewhere", &history(0, 20));
+            std::os::unix::fs::symlink(bench.path("elsewhere"), bench.path("access.log.1")).unwrap();
+        } else {
+            bench.write("access.log", &packed(&history(0, 20)));
+        }
+        let connector = bench.open();
+        assert_eq!(wrong(&connector).await, [format!("log access, {what}")]);
+        let search = connector.locate(&ada, Page(None)).await;
+        assert_eq!(search.unwrap_err().code(), "weblog-file", "{what}");
+        let erased = connector.perform(&ask(1, Verb::Erase, &ada)).await;
+        assert_eq!(erased.unwrap_err().code(), "weblog-file", "{what}");
+        let seen = observed(&connector, &ada).await.observed;
+        assert_eq!(seen, lethe_terms::Observed::CannotTell, "{what}");
+        // Once the file can be read the work goes on.
+        if what == "files" {
+            fs::rename(bench.path("elsewhere"), bench.path("access.log.1")).unwrap();
+        } else {
+            bench.write("access.log", &history(0, 20));
+        }
+        assert_eq!(
+            done(&connector, &ask(1, Verb::Erase, &ada)).await.details["lines"],
+            8,
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_reached_by_a_link_has_its_rotated_files_on_both_sides() {
+    let bench = Bench::new("");
+    fs::create_dir(bench.path("data")).unwrap();
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(bench.path(to), bench.path(name)).unwrap();
+    bench.write("data/current.log", &history(0, 10));
+    bench.write("data/current.log.1", &history(10, 20));
+    bench.write("data/access.log-20261123", &history(20, 30));
+    bench.write("access.log.1", &history(30, 40));
+    link("data/current.log", "access.log");
+    link("data/current.log.1", "access.log.2");
+    let connector = bench.open();
+    assert_eq!(wrong(&connector).await, Vec::<String>::new());
+    let ada = person("usr_ada001", "ada@example.org");
+    done(&connector, &ask(1, Verb::Erase, &ada)).await;
+    for (name, from) in [
+        ("data/current.log", 0),
+        ("data/current.log.1", 10),
+        ("data/access.log-20261123", 20),
+        ("access.log.1", 30),
+    ] {
+        assert!(
+            bench.content(name) == lines_without(&history(from, from + 10), &ADA),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        observed(&connector, &ada).await.observed,
+        lethe_terms::Observed::Absent
+    );
+    assert!(
+        fs::symlink_metadata(bench.path("access.log"))
+            .unwrap()
+            .is_symlink()
+    );
+}

@@ -22,7 +22,7 @@ const RULES: [&str; 4] = [
 ];
 
 /// Identifiers of one person, as intake and systems may spell them.
-const PERSON: [(IdentifierKind, &str); 16] = [
+const PERSON: [(IdentifierKind, &str); 18] = [
     (IdentifierKind::UserId, "usr_ada001"),
     (IdentifierKind::UserId, "42"),
     (IdentifierKind::UserId, "a b+c%d\\e"),
@@ -32,6 +32,8 @@ const PERSON: [(IdentifierKind, &str); 16] = [
     (IdentifierKind::Email, "ada@example.org"),
     (IdentifierKind::Email, "kiki+k@kino.example"),
     (IdentifierKind::Email, "m\u{fc}ller@b\u{fc}ro.example"),
+    (IdentifierKind::Email, "-o'neil&co/x=y@kino.example"),
+    (IdentifierKind::Email, "\"a b\"@kino.example"),
     (IdentifierKind::Phone, "+49 170 1234567"),
     (IdentifierKind::Phone, "0171 7"),
     (IdentifierKind::CookieId, "c00k1e-value"),
@@ -42,7 +44,9 @@ const PERSON: [(IdentifierKind, &str); 16] = [
 ];
 
 /// Other spellings of what stands in `PERSON`, and what is nearly it.
-const SPELLINGS: [&str; 20] = [
+const SPELLINGS: [&str; 22] = [
+    "-O'NEIL&CO/X=Y@kino.example",
+    "n-o'neil&co/x=y@kino.example",
     "ADA@Example.ORG",
     "\u{212a}i\u{212a}i+\u{212a}@kino.example",
     "K\u{130}K\u{130}+K@kino.example",
@@ -215,7 +219,10 @@ fn a_line_that_is_passed_over_unread_is_none_that_the_reader_matches() {
             &written(&second, rounds / 2, &marks, server),
         );
         let selector = selector(rules, sought, &text, of_record, way);
-        for matcher in [Matcher::new(&selector, &log), Matcher::for_search(&selector)] {
+        for matcher in [
+            Matcher::new(&selector, &log).unwrap(),
+            Matcher::for_search(&selector).unwrap(),
+        ] {
             let look = matcher.look(rules, &log);
             let (quick, whole) = (look.at(&text), look.read_at(&text));
             prop_assert!(
@@ -257,7 +264,7 @@ fn most_lines_of_others_are_passed_over_unread() {
             .record(&log)
             .handle(),
     });
-    let matcher = Matcher::new(&selector, &log);
+    let matcher = Matcher::new(&selector, &log).unwrap();
     let look = matcher.look(&rules, &log);
     for target in [
         "/",
