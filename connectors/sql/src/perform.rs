@@ -11,6 +11,7 @@ use crate::error::{Stage, failure};
 use crate::model::{Key, Mark, Unit};
 use crate::own::{Own, Remembered};
 use crate::statement::{Statements, keys_argument};
+use crate::theirs;
 
 /// Numbers of plans stay far below what a database counts to.
 const PLAN_INDEX_MAX: u64 = i64::MAX as u64;
@@ -112,6 +113,10 @@ impl SqlConnector {
             let reason =
                 "a newer instruction was already carried out for a record of this one; nothing was done";
             return Ok(Worked::Refused(refused("sql-stale-generation", reason)));
+        }
+        if theirs::any_strange(tx, statements, &self.units, &locked, &ask.selector.identifiers).await? {
+            let reason = "a record names other people only, so its key was given to another row after the plan was made; nothing was done";
+            return Ok(Worked::Refused(refused("sql-not-theirs", reason)));
         }
         let (receipt, ours) = match ask.verb {
             Verb::Erase => (erase(tx, statements, &argument, &locked).await?, BTreeSet::new()),
@@ -222,6 +227,7 @@ async fn erase(
     locked: &BTreeSet<Key>,
 ) -> Result<Receipt, sqlx::Error> {
     let unit = statements.unit;
+    let compared = keys_argument(&locked.iter().cloned().collect::<Vec<_>>());
     let mut details = BTreeMap::new();
     let mut rows_changed = 0;
     // Also where the root is gone: children without a foreign key may have been left behind.
@@ -236,7 +242,9 @@ async fn erase(
         let Some((sql, replacements)) = statements.erase(table) else {
             continue;
         };
-        let arguments: Vec<&str> = std::iter::once(argument).chain(replacements).collect();
+        // A root that came after the lock was compared with nobody.
+        let chosen = if table == 0 { &compared } else { argument };
+        let arguments: Vec<&str> = std::iter::once(chosen).chain(replacements).collect();
         let rows = tx.run(&sql, &arguments).await?;
         rows_changed += rows;
         *details.entry(unit.tables[table].name.clone()).or_default() += rows;
