@@ -10,6 +10,7 @@ mod connector;
 mod db;
 mod error;
 mod feed;
+mod key;
 mod mail;
 mod model;
 mod observe;

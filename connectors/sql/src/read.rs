@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use crate::connector::SqlConnector;
 use crate::db::{Begin, Tx};
 use crate::error::{Stage, failure};
+use crate::key::{handle, keys_argument};
 use crate::mail::{self, Sought};
 use crate::model::{Key, Unit};
-use crate::statement::{Statements, handle, keys_argument};
+use crate::statement::Statements;
 
 /// Records in one page of an answer: small enough to hold, large enough that most people fit in one.
 const PAGE_RECORDS: usize = 200;

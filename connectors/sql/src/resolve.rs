@@ -143,6 +143,7 @@ impl Context<'_> {
             key,
             order: Vec::new(),
             mark: None,
+            cascades: Vec::new(),
         };
         for child in &config.children {
             if let Some(table) = self.child(child, &unit, problems) {
@@ -162,6 +163,7 @@ impl Context<'_> {
             .and_then(|r| self.mark(id, r, &unit.key, problems));
         rules::verbs(self, &unit, problems);
         unit.order = rules::order(self, &unit, problems);
+        unit.cascades = rules::cascades(self.catalog, &unit);
         Some(unit)
     }
 

@@ -8,7 +8,7 @@ use crate::catalog::{Catalog, Check, Class, Column, ForeignKey, OnRemoval, from_
 use crate::config::Config;
 use crate::db::{Begin, Pool, quoted};
 use crate::error::Problem;
-use crate::model::{ColumnVerb, Mark, Table, TableVerb, Unit};
+use crate::model::{Cascade, ColumnVerb, Mark, Table, TableVerb, Unit};
 use crate::resolve::{Context, Problems};
 
 /// What replaced values begin with where they must stay unique.
@@ -200,16 +200,44 @@ pub(crate) fn order(context: &Context<'_>, unit: &Unit, problems: &mut Problems)
     })
 }
 
+/// Whether a foreign key of the table that marks records as restricted: its rows go with the record.
+fn is_shadows(unit: &Unit, key: &ForeignKey) -> bool {
+    matches!(unit.mark, Some(Mark::Shadow { id, .. }) if id == key.from)
+}
+
+/// Foreign keys by which erasing rows of the unit would take others along, whosever they are.
+pub(crate) fn cascades(catalog: &Catalog, unit: &Unit) -> Vec<Cascade> {
+    let mut cascades = Vec::new();
+    for (index, table) in unit.tables.iter().enumerate() {
+        let takes_along = |key: &&ForeignKey| {
+            key.to == table.id && key.on_removal == OnRemoval::Cascade && !is_shadows(unit, key)
+        };
+        let keys = catalog.keys.iter().filter(takes_along);
+        cascades.extend(keys.filter(|_| matches!(table.verb, TableVerb::Row)).map(|key| {
+            Cascade {
+                table: index,
+                from: catalog.tables[key.from].name.clone(),
+                from_sql: catalog.tables[key.from].sql(),
+                columns: key
+                    .from_columns
+                    .iter()
+                    .cloned()
+                    .zip(key.to_columns.iter().cloned())
+                    .collect(),
+            }
+        }));
+    }
+    cascades
+}
+
 /// Foreign keys from any table of the database to rows that are to be erased.
 pub(crate) fn foreign_keys(config: &Config, catalog: &Catalog, units: &[Unit], problems: &mut Problems) {
     for unit in units {
-        // Rows of the shadow table go with the record.
-        let shadow = |from: usize| matches!(unit.mark, Some(Mark::Shadow { id, .. }) if id == from);
         for (index, table) in unit.tables.iter().enumerate() {
             for key in catalog
                 .keys
                 .iter()
-                .filter(|key| key.to == table.id && !shadow(key.from))
+                .filter(|key| key.to == table.id && !is_shadows(unit, key))
             {
                 let found = match &table.verb {
                     TableVerb::Lookup => None,
@@ -308,16 +336,7 @@ fn erased_under(
         })
     };
     if key.from == key.to {
-        // Rows of other people may point to this one.
-        return match (key.on_removal, index) {
-            (OnRemoval::SetNull, _) | (OnRemoval::Refuse, 1..) => None,
-            (OnRemoval::Cascade, _) => {
-                problem("erasing a row would take other rows of the same table along".to_owned())
-            }
-            (OnRemoval::Refuse, _) => problem(
-                "other rows of the same table may point to the row: expected ON DELETE SET NULL".to_owned(),
-            ),
-        };
+        return within_table(key, index).and_then(|expected| problem(expected.to_owned()));
     }
     let owner = |unit: &Unit| {
         unit.tables
@@ -350,7 +369,22 @@ fn erased_under(
             "the mapping does not name {}, whose rows point here: expected it as a child or a unit of its own, or ON DELETE SET NULL",
             from.name
         )),
+        None if key.on_removal == OnRemoval::Cascade => problem(format!(
+            "the database would erase rows of {} along, whosever they are: expected it as a child or a unit of its own, or another ON DELETE than CASCADE",
+            from.name
+        )),
         None => None,
+    }
+}
+
+/// What is wrong with a foreign key to the table itself: rows of other people may point to the one that is erased.
+fn within_table(key: &ForeignKey, index: usize) -> Option<&'static str> {
+    match (key.on_removal, index) {
+        (OnRemoval::SetNull, _) | (OnRemoval::Refuse, 1..) => None,
+        (OnRemoval::Cascade, _) => Some("erasing a row would take other rows of the same table along"),
+        (OnRemoval::Refuse, _) => {
+            Some("other rows of the same table may point to the row: expected ON DELETE SET NULL")
+        }
     }
 }
 

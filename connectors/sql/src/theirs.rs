@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use lethe_terms::{Identifier, IdentifierKind, Strength};
 
 use crate::db::Tx;
+use crate::key::keys_argument;
 use crate::mail;
 use crate::model::{ColumnVerb, Key, Table, TableVerb, Unit};
 use crate::phone::{self, Spellings};
 use crate::rules::RANDOM_PREFIX;
-use crate::statement::{Statements, keys_argument};
+use crate::statement::Statements;
 
 /// Whom some rows of a record name.
 #[derive(Default)]
