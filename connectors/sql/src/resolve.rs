@@ -162,6 +162,7 @@ impl Context<'_> {
             .as_ref()
             .and_then(|r| self.mark(id, r, &unit.key, problems));
         rules::verbs(self, &unit, problems);
+        rules::links(self, &unit, problems);
         unit.order = rules::order(self, &unit, problems);
         unit.cascades = rules::cascades(self.catalog, &unit);
         Some(unit)

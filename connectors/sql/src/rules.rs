@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lethe_terms::Strength;
 use petgraph::graphmap::DiGraphMap;
 
 use crate::catalog::{Catalog, Check, Class, Column, ForeignKey, OnRemoval, from_text};
@@ -167,6 +168,56 @@ pub(crate) fn verbs(context: &Context<'_>, unit: &Unit, problems: &mut Problems)
             }
         }
     }
+}
+
+/// Rows that name a person and may hang on nothing are part of no record: nobody would find them by what they name.
+pub(crate) fn links(context: &Context<'_>, unit: &Unit, problems: &mut Problems) {
+    let names_somebody = |table: &&Table| {
+        let mut kinds = table.identifiers.iter().map(|(_, kind)| kind.strength());
+        !table.is_lookup() && kinds.any(|strength| strength != Strength::Shared)
+    };
+    for table in unit.tables.iter().filter(names_somebody) {
+        let Some(parent) = table.parent else { continue };
+        let instead = format!(
+            "or {} as a unit of its own, with {} as a lookup",
+            table.name, unit.tables[parent].name
+        );
+        let place = |columns: &[&str]| context.place(&format!("{}.{}", table.name, columns.join(", ")));
+        for (own, _) in table.link.iter().filter(|(own, _)| own.nullable) {
+            let expected = format!(
+                "may be null, and a row that hangs on nothing would not be located: expected NOT NULL, {instead}"
+            );
+            problems.add("sql-loose-rows", place(&[&own.name]), expected);
+        }
+        // A row whose root is gone is still found where it holds the root's key.
+        let holds_key = parent == 0
+            && unit
+                .key
+                .iter()
+                .all(|key| table.link.iter().any(|(_, theirs)| theirs.name == key.name));
+        if !holds_key && !is_guarded(context.catalog, table, unit.tables[parent].id) {
+            let columns: Vec<&str> = table.link.iter().map(|(own, _)| own.name.as_str()).collect();
+            let expected = format!(
+                "may name no row of the parent, and would not be located then: expected a foreign key, {instead}"
+            );
+            problems.add("sql-loose-rows", place(&columns), expected);
+        }
+    }
+}
+
+/// Whether a foreign key keeps the rows of a table from naming no parent.
+fn is_guarded(catalog: &Catalog, table: &Table, parent: usize) -> bool {
+    catalog
+        .keys
+        .iter()
+        .filter(|key| key.from == table.id && key.to == parent)
+        .any(|key| {
+            let pairs: Vec<_> = key.from_columns.iter().zip(&key.to_columns).collect();
+            table
+                .link
+                .iter()
+                .all(|(own, theirs)| pairs.contains(&(&own.name, &theirs.name)))
+        })
 }
 
 fn changes(table: &Table, column: &str) -> bool {
