@@ -138,7 +138,7 @@ fn check_settings(config: &Config) -> Result<(), Error> {
 async fn independence(work: &Pool, watch: &Pool) -> Result<Independence, Error> {
     let mut names = Vec::new();
     for pool in [work, watch] {
-        if matches!(pool, Pool::Sqlite(_)) {
+        if matches!(pool, Pool::Sqlite(..)) {
             return Ok(Independence::SeparateConnection);
         }
         let mut tx = pool.begin(Begin::Read).await?;
