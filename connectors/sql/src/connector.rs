@@ -11,11 +11,12 @@ use crate::catalog::{Catalog, Class, from_text};
 use crate::config::{Config, Url};
 use crate::db::{Begin, Pool, Use, arg};
 use crate::error::{Error, Stage, failure};
+use crate::key::{keys_argument, parse_handle};
 use crate::model::{Key, TableVerb, Unit};
 use crate::own::Own;
 use crate::resolve::{self, Problems};
 use crate::rules;
-use crate::statement::{Statements, keys_argument, parse_handle};
+use crate::statement::Statements;
 
 /// Connections besides those of the calls: for checks and for asking again while all others work.
 const SPARE_CONNECTIONS: usize = 2;
@@ -137,7 +138,7 @@ fn check_settings(config: &Config) -> Result<(), Error> {
 async fn independence(work: &Pool, watch: &Pool) -> Result<Independence, Error> {
     let mut names = Vec::new();
     for pool in [work, watch] {
-        if matches!(pool, Pool::Sqlite(_)) {
+        if matches!(pool, Pool::Sqlite(..)) {
             return Ok(Independence::SeparateConnection);
         }
         let mut tx = pool.begin(Begin::Read).await?;
@@ -318,6 +319,9 @@ impl SqlConnector {
         let nothing = keys_argument(&[]);
         let mut tx = self.work.begin(Begin::Write).await?;
         tx.rows(&statements.lock(), &[&nothing]).await?;
+        for cascade in &unit.cascades {
+            tx.rows(&statements.taken_along(cascade), &[&nothing]).await?;
+        }
         for &table in &unit.order {
             if let Some((sql, replacements)) = statements.erase(table) {
                 let args: Vec<&str> = std::iter::once(nothing.as_str()).chain(replacements).collect();

@@ -1,5 +1,7 @@
 //! Two databases behind one face: every value travels as text, bound and cast by the statement.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -34,8 +36,36 @@ pub(crate) enum Use {
 #[derive(Debug, Clone)]
 pub(crate) enum Pool {
     Postgres(PgPool),
-    Sqlite(SqlitePool),
+    Sqlite(SqlitePool, Option<File>),
 }
+
+/// The file that was opened: a connection goes on reading it after another one has taken its place, by a restored backup or a deployment.
+#[derive(Debug, Clone)]
+pub(crate) struct File {
+    path: PathBuf,
+    /// Device and number of its inode.
+    identity: (u64, u64),
+}
+
+impl File {
+    /// `None` where the database is no file.
+    fn at(path: &Path) -> Option<Self> {
+        let found = std::fs::metadata(path).ok()?;
+        Some(Self {
+            path: path.to_owned(),
+            identity: (found.dev(), found.ino()),
+        })
+    }
+
+    fn is_there(&self) -> bool {
+        Self::at(&self.path).is_some_and(|now| now.identity == self.identity)
+    }
+}
+
+/// Another file has taken the place of the one that was opened, or it is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the file was replaced")]
+pub(crate) struct FileReplaced;
 
 /// A transaction; dropped without commit it is rolled back.
 pub(crate) enum Tx {
@@ -86,33 +116,42 @@ impl Pool {
         let pool = SqlitePoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT);
-        Ok(Self::Sqlite(pool.connect_with(options).await?))
+        // Looked at before it is opened: what takes its place from now on is noticed.
+        let file = File::at(options.get_filename());
+        Ok(Self::Sqlite(pool.connect_with(options).await?, file))
     }
 
     pub(crate) const fn dialect(&self) -> Dialect {
         match self {
             Self::Postgres(_) => Dialect::Postgres,
-            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Sqlite(..) => Dialect::Sqlite,
         }
     }
 
-    /// A read sees one state of the database throughout; a write in SQLite takes its lock at once, so that it cannot fail half-way for want of it.
+    /// A read sees one state of the database throughout, which is the one at the path; a write in SQLite takes its lock at once, so that it cannot fail half-way for want of it.
     pub(crate) async fn begin(&self, begin: Begin) -> Result<Tx, sqlx::Error> {
+        if let Self::Sqlite(_, Some(file)) = self
+            && !file.is_there()
+        {
+            return Err(sqlx::Error::Configuration(Box::new(FileReplaced)));
+        }
         match (self, begin) {
             (Self::Postgres(pool), Begin::Write) => Ok(Tx::Postgres(pool.begin().await?)),
             (Self::Postgres(pool), Begin::Read) => Ok(Tx::Postgres(
                 pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                     .await?,
             )),
-            (Self::Sqlite(pool), Begin::Write) => Ok(Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?)),
-            (Self::Sqlite(pool), Begin::Read) => Ok(Tx::Sqlite(pool.begin().await?)),
+            (Self::Sqlite(pool, _), Begin::Write) => {
+                Ok(Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?))
+            }
+            (Self::Sqlite(pool, _), Begin::Read) => Ok(Tx::Sqlite(pool.begin().await?)),
         }
     }
 
     pub(crate) async fn close(&self) {
         match self {
             Self::Postgres(pool) => pool.close().await,
-            Self::Sqlite(pool) => pool.close().await,
+            Self::Sqlite(pool, _) => pool.close().await,
         }
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use lethe_kit::Error as Failure;
 
+use crate::db::FileReplaced;
+
 /// One thing that is wrong with a mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -125,6 +127,10 @@ pub(crate) fn failure(error: &sqlx::Error, stage: Stage) -> Failure {
         sqlx::Error::Tls(_) => permanent(
             "sql-unreachable",
             "no TLS connection: expected a certificate that this machine trusts",
+        ),
+        sqlx::Error::Configuration(source) if source.is::<FileReplaced>() => transient(
+            "sql-file-replaced",
+            "the file at the path is not the one that was opened: expected a restart, which compares the mapping with the new one",
         ),
         sqlx::Error::Configuration(_) => permanent(
             "sql-config",

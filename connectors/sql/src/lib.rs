@@ -10,15 +10,18 @@ mod connector;
 mod db;
 mod error;
 mod feed;
+mod key;
 mod mail;
 mod model;
 mod observe;
 mod own;
 mod perform;
+mod phone;
 mod read;
 mod resolve;
 mod rules;
 mod statement;
+mod theirs;
 
 pub use config::{ChildConfig, Config, EraseRow, Kind, RestrictConfig, UnitConfig, Url};
 pub use connector::{SqlConnector, connect};

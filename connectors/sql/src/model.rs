@@ -63,6 +63,19 @@ pub(crate) enum Mark {
     },
 }
 
+/// A foreign key by which the database would erase rows along with those of a table.
+#[derive(Debug, Clone)]
+pub(crate) struct Cascade {
+    /// Index of the table that is pointed to, within the unit.
+    pub(crate) table: usize,
+    /// The name of the table that points, in messages.
+    pub(crate) from: String,
+    /// Its name in statements, quoted.
+    pub(crate) from_sql: String,
+    /// Its columns, and the columns that they point to.
+    pub(crate) columns: Vec<(String, String)>,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Unit {
     pub(crate) name: DatasetName,
@@ -72,6 +85,7 @@ pub(crate) struct Unit {
     /// Indexes of tables in the order in which they are erased: children before parents.
     pub(crate) order: Vec<usize>,
     pub(crate) mark: Option<Mark>,
+    pub(crate) cascades: Vec<Cascade>,
 }
 
 impl Unit {

@@ -8,9 +8,10 @@ use lethe_terms::{Observed as Seen, Strength};
 use crate::connector::SqlConnector;
 use crate::db::{Begin, Row, Tx};
 use crate::error::{Stage, failure};
+use crate::key::{handle, keys_argument};
 use crate::mail::Sought;
 use crate::model::{Key, Unit};
-use crate::statement::{Statements, handle, keys_argument};
+use crate::statement::Statements;
 
 fn before(error: sqlx::Error) -> Failure {
     failure(&error, Stage::Before)

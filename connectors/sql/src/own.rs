@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::db::{Begin, Dialect, Pool, Tx};
+use crate::key::handle;
 use crate::model::Key;
-use crate::statement::handle;
 
 /// Bytes of a digest: no two records of one company meet by chance.
 const DIGEST_BYTES: usize = 16;

@@ -8,9 +8,11 @@ use lethe_terms::{Outcome, Verb};
 use crate::connector::SqlConnector;
 use crate::db::{Begin, Tx};
 use crate::error::{Stage, failure};
+use crate::key::keys_argument;
 use crate::model::{Key, Mark, Unit};
 use crate::own::{Own, Remembered};
-use crate::statement::{Statements, keys_argument};
+use crate::statement::Statements;
+use crate::theirs;
 
 /// Numbers of plans stay far below what a database counts to.
 const PLAN_INDEX_MAX: u64 = i64::MAX as u64;
@@ -113,8 +115,15 @@ impl SqlConnector {
                 "a newer instruction was already carried out for a record of this one; nothing was done";
             return Ok(Worked::Refused(refused("sql-stale-generation", reason)));
         }
+        if theirs::any_strange(tx, statements, &self.units, &locked, &ask.selector.identifiers).await? {
+            let reason = "a record names other people only, so its key was given to another row after the plan was made; nothing was done";
+            return Ok(Worked::Refused(refused("sql-not-theirs", reason)));
+        }
         let (receipt, ours) = match ask.verb {
-            Verb::Erase => (erase(tx, statements, &argument, &locked).await?, BTreeSet::new()),
+            Verb::Erase => match erase(tx, statements, &argument, &locked).await? {
+                Worked::Done(receipt) => (receipt, BTreeSet::new()),
+                refused => return Ok(refused),
+            },
             Verb::Restrict => restrict(tx, statements, &argument, &locked, keys, &remembered).await?,
             _ => (
                 self.lift(tx, statements, &locked, keys, &remembered).await?,
@@ -220,8 +229,9 @@ async fn erase(
     statements: Statements<'_>,
     argument: &str,
     locked: &BTreeSet<Key>,
-) -> Result<Receipt, sqlx::Error> {
+) -> Result<Worked, sqlx::Error> {
     let unit = statements.unit;
+    let compared = keys_argument(&locked.iter().cloned().collect::<Vec<_>>());
     let mut details = BTreeMap::new();
     let mut rows_changed = 0;
     // Also where the root is gone: children without a foreign key may have been left behind.
@@ -236,7 +246,15 @@ async fn erase(
         let Some((sql, replacements)) = statements.erase(table) else {
             continue;
         };
-        let arguments: Vec<&str> = std::iter::once(argument).chain(replacements).collect();
+        // A root that came after the lock was compared with nobody.
+        let chosen = if table == 0 { &compared } else { argument };
+        if let Some(from) = takes_along(tx, statements, table, chosen).await? {
+            let reason = format!(
+                "table {from}: rows still point to rows that are to be erased, and would be erased along"
+            );
+            return Ok(Worked::Refused(refused("sql-would-dangle", &reason)));
+        }
+        let arguments: Vec<&str> = std::iter::once(chosen).chain(replacements).collect();
         let rows = tx.run(&sql, &arguments).await?;
         rows_changed += rows;
         *details.entry(unit.tables[table].name.clone()).or_default() += rows;
@@ -246,11 +264,35 @@ async fn erase(
         (_, true) => Outcome::Anonymised,
         (_, false) => Outcome::Erased,
     };
-    Ok(Receipt {
+    Ok(Worked::Done(Receipt {
         outcome,
         records: locked.len() as u64,
         details,
-    })
+    }))
+}
+
+/// The table whose rows the database would erase along with those of another, whosever they are. The unit's own went before.
+async fn takes_along<'u>(
+    tx: &mut Tx,
+    statements: Statements<'u>,
+    table: usize,
+    argument: &str,
+) -> Result<Option<&'u str>, sqlx::Error> {
+    for cascade in statements
+        .unit
+        .cascades
+        .iter()
+        .filter(|cascade| cascade.table == table)
+    {
+        if !tx
+            .rows(&statements.taken_along(cascade), &[argument])
+            .await?
+            .is_empty()
+        {
+            return Ok(Some(&cascade.from));
+        }
+    }
+    Ok(None)
 }
 
 /// Marks; returns the receipt and the records whose mark is now Lethe's.

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use crate::connector::SqlConnector;
 use crate::db::{Begin, Tx};
 use crate::error::{Stage, failure};
+use crate::key::{handle, keys_argument};
 use crate::mail::{self, Sought};
 use crate::model::{Key, Unit};
-use crate::statement::{Statements, handle, keys_argument};
+use crate::statement::Statements;
 
 /// Records in one page of an answer: small enough to hold, large enough that most people fit in one.
 const PAGE_RECORDS: usize = 200;
@@ -23,7 +24,6 @@ fn before(error: sqlx::Error) -> Failure {
 /// One record while its rows come in.
 #[derive(Default)]
 struct Gathered {
-    root_seen: bool,
     rows: u64,
     identifiers: BTreeSet<Identifier>,
 }
@@ -49,7 +49,6 @@ pub(crate) async fn records(
                 .map(Option::unwrap_or_default)
                 .collect();
             let record = gathered.entry(key).or_default();
-            record.root_seen |= index == 0;
             record.rows += u64::from(!table.is_lookup());
             for (value, (_, kind)) in columns.zip(&table.identifiers) {
                 match value.filter(|v| !v.trim().is_empty()) {
@@ -79,9 +78,10 @@ pub(crate) async fn records(
             gone,
         }
     };
+    // Rows that were left behind by their root are the person's as well; what only lends its identifiers is not.
     Ok(gathered
         .into_iter()
-        .filter(|(_, record)| record.root_seen)
+        .filter(|(_, record)| record.rows > 0)
         .map(observation)
         .collect())
 }
@@ -106,7 +106,6 @@ async fn holders(
                 .rows(&statements.holders(index, column, *kind), &[&values])
                 .await?
             {
-                // A row that hangs on nothing has no key.
                 keys.extend(row.into_iter().collect::<Option<Key>>());
             }
             let Some(sought) = Sought::of(column, *kind, identifiers) else {

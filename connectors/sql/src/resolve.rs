@@ -143,6 +143,7 @@ impl Context<'_> {
             key,
             order: Vec::new(),
             mark: None,
+            cascades: Vec::new(),
         };
         for child in &config.children {
             if let Some(table) = self.child(child, &unit, problems) {
@@ -161,7 +162,9 @@ impl Context<'_> {
             .as_ref()
             .and_then(|r| self.mark(id, r, &unit.key, problems));
         rules::verbs(self, &unit, problems);
+        rules::links(self, &unit, problems);
         unit.order = rules::order(self, &unit, problems);
+        unit.cascades = rules::cascades(self.catalog, &unit);
         Some(unit)
     }
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use lethe_terms::Strength;
 use petgraph::graphmap::DiGraphMap;
 
 use crate::catalog::{Catalog, Check, Class, Column, ForeignKey, OnRemoval, from_text};
 use crate::config::Config;
 use crate::db::{Begin, Pool, quoted};
 use crate::error::Problem;
-use crate::model::{ColumnVerb, Mark, Table, TableVerb, Unit};
+use crate::model::{Cascade, ColumnVerb, Mark, Table, TableVerb, Unit};
 use crate::resolve::{Context, Problems};
 
 /// What replaced values begin with where they must stay unique.
@@ -169,6 +170,56 @@ pub(crate) fn verbs(context: &Context<'_>, unit: &Unit, problems: &mut Problems)
     }
 }
 
+/// Rows that name a person and may hang on nothing are part of no record: nobody would find them by what they name.
+pub(crate) fn links(context: &Context<'_>, unit: &Unit, problems: &mut Problems) {
+    let names_somebody = |table: &&Table| {
+        let mut kinds = table.identifiers.iter().map(|(_, kind)| kind.strength());
+        !table.is_lookup() && kinds.any(|strength| strength != Strength::Shared)
+    };
+    for table in unit.tables.iter().filter(names_somebody) {
+        let Some(parent) = table.parent else { continue };
+        let instead = format!(
+            "or {} as a unit of its own, with {} as a lookup",
+            table.name, unit.tables[parent].name
+        );
+        let place = |columns: &[&str]| context.place(&format!("{}.{}", table.name, columns.join(", ")));
+        for (own, _) in table.link.iter().filter(|(own, _)| own.nullable) {
+            let expected = format!(
+                "may be null, and a row that hangs on nothing would not be located: expected NOT NULL, {instead}"
+            );
+            problems.add("sql-loose-rows", place(&[&own.name]), expected);
+        }
+        // A row whose root is gone is still found where it holds the root's key.
+        let holds_key = parent == 0
+            && unit
+                .key
+                .iter()
+                .all(|key| table.link.iter().any(|(_, theirs)| theirs.name == key.name));
+        if !holds_key && !is_guarded(context.catalog, table, unit.tables[parent].id) {
+            let columns: Vec<&str> = table.link.iter().map(|(own, _)| own.name.as_str()).collect();
+            let expected = format!(
+                "may name no row of the parent, and would not be located then: expected a foreign key, {instead}"
+            );
+            problems.add("sql-loose-rows", place(&columns), expected);
+        }
+    }
+}
+
+/// Whether a foreign key keeps the rows of a table from naming no parent.
+fn is_guarded(catalog: &Catalog, table: &Table, parent: usize) -> bool {
+    catalog
+        .keys
+        .iter()
+        .filter(|key| key.from == table.id && key.to == parent)
+        .any(|key| {
+            let pairs: Vec<_> = key.from_columns.iter().zip(&key.to_columns).collect();
+            table
+                .link
+                .iter()
+                .all(|(own, theirs)| pairs.contains(&(&own.name, &theirs.name)))
+        })
+}
+
 fn changes(table: &Table, column: &str) -> bool {
     matches!(&table.verb, TableVerb::Columns(verbs) if verbs.iter().any(|(c, _)| c.name == column))
 }
@@ -200,16 +251,44 @@ pub(crate) fn order(context: &Context<'_>, unit: &Unit, problems: &mut Problems)
     })
 }
 
+/// Whether a foreign key of the table that marks records as restricted: its rows go with the record.
+fn is_shadows(unit: &Unit, key: &ForeignKey) -> bool {
+    matches!(unit.mark, Some(Mark::Shadow { id, .. }) if id == key.from)
+}
+
+/// Foreign keys by which erasing rows of the unit would take others along, whosever they are.
+pub(crate) fn cascades(catalog: &Catalog, unit: &Unit) -> Vec<Cascade> {
+    let mut cascades = Vec::new();
+    for (index, table) in unit.tables.iter().enumerate() {
+        let takes_along = |key: &&ForeignKey| {
+            key.to == table.id && key.on_removal == OnRemoval::Cascade && !is_shadows(unit, key)
+        };
+        let keys = catalog.keys.iter().filter(takes_along);
+        cascades.extend(keys.filter(|_| matches!(table.verb, TableVerb::Row)).map(|key| {
+            Cascade {
+                table: index,
+                from: catalog.tables[key.from].name.clone(),
+                from_sql: catalog.tables[key.from].sql(),
+                columns: key
+                    .from_columns
+                    .iter()
+                    .cloned()
+                    .zip(key.to_columns.iter().cloned())
+                    .collect(),
+            }
+        }));
+    }
+    cascades
+}
+
 /// Foreign keys from any table of the database to rows that are to be erased.
 pub(crate) fn foreign_keys(config: &Config, catalog: &Catalog, units: &[Unit], problems: &mut Problems) {
     for unit in units {
-        // Rows of the shadow table go with the record.
-        let shadow = |from: usize| matches!(unit.mark, Some(Mark::Shadow { id, .. }) if id == from);
         for (index, table) in unit.tables.iter().enumerate() {
             for key in catalog
                 .keys
                 .iter()
-                .filter(|key| key.to == table.id && !shadow(key.from))
+                .filter(|key| key.to == table.id && !is_shadows(unit, key))
             {
                 let found = match &table.verb {
                     TableVerb::Lookup => None,
@@ -308,16 +387,7 @@ fn erased_under(
         })
     };
     if key.from == key.to {
-        // Rows of other people may point to this one.
-        return match (key.on_removal, index) {
-            (OnRemoval::SetNull, _) | (OnRemoval::Refuse, 1..) => None,
-            (OnRemoval::Cascade, _) => {
-                problem("erasing a row would take other rows of the same table along".to_owned())
-            }
-            (OnRemoval::Refuse, _) => problem(
-                "other rows of the same table may point to the row: expected ON DELETE SET NULL".to_owned(),
-            ),
-        };
+        return within_table(key, index).and_then(|expected| problem(expected.to_owned()));
     }
     let owner = |unit: &Unit| {
         unit.tables
@@ -350,7 +420,22 @@ fn erased_under(
             "the mapping does not name {}, whose rows point here: expected it as a child or a unit of its own, or ON DELETE SET NULL",
             from.name
         )),
+        None if key.on_removal == OnRemoval::Cascade => problem(format!(
+            "the database would erase rows of {} along, whosever they are: expected it as a child or a unit of its own, or another ON DELETE than CASCADE",
+            from.name
+        )),
         None => None,
+    }
+}
+
+/// What is wrong with a foreign key to the table itself: rows of other people may point to the one that is erased.
+fn within_table(key: &ForeignKey, index: usize) -> Option<&'static str> {
+    match (key.on_removal, index) {
+        (OnRemoval::SetNull, _) | (OnRemoval::Refuse, 1..) => None,
+        (OnRemoval::Cascade, _) => Some("erasing a row would take other rows of the same table along"),
+        (OnRemoval::Refuse, _) => {
+            Some("other rows of the same table may point to the row: expected ON DELETE SET NULL")
+        }
     }
 }
 

@@ -4,8 +4,9 @@ use lethe_terms::{Identifier, IdentifierKind};
 
 use crate::catalog::{Class, Column, as_text, from_text};
 use crate::db::{Dialect, arg, quoted};
+use crate::key::{canonical_int, is_uuid};
 use crate::mail::comparable;
-use crate::model::{ColumnVerb, Key, Mark, TableVerb, Unit};
+use crate::model::{Cascade, ColumnVerb, Mark, TableVerb, Unit};
 use crate::rules::RANDOM_PREFIX;
 
 /// Statements of one unit.
@@ -23,16 +24,6 @@ pub(crate) struct Chain {
     pub(crate) key: Vec<String>,
     /// Whether the root row itself is joined.
     pub(crate) joins_root: bool,
-}
-
-/// Keys as one JSON argument.
-pub(crate) fn keys_argument(keys: &[Key]) -> String {
-    serde_json::to_string(keys).unwrap_or_else(|_| "[]".to_owned())
-}
-
-/// A record's handle: the JSON array of its key, as text.
-pub(crate) fn handle(key: &Key) -> String {
-    serde_json::to_string(key).unwrap_or_default()
 }
 
 impl<'u> Statements<'u> {
@@ -345,6 +336,23 @@ impl<'u> Statements<'u> {
         }
     }
 
+    /// Whether rows still point to rows that are to be erased, by a foreign key that would take them along.
+    pub(crate) fn taken_along(&self, cascade: &Cascade) -> String {
+        let (from, to): (Vec<_>, Vec<_>) = cascade
+            .columns
+            .iter()
+            .map(|(from, to)| (quoted(from), quoted(to)))
+            .unzip();
+        format!(
+            "SELECT '1' FROM {} WHERE ({}) IN (SELECT {} FROM {} WHERE {}) LIMIT 1",
+            cascade.from_sql,
+            from.join(", "),
+            to.join(", "),
+            self.unit.tables[cascade.table].sql,
+            self.belongs(cascade.table)
+        )
+    }
+
     /// Whether a root row carries the mark.
     pub(crate) fn marked(&self, root: &str) -> String {
         match &self.unit.mark {
@@ -567,28 +575,4 @@ impl<'u> Statements<'u> {
             self.marked("r.")
         )
     }
-}
-
-/// Whether a text is the one spelling of a 64-bit number: `017` would name a row that `17` names.
-fn canonical_int(text: &str) -> bool {
-    text.parse::<i64>().is_ok_and(|n| n.to_string() == text)
-}
-
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(n, b)| match n {
-            8 | 13 | 18 | 23 => b == b'-',
-            _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
-        })
-}
-
-/// Reads a handle; `None` where no record of the unit can have it. Types whose spelling only the database knows are left to it.
-pub(crate) fn parse_handle(unit: &Unit, handle: &str) -> Option<Key> {
-    let key: Key = serde_json::from_str(handle).ok()?;
-    let fits = |(text, column): (&String, &Column)| match column.class {
-        Class::Int => canonical_int(text),
-        Class::Uuid => is_uuid(text),
-        _ => !text.contains('\0'),
-    };
-    (key.len() == unit.key.len() && key.iter().zip(&unit.key).all(fits)).then_some(key)
 }

@@ -244,3 +244,51 @@ on_both!(no_table_of_lethe_holds_an_identifier_or_a_key, |target| {
     }
     connector.close().await;
 });
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_took_the_place_of_the_opened_one_is_not_answered_for() {
+    let target = Target::sqlite().await;
+    shop(&target).await;
+    let connector = connect(&target, &shop_mapping()).await;
+    // A restored backup, in which somebody else stands.
+    let path = target.url.strip_prefix("sqlite:").unwrap();
+    let fresh = format!("{path}.fresh");
+    target.run(&format!("vacuum into '{fresh}'")).await;
+    target.run("pragma wal_checkpoint(truncate)").await;
+    let restored = sqlx::SqlitePool::connect(&format!("sqlite:{fresh}"))
+        .await
+        .unwrap();
+    sqlx::query("insert into tickets (id, email, subject_line, body, opened_at) values (60, 'eve@example.org', 's', 'b', '2026-01-04')")
+        .execute(&restored)
+        .await
+        .unwrap();
+    restored.close().await;
+    std::fs::rename(&fresh, path).unwrap();
+
+    let eve = by_identifiers(&[email("eve@example.org")]);
+    let erase = ask(1, (1, 0), "tickets", Verb::Erase, &ticket());
+    let answers = [
+        connector.locate(&eve, lethe_kit::Page::default()).await.err(),
+        connector.observe(&"tickets".parse().unwrap(), &eve).await.err(),
+        connector.feed(&"tickets".parse().unwrap(), None, 10).await.err(),
+        connector.perform(&erase).await.err(),
+        connector.check().await.err(),
+    ];
+    for (n, answer) in answers.into_iter().enumerate() {
+        assert!(
+            matches!(
+                answer,
+                Some(Error::Transient {
+                    code: "sql-file-replaced",
+                    ..
+                })
+            ),
+            "{n}: {answer:?}"
+        );
+    }
+    connector.close().await;
+    let connector = connect(&target, &shop_mapping()).await;
+    assert_eq!(located(&connector, &eve.identifiers).await.len(), 1);
+    connector.close().await;
+    target.end().await;
+}

@@ -40,7 +40,7 @@ async fn people(target: &Target) {
     target
         .run(
             "create table people (id integer primary key, email text);
-            create table contacts (id integer primary key, person integer references people (id), mail varchar(200));
+            create table contacts (id integer primary key, person integer not null, mail varchar(200));
             insert into people values (100, null), (101, 'd@example.org');
             insert into contacts values (1, 100, 'Ada <ada@example.org>'), (2, 101, 'Dora <d@example.org>')",
         )
@@ -122,17 +122,31 @@ on_both!(
     }
 );
 
-on_both!(a_row_that_hangs_on_nothing_is_seen_too, |target| {
+on_both!(a_row_that_its_root_left_behind_is_found_and_erased, |target| {
     people(&target).await;
     target
-        .run("delete from contacts; insert into contacts values (3, null, 'E <e@example.org>')")
+        .run("delete from contacts; insert into contacts values (3, 999, 'E <e@example.org>')")
         .await;
     let connector = connect(&target, UNIT).await;
-    let seen = connector
-        .observe(&"people".parse().unwrap(), &person("e@example.org"))
-        .await
-        .unwrap();
+    let dataset = "people".parse().unwrap();
+    assert_eq!(keys(&connector, "e@example.org").await, ["[\"999\"]"]);
+    let mut selector = person("e@example.org");
+    let seen = connector.observe(&dataset, &selector).await.unwrap();
     assert_eq!((seen.observed, seen.records), (Observed::Present, 1));
+    selector.records = by_handle("[\"999\"]").records;
+    let receipt = done(
+        connector
+            .perform(&ask(1, (1, 0), "people", Verb::Erase, &selector))
+            .await
+            .unwrap(),
+    );
+    assert_eq!(
+        (receipt.outcome, receipt.details["contacts"]),
+        (Outcome::Erased, 1)
+    );
+    let seen = connector.observe(&dataset, &selector).await.unwrap();
+    assert_eq!(seen.observed, Observed::Absent);
+    assert_eq!(target.count("contacts").await, 0);
     connector.close().await;
 });
 

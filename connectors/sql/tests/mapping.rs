@@ -117,6 +117,52 @@ on_both!(a_foreign_key_that_would_dangle_is_refused, |target| {
     .await;
 });
 
+on_both!(a_child_whose_rows_may_hang_on_nothing_is_refused, |target| {
+    target
+        .run(
+            "create table people (id integer primary key, email text unique, mail text);
+            create table visits (id integer primary key, person integer references people (id), mail text, ip text);
+            create table letters (id integer primary key, mail text not null);
+            create table posts (id integer primary key, mail text not null references people (email));",
+        )
+        .await;
+    let with = |table: &str, link: &str, identifiers: &str| {
+        format!(
+            "table = \"people\"\nerase = \"row\"\nidentifiers = {{email = \"email\"}}
+            [[units.children]]\ntable = \"{table}\"\nlink = {{{link}}}\nidentifiers = {{{identifiers}}}\nerase = \"row\""
+        )
+    };
+    let mail = "mail = \"email\"";
+    expect(
+        &target,
+        &with("visits", "person = \"id\"", mail),
+        &[
+            "unit people: visits.person: may be null",
+            "visits as a unit of its own",
+            "sql-loose-rows",
+        ],
+    )
+    .await;
+    expect(
+        &target,
+        &with("letters", "mail = \"email\"", mail),
+        &[
+            "unit people: letters.mail: may name no row of the parent",
+            "sql-loose-rows",
+        ],
+    )
+    .await;
+    // A foreign key holds them, and whoever shares an address is nobody in particular.
+    for fits in [
+        with("posts", "mail = \"email\"", mail),
+        with("visits", "person = \"id\"", "ip = \"ip\""),
+    ] {
+        let both = lethe_sql::connect("shop".parse().unwrap(), config(&target, &unit(&fits))).await;
+        let told = both.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(!told.contains("sql-loose-rows"), "{told}");
+    }
+});
+
 on_both!(settings_that_do_not_fit_together_are_refused, |target| {
     target.run(SCHEMA).await;
     expect(
@@ -194,9 +240,9 @@ on_both!(
 on_both!(names_and_keys_of_any_form_work, |target| {
     target.run(
         "create table \"Weird \"\"Table\" (\"Tenant\" text not null, \"select\" integer not null, \"E-Mail\" text, primary key (\"Tenant\", \"select\"));
-        create table \"Child\" (\"Id\" integer primary key, \"T\" text, \"S\" integer, \"Phone Nr\" text,
+        create table \"Child\" (\"Id\" integer primary key, \"T\" text not null, \"S\" integer not null, \"Phone Nr\" text,
             foreign key (\"T\", \"S\") references \"Weird \"\"Table\" (\"Tenant\", \"select\"));
-        create table \"Leaf\" (\"Id\" integer primary key, \"Of\" integer references \"Child\" (\"Id\"), \"Device\" text);
+        create table \"Leaf\" (\"Id\" integer primary key, \"Of\" integer not null references \"Child\" (\"Id\"), \"Device\" text);
         insert into \"Weird \"\"Table\" values ('a''; drop table \"Leaf\"; --', 1, 'Ada@x.example'), ('a', 1, 'bob@x.example'), ('a', 2, 'eve@x.example');
         insert into \"Child\" values (1, 'a''; drop table \"Leaf\"; --', 1, '+49 30 1'), (2, 'a', 1, '+49 30 2');
         insert into \"Leaf\" values (1, 1, 'd1'), (2, 2, 'd2');",

@@ -1,0 +1,170 @@
+//! Whether locked records are still the person's: a database may give the key of a row that went to the next one that comes.
+//!
+//! Every record of a plan holds an identifier of the person. One that now names people and not this one is somebody else's, and is left alone. One
+//! that names nobody cannot be compared, such as a row that was erased before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lethe_terms::{Identifier, IdentifierKind, Strength};
+
+use crate::db::Tx;
+use crate::key::keys_argument;
+use crate::mail;
+use crate::model::{ColumnVerb, Key, Table, TableVerb, Unit};
+use crate::phone::{self, Spellings};
+use crate::rules::RANDOM_PREFIX;
+use crate::statement::Statements;
+
+/// Whom some rows of a record name.
+#[derive(Default)]
+struct Named {
+    /// Anybody, strongly.
+    somebody: bool,
+    /// The person.
+    them: bool,
+}
+
+/// What is known of a record.
+#[derive(Default)]
+struct Record {
+    /// By the root itself and what it points to.
+    own: Named,
+    /// By rows that point to its key, which may be older than the root.
+    hanging: Named,
+}
+
+impl Record {
+    const fn is_strange(&self) -> bool {
+        let decides = if self.own.somebody || self.own.them {
+            &self.own
+        } else {
+            &self.hanging
+        };
+        decides.somebody && !decides.them
+    }
+}
+
+/// The person, for comparing.
+struct Person {
+    emails: BTreeSet<String>,
+    phones: Spellings,
+    others: BTreeSet<(IdentifierKind, String)>,
+}
+
+impl Person {
+    fn of(identifiers: &[Identifier], phone_country: Option<&str>) -> Self {
+        let values = |kind| {
+            identifiers
+                .iter()
+                .filter(move |one| one.kind == kind)
+                .map(|one| one.value.as_str())
+        };
+        Self {
+            emails: values(IdentifierKind::Email).map(mail::comparable).collect(),
+            phones: Spellings::of(values(IdentifierKind::Phone), phone_country),
+            others: identifiers
+                .iter()
+                .map(|one| (one.kind, one.value.trim().to_owned()))
+                .collect(),
+        }
+    }
+
+    fn take_in(&self, named: &mut Named, kind: IdentifierKind, value: &str) {
+        let mut add = |readable: bool, theirs: bool| {
+            named.somebody |= readable && kind.strength() == Strength::Strong;
+            named.them |= theirs;
+        };
+        match kind {
+            IdentifierKind::Email => {
+                for address in mail::identifiers(value) {
+                    let is_address = address.value.matches('@').count() == 1;
+                    add(
+                        is_address,
+                        self.emails.contains(&mail::comparable(&address.value)),
+                    );
+                }
+            }
+            IdentifierKind::Phone => add(phone::is_number(value), self.phones.hold(value)),
+            _ => add(true, self.others.contains(&(kind, value.trim().to_owned()))),
+        }
+    }
+}
+
+/// Whether the root points to these rows, and not they to its key.
+fn is_pointed_to(unit: &Unit, table: usize) -> bool {
+    let own = &unit.tables[table];
+    let Some(parent) = own.parent else {
+        return true;
+    };
+    let to_key = |name: &str| unit.key.iter().any(|key| key.name == name);
+    own.is_lookup()
+        && is_pointed_to(unit, parent)
+        && (parent != 0 || !own.link.iter().all(|(_, theirs)| to_key(&theirs.name)))
+}
+
+/// Whether a value is what an erasure leaves in its column, in whichever unit.
+fn is_left(units: &[Unit], table: &Table, column: &str, value: &str) -> bool {
+    let same = units
+        .iter()
+        .flat_map(|unit| &unit.tables)
+        .filter(|t| t.id == table.id);
+    same.filter_map(|table| match &table.verb {
+        TableVerb::Columns(verbs) => verbs.iter().find(|(changed, _)| changed.name == column),
+        TableVerb::Row | TableVerb::Lookup => None,
+    })
+    .any(|(_, verb)| match verb {
+        ColumnVerb::Replace(text) => text == value,
+        ColumnVerb::Random => value.starts_with(RANDOM_PREFIX),
+        ColumnVerb::Null => false,
+    })
+}
+
+/// Whether one of the locked records names people and not the one whom these identifiers name.
+pub(crate) async fn any_strange(
+    tx: &mut Tx,
+    statements: Statements<'_>,
+    units: &[Unit],
+    locked: &BTreeSet<Key>,
+    identifiers: &[Identifier],
+) -> Result<bool, sqlx::Error> {
+    let unit = statements.unit;
+    let nameless = identifiers
+        .iter()
+        .all(|one| one.kind.strength() == Strength::Shared);
+    if locked.is_empty() || nameless {
+        return Ok(false);
+    }
+    let person = Person::of(identifiers, statements.phone_country);
+    let keys: Vec<Key> = locked.iter().cloned().collect();
+    let argument = keys_argument(&keys);
+    let mut records: BTreeMap<Key, Record> = BTreeMap::new();
+    for (index, table) in unit.tables.iter().enumerate() {
+        let pointed_to = is_pointed_to(unit, index);
+        let mut take = |row: crate::db::Row| {
+            let mut columns = row.into_iter();
+            let key: Key = columns
+                .by_ref()
+                .take(unit.key.len())
+                .map(Option::unwrap_or_default)
+                .collect();
+            let record = records.entry(key).or_default();
+            let named = if pointed_to {
+                &mut record.own
+            } else {
+                &mut record.hanging
+            };
+            for (value, (column, kind)) in columns.zip(&table.identifiers) {
+                let Some(value) = value.filter(|value| !value.trim().is_empty()) else {
+                    continue;
+                };
+                if kind.strength() == Strength::Shared || is_left(units, table, &column.name, &value) {
+                    continue;
+                }
+                person.take_in(named, *kind, &value);
+            }
+        };
+        tx.each(&statements.rows_of(index), &[&argument], &mut take)
+            .await?;
+    }
+    Ok(records.values().any(Record::is_strange))
+}
