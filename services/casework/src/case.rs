@@ -529,10 +529,15 @@ impl Case {
         }
     }
 
-    /// Whether the present plan leaves something in place.
+    /// Whether the present plan leaves something in place, or may have left something out.
     pub fn has_exceptions(&self) -> bool {
         self.plan().is_some_and(|present| {
             !present.plan.exceptions.is_empty()
+                || present
+                    .plan
+                    .remarks
+                    .iter()
+                    .any(|remark| remark.code.leaves_open())
                 || present.steps.iter().any(|step| {
                     step.report
                         .as_ref()

@@ -8,4 +8,6 @@ mod erasure;
 mod parts;
 mod restriction;
 mod superseding;
+mod walking;
+mod walks;
 mod world;
