@@ -235,6 +235,11 @@ pub enum CaseEvent {
         /// How many.
         records: u64,
     },
+    /// A walk came to a bound before it had reached everything: nothing can be decided on it, and taking it again would come to the same.
+    WalkCutOff {
+        /// Code of the bound.
+        code: FailureCode,
+    },
     /// A later plan of another case reached records of a step first: the system would refuse this plan's instruction as stale.
     Overtaken {
         /// The step.

@@ -112,6 +112,8 @@ pub struct Case {
     pub plan_due: bool,
     /// The command to lift and the person's notice.
     pub lift: Option<(CommandId, LiftRequest)>,
+    /// Why its last walk had not reached everything: until a new plan is asked for, nothing more is done.
+    pub cut_off: Option<FailureCode>,
     /// Why it was closed without completion.
     pub closed: Option<CloseReason>,
     /// Whether the person took it back.
@@ -149,6 +151,7 @@ impl Case {
             plans: Vec::new(),
             plan_due: true,
             lift: None,
+            cut_off: None,
             closed: None,
             withdrawn: false,
             given_up_for: None,
@@ -234,6 +237,7 @@ impl Case {
                 self.present(digest, "approved")?.approved = Some(*command);
                 self.commands.insert(*command);
             }
+            CaseEvent::WalkCutOff { code } => self.cut_off = Some(code.clone()),
             CaseEvent::NewHoldings { .. } | CaseEvent::Overtaken { .. } => self.plan_again(),
             CaseEvent::ReplanAsked { command } => {
                 self.commands.insert(*command);
@@ -272,6 +276,7 @@ impl Case {
 
     fn plan_again(&mut self) {
         self.plan_due = true;
+        self.cut_off = None;
         self.statement = Statement::None;
         self.locating = Locating {
             gap: self.locating.gap,
@@ -458,7 +463,7 @@ impl Case {
             .iter()
             .filter_map(|(system, (_, answer))| match answer {
                 Some(Err(code)) if self.plan_due => Some(Attention {
-                    system: system.clone(),
+                    system: Some(system.clone()),
                     dataset: None,
                     code: code.0.clone(),
                 }),
@@ -474,7 +479,12 @@ impl Case {
                 .zip(&present.steps)
                 .filter_map(|(step, progress)| progress.attention(step))
         });
-        unsearched.chain(steps).collect()
+        let cut_off = self.cut_off.iter().map(|code| Attention {
+            system: None,
+            dataset: None,
+            code: code.0.clone(),
+        });
+        unsearched.chain(steps).chain(cut_off).collect()
     }
 
     /// State of the case, derived.

@@ -9,8 +9,8 @@ use lethe_terms::{
 /// What keeps a case from going on by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attention {
-    /// The system that fell short.
-    pub system: SystemName,
+    /// The system that fell short; `None` where it is nothing of any system.
+    pub system: Option<SystemName>,
     /// The dataset, where it is about one.
     pub dataset: Option<DatasetName>,
     /// Code of what is wrong; see ops/errors.
@@ -187,7 +187,7 @@ impl StepProgress {
     pub fn attention(&self, step: &Step) -> Option<Attention> {
         let code = self.attention_code(step)?;
         Some(Attention {
-            system: step.system.clone(),
+            system: Some(step.system.clone()),
             dataset: Some(step.dataset.clone()),
             code,
         })

@@ -48,6 +48,8 @@ impl Conductor {
         }
         if case.closed.is_some() {
             self.ask_statement(id, moment);
+        } else if case.cut_off.is_some() {
+            // A person has to look at it first.
         } else if case.plan_due {
             self.advance_planning(id, moment);
         } else {

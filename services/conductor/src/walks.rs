@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lethe_casework::{Case, PlanProgress};
-use lethe_journal::{CaseEvent, Sealed};
+use lethe_journal::{CaseEvent, FailureCode, Sealed};
 use lethe_planner::{Basis, Holding};
 use lethe_terms::{CaseId, RecordToken, Verb};
 
@@ -48,15 +48,30 @@ impl Conductor {
         if self.stands_still(id) {
             return;
         }
-        let WalkOutcome::Reached { basis, person } = outcome else {
-            self.wake_at(id, moment.now.plus_millis(WALK_AGAIN_MS));
-            return;
+        let (basis, person) = match outcome {
+            WalkOutcome::Reached { basis, person } => (basis, person),
+            WalkOutcome::Unknown => {
+                self.wake_at(id, moment.now.plus_millis(WALK_AGAIN_MS));
+                return;
+            }
+            WalkOutcome::CutOff(code) => {
+                self.cut_off(id, code, moment);
+                return;
+            }
         };
         match purpose {
             WalkPurpose::Locate => self.locate(id, &person.identifiers, moment),
             WalkPurpose::Plan => self.freeze(id, &basis, person, moment),
             WalkPurpose::Dispatch => self.look_before_acting(id, &basis, moment),
             WalkPurpose::Confirm => self.confirm(id, &basis, person.identifiers, moment),
+        }
+    }
+
+    /// A person has to see that what lies beyond the bound is unknown; the case waits until they ask for a new plan.
+    fn cut_off(&mut self, id: CaseId, code: FailureCode, moment: Moment) {
+        let waits = |case: &&Case| !case.is_taken_back() && case.closed.is_none() && case.cut_off.is_none();
+        if self.cases.get(&id).filter(waits).is_some() {
+            self.record(id, CaseEvent::WalkCutOff { code }, moment.now);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lethe_conductor::WalkOutcome;
-use lethe_journal::{DatasetRef, Person, Sealed, Token};
+use lethe_journal::{DatasetRef, FailureCode, Person, Sealed, Token};
 use lethe_planner::{Basis, Holding};
 use lethe_terms::{IdentifierKind, Observed, SystemName};
 
@@ -16,6 +16,9 @@ const BEHIND: u8 = 100;
 impl World {
     /// Selectors are the person, and a second byte where they hold the record behind.
     pub(crate) fn walk(&self, from: Token, kept: &BTreeMap<DatasetRef, Sealed>) -> WalkOutcome {
+        if let Some(code) = self.bound {
+            return WalkOutcome::CutOff(FailureCode(code.into()));
+        }
         let person = from.token.as_bytes()[0];
         let leads_on = |(of, _): &(u8, SystemName)| {
             *of == person

@@ -89,6 +89,8 @@ pub struct World {
     pub answers_first: bool,
     /// Whether the operator approves what waits for approval.
     pub approving: bool,
+    /// The bound that walks come to.
+    pub bound: Option<&'static str>,
     /// What walks do not follow.
     pub suspicious: Vec<Suspicion>,
     /// The inventory, as the shell would hand it over after a crash.
@@ -141,6 +143,7 @@ impl World {
             effects: 0,
             answers_first: false,
             approving: true,
+            bound: None,
             suspicious: Vec::new(),
             inventory,
             leaves: 0,
