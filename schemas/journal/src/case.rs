@@ -165,6 +165,12 @@ pub enum CaseEvent {
         /// Digest of the plan.
         digest: String,
     },
+    /// The plan went through without an operator: it only adds to the plan before it, which was approved, records that the same identifiers reach
+    /// in the same datasets.
+    AdditionApproved {
+        /// Digest of the plan.
+        digest: String,
+    },
     /// The instruction of a step goes out.
     Dispatched {
         /// The step.

@@ -76,7 +76,8 @@ impl Conductor {
     }
 
     /// Whether the walk is taken again before the first instruction: between plan and approval days may have passed, and what leads to a new
-    /// record may be what the plan erases first. A lift has no walk, and what is under way goes on.
+    /// record may be what the plan erases first. A lift has no walk, and what is under way goes on; a plan that only adds waited for nobody, and what
+    /// has appeared since its own walk is found before the statement.
     pub(crate) fn looks_before_acting(&self, id: CaseId) -> bool {
         let Some(case) = self.cases.get(&id) else {
             return false;
@@ -85,7 +86,7 @@ impl Conductor {
             return false;
         };
         let acts = present.steps.iter().any(|step| step.sent.is_some());
-        !acts && self.looked.get(&id) != Some(&present.plan.number)
+        !acts && present.additions == 0 && self.looked.get(&id) != Some(&present.plan.number)
     }
 
     fn look_before_acting(&mut self, id: CaseId, basis: &Basis, moment: Moment) {

@@ -1,6 +1,7 @@
 //! The conductor in a small company in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod additions;
 mod change;
 mod crash;
 mod damage;

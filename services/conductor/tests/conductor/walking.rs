@@ -65,7 +65,7 @@ impl World {
             }
         }
         let person = Person {
-            tokens: vec![from],
+            tokens: [vec![from], self.further.clone()].concat(),
             identifiers: Sealed::from_bytes(vec![person]),
         };
         WalkOutcome::Reached { basis, person }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use lethe_conductor::{Conductor, Effect, Input, Moment};
 use lethe_journal::{
     Answer, CaseEvent, CaseOrigin, Command, FailureCode, Found, Generation, Instruction, Inventory, Opening,
-    Sealed,
+    Sealed, Token,
 };
 use lethe_planner::Suspicion;
 use lethe_terms::{
@@ -89,6 +89,8 @@ pub struct World {
     pub answers_first: bool,
     /// Whether the operator approves what waits for approval.
     pub approving: bool,
+    /// Further identifiers of the person that walks go along.
+    pub further: Vec<Token>,
     /// The bound that walks come to.
     pub bound: Option<&'static str>,
     /// What walks do not follow.
@@ -143,6 +145,7 @@ impl World {
             effects: 0,
             answers_first: false,
             approving: true,
+            further: Vec::new(),
             bound: None,
             suspicious: Vec::new(),
             inventory,
@@ -261,6 +264,14 @@ impl World {
             return false;
         }
         true
+    }
+
+    /// The operator approves what waits now, and nothing after it.
+    pub fn approve_once(&mut self) {
+        self.approving = true;
+        let approval = self.approval().expect("a plan waits for approval");
+        self.approving = false;
+        self.say(approval);
     }
 
     fn approval(&self) -> Option<Command> {
