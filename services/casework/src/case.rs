@@ -127,7 +127,7 @@ pub struct Case {
     pub statement: Statement,
     /// Certificates and statements that were issued, in order.
     pub issued: Vec<Issued>,
-    /// When the last event happened.
+    /// When the last event happened; after a clock was set back, when the latest one did. What is stated of the case is not dated before.
     pub changed_at: Timestamp,
 }
 
@@ -161,7 +161,7 @@ impl Case {
             given_up_for: None,
             statement: Statement::None,
             issued: Vec::new(),
-            changed_at: at,
+            changed_at: at.max(opening.received_at),
         })
     }
 
@@ -206,7 +206,7 @@ impl Case {
         }
         self.change(event, at)?;
         self.next_number += 1;
-        self.changed_at = at;
+        self.changed_at = self.changed_at.max(at);
         Ok(())
     }
 

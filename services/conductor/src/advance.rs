@@ -304,7 +304,7 @@ impl Conductor {
             verb: case.verb(),
             number: errands::plan_number(case),
             nonce: drawn(moment, case.id, b"plan"),
-            now: moment.now,
+            now: moment.now.max(case.changed_at),
             due: case.due,
             held: self.held(case),
         }
@@ -342,7 +342,7 @@ impl Conductor {
             case,
             certificate,
             nonce,
-            moment.now,
+            moment.now.max(case.changed_at),
         );
         self.looked.remove(&id);
         match statement {

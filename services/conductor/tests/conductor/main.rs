@@ -3,6 +3,7 @@
 
 mod additions;
 mod change;
+mod clock;
 mod crash;
 mod damage;
 mod erasure;
