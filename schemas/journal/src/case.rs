@@ -165,6 +165,12 @@ pub enum CaseEvent {
         /// Digest of the plan.
         digest: String,
     },
+    /// The plan went through without an operator: it only adds to the plan before it, which was approved, records that the same identifiers reach
+    /// in the same datasets.
+    AdditionApproved {
+        /// Digest of the plan.
+        digest: String,
+    },
     /// The instruction of a step goes out.
     Dispatched {
         /// The step.
@@ -234,6 +240,11 @@ pub enum CaseEvent {
     NewHoldings {
         /// How many.
         records: u64,
+    },
+    /// A walk came to a bound before it had reached everything: nothing can be decided on it, and taking it again would come to the same.
+    WalkCutOff {
+        /// Code of the bound.
+        code: FailureCode,
     },
     /// A later plan of another case reached records of a step first: the system would refuse this plan's instruction as stale.
     Overtaken {

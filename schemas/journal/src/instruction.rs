@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lethe_terms::{CaseId, DatasetName, Identifier, InstructionId, RecordToken, SystemName, Verb};
+use lethe_terms::{CaseId, DatasetName, Identifier, InstructionId, RecordToken, SystemName, Timestamp, Verb};
 use serde::{Deserialize, Serialize};
 
 use crate::{Event, Sealed};
@@ -51,7 +51,7 @@ pub struct Instruction {
 pub use planned::Planned;
 
 mod planned {
-    use super::{DatasetName, Deserialize, Generation, Serialize, Verb};
+    use super::{DatasetName, Deserialize, Generation, Serialize, Timestamp, Verb};
 
     /// The plan behind an instruction (design invariant I5: the plan is logged before the first instruction).
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -69,6 +69,9 @@ mod planned {
         pub step_verb: Verb,
         /// For an observation: digest of the receipt that it checks, `sha256:<hex>`.
         pub receipt: Option<String>,
+        /// What led to the instruction happened then: what is signed of it bears no earlier time, also where the clock was set back since.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub not_before: Option<Timestamp>,
     }
 }
 

@@ -120,12 +120,19 @@ pub enum RemarkCode {
     QuarantineMayHide,
     /// Several people seem to stand behind an identifier, so the walk did not go on from there: records of the person may hang on it.
     SuspiciousFanOut,
+    /// The same of a strong identifier, on which a person's records hang as a rule.
+    IdentifierNotFollowed,
 }
 
 impl RemarkCode {
     /// Whether approving in spite of it would leave data behind.
     pub const fn is_fatal(self) -> bool {
         matches!(self, Self::HoldingWithoutStep)
+    }
+
+    /// Whether records of the person may stay that no step covers: what is completed in spite of it is completed with exceptions.
+    pub const fn leaves_open(self) -> bool {
+        matches!(self, Self::IdentifierNotFollowed)
     }
 
     /// The code as it stands on the wire.
@@ -137,6 +144,7 @@ impl RemarkCode {
             Self::LeadTimeBreaksDeadline => "lead_time_breaks_deadline",
             Self::QuarantineMayHide => "quarantine_may_hide",
             Self::SuspiciousFanOut => "suspicious_fan_out",
+            Self::IdentifierNotFollowed => "identifier_not_followed",
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 pub enum Status {
     /// Everything planned was done and observed.
     Complete,
-    /// Done but for stated exceptions.
+    /// Done but for stated exceptions, or for what a strong identifier that was not followed may lead to.
     CompleteWithExceptions,
     /// Cannot be told: no policy was given.
     Pending,

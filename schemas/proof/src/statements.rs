@@ -92,6 +92,9 @@ pub struct ExceptionRow {
     pub until: Timestamp,
 }
 
+/// A strong identifier of the person behind which several people seem to stand: what hangs on it was left out.
+const IDENTIFIER_NOT_FOLLOWED: &str = "identifier_not_followed";
+
 /// What was remarked on the plan before it was approved: names and numbers, never values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -120,11 +123,16 @@ impl PlanRemark {
                     "{place}: had unreadable input that may hide data of the person: {detail} in quarantine"
                 )
             }
-            "suspicious_fan_out" => format!(
+            "suspicious_fan_out" | IDENTIFIER_NOT_FOLLOWED => format!(
                 "{place}: names an identifier behind which several people seem to stand ({detail}): what hangs on it is not covered"
             ),
             code => format!("{place}: {code} {detail}"),
         }
+    }
+
+    /// Whether data of the person may stay that no row is about.
+    pub fn leaves_open(&self) -> bool {
+        self.code == IDENTIFIER_NOT_FOLLOWED
     }
 
     fn is_formed(&self) -> bool {

@@ -260,7 +260,11 @@ fn concluded(mut report: Report, completion: &Completion, of_plan: &[PlanRemark]
     report.remarks = remarks_on(completion, of_plan);
     report.status = match completion.conclusion {
         Conclusion::NotCompleted => Status::NotCompleted,
-        Conclusion::Completed if rows::has_exceptions(completion) => Status::CompleteWithExceptions,
+        Conclusion::Completed
+            if rows::has_exceptions(completion) || of_plan.iter().any(PlanRemark::leaves_open) =>
+        {
+            Status::CompleteWithExceptions
+        }
         Conclusion::Completed => Status::Complete,
     };
     report

@@ -134,6 +134,34 @@ fn what_was_remarked_on_the_plan_is_told() {
 }
 
 #[test]
+fn a_strong_identifier_that_was_not_followed_is_an_exception() {
+    let not_followed = |code: &str| {
+        after(|story| {
+            story.plan.remarks = vec![PlanRemark {
+                code: code.into(),
+                system: "shop".parse().unwrap(),
+                dataset: Some("orders".parse().unwrap()),
+                detail: vec!["email".into(), "6".into()],
+            }];
+        })
+    };
+    let report = not_followed("identifier_not_followed");
+    assert_eq!(report.status, Status::CompleteWithExceptions, "{report:?}");
+    assert_eq!(report.status.exit_code(), 1);
+    assert!(
+        report.remarks[0].contains("what hangs on it is not covered"),
+        "{report:?}"
+    );
+    let weak = not_followed("suspicious_fan_out");
+    assert_eq!(
+        weak.status,
+        Status::Complete,
+        "a cookie of two people is left alone by rule"
+    );
+    assert_eq!(weak.remarks, report.remarks);
+}
+
+#[test]
 fn earlier_plans_are_told_of_and_stand_before_the_plan() {
     let earlier = |index| PlanReference {
         digest: format!("sha256:{}", "0".repeat(64)),

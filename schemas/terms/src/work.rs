@@ -124,7 +124,7 @@ closed_list! {
         NeedsAttention = "needs_attention", "dpv:RequestRequiresAction";
         /// Done and observed, certificate issued.
         Completed = "completed", "dpv:RequestFulfilled";
-        /// Done but for stated exceptions, certificate issued.
+        /// Done but for stated exceptions, or for what a strong identifier that was not followed may lead to; certificate issued.
         CompletedWithExceptions = "completed_with_exceptions", "dpv:RequestFulfilled";
         /// Closed by a person with reasons, statement issued.
         NotCompleted = "not_completed", "dpv:RequestUnfulfilled";

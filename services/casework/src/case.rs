@@ -10,7 +10,6 @@ use lethe_terms::{
     Verb,
 };
 
-use crate::step::{Failure, Report, Sent, Sighting, Ticket};
 use crate::{Attention, Error, Issued, Statement, StepProgress};
 
 /// Searching the systems for the person before a plan is made.
@@ -53,8 +52,10 @@ pub struct PlanProgress {
     pub person: Person,
     /// Index of its leaf and signed tree head, once it is in the ledger.
     pub logged: Option<(u64, String)>,
-    /// Who approved it.
+    /// Who approved it; of a plan that only adds, who approved what it adds to.
     pub approved: Option<CommandId>,
+    /// How many plans in a row, this one last, went through because they only add to one that a person approved.
+    pub additions: u32,
     /// Its steps.
     pub steps: Vec<StepProgress>,
 }
@@ -110,8 +111,12 @@ pub struct Case {
     pub plans: Vec<PlanProgress>,
     /// Whether a new plan is due (after a replan, new holdings or a lift).
     pub plan_due: bool,
+    /// Whether the plan that is due, or the present one, was made because a walk found more, and for nothing else.
+    pub found_more: bool,
     /// The command to lift and the person's notice.
     pub lift: Option<(CommandId, LiftRequest)>,
+    /// Why its last walk had not reached everything: until a new plan is asked for, nothing more is done.
+    pub cut_off: Option<FailureCode>,
     /// Why it was closed without completion.
     pub closed: Option<CloseReason>,
     /// Whether the person took it back.
@@ -122,7 +127,7 @@ pub struct Case {
     pub statement: Statement,
     /// Certificates and statements that were issued, in order.
     pub issued: Vec<Issued>,
-    /// When the last event happened.
+    /// When the last event happened; after a clock was set back, when the latest one did. What is stated of the case is not dated before.
     pub changed_at: Timestamp,
 }
 
@@ -148,13 +153,15 @@ impl Case {
             locating: Locating::default(),
             plans: Vec::new(),
             plan_due: true,
+            found_more: false,
             lift: None,
+            cut_off: None,
             closed: None,
             withdrawn: false,
             given_up_for: None,
             statement: Statement::None,
             issued: Vec::new(),
-            changed_at: at,
+            changed_at: at.max(opening.received_at),
         })
     }
 
@@ -199,7 +206,7 @@ impl Case {
         }
         self.change(event, at)?;
         self.next_number += 1;
-        self.changed_at = at;
+        self.changed_at = self.changed_at.max(at);
         Ok(())
     }
 
@@ -234,16 +241,19 @@ impl Case {
                 self.present(digest, "approved")?.approved = Some(*command);
                 self.commands.insert(*command);
             }
-            CaseEvent::NewHoldings { .. } | CaseEvent::Overtaken { .. } => self.plan_again(),
+            CaseEvent::WalkCutOff { code } => self.cut_off = Some(code.clone()),
+            CaseEvent::AdditionApproved { digest } => self.addition_approved(digest)?,
+            CaseEvent::NewHoldings { .. } => self.plan_again(true),
+            CaseEvent::Overtaken { .. } => self.plan_again(false),
             CaseEvent::ReplanAsked { command } => {
                 self.commands.insert(*command);
-                self.plan_again();
+                self.plan_again(false);
             }
             CaseEvent::LiftAsked { command, lift } => {
                 self.commands.insert(*command);
                 self.lift = Some((*command, *lift));
                 self.closed = None;
-                self.plan_again();
+                self.plan_again(false);
             }
             CaseEvent::Withdrawn { command } => {
                 self.commands.insert(*command);
@@ -270,8 +280,10 @@ impl Case {
         Ok(())
     }
 
-    fn plan_again(&mut self) {
+    fn plan_again(&mut self, found_more: bool) {
         self.plan_due = true;
+        self.found_more = found_more;
+        self.cut_off = None;
         self.statement = Statement::None;
         self.locating = Locating {
             gap: self.locating.gap,
@@ -322,6 +334,7 @@ impl Case {
             person: person.clone(),
             logged: None,
             approved: None,
+            additions: 0,
         });
         Ok(())
     }
@@ -346,104 +359,20 @@ impl Case {
         Ok(())
     }
 
-    fn present(&mut self, digest: &str, event: &'static str) -> Result<&mut PlanProgress, Error> {
+    pub(crate) fn present(&mut self, digest: &str, event: &'static str) -> Result<&mut PlanProgress, Error> {
         self.plans
             .last_mut()
             .filter(|plan| plan.digest == digest)
             .ok_or(Error::Impossible { event })
     }
 
-    // tidy: long because it is one arm per event of a step, and what each changes of the step is read side by side
     fn step_event(&mut self, event: &CaseEvent, at: Timestamp) -> Result<(), Error> {
         let (step, name) = step_of(event).ok_or(Error::Impossible { event: "step" })?;
         let progress = usize::try_from(step)
             .ok()
             .and_then(|index| self.plans.last_mut()?.steps.get_mut(index))
             .ok_or(Error::Impossible { event: name })?;
-        match event {
-            CaseEvent::Dispatched {
-                instruction, attempt, ..
-            } => {
-                progress.sent = Some(Sent {
-                    instruction: *instruction,
-                    attempt: *attempt,
-                    at,
-                });
-                progress.failure = None;
-                progress.ticket = None;
-            }
-            CaseEvent::InProgress {
-                ticket,
-                ask_after_ms,
-                awaits,
-                ..
-            } => {
-                let wait = i64::try_from(*ask_after_ms).unwrap_or(i64::MAX);
-                progress.ticket = Some(Ticket {
-                    quote: ticket.clone(),
-                    ask_at: at.plus_millis(wait),
-                    awaits: *awaits,
-                    failed: 0,
-                });
-                progress.may_have_acted = true;
-            }
-            CaseEvent::Reported {
-                outcome,
-                records,
-                receipt,
-                ..
-            } => {
-                progress.report = Some(Report {
-                    outcome: *outcome,
-                    records: *records,
-                    receipt: receipt.clone(),
-                    at,
-                });
-                progress.ticket = None;
-                progress.failure = None;
-                progress.may_have_acted = false;
-            }
-            CaseEvent::ObservationAsked {
-                instruction, attempt, ..
-            } => {
-                progress.observing = Some(Sent {
-                    instruction: *instruction,
-                    attempt: *attempt,
-                    at,
-                });
-                progress.sighting = None;
-                progress.failure = None;
-            }
-            CaseEvent::Observed {
-                observed,
-                records,
-                independence,
-                observation,
-                ..
-            } => {
-                progress.sighting = Some(Sighting {
-                    observed: *observed,
-                    records: *records,
-                    independence: *independence,
-                    observation: observation.clone(),
-                });
-                progress.failure = None;
-            }
-            CaseEvent::StepFailed {
-                observing,
-                class,
-                code,
-                ..
-            } => {
-                progress.fail(Failure {
-                    observing: *observing,
-                    class: *class,
-                    code: code.clone(),
-                    at,
-                });
-            }
-            _ => return Err(Error::Impossible { event: name }),
-        }
+        progress.fold(event, at);
         Ok(())
     }
 
@@ -458,7 +387,7 @@ impl Case {
             .iter()
             .filter_map(|(system, (_, answer))| match answer {
                 Some(Err(code)) if self.plan_due => Some(Attention {
-                    system: system.clone(),
+                    system: Some(system.clone()),
                     dataset: None,
                     code: code.0.clone(),
                 }),
@@ -474,7 +403,12 @@ impl Case {
                 .zip(&present.steps)
                 .filter_map(|(step, progress)| progress.attention(step))
         });
-        unsearched.chain(steps).collect()
+        let cut_off = self.cut_off.iter().map(|code| Attention {
+            system: None,
+            dataset: None,
+            code: code.0.clone(),
+        });
+        unsearched.chain(steps).chain(cut_off).collect()
     }
 
     /// State of the case, derived.
@@ -529,10 +463,15 @@ impl Case {
         }
     }
 
-    /// Whether the present plan leaves something in place.
+    /// Whether the present plan leaves something in place, or may have left something out.
     pub fn has_exceptions(&self) -> bool {
         self.plan().is_some_and(|present| {
             !present.plan.exceptions.is_empty()
+                || present
+                    .plan
+                    .remarks
+                    .iter()
+                    .any(|remark| remark.code.leaves_open())
                 || present.steps.iter().any(|step| {
                     step.report
                         .as_ref()

@@ -3,6 +3,7 @@
 //! A [`Case`] is the fold of its events and nothing else: [`Case::apply`] is the only way in which its state changes, and
 //! [`Case::state`] is derived, never stored. [`decide`] turns an operator's command into events or refuses it.
 
+mod addition;
 mod case;
 mod clock;
 mod decide;
@@ -10,6 +11,7 @@ mod restriction;
 mod statement;
 mod step;
 
+pub use addition::ADDITIONS_MAX;
 pub use case::{Case, Locating, PlanProgress};
 pub use clock::{Land, due};
 pub use decide::{Refusal, decide};

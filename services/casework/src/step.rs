@@ -1,6 +1,6 @@
 //! How far one step of a plan has come.
 
-use lethe_journal::{EnvelopeBytes, FailureCode, Held, Step};
+use lethe_journal::{CaseEvent, EnvelopeBytes, FailureCode, Held, Step};
 use lethe_terms::{
     Awaited, DatasetName, FailureClass, Independence, InstructionId, Observed, Outcome, StepState,
     SystemName, Timestamp, Verb,
@@ -9,8 +9,8 @@ use lethe_terms::{
 /// What keeps a case from going on by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attention {
-    /// The system that fell short.
-    pub system: SystemName,
+    /// The system that fell short; `None` where it is nothing of any system.
+    pub system: Option<SystemName>,
     /// The dataset, where it is about one.
     pub dataset: Option<DatasetName>,
     /// Code of what is wrong; see ops/errors.
@@ -134,6 +134,95 @@ const ASK_AGAIN_MAX_MS: i64 = 300_000;
 const ASK_AGAIN_DOUBLINGS_MAX: u32 = 20;
 
 impl StepProgress {
+    /// Folds an event of the step; one that is of no step changes nothing.
+    // tidy: long because it is one arm per event of a step, and what each changes of the step is read side by side
+    pub(crate) fn fold(&mut self, event: &CaseEvent, at: Timestamp) {
+        match event {
+            CaseEvent::Dispatched {
+                instruction, attempt, ..
+            } => {
+                self.sent = Some(Sent {
+                    instruction: *instruction,
+                    attempt: *attempt,
+                    at,
+                });
+                self.failure = None;
+                self.ticket = None;
+            }
+            CaseEvent::InProgress {
+                ticket,
+                ask_after_ms,
+                awaits,
+                ..
+            } => {
+                let wait = i64::try_from(*ask_after_ms).unwrap_or(i64::MAX);
+                self.ticket = Some(Ticket {
+                    quote: ticket.clone(),
+                    ask_at: at.plus_millis(wait),
+                    awaits: *awaits,
+                    failed: 0,
+                });
+                self.may_have_acted = true;
+            }
+            CaseEvent::Reported {
+                outcome,
+                records,
+                receipt,
+                ..
+            } => {
+                self.report = Some(Report {
+                    outcome: *outcome,
+                    records: *records,
+                    receipt: receipt.clone(),
+                    at,
+                });
+                self.ticket = None;
+                self.failure = None;
+                self.may_have_acted = false;
+            }
+            CaseEvent::ObservationAsked {
+                instruction, attempt, ..
+            } => {
+                self.observing = Some(Sent {
+                    instruction: *instruction,
+                    attempt: *attempt,
+                    at,
+                });
+                self.sighting = None;
+                self.failure = None;
+            }
+            CaseEvent::Observed {
+                observed,
+                records,
+                independence,
+                observation,
+                ..
+            } => {
+                self.sighting = Some(Sighting {
+                    observed: *observed,
+                    records: *records,
+                    independence: *independence,
+                    observation: observation.clone(),
+                });
+                self.failure = None;
+            }
+            CaseEvent::StepFailed {
+                observing,
+                class,
+                code,
+                ..
+            } => {
+                self.fail(Failure {
+                    observing: *observing,
+                    class: *class,
+                    code: code.clone(),
+                    at,
+                });
+            }
+            _ => {}
+        }
+    }
+
     /// Folds a failure. A question how far the work is that did not happen leaves the ticket as it is: the work goes on, and acting again
     /// would double it.
     pub(crate) fn fail(&mut self, failure: Failure) {
@@ -187,7 +276,7 @@ impl StepProgress {
     pub fn attention(&self, step: &Step) -> Option<Attention> {
         let code = self.attention_code(step)?;
         Some(Attention {
-            system: step.system.clone(),
+            system: Some(step.system.clone()),
             dataset: Some(step.dataset.clone()),
             code,
         })

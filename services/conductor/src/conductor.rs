@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lethe_casework::{Case, Land, Refusal, decide, due};
-use lethe_journal::{Answer, CaseEvent, Command, DatasetRef, Instruction, Inventory, Person, Sealed, Token};
+use lethe_journal::{
+    Answer, CaseEvent, Command, DatasetRef, FailureCode, Instruction, Inventory, Person, Sealed, Token,
+};
 use lethe_planner::Basis;
 use lethe_terms::{
     CaseId, CaseState, CommandId, InstructionId, RecordToken, Right, Strength, SystemName, Timestamp,
@@ -65,6 +67,8 @@ pub enum WalkOutcome {
     },
     /// A partition lags or is missing: nothing may be decided on it.
     Unknown,
+    /// The walk came to a bound: what lies beyond is unknown, and would be again.
+    CutOff(FailureCode),
 }
 
 /// Everything that can wake the conductor.

@@ -86,6 +86,12 @@ pub(crate) fn of_step(
             )?),
         ),
     };
+    let led_here = progress.report.as_ref().map(|report| report.at);
+    let led_here = led_here.into_iter().chain(progress.sent.map(|sent| sent.at));
+    let not_before = match errand {
+        Errand::Observe(..) => led_here.fold(present.plan.frozen_at, Ord::max),
+        _ => present.plan.frozen_at,
+    };
     Some(Instruction {
         id: instruction_id(case.id, present.plan.number, &step.system, errand),
         case: case.id,
@@ -102,6 +108,7 @@ pub(crate) fn of_step(
             dataset: step.dataset.clone(),
             step_verb: step.verb,
             receipt,
+            not_before: Some(not_before),
         }),
         round: 0,
         asks_about: progress

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lethe_casework::{Case, PlanProgress};
-use lethe_journal::{CaseEvent, Sealed};
+use lethe_journal::{CaseEvent, FailureCode, Sealed};
 use lethe_planner::{Basis, Holding};
 use lethe_terms::{CaseId, RecordToken, Verb};
 
@@ -48,9 +48,16 @@ impl Conductor {
         if self.stands_still(id) {
             return;
         }
-        let WalkOutcome::Reached { basis, person } = outcome else {
-            self.wake_at(id, moment.now.plus_millis(WALK_AGAIN_MS));
-            return;
+        let (basis, person) = match outcome {
+            WalkOutcome::Reached { basis, person } => (basis, person),
+            WalkOutcome::Unknown => {
+                self.wake_at(id, moment.now.plus_millis(WALK_AGAIN_MS));
+                return;
+            }
+            WalkOutcome::CutOff(code) => {
+                self.cut_off(id, code, moment);
+                return;
+            }
         };
         match purpose {
             WalkPurpose::Locate => self.locate(id, &person.identifiers, moment),
@@ -60,8 +67,17 @@ impl Conductor {
         }
     }
 
+    /// A person has to see that what lies beyond the bound is unknown; the case waits until they ask for a new plan.
+    fn cut_off(&mut self, id: CaseId, code: FailureCode, moment: Moment) {
+        let waits = |case: &&Case| !case.is_taken_back() && case.closed.is_none() && case.cut_off.is_none();
+        if self.cases.get(&id).filter(waits).is_some() {
+            self.record(id, CaseEvent::WalkCutOff { code }, moment.now);
+        }
+    }
+
     /// Whether the walk is taken again before the first instruction: between plan and approval days may have passed, and what leads to a new
-    /// record may be what the plan erases first. A lift has no walk, and what is under way goes on.
+    /// record may be what the plan erases first. A lift has no walk, and what is under way goes on; a plan that only adds waited for nobody, and what
+    /// has appeared since its own walk is found before the statement.
     pub(crate) fn looks_before_acting(&self, id: CaseId) -> bool {
         let Some(case) = self.cases.get(&id) else {
             return false;
@@ -70,7 +86,7 @@ impl Conductor {
             return false;
         };
         let acts = present.steps.iter().any(|step| step.sent.is_some());
-        !acts && self.looked.get(&id) != Some(&present.plan.number)
+        !acts && present.additions == 0 && self.looked.get(&id) != Some(&present.plan.number)
     }
 
     fn look_before_acting(&mut self, id: CaseId, basis: &Basis, moment: Moment) {

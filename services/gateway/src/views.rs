@@ -273,6 +273,9 @@ pub struct LineageView {
     /// Whether every partition of lineage answered and had read everything, and every system was read to its end; what is missing is unknown,
     /// never absent.
     pub complete: bool,
+    /// Code of the bound that ended the walk before it had reached everything, with a page in ops/errors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_off: Option<String>,
 }
 
 /// Records of one dataset that a walk reached in one way.

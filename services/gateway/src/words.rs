@@ -242,13 +242,21 @@ pub fn remark(remark: &RemarkView) -> String {
         "quarantine_may_hide" => {
             format!("has unreadable input that may hide data of the person: {detail} in quarantine")
         }
-        "suspicious_fan_out" => format!(
-            "names an identifier ({}) behind which several people seem to stand ({}): what hangs on it is not in the plan",
-            remark.detail.first().map_or("", String::as_str),
-            remark.detail.get(1).map_or("", String::as_str),
+        "suspicious_fan_out" => not_followed(remark),
+        "identifier_not_followed" => format!(
+            "{}, so the case can only be completed with exceptions: where it is the person's, open a case that names it, too",
+            not_followed(remark)
         ),
         _ => detail,
     }
+}
+
+fn not_followed(remark: &RemarkView) -> String {
+    format!(
+        "names an identifier ({}) behind which several people seem to stand ({}): what hangs on it is not in the plan",
+        remark.detail.first().map_or("", String::as_str),
+        remark.detail.get(1).map_or("", String::as_str),
+    )
 }
 
 /// What a person can do with a case now.

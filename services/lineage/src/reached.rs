@@ -121,6 +121,16 @@ pub enum Bound {
     Records,
 }
 
+impl Bound {
+    /// Stable code, with a page in ops/errors.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Rounds => "lineage-too-many-rounds",
+            Self::Records => "lineage-too-many-records",
+        }
+    }
+}
+
 /// What a walk reached. The same rows and the same request give the same value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reached {

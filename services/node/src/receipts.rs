@@ -28,6 +28,11 @@ fn step(instruction: &Instruction, planned: &Planned) -> PlanStep {
     }
 }
 
+/// Nothing is dated before what led to it: a verifier takes that for a forgery, and the clock may have been set back.
+fn dated(planned: &Planned, at: Timestamp) -> Timestamp {
+    planned.not_before.map_or(at, |not_before| at.max(not_before))
+}
+
 impl Signers {
     fn key<'a>(
         &'a self,
@@ -67,8 +72,8 @@ impl Signers {
                 name: manifest.kind.to_owned(),
                 version: manifest.version.to_owned(),
             },
-            started_at,
-            finished_at,
+            started_at: dated(planned, started_at),
+            finished_at: dated(planned, finished_at),
             nonce: hex::encode(shell::random::<16>()),
         };
         let envelope = Envelope::sign_statement(&statement, self.key(Keys::performs)?)?;
@@ -91,7 +96,7 @@ impl Signers {
             instruction: instruction.id,
             observed: seen.observed,
             independence: seen.independence,
-            at,
+            at: dated(planned, at),
             receipt: planned.receipt.clone().unwrap_or_default(),
             nonce: hex::encode(shell::random::<16>()),
         };

@@ -53,7 +53,9 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
             .attention()
             .into_iter()
             .map(|attention| AttentionView {
-                system: attention.system.to_string(),
+                system: attention
+                    .system
+                    .map_or(LETHE.to_owned(), |system| system.to_string()),
                 dataset: attention.dataset.map(|dataset| dataset.to_string()),
                 code: attention.code,
             })
@@ -77,10 +79,13 @@ fn issued_view(issued: &Issued) -> IssuedView {
     }
 }
 
+/// What attention that no system needs is shown under.
+const LETHE: &str = "lethe";
+
 /// What to look at where a case stands still: nothing of any system, but its own history.
 fn stands_still(error: &lethe_conductor::Error) -> AttentionView {
     AttentionView {
-        system: "lethe".to_owned(),
+        system: LETHE.to_owned(),
         dataset: None,
         code: error.code().to_owned(),
     }

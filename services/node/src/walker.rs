@@ -7,7 +7,7 @@ use std::time::Duration;
 use lethe_conductor::WalkOutcome;
 use lethe_gateway::views::{LineageEdge, LineageHow, LineageNode, LineageRecord, LineageView, LineageWhat};
 use lethe_intake::Intake;
-use lethe_journal::{DatasetRef, Inventory, Person, Sealed, Selectors, Token};
+use lethe_journal::{DatasetRef, FailureCode, Inventory, Person, Sealed, Selectors, Token};
 use lethe_lineage::{Limits, Next, Reached, ReachedIdentifier, ReachedRecord, Standing, Walk};
 use lethe_planner::{Basis, Holding, Suspicion};
 use lethe_terms::{CaseId, Identifier, RecordToken, Strength};
@@ -96,9 +96,8 @@ impl Walker {
         kept: BTreeMap<DatasetRef, Sealed>,
     ) -> Result<WalkOutcome, Error> {
         let (reached, read_up_to) = self.walk(start).await?;
-        if reached.bound.is_some() {
-            // What lies beyond the bound is unknown, and nothing may be decided on it.
-            return Ok(WalkOutcome::Unknown);
+        if let Some(bound) = reached.bound {
+            return Ok(WalkOutcome::CutOff(FailureCode(bound.code().to_owned())));
         }
         let (mut places, held) = self.opened(&reached, &read_up_to).await?;
         for (place, sealed) in kept {
@@ -313,5 +312,6 @@ fn view(reached: &Reached) -> LineageView {
         edges,
         candidates_behind_shared: reached.candidates.iter().map(|candidate| candidate.records).sum(),
         complete: reached.bound.is_none(),
+        cut_off: reached.bound.map(|bound| bound.code().to_owned()),
     }
 }

@@ -6,7 +6,9 @@ use lethe_casework::{Case, PlanProgress};
 use lethe_journal::{
     DatasetRef, Held, HoldingRef, Inventory, Plan, Position, Remark, RemarkCode, Sealed, Step,
 };
-use lethe_terms::{CaseId, DatasetName, IdentifierKind, RecordToken, Right, SystemName, Timestamp, Verb};
+use lethe_terms::{
+    CaseId, DatasetName, IdentifierKind, RecordToken, Right, Strength, SystemName, Timestamp, Verb,
+};
 use sha2::{Digest, Sha256};
 
 use crate::{lint, order};
@@ -115,7 +117,10 @@ pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, earlier: Op
     plan.remarks = lint(&plan, &basis.holdings, inventory, request.due);
     plan.remarks
         .extend(basis.suspicious.iter().map(|suspicion| Remark {
-            code: RemarkCode::SuspiciousFanOut,
+            code: match suspicion.kind.strength() {
+                Strength::Strong => RemarkCode::IdentifierNotFollowed,
+                Strength::Weak | Strength::Shared => RemarkCode::SuspiciousFanOut,
+            },
             system: suspicion.place.system.clone(),
             dataset: Some(suspicion.place.dataset.clone()),
             detail: vec![suspicion.kind.code().to_owned(), suspicion.found.to_string()],

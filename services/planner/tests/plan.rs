@@ -121,6 +121,7 @@ fn begun(plan: Plan) -> PlanProgress {
         },
         logged: None,
         approved: None,
+        additions: 0,
     }
 }
 

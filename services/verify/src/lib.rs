@@ -36,7 +36,8 @@ Usage: lethe-verify FILE [--policy F] [--subject ID --opening F] [--json]
 
 Exit codes:
   0   complete: everything planned was done and observed
-  1   complete but for stated exceptions
+  1   complete but for stated exceptions, or for what a strong identifier that
+      was not followed may lead to
   2   cannot be told: no policy was given, or the report could not be written
   3   invalid: something does not hold, or it is about somebody else
   4   malformed or unreadable file, policy or opening

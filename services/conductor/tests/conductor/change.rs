@@ -170,7 +170,7 @@ fn a_dataset_that_is_gone_before_its_instruction_is_shown_to_a_person() {
     assert_eq!(world.state(1), CaseState::NeedsAttention);
     let known = world.conductor.case(case(1)).unwrap();
     assert_eq!(known.attention()[0].code, "conductor-dataset-gone");
-    assert_eq!(known.attention()[0].system, name("shop"));
+    assert_eq!(known.attention()[0].system, Some(name("shop")));
     assert!(world.sent.iter().all(|order| order.system == name("crm")));
     world.crash();
     assert_eq!(world.state(1), CaseState::NeedsAttention);

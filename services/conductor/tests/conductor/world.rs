@@ -3,24 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use lethe_conductor::{Conductor, Effect, Input, Moment, WalkOutcome};
+use lethe_conductor::{Conductor, Effect, Input, Moment};
 use lethe_journal::{
-    Answer, CaseEvent, CaseOrigin, Command, DatasetRef, FailureCode, Found, Generation, Instruction,
-    Inventory, Opening, Person, Sealed, Token,
+    Answer, CaseEvent, CaseOrigin, Command, FailureCode, Found, Generation, Instruction, Inventory, Opening,
+    Sealed, Token,
 };
-use lethe_planner::{Basis, Holding};
+use lethe_planner::Suspicion;
 use lethe_terms::{
-    Awaited, CaseId, CaseState, CommandId, ErasureGround, FailureClass, IdentifierKind, Independence,
-    InstructionId, Observed, Outcome, RestrictionGround, Right, SystemName, Timestamp, Verb,
+    Awaited, CaseId, CaseState, CommandId, ErasureGround, FailureClass, Independence, InstructionId,
+    Observed, Outcome, RestrictionGround, Right, SystemName, Timestamp, Verb,
 };
 
-use crate::parts::{config, envelope, inventory, place, record, token};
+use crate::parts::{config, envelope, inventory, token};
 
 /// 24 November 2026, 09:00 UTC.
 pub const START_MS: i64 = 1_795_510_800_000;
-
-/// Tells a person's second record from the first.
-const BEHIND: u8 = 100;
 
 /// What a system does next instead of what it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +89,12 @@ pub struct World {
     pub answers_first: bool,
     /// Whether the operator approves what waits for approval.
     pub approving: bool,
+    /// Further identifiers of the person that walks go along.
+    pub further: Vec<Token>,
+    /// The bound that walks come to.
+    pub bound: Option<&'static str>,
+    /// What walks do not follow.
+    pub suspicious: Vec<Suspicion>,
     /// The inventory, as the shell would hand it over after a crash.
     pub inventory: Inventory,
     leaves: u64,
@@ -142,6 +145,9 @@ impl World {
             effects: 0,
             answers_first: false,
             approving: true,
+            further: Vec::new(),
+            bound: None,
+            suspicious: Vec::new(),
             inventory,
             leaves: 0,
             drawn: 0,
@@ -258,6 +264,14 @@ impl World {
             return false;
         }
         true
+    }
+
+    /// The operator approves what waits now, and nothing after it.
+    pub fn approve_once(&mut self) {
+        self.approving = true;
+        let approval = self.approval().expect("a plan waits for approval");
+        self.approving = false;
+        self.say(approval);
     }
 
     fn approval(&self) -> Option<Command> {
@@ -386,57 +400,6 @@ impl World {
         self.leaves += u64::from(event.leaf().is_some());
         self.inputs.extend(answer.map(Input::Answer));
         self.journal.push((case, number, at, event));
-    }
-
-    /// Selectors are the person, and a second byte where they hold the record behind.
-    fn walk(&self, from: Token, kept: &BTreeMap<DatasetRef, Sealed>) -> WalkOutcome {
-        let person = from.token.as_bytes()[0];
-        let leads_on = |(of, _): &(u8, SystemName)| {
-            *of == person
-                && self
-                    .held
-                    .iter()
-                    .find(|((of, _), _)| *of == person)
-                    .is_some_and(|(_, state)| *state == Observed::Present)
-        };
-        let mut basis = Basis::default();
-        for ((of, system), state) in &self.held {
-            if *of != person || *state == Observed::Absent {
-                continue;
-            }
-            let place = place(system);
-            basis.holdings.push(Holding {
-                record: record(person, system),
-                system: system.clone(),
-                dataset: place.dataset.clone(),
-                via: vec![IdentifierKind::Email],
-            });
-            basis.selectors.insert(place, Sealed::from_bytes(vec![person]));
-        }
-        for ((_, system), state) in self.behind.iter().filter(|(key, _)| leads_on(key)) {
-            if *state != Observed::Absent {
-                let place = place(system);
-                basis.holdings.push(Holding {
-                    record: record(person + BEHIND, system),
-                    system: system.clone(),
-                    dataset: place.dataset.clone(),
-                    via: vec![IdentifierKind::Email, IdentifierKind::UserId],
-                });
-                let both = Sealed::from_bytes(vec![person, BEHIND]);
-                basis.selectors.insert(place, both);
-            }
-        }
-        for (place, sealed) in kept {
-            let selectors = basis.selectors.entry(place.clone()).or_insert(sealed.clone());
-            if sealed.as_bytes().len() > selectors.as_bytes().len() {
-                *selectors = sealed.clone();
-            }
-        }
-        let person = Person {
-            tokens: vec![from],
-            identifiers: Sealed::from_bytes(vec![person]),
-        };
-        WalkOutcome::Reached { basis, person }
     }
 
     fn act(&mut self, instruction: Instruction) {

@@ -401,6 +401,7 @@ impl Backend for Fake {
         {
             return Ok(LineageView {
                 complete: true,
+                cut_off: None,
                 ..LineageView::default()
             });
         }

@@ -363,6 +363,7 @@ const HELD: [Held; 9] = [
 pub(super) fn lineage() -> LineageView {
     let mut view = LineageView {
         complete: true,
+        cut_off: None,
         candidates_behind_shared: 7,
         ..LineageView::default()
     };

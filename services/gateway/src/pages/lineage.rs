@@ -72,7 +72,9 @@ fn content(view: &LineageView) -> Markup {
     html! {
         p.crumb { a href="/lineage" { "Look up another person" } }
         h1 { "A person's lineage" small { (words::counted(count, "record")) } }
-        @if !view.complete {
+        @if let Some(code) = &view.cut_off {
+            section.alarm role="alert" { h2 { "This is not everything" } p { "The walk came to a bound before it had reached all (" code { (code) } "): what is missing is unknown, not absent." } }
+        } @else if !view.complete {
             section.alarm role="alert" { h2 { "This is not everything" } p { "A part of lineage lags behind, or a system was not read to its end: what is missing is unknown, not absent." } }
         }
         @if view.candidates_behind_shared > 0 {

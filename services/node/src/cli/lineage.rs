@@ -54,6 +54,12 @@ pub(super) async fn run(client: &Client, args: LineageArgs, talk: &mut Talk<'_>)
             "{count} share only a shared identifier and do not count as this person's"
         ));
     }
+    if let Some(code) = &view.cut_off {
+        talk.say(&format!(
+            "this is not everything: the walk came to a bound before it had reached all ({code})"
+        ));
+        return Ok(Exit::Unknown);
+    }
     if !view.complete {
         talk.say("this is not everything: a part of lineage lags behind, or a system was not read to its end (lethe system list)");
         return Ok(Exit::Unknown);

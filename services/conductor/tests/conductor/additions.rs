@@ -1,0 +1,151 @@
+//! What only adds to an approved plan goes through; everything else waits for a person.
+
+use lethe_casework::ADDITIONS_MAX;
+use lethe_planner::Suspicion;
+use lethe_terms::{CaseState, FailureClass, IdentifierKind, Observed, Right};
+
+use crate::parts::{place, token};
+use crate::world::{Whim, World, case, command, name};
+
+fn times(world: &World, word: &str) -> usize {
+    world
+        .transcript
+        .iter()
+        .filter(|line| line.starts_with(word))
+        .count()
+}
+
+/// A case whose plan was approved while what `change` does happened, and that is not approved again.
+fn changed_while_it_waited(change: impl FnOnce(&mut World)) -> World {
+    let mut world = World::new(&["crm", "shop"], &[1], true);
+    world.open(1, 1, Right::Erasure, None);
+    world.approving = false;
+    world.run();
+    assert_eq!(world.state(1), CaseState::AwaitingApproval);
+    world.behind.insert((1, name("shop")), Observed::Present);
+    change(&mut world);
+    world.approve_once();
+    world.run();
+    world
+}
+
+fn assert_waits_for_a_person(world: &World) {
+    assert_eq!(world.state(1), CaseState::AwaitingApproval);
+    assert_eq!(times(world, "addition_approved"), 0);
+    assert_eq!(times(world, "erase"), 0, "nothing was erased");
+}
+
+#[test]
+fn a_record_that_appears_where_the_approved_plan_acts_is_erased_without_another_approval() {
+    let mut world = changed_while_it_waited(|_| {});
+    assert_eq!(world.state(1), CaseState::Completed);
+    assert_eq!(
+        (times(&world, "approved"), times(&world, "addition_approved")),
+        (1, 1)
+    );
+    let at = |word: &str| {
+        world
+            .transcript
+            .iter()
+            .rposition(|line| line.starts_with(word))
+            .unwrap()
+    };
+    assert!(at("plan_logged") < at("addition_approved"));
+    assert!(at("addition_approved") < at("erase"));
+    assert_eq!(world.behind[&(1, name("shop"))], Observed::Absent);
+    let ended = world.ending();
+    world.crash();
+    world.run();
+    assert_eq!(world.ending(), ended, "the history says that it went through");
+}
+
+#[test]
+fn a_new_dataset_waits_for_a_person() {
+    let world = changed_while_it_waited(|world| world.change_systems(&["chat", "crm", "shop"], &[1]));
+    assert_waits_for_a_person(&world);
+}
+
+#[test]
+fn a_new_identifier_waits_for_a_person() {
+    let world = changed_while_it_waited(|world| world.further.push(token(77)));
+    assert_waits_for_a_person(&world);
+}
+
+#[test]
+fn a_new_remark_waits_for_a_person() {
+    let world = changed_while_it_waited(|world| {
+        world.suspicious.push(Suspicion {
+            place: place(&name("crm")),
+            kind: IdentifierKind::Email,
+            found: 6,
+        });
+    });
+    assert_waits_for_a_person(&world);
+}
+
+#[test]
+fn a_remark_that_only_counts_more_than_before_waits_for_nobody() {
+    let mut world = World::new(&["crm", "shop"], &[1], true);
+    let suspicion = |found| Suspicion {
+        place: place(&name("crm")),
+        kind: IdentifierKind::Email,
+        found,
+    };
+    world.suspicious.push(suspicion(6));
+    world.open(1, 1, Right::Erasure, None);
+    world.approving = false;
+    world.run();
+    world.behind.insert((1, name("shop")), Observed::Present);
+    world.suspicious = vec![suspicion(7)];
+    world.approve_once();
+    world.run();
+    assert_eq!(world.state(1), CaseState::CompletedWithExceptions);
+}
+
+#[test]
+fn a_plan_that_lost_a_record_waits_for_a_person() {
+    let world = changed_while_it_waited(|world| {
+        world.held.insert((1, name("shop")), Observed::Absent);
+    });
+    assert_waits_for_a_person(&world);
+}
+
+#[test]
+fn a_plan_that_a_person_asked_for_waits_for_them() {
+    let mut world = World::new(&["shop"], &[1], false);
+    let failed = Whim::Fail(FailureClass::Final);
+    world.system("shop").acting.push_back(failed);
+    world.open(1, 1, Right::Erasure, None);
+    world.run();
+    world.approving = false;
+    world.say(lethe_journal::Command::Replan {
+        command: command(8),
+        case: case(1),
+    });
+    world.run();
+    assert_eq!(world.state(1), CaseState::AwaitingApproval);
+}
+
+#[test]
+fn a_person_sees_what_keeps_coming_back() {
+    let mut world = World::new(&["crm", "shop"], &[1], false);
+    world.system("shop").silent = true;
+    world.open(1, 1, Right::Erasure, None);
+    world.run();
+    world.approving = false;
+    for _ in 0..100 {
+        // The shop is the last to answer, and what the other had erased is there again.
+        world.held.insert((1, name("crm")), Observed::Present);
+        world.speak("shop");
+        world.system("shop").silent = true;
+        world.run();
+    }
+    assert_eq!(world.state(1), CaseState::AwaitingApproval);
+    let through = usize::try_from(ADDITIONS_MAX).unwrap();
+    assert_eq!(times(&world, "addition_approved"), through);
+    world.speak("shop");
+    world.approving = true;
+    world.run();
+    assert_eq!(world.state(1), CaseState::Completed);
+    world.assert_once();
+}
