@@ -13,6 +13,11 @@ use crate::error::Error;
 /// a year.
 const BACKUP_DAYS_MAX: u32 = 4_018;
 
+/// How long what was done is remembered: longer than Lethe asks again for an answer that it did not get.
+const REMEMBER_DAYS: u32 = 30;
+/// A digest is personal data for whoever holds the key beside it: nobody needs it for longer than a year.
+const REMEMBER_DAYS_RANGE: std::ops::RangeInclusive<u32> = 1..=366;
+
 /// Configuration of one system of web-server logs. README.md of this crate explains each field.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,6 +50,9 @@ pub struct Config {
     /// On what basis.
     #[serde(default = "legitimate_interest")]
     pub basis: LegalBasis,
+    /// How long ids of instructions and digests of records and identifiers are remembered, in days.
+    #[serde(default = "remember_days")]
+    pub remember_days: u32,
     /// How long backups keep what was erased, in days, where somebody knows.
     #[serde(default)]
     pub backup_days: Option<u32>,
@@ -83,6 +91,10 @@ pub enum EraseMode {
     Line,
     /// Puts `-` in place of address, remote user and identifying values, and keeps the line.
     Fields,
+}
+
+const fn remember_days() -> u32 {
+    REMEMBER_DAYS
 }
 
 fn user_id() -> IdentifierKind {
@@ -143,6 +155,9 @@ impl Config {
                 "reopen: {program} is not there or cannot be executed: expected a program that makes the server reopen its logs, by its \
                  path or by a name that PATH finds"
             ));
+        }
+        if !REMEMBER_DAYS_RANGE.contains(&self.remember_days) {
+            return wrong("remember_days: expected 1 to 366".to_owned());
         }
         if self.backup_days.is_some_and(|days| days > BACKUP_DAYS_MAX) {
             return wrong(format!("backup_days: expected 0 to {BACKUP_DAYS_MAX}"));

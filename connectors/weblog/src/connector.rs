@@ -64,6 +64,7 @@ pub fn open(system: SystemName, config: Config) -> Result<WeblogConnector, Error
                 dir.clone(),
                 config.reopen.clone(),
                 config.erase,
+                u64::from(config.remember_days),
             )
         })
         .map(|log| log.map(|log| Arc::new(Mutex::new(log))))

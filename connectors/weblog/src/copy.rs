@@ -185,6 +185,7 @@ mod tests {
             Arc::new(StateDir::open(&config.state_dir).unwrap()),
             Vec::new(),
             EraseMode::Line,
+            30,
         )
         .unwrap();
         let file = log.files().unwrap().remove(0);

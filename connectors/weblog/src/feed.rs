@@ -164,6 +164,8 @@ impl Log {
     /// Reads a page.
     pub(crate) fn page(&mut self, cursor: Option<&str>, limit: usize) -> Result<FeedPage, Error> {
         let given = cursor.map(Cursor::parse).transpose()?;
+        // The feed is read all the time: what is to end ends, whether instructions come or not.
+        self.end_old()?;
         self.settle_names()?;
         // What an interrupted rewrite left behind is brought in as soon as its writer has let go.
         self.drain(false)?;

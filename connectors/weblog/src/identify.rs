@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lethe_terms::{DatasetName, Identifier, IdentifierKind};
-use percent_encoding::percent_decode;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, IpMode, PathPart, PathTemplate};
 use crate::error::Error;
 use crate::line::{self, Parsed};
 
-/// How often an escaped value is unescaped: an address inside an address inside a parameter takes three.
+/// How often the escapes of an address are taken back one by one: an address inside an address inside a parameter takes three.
 pub(crate) const DECODE_ROUNDS_MAX: usize = 4;
 /// Longest e-mail address (RFC 5321: a path of 256 with its brackets).
 const EMAIL_BYTES_MAX: usize = 254;
@@ -159,7 +158,7 @@ impl Rules {
     fn address(&self, text: &[u8], found: &mut BTreeSet<Identifier>) {
         let mut text = line::unescape(text);
         self.path(&text, found);
-        for _ in 0..=DECODE_ROUNDS_MAX {
+        for round in 0..=DECODE_ROUNDS_MAX {
             let Some(query) = text.iter().position(|b| *b == b'?') else {
                 break;
             };
@@ -168,26 +167,33 @@ impl Rules {
                     found.extend(identifier(kind, &value));
                 }
             }
-            let decoded: Vec<u8> = percent_decode(&text).collect();
-            if decoded == text {
-                break;
-            }
-            text = decoded;
+            // Deeper than that nobody sees where a value ends: what is left is read as if it were flat.
+            let next = if round + 1 < DECODE_ROUNDS_MAX {
+                line::percent_decoded(&text)
+            } else {
+                Some(line::percent_flat(&text)).filter(|flat| *flat != text)
+            };
+            let Some(next) = next else { break };
+            text = next;
         }
     }
 
     /// The identifier that a part such as `email=ada%40example.org` carries.
     fn parameter(&self, part: &[u8]) -> Option<(IdentifierKind, Vec<u8>)> {
         let equals = part.iter().position(|b| *b == b'=')?;
-        let name = String::from_utf8(decoded(&part[..equals])).ok()?.to_lowercase();
+        let name = String::from_utf8(line::percent_flat(&part[..equals]))
+            .ok()?
+            .to_lowercase();
         let kind = *self.parameters.get(name.trim())?;
         let value = &part[equals + 1..];
         // A plus is a space in a form, but belongs to the address in a mail or telephone number typed by hand.
         let value = match kind {
             // No address that somebody typed begins with one.
-            IdentifierKind::Email => decoded(&value[value.iter().take_while(|b| **b == b'+').count()..]),
-            IdentifierKind::Phone => decoded(value),
-            _ => decoded(&spaced(value)),
+            IdentifierKind::Email => {
+                line::percent_flat(&value[value.iter().take_while(|b| **b == b'+').count()..])
+            }
+            IdentifierKind::Phone => line::percent_flat(value),
+            _ => line::percent_flat(&spaced(value)),
         };
         Some((kind, value))
     }
@@ -208,7 +214,10 @@ impl Rules {
             None => path.iter().position(|b| *b == b'/'),
         };
         let Some(start) = start else { return };
-        let segments: Vec<Vec<u8>> = path[start + 1..].split(|b| *b == b'/').map(decoded).collect();
+        let segments: Vec<Vec<u8>> = path[start + 1..]
+            .split(|b| *b == b'/')
+            .map(line::percent_flat)
+            .collect();
         for PathTemplate(parts) in &self.templates {
             let fits = parts.len() <= segments.len()
                 && parts.iter().zip(&segments).all(|(part, segment)| match part {
@@ -229,14 +238,14 @@ impl Rules {
             return;
         }
         let text = line::unescape(line);
-        emails_in(&decoded(&text), whole, found);
+        free(&text, whole, found);
         if !text.contains(&b'+') {
             return;
         }
         // A plus that nobody escaped may be a space or part of the address: outside a mail parameter both readings count.
         for part in text.split(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b'"' | b' ')) {
             if part.contains(&b'+') && !matches!(self.parameter(part), Some((IdentifierKind::Email, _))) {
-                emails_in(&decoded(&spaced(part)), whole, found);
+                free(&spaced(part), whole, found);
             }
         }
     }
@@ -313,22 +322,6 @@ fn spaced(text: &[u8]) -> Vec<u8> {
     text.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect()
 }
 
-/// Percent-decoded until nothing changes any more.
-pub(crate) fn decoded(text: &[u8]) -> Vec<u8> {
-    let mut text = text.to_vec();
-    for _ in 0..DECODE_ROUNDS_MAX {
-        if !text.contains(&b'%') {
-            break;
-        }
-        let next: Vec<u8> = percent_decode(&text).collect();
-        if next == text {
-            break;
-        }
-        text = next;
-    }
-    text
-}
-
 /// The address that a text is, whole, in lower case; `None` where it is none or holds more. Quotes around it are none of it.
 fn address_of(text: &str) -> Option<String> {
     let text = text.trim().trim_matches(['\'', '`']);
@@ -356,6 +349,15 @@ fn is_host(host: &str) -> bool {
         && host
             .rsplit_once('.')
             .is_some_and(|(_, top)| top.len() >= 2 && !top.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Addresses by their form, however they are escaped.
+fn free(text: &[u8], whole: &BTreeSet<String>, found: &mut BTreeSet<Identifier>) {
+    let flat = line::flat(text, false);
+    emails_in(&flat, whole, found);
+    if flat.contains(&b'\\') {
+        emails_in(&line::flat(text, true), whole, found);
+    }
 }
 
 /// Addresses by their form. One that ends one of the `whole` where that stands is this one.
@@ -456,6 +458,18 @@ mod tests {
             ),
             ("/x?q=mailto:ada@example.org.", "-"),
             ("/x?q=%22ada@example.org%22", "-"),
+            ("/x?q=%5Cu003cada%40example.org", "-"),
+            (r"/x?q=%22\\u003cada\\u0040example.org", "-"),
+            ("/x?q=ada%5Cu002540example.org", "-"),
+            ("/x?q=ada%00@example.org", "-"),
+            (
+                "/x?q=%2525252525252540ada%2525252525252540example.org%25252520",
+                "-",
+            ),
+            (
+                "/x?next=%25252525253Femail%25252525253Dada%252525252540example.org",
+                "-",
+            ),
         ] {
             assert_eq!(
                 found(&rules, &line("-", target, referrer)),
@@ -463,6 +477,9 @@ mod tests {
                 "{target} {referrer}"
             );
         }
+        // A backslash before a letter is a blank of JSON, or stands between a domain and a name.
+        let both = found(&rules, &line("-", "/x?q=%5Cnada%40example.org", "-"));
+        assert_eq!(both, [ada, "email=nada@example.org", ip]);
         assert_eq!(found(&rules, &line("u-17", "/", "-")), ["user_id=u-17", ip]);
         assert_eq!(
             found(&rules, &line("-", "/x?a=1&UID=u+1", "-")),

@@ -12,6 +12,7 @@ mod drain;
 mod error;
 mod feed;
 mod files;
+mod history;
 mod identify;
 mod line;
 mod log;

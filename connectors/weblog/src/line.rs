@@ -9,6 +9,9 @@ use std::ops::Range;
 /// Length of the time in its brackets: `[24/Nov/2026:11:40:00 +0000]`.
 const TIME_LEN: usize = 28;
 
+/// How often percent signs and backslashes may take turns.
+const FLAT_ROUNDS_MAX: usize = 16;
+
 /// A line that fits a format, as ranges of its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Parsed {
@@ -244,6 +247,70 @@ pub(crate) fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Percent-decoded until nothing changes any more, however deep, in one pass: no two escapes overlap, so that the order in which they are taken back
+/// does not matter.
+pub(crate) fn percent_flat(text: &[u8]) -> Vec<u8> {
+    let mut out: Vec<u8> = Vec::with_capacity(text.len());
+    for byte in text {
+        out.push(*byte);
+        while let Some((b'%', digits)) = out.last_chunk::<3>().and_then(|last| last.split_first())
+            && let Some(byte) = hex_byte(digits)
+        {
+            out.truncate(out.len() - 3);
+            out.push(byte);
+        }
+    }
+    out
+}
+
+/// The text without the escapes of JSON and the like in it, percent signs and `\uXXXX` in any order; with `letters` also without `\n`, `\t` and so on,
+/// which may as well be the begin of a name behind a backslash. Zero bytes that were escaped are nothing.
+pub(crate) fn flat(text: &[u8], letters: bool) -> Vec<u8> {
+    let zeros = memchr::memchr(0, text).is_some();
+    let mut text = percent_flat(text);
+    for _ in 0..FLAT_ROUNDS_MAX {
+        let Some(next) = without_backslashes(&text, letters) else {
+            break;
+        };
+        text = percent_flat(&next);
+    }
+    if !zeros {
+        text.retain(|b| *b != 0);
+    }
+    text
+}
+
+/// One round without backslashes: as many of them as stand in a row belong to one escape that was escaped again. `None` where it changes nothing.
+fn without_backslashes(text: &[u8], letters: bool) -> Option<Vec<u8>> {
+    let (mut out, mut from, mut changed) = (Vec::new(), 0, false);
+    for at in memchr::memchr_iter(b'\\', text) {
+        if at < from {
+            continue;
+        }
+        let behind = at + text[at..].iter().take_while(|b| **b == b'\\').count();
+        let (value, len) = match text.get(behind) {
+            Some(b'u') => match text.get(behind + 1..behind + 5).and_then(letter_of) {
+                Some(letter) => (letter, 5),
+                None => continue,
+            },
+            Some(b'n' | b'r' | b't' | b'b' | b'f' | b'v') if letters => (' ', 1),
+            Some(sign @ (b'"' | b'/')) => (*sign as char, 1),
+            _ => continue,
+        };
+        out.extend_from_slice(&text[from..at]);
+        out.extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
+        (from, changed) = (behind + len, true);
+    }
+    out.extend_from_slice(&text[from..]);
+    changed.then_some(out)
+}
+
+/// The letter of four digits; half of one beyond the first 65,536 stands for itself, and in no address.
+fn letter_of(digits: &[u8]) -> Option<char> {
+    let (high, low) = (hex_byte(&digits[..2])?, hex_byte(&digits[2..])?);
+    Some(char::from_u32(u32::from(high) << 8 | u32::from(low)).unwrap_or(' '))
+}
+
 fn hex_byte(digits: &[u8]) -> Option<u8> {
     let digit = |b: u8| (b as char).to_digit(16);
     u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()
@@ -344,6 +411,15 @@ mod tests {
             let decoded = percent_decoded(text.as_bytes());
             proptest::prop_assert_eq!(decoded.is_none(), standard == text.as_bytes());
             proptest::prop_assert_eq!(decoded.unwrap_or_else(|| text.clone().into_bytes()), standard);
+        }
+
+        #[test]
+        fn decoding_in_one_pass_ends_where_round_after_round_does(text in "(%|%[0-9a-fA-Fg]|%25|[a-f0-9]){0,30}") {
+            let mut rounds = text.clone().into_bytes();
+            while let Some(next) = percent_decoded(&rounds) {
+                rounds = next;
+            }
+            proptest::prop_assert_eq!(percent_flat(text.as_bytes()), rounds);
         }
 
         #[test]

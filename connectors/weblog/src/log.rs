@@ -10,9 +10,10 @@ use crate::config::{EraseMode, LogConfig};
 use crate::error::Error;
 use crate::feed::FeedState;
 use crate::files::{self, Found};
+use crate::history::{History, today};
 use crate::identify::{Record, Rules};
 use crate::names;
-use crate::state::{History, LogState, StateDir};
+use crate::state::{LogState, StateDir};
 
 /// One log.
 pub(crate) struct Log {
@@ -26,6 +27,8 @@ pub(crate) struct Log {
     pub(crate) reopen: Vec<String>,
     /// What an erasure does with a line.
     pub(crate) erase: EraseMode,
+    /// How long what was done is remembered.
+    remember_days: u64,
     /// Progress and files.
     pub(crate) state: LogState,
     /// What was done.
@@ -75,6 +78,7 @@ impl Log {
         dir: Arc<StateDir>,
         reopen: Vec<String>,
         erase: EraseMode,
+        remember_days: u64,
     ) -> Result<Self, Error> {
         let state = dir.load(&state_name(&config))?.unwrap_or_default();
         let history = History::open(&dir, &config.name)?;
@@ -87,18 +91,20 @@ impl Log {
                 recount: None,
             },
         );
-        let log = Self {
+        let mut log = Self {
             config,
             rules,
             dir,
             reopen,
             erase,
+            remember_days,
             state,
             history,
             stops,
             feed,
         };
         log.drop_unnamed()?;
+        log.end_old()?;
         for folder in names::folders(&log.config)
             .iter()
             .filter(|folder| folder.is_dir())
@@ -149,6 +155,22 @@ impl Log {
         }
         let why = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file");
         Err(Error::file(&self.config.path, "looking for the live file", why))
+    }
+
+    /// Ends what was done so long ago that nobody asks for it again. What a restriction in force is about stays.
+    pub(crate) fn end_old(&mut self) -> Result<(), Error> {
+        let day = today().saturating_sub(self.remember_days);
+        if !self.history.reaches_before(day) {
+            return Ok(());
+        }
+        let held = self
+            .side()?
+            .lines
+            .into_iter()
+            .flat_map(|line| line.claims)
+            .flatten()
+            .collect();
+        self.history.end_before(&self.dir, &self.config.name, day, &held)
     }
 
     /// A keyed digest that stands for a record where its identifiers must not.

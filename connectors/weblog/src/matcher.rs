@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use lethe_kit::Selector;
 use lethe_terms::{DatasetName, Identifier, IdentifierKind, Strength};
 use memchr::memmem::Finder;
-use percent_encoding::percent_decode;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -293,10 +292,14 @@ impl<'a> Look<'a> {
         let mut text = line::unescape(line);
         for _ in 0..=DECODE_ROUNDS_MAX {
             self.tokens_of(&text, &mut hits);
-            if !text.contains(&b'%') {
+            let Some(next) = line::percent_decoded(&text) else {
                 break;
-            }
-            text = percent_decode(&text).collect();
+            };
+            text = next;
+        }
+        if text.iter().any(|b| matches!(b, b'%' | b'\\')) {
+            self.tokens_of(&line::flat(&text, false), &mut hits);
+            self.tokens_of(&line::flat(&text, true), &mut hits);
         }
         hits
     }

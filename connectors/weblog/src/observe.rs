@@ -14,8 +14,8 @@ use crate::identify::Record;
 use crate::log::Log;
 use crate::matcher::{Matcher, Sight};
 
-/// How often an escaped line is unescaped.
-const ROUNDS_MAX: usize = 4;
+/// How often an escaped line is unescaped: more often than anybody but an attacker escapes.
+const ROUNDS_MAX: usize = 64;
 /// How far before a value its parameter's name is looked for: a client must not make a long line cost its length for each hit in it.
 const PARAMETER_BYTES_MAX: usize = 1_024;
 /// Longest e-mail address (RFC 5321).
@@ -204,6 +204,8 @@ impl Finder {
             |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'\'') || b >= 0x80;
         let before = match at.checked_sub(1).map(|n| text[n]) {
             None => true,
+            // The end of a line or a tabulator, as JSON writes it.
+            Some(b'n' | b'r' | b't' | b'b' | b'f' | b'v') if text[..at - 1].ends_with(b"\\") => true,
             Some(b'+') => raw && self.parameter(text, at) != Some(IdentifierKind::Email),
             Some(b) => !part_of_name(b),
         };
@@ -326,9 +328,13 @@ fn plain(line: &[u8]) -> Cow<'_, [u8]> {
     replace(line, b"\\x").map_or(Cow::Borrowed(line), Cow::Owned)
 }
 
-/// One round of percent-decoding; `None` where there is nothing to decode.
+/// One round of decoding, of percent signs and of JSON; `None` where there is nothing to decode.
 fn unpercent(text: &[u8]) -> Option<Vec<u8>> {
-    replace(text, b"%")
+    match (replace(text, b"%"), memmem::find(text, b"\\u00")) {
+        (Some(next), Some(_)) => replace(&next, b"\\u00").or(Some(next)),
+        (next, None) => next,
+        (None, Some(_)) => replace(text, b"\\u00"),
+    }
 }
 
 /// Each `mark` with two hexadecimal digits behind it becomes its byte; `None` where there is none.

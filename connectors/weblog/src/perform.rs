@@ -7,9 +7,10 @@ use lethe_terms::{Awaited, Outcome, Verb};
 
 use crate::error::Error;
 use crate::files::Found;
+use crate::history::{Told, today};
 use crate::log::Log;
 use crate::matcher::Matcher;
-use crate::state::{Active, Told};
+use crate::state::Active;
 use crate::writers::{Writers, writers};
 
 /// When to ask again after a server that is reopening its logs.
@@ -94,6 +95,7 @@ impl Log {
             Told::Seen {
                 digests,
                 generation: ask.generation,
+                day: today(),
             },
         )?;
         let active = Active {
@@ -233,6 +235,7 @@ impl Log {
             records: active.touched.len() as u64,
             lines: active.lines,
             cleared: active.cleared,
+            day: today(),
         };
         self.drop_unnamed()?;
         self.stops.stage()?;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::files;
+use crate::history::History;
 use crate::log::{Log, state_name};
 use crate::matcher::{By, Hit, Matcher};
 use crate::rewrite::SHIFTS_MAX;
@@ -232,7 +233,7 @@ impl Log {
                 let numbered = [".side.", ".shift."]
                     .iter()
                     .any(|kind| number(whole, kind).is_some());
-                numbered || whole == state_name(&self.config)
+                numbered || whole == state_name(&self.config) || whole == History::name_of(&self.config.name)
             });
             let side = number(&name, ".side.").is_some_and(|n| !sides.contains(&Some(n)));
             let shift = number(&name, ".shift.").is_some_and(|n| !shifts.contains(&n));

@@ -108,14 +108,19 @@ impl Sieve {
                 return true;
             }
         }
+        let base = text.clone();
         for _ in 0..ROUNDS_MAX {
             match line::percent_decoded(&text) {
                 Some(next) if self.holds(&next) => return true,
                 Some(next) => text = Cow::Owned(next),
-                None => return false,
+                None => break,
             }
         }
-        false
+        // What is left are deeper ones, and backslashes of JSON between them. A plain line has none, and no zero byte either.
+        let escaped = memchr::memchr3(b'%', b'\\', 0, &text).is_some();
+        let holds =
+            |letters| self.holds(&line::flat(&base, letters)) || self.holds(&line::flat(&text, letters));
+        escaped && (holds(false) || holds(true))
     }
 
     /// The client is the first word, or the second behind a virtual host.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac};
-use lethe_terms::{DatasetName, Outcome, Verb};
+use lethe_terms::Verb;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -138,24 +138,6 @@ pub(crate) struct Appending {
     pub(crate) at: u64,
 }
 
-/// An entry of the history: what was done, by digests.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) enum Told {
-    /// These records and identifiers have seen an instruction of this generation.
-    Seen {
-        digests: BTreeSet<String>,
-        generation: (u64, u32),
-    },
-    /// This instruction is done.
-    Done {
-        instruction: String,
-        outcome: Outcome,
-        records: u64,
-        lines: u64,
-        cleared: u64,
-    },
-}
-
 impl StateDir {
     /// Opens the folder, makes it and its key where there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
@@ -240,10 +222,15 @@ impl StateDir {
 
     /// Writes a value whole: after a crash the old or the new one is there.
     pub(crate) fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
+        let plain = serde_json::to_vec(value);
+        let plain = plain.map_err(|e| Error::state(Path::new(name), "writing", e.into()))?;
+        self.write(name, &self.seal(name, &plain)?)
+    }
+
+    /// Writes bytes that are sealed already, whole.
+    pub(crate) fn write(&self, name: &str, sealed: &[u8]) -> Result<(), Error> {
         let path = self.path.join(name);
         let failed = |e| Error::state(&path, "writing", e);
-        let plain = serde_json::to_vec(value).map_err(|e| failed(e.into()))?;
-        let sealed = self.seal(name, &plain)?;
         let fresh = self.path.join(format!("{name}.new"));
         let mut file = OpenOptions::new()
             .create(true)
@@ -252,7 +239,7 @@ impl StateDir {
             .mode(0o600)
             .open(&fresh)
             .map_err(failed)?;
-        file.write_all(&sealed)
+        file.write_all(sealed)
             .and_then(|()| file.sync_all())
             .map_err(failed)?;
         fs::rename(&fresh, &path).map_err(failed)?;
@@ -374,101 +361,4 @@ fn make_key(dir: &Path, path: &Path) -> Result<[u8; KEY_BYTES], Error> {
         .map_err(failed)?;
     sync_dir(dir).map_err(failed)?;
     Ok(key)
-}
-
-/// The history of one log: what was done, in entries that are only added to.
-pub(crate) struct History {
-    name: String,
-    file: File,
-    /// Highest generation by digest.
-    seen: BTreeMap<String, (u64, u32)>,
-    /// Instructions that are done.
-    done: BTreeMap<String, Told>,
-}
-
-impl History {
-    /// Reads the history; a torn last entry was never acknowledged and is cut off.
-    pub(crate) fn open(dir: &StateDir, log: &DatasetName) -> Result<Self, Error> {
-        let name = format!("{log}.history");
-        let path = dir.path().join(&name);
-        let failed = |action| {
-            let path = path.clone();
-            move |e| Error::state(&path, action, e)
-        };
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed("opening"))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(failed("reading"))?;
-        let (mut seen, mut done, mut at) = (BTreeMap::new(), BTreeMap::new(), 0_usize);
-        while let Some(entry) = bytes.get(at..at + 4).and_then(|len| {
-            let len = u32::from_be_bytes(len.try_into().ok()?) as usize;
-            bytes.get(at + 4..at + 4 + len)
-        }) {
-            let told: Told =
-                serde_json::from_slice(&dir.unseal(&name, entry)?).map_err(|_| Error::StateDamaged {
-                    reason: format!("{name} is not of this version"),
-                })?;
-            fold(told, &mut seen, &mut done);
-            at += 4 + entry.len();
-        }
-        if at < bytes.len() {
-            file.set_len(at as u64)
-                .and_then(|()| file.sync_all())
-                .map_err(failed("mending"))?;
-        }
-        sync_dir(dir.path()).map_err(failed("opening"))?;
-        Ok(Self {
-            name,
-            file,
-            seen,
-            done,
-        })
-    }
-
-    /// The highest generation that one of these has seen.
-    pub(crate) fn generation(&self, digests: &BTreeSet<String>) -> Option<(u64, u32)> {
-        digests.iter().filter_map(|d| self.seen.get(d)).max().copied()
-    }
-
-    /// How the instruction ended, where it is done.
-    pub(crate) fn done(&self, instruction: &str) -> Option<&Told> {
-        self.done.get(instruction)
-    }
-
-    /// Adds an entry, durably.
-    pub(crate) fn tell(&mut self, dir: &StateDir, told: Told) -> Result<(), Error> {
-        let failed = |e| Error::state(Path::new(&self.name), "writing", e);
-        let plain = serde_json::to_vec(&told).map_err(|e| failed(e.into()))?;
-        let sealed = dir.seal(&self.name, &plain)?;
-        let len = u32::try_from(sealed.len()).map_err(|_| failed(std::io::ErrorKind::FileTooLarge.into()))?;
-        let entry = [len.to_be_bytes().as_slice(), &sealed].concat();
-        let before = self.file.metadata().map_err(failed)?.len();
-        if let Err(e) = self.file.write_all(&entry).and_then(|()| self.file.sync_all()) {
-            // Half an entry would hide the ones after it.
-            let _ = self.file.set_len(before);
-            return Err(failed(e));
-        }
-        fold(told, &mut self.seen, &mut self.done);
-        Ok(())
-    }
-}
-
-fn fold(told: Told, seen: &mut BTreeMap<String, (u64, u32)>, done: &mut BTreeMap<String, Told>) {
-    match told {
-        Told::Seen { digests, generation } => {
-            for digest in digests {
-                let highest = seen.entry(digest).or_insert(generation);
-                *highest = generation.max(*highest);
-            }
-        }
-        Told::Done { ref instruction, .. } => {
-            done.insert(instruction.clone(), told.clone());
-        }
-    }
 }

@@ -459,3 +459,38 @@ async fn an_identifier_that_no_line_can_be_searched_for_is_not_said_to_be_absent
     assert_eq!(seen.map_err(code).unwrap_err(), "weblog-identifier");
     assert!(bench.content("access.log") == history(0, 20));
 }
+
+#[tokio::test]
+async fn an_address_within_escapes_of_json_or_many_times_over_is_found_seen_and_erased() {
+    let bench = Bench::new("");
+    let deep = |n: usize| format!("/x?q=ada%{}40example.org", "25".repeat(n));
+    let lines = [
+        line(
+            1,
+            "-",
+            "/e?payload=%7B%22to%22:%22%5Cu003cada%40example.org%5Cu003e%22%7D",
+        ),
+        line(2, "-", "/e?text=Hello%5Cnada%40example.org"),
+        line(3, "-", "/e?text=ada%5Cu0040example.org"),
+        line(4, "-", &deep(4)),
+        line(5, "-", &deep(12)),
+        line(6, "-", "/e?user=ada%00@example.org"),
+    ];
+    let other = line(7, "-", "/e?text=Hello%5Cnobody%40example.org");
+    bench.write("access.log", [lines.concat(), other.clone()].concat().as_bytes());
+    let ada = person("usr_ada001", "ada@example.org");
+    let connector = bench.open();
+    for one in &lines[..5] {
+        let seen = Bench::new("");
+        seen.write("access.log", one.as_bytes());
+        assert_eq!(
+            observed(&seen.open(), &ada).await.observed,
+            Observed::Present,
+            "{one}"
+        );
+    }
+    let receipt = done(&connector, &ask(1, Verb::Erase, &ada)).await;
+    assert_eq!(receipt.details["lines"], 6);
+    assert_eq!(bench.content("access.log"), other.into_bytes());
+    assert_eq!(observed(&connector, &ada).await.observed, Observed::Absent);
+}

@@ -211,3 +211,33 @@ async fn nothing_that_the_state_does_not_name_outlives_a_crash_in_its_folder() {
     assert_eq!(sides(), [after]);
     assert_eq!(observed(&connector, &ada).await.observed, Observed::Absent);
 }
+
+#[tokio::test]
+async fn what_was_done_long_ago_is_remembered_no_longer() {
+    use crate::history::{History, Told};
+    let bench = Bench::new("");
+    bench.write("access.log", &history(0, 20));
+    drop(bench.open());
+    let size = || {
+        fs::metadata(bench.path("state").join("access.history"))
+            .unwrap()
+            .len()
+    };
+    {
+        let dir = crate::state::StateDir::open(&bench.path("state")).unwrap();
+        let mut told = History::open(&dir, &"access".parse().unwrap()).unwrap();
+        let seen = Told::Seen {
+            digests: ["digest".to_owned()].into(),
+            generation: (1, 0),
+            day: 1,
+        };
+        told.tell(&dir, seen).unwrap();
+    }
+    assert!(size() > 0);
+    let connector = bench.open();
+    assert_eq!(size(), 0);
+    let ada = person("usr_ada001", "ada@example.org");
+    let receipt = done(&connector, &ask(1, Verb::Erase, &ada)).await;
+    drop(connector);
+    assert!(done(&bench.open(), &ask(1, Verb::Erase, &ada)).await == receipt && size() > 0);
+}

@@ -76,7 +76,7 @@ fn value() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Writes bytes as clients and servers may: escaped in part, several times over, blanks as a plus, bytes as `\xhh`.
+/// Writes bytes as clients and servers may: escaped in part, several times over, blanks as a plus, bytes as `\xhh`, or as in JSON.
 fn written(value: &str, rounds: usize, marks: &[u8], server: u8) -> Vec<u8> {
     let mut text = value.as_bytes().to_vec();
     let mut marks = marks.iter().cycle();
@@ -98,6 +98,9 @@ fn written(value: &str, rounds: usize, marks: &[u8], server: u8) -> Vec<u8> {
     let mut out = Vec::new();
     for byte in text {
         match byte {
+            _ if server == 4 && byte.is_ascii() && marks.next().is_some_and(|m| m % 3 == 0) => {
+                out.extend(format!("%5Cu{byte:04x}").bytes());
+            }
             b'"' | b'\\' if server == 1 => out.extend([b'\\', byte]),
             b'"' | b'\\' if server == 2 => out.extend(format!("\\x{byte:02X}").bytes()),
             _ if byte >= 0x80 && server > 0 || server == 3 && marks.next().is_some_and(|m| m % 3 == 0) => {
@@ -206,7 +209,7 @@ fn a_line_that_is_passed_over_unread_is_none_that_the_reader_matches() {
         value(),
         0_usize..9,
         vec(any::<u8>(), 1..9),
-        0_u8..4,
+        0_u8..5,
     );
     let of_record = (0_u8..14, value(), value());
     let input = (select(vec![0, 1, 2, 3]), sought, line, of_record, 0_u8..4);
