@@ -15,6 +15,9 @@ use crate::statement::Statements;
 /// What a plain address is made of, as a set of GLOB and of regular expressions. README.md names it for an index.
 const PLAIN: &str = "!#$%&*+./0-9=?@A-Z^_`a-z{|}~-";
 
+/// Stands for what could not be read as text.
+const UNREADABLE: char = char::REPLACEMENT_CHARACTER;
+
 /// Whether a value must be taken apart: it holds more than an address is made of, or more than one.
 fn is_composed(value: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "!#$%&*+./=?@^_`{|}~-".contains(c);
@@ -25,7 +28,8 @@ fn is_composed(value: &str) -> bool {
 pub(crate) fn identifiers(value: &str) -> Vec<Identifier> {
     let (mut addresses, unread) = addresses(value);
     if unread || addresses.is_empty() {
-        addresses.push(value.to_owned());
+        // Intake takes every letter beyond ASCII, and so this one too.
+        addresses.push(value.replace(UNREADABLE, "\\ufffd"));
     }
     let mail = |address: String| Identifier::new(IdentifierKind::Email, address);
     addresses.into_iter().map(mail).collect()
@@ -37,15 +41,49 @@ fn addresses(value: &str) -> (Vec<String>, bool) {
     if !is_composed(value.trim()) {
         return (vec![value.trim().to_owned()], false);
     }
-    let (mut found, mut unread) = (Vec::new(), value.contains("%40"));
+    let (value, is_unsure) = unescaped(&value);
+    let (mut found, mut unread) = (Vec::new(), is_unsure || value.contains("%40"));
     for word in value.split(ends_word) {
         unread |= !addresses_in(word.trim_matches(['\'', '`']), &mut found);
     }
     (found, unread)
 }
 
+/// Takes back the escapes of JSON, and those of bytes that are no text: their letters are none of what stands behind them. Also whether a letter may
+/// be one or the other, as in `line\\nina@example.org`: only where the value is JSON by its looks it is the escape's.
+fn unescaped(value: &str) -> (String, bool) {
+    let is_json = value.contains(['"', '{', '[']);
+    let mut pieces = value.split('\\');
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    let mut is_unsure = false;
+    for piece in pieces {
+        let code = |from: usize, to: usize| {
+            let hex = piece
+                .get(from..to)
+                .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+            hex.and_then(|hex| u32::from_str_radix(hex, 16).ok())
+        };
+        let (read, length) = match (piece.chars().next(), code(1, 5), code(1, 3)) {
+            // Half of a pair is no letter, and both together are none of an address.
+            (Some('u'), Some(code), _) => (char::from_u32(code).unwrap_or(UNREADABLE), 5),
+            (Some('x'), _, Some(_)) => (UNREADABLE, 3),
+            (Some('n' | 't' | 'r'), ..) if is_json => (' ', 1),
+            (letter, ..) => {
+                is_unsure |= matches!(letter, Some('n' | 't' | 'r'));
+                ('\\', 0)
+            }
+        };
+        text.push(read);
+        text.push_str(&piece[length..]);
+    }
+    (text, is_unsure)
+}
+
 /// Takes the addresses out of a word; `false` where there may be one that could not be read.
 fn addresses_in(word: &str, found: &mut Vec<String>) -> bool {
+    if word.contains(UNREADABLE) {
+        return !word.contains('@');
+    }
     let (mut rest, mut is_first, mut all) = (word, true, true);
     while let Some((before, after)) = rest.split_once('@') {
         // What an address may begin with by RFC 5322 sets it off from the one that stands before it: `a@example.org|b@example.org`.
@@ -204,6 +242,13 @@ impl Statements<'_> {
 mod tests {
     use super::*;
 
+    #[track_caller]
+    fn check(value: &str, expected: &[&str], all: bool) {
+        let (found, unread) = addresses(value);
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
+        assert_eq!((found.as_slice(), !unread), (expected, all), "{value}");
+    }
+
     #[test]
     fn addresses_are_read_out_of_whatever_is_around_them() {
         for (value, expected, all) in [
@@ -250,13 +295,43 @@ mod tests {
             ("a@ example.org", &[], false),
             ("see profile", &[], true),
         ] {
-            let (found, unread) = addresses(value);
-            let found: Vec<&str> = found.iter().map(String::as_str).collect();
-            assert_eq!((found.as_slice(), !unread), (expected, all), "{value}");
+            check(value, expected, all);
         }
         // What is not read goes out whole, so that intake can keep it.
         assert_eq!(identifiers("see profile")[0].value, "see profile");
         assert_eq!(identifiers("a@example.org, b@@example.org").len(), 2);
+    }
+
+    #[test]
+    fn letters_of_an_escape_are_none_of_an_address() {
+        for (value, expected, all) in [
+            (
+                "Hal \\u003chal@example.org\\u003e",
+                &["hal@example.org"][..],
+                true,
+            ),
+            (
+                "[\"a@example.org\\nb@example.org\\tc\"]",
+                &["a@example.org", "b@example.org"],
+                true,
+            ),
+            (
+                "\\u00fcmit@example.org \\ud83d\\ude00",
+                &["\u{fc}mit@example.org"],
+                true,
+            ),
+            ("CORP\\hal@example.org\\", &["hal@example.org"], true),
+            ("CORP\\nina@example.org", &["nina@example.org"], false),
+            ("m\\xfcller@example.org, a@example.org", &["a@example.org"], false),
+            ("m\u{fffd}ller@example.org", &[], false),
+            ("a@example.org \\u00\u{e9}", &["a@example.org"], true),
+        ] {
+            check(value, expected, all);
+        }
+        assert_eq!(
+            identifiers("m\u{fffd}ller@example.org")[0].value,
+            "m\\ufffdller@example.org"
+        );
     }
 
     #[test]

@@ -30,7 +30,17 @@ impl<'u> Statements<'u> {
     fn element(&self, n: usize, column: &Column) -> String {
         match self.dialect {
             Dialect::Postgres => from_text(self.dialect, &format!("v->>{n}"), column),
-            Dialect::Sqlite => from_text(self.dialect, &format!("json_extract(value, '$[{n}]')"), column),
+            Dialect::Sqlite => {
+                let text = format!("json_extract(value, '$[{n}]')");
+                let cast = from_text(self.dialect, &text, column);
+                // A column of numbers may hold text as well, which is compared as such.
+                match column.class {
+                    Class::Int => {
+                        format!("CASE WHEN CAST({cast} AS TEXT) = {text} THEN {cast} ELSE {text} END")
+                    }
+                    _ => cast,
+                }
+            }
         }
     }
 
