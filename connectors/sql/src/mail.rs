@@ -8,9 +8,7 @@ use std::collections::BTreeSet;
 use lethe_terms::{Identifier, IdentifierKind};
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::catalog::{Class, Column, as_text};
-use crate::db::{Dialect, quoted};
-use crate::statement::Statements;
+use crate::db::Dialect;
 
 /// What a plain address is made of, as a set of GLOB and of regular expressions. README.md names it for an index.
 const PLAIN: &str = "!#$%&*+./0-9=?@A-Z^_`a-z{|}~-";
@@ -125,38 +123,12 @@ fn ends_word(c: char) -> bool {
         || matches!(c, '\u{a0}'..='\u{bf}' | '\u{2000}'..='\u{206f}' | '\u{3000}'..='\u{303f}' | '\u{ff00}'..='\u{ff0f}')
 }
 
-/// Addresses of a person, to be found in values that hold more than one address.
-pub(crate) struct Sought {
-    /// Stretches for the database, as its first argument.
-    pub(crate) stretches: String,
-    whole: BTreeSet<String>,
-}
-
-impl Sought {
-    /// The e-mail addresses among the identifiers, for a column of text; `None` where there are none.
-    pub(crate) fn of(column: &Column, kind: IdentifierKind, identifiers: &[Identifier]) -> Option<Self> {
-        if (column.class, kind) != (Class::Text, IdentifierKind::Email) {
-            return None;
-        }
-        let given: Vec<&str> = identifiers
-            .iter()
-            .filter(|one| one.kind == kind)
-            .map(|one| one.value.trim())
-            .filter(|address| !address.is_empty() && !address.contains('\0'))
-            .collect();
-        let stretches: BTreeSet<String> = given.iter().flat_map(|address| stretches(address)).collect();
-        let whole: BTreeSet<String> = given.iter().map(|address| comparable(address)).collect();
-        let stretches = serde_json::to_string(&stretches).ok()?;
-        (!whole.is_empty()).then_some(Self { stretches, whole })
-    }
-
-    /// Whether a value names the person.
-    pub(crate) fn stands_in(&self, value: &str) -> bool {
-        let (addresses, _) = addresses(value);
-        addresses
-            .iter()
-            .any(|address| self.whole.contains(&comparable(address)))
-    }
+/// Whether a value names one of the addresses, which are comparable.
+pub(crate) fn names_one(value: &str, sought: &BTreeSet<String>) -> bool {
+    let (addresses, _) = addresses(value);
+    addresses
+        .iter()
+        .any(|address| sought.contains(&comparable(address)))
 }
 
 /// An address as all its spellings come to: composed, in lower case, its domain as IDNA writes it.
@@ -173,7 +145,7 @@ pub(crate) fn comparable(address: &str) -> String {
 
 /// Stretches of which every spelling of an address holds one. Databases differ in the case of letters beyond ASCII: the rest of an address is
 /// enough to look for. Its local part alone finds it where something invisible stands in the domain.
-fn stretches(address: &str) -> Vec<String> {
+pub(crate) fn stretches(address: &str) -> Vec<String> {
     let lower = address.to_lowercase();
     let longest = |text: &str| {
         let pieces = text.split(|c: char| !c.is_ascii_graphic());
@@ -192,49 +164,16 @@ fn stretches(address: &str) -> Vec<String> {
     found
 }
 
-impl Statements<'_> {
-    /// Condition: a value is no plain address and holds one of the stretches in the first argument.
-    fn composed(&self, expression: &str) -> String {
-        match self.dialect {
-            Dialect::Postgres => format!(
-                "{expression} ~ '[^{PLAIN}]|@.*@' AND EXISTS (SELECT 1 FROM jsonb_array_elements_text($1::text::jsonb) AS k(v)
-                    WHERE position(v IN lower(({expression})::text COLLATE \"C\")) > 0)"
-            ),
-            Dialect::Sqlite => format!(
-                "({expression} GLOB '*[^{PLAIN}]*' OR {expression} GLOB '*@*@*') AND EXISTS (SELECT 1 FROM json_each(?1) AS k WHERE instr(lower({expression}), k.value) > 0)"
-            ),
-        }
-    }
-
-    /// Values of a column that are no plain address and may name somebody, each with its root's key.
-    pub(crate) fn composed_holders(&self, table: usize, column: &Column) -> String {
-        let chain = self.chain(table, "JOIN");
-        let name = format!("t{table}.{}", quoted(&column.name));
-        format!(
-            "SELECT {}, {} FROM {} WHERE {}",
-            self.key_texts(&chain.key).join(", "),
-            as_text(self.dialect, &name, column.class),
-            chain.from,
-            self.composed(&name)
-        )
-    }
-
-    /// The same wherever the rows hang, for looking again: key, whether the root is marked, value.
-    pub(crate) fn composed_seen(&self, table: usize, column: &Column) -> String {
-        let chain = self.chain(table, "LEFT JOIN");
-        let marked = if chain.joins_root {
-            self.marked("t0.")
-        } else {
-            self.marked_by(&chain.key)
-        };
-        let name = format!("t{table}.{}", quoted(&column.name));
-        format!(
-            "SELECT {}, CASE WHEN {marked} THEN '1' ELSE '0' END, {} FROM {} WHERE {}",
-            self.key_texts(&chain.key).join(", "),
-            as_text(self.dialect, &name, column.class),
-            chain.from,
-            self.composed(&name)
-        )
+/// Condition: a value is no plain address and holds one of the stretches in the first argument.
+pub(crate) fn composed(dialect: Dialect, expression: &str) -> String {
+    match dialect {
+        Dialect::Postgres => format!(
+            "{expression} ~ '[^{PLAIN}]|@.*@' AND EXISTS (SELECT 1 FROM jsonb_array_elements_text($1::text::jsonb) AS k(v)
+                WHERE position(v IN lower(({expression})::text COLLATE \"C\")) > 0)"
+        ),
+        Dialect::Sqlite => format!(
+            "({expression} GLOB '*[^{PLAIN}]*' OR {expression} GLOB '*@*@*') AND EXISTS (SELECT 1 FROM json_each(?1) AS k WHERE instr(lower({expression}), k.value) > 0)"
+        ),
     }
 }
 
