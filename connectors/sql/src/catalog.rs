@@ -303,7 +303,7 @@ async fn sqlite_table(tx: &mut Tx, name: String, kind: TableKind) -> Result<Tabl
         if place > 0 {
             primary.push((place, column.clone()));
         }
-        let nullable = text(&mut row, 2) == "0" && place == 0;
+        let nullable = text(&mut row, 2) == "0";
         let generated = text(&mut row, 4) != "0";
         columns.push(Column {
             name: column,
@@ -317,13 +317,21 @@ async fn sqlite_table(tx: &mut Tx, name: String, kind: TableKind) -> Result<Tabl
     primary.sort();
     let primary: Vec<String> = primary.into_iter().map(|(_, name)| name).collect();
     let mut unique = vec![primary.clone()];
-    let indexes = "SELECT name FROM pragma_index_list(?1) WHERE \"unique\" = 1 AND partial = 0";
+    let mut is_indexed = false;
+    let indexes = "SELECT name, origin FROM pragma_index_list(?1) WHERE \"unique\" = 1 AND partial = 0";
     for mut row in tx.rows(indexes, &[&name]).await? {
         let index = text(&mut row, 0);
+        is_indexed |= text(&mut row, 1) == "pk";
         let columns = tx
             .rows("SELECT name FROM pragma_index_info(?1) ORDER BY seqno", &[&index])
             .await?;
         unique.push(columns.into_iter().map(|mut row| text(&mut row, 0)).collect());
+    }
+    // A primary key takes NULL in SQLite, unless it is the row's number, which needs no index, or the table has none.
+    if !is_indexed || kind == TableKind::Spread {
+        for column in columns.iter_mut().filter(|column| primary.contains(&column.name)) {
+            column.nullable = false;
+        }
     }
     Ok(Table {
         schema: "main".to_owned(),

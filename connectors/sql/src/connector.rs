@@ -268,7 +268,7 @@ impl SqlConnector {
         let mut keys: Vec<Key> = selector
             .records
             .iter()
-            .filter_map(|record| parse_handle(unit, &record.handle))
+            .filter_map(|record| parse_handle(self.work.dialect(), unit, &record.handle))
             .collect();
         keys.sort();
         keys.dedup();

@@ -198,10 +198,9 @@ impl Tx {
             Self::Sqlite(tx) => {
                 let mut rows = query!(Sqlite, sql, args).fetch(&mut **tx);
                 while let Some(row) = rows.try_next().await? {
-                    // SQLite keeps any bytes as text: one bad row must not stop the others.
                     let text = |n| {
                         let bytes: Option<Vec<u8>> = row.try_get_unchecked(n)?;
-                        Ok::<_, sqlx::Error>(bytes.map(|b| String::from_utf8_lossy(&b).into_owned()))
+                        Ok::<_, sqlx::Error>(bytes.map(|bytes| shown(&bytes)))
                     };
                     visit((0..row.len()).map(text).collect::<Result<_, _>>()?);
                 }
@@ -230,6 +229,16 @@ impl Tx {
             Self::Sqlite(tx) => tx.rollback().await,
         }
     }
+}
+
+/// SQLite keeps any bytes as text, and one bad row must not stop the others: what is no UTF-8 is shown as `\\xfc`, which no address holds.
+fn shown(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
 }
 
 /// A name, quoted: mixed case, spaces and quotes included.

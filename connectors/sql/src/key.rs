@@ -1,6 +1,7 @@
 //! Keys of root rows as text: in a handle, and as an argument of a statement.
 
 use crate::catalog::{Class, Column};
+use crate::db::Dialect;
 use crate::model::{Key, Unit};
 
 /// Keys as one JSON argument.
@@ -18,6 +19,11 @@ pub(crate) fn canonical_int(text: &str) -> bool {
     text.parse::<i64>().is_ok_and(|n| n.to_string() == text)
 }
 
+/// Whether SQLite keeps a text as such in a column of numbers. It trims before it reads a number; what Rust reads beyond that, such as `inf`, is no key.
+fn is_no_number(text: &str) -> bool {
+    !text.contains('\0') && text.trim().parse::<f64>().is_err()
+}
+
 pub(crate) fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(n, b)| match n {
@@ -27,10 +33,10 @@ pub(crate) fn is_uuid(text: &str) -> bool {
 }
 
 /// Reads a handle; `None` where no record of the unit can have it. Types whose spelling only the database knows are left to it.
-pub(crate) fn parse_handle(unit: &Unit, handle: &str) -> Option<Key> {
+pub(crate) fn parse_handle(dialect: Dialect, unit: &Unit, handle: &str) -> Option<Key> {
     let key: Key = serde_json::from_str(handle).ok()?;
     let fits = |(text, column): (&String, &Column)| match column.class {
-        Class::Int => canonical_int(text),
+        Class::Int => canonical_int(text) || (dialect == Dialect::Sqlite && is_no_number(text)),
         Class::Uuid => is_uuid(text),
         _ => !text.contains('\0'),
     };

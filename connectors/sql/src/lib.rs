@@ -20,6 +20,7 @@ mod phone;
 mod read;
 mod resolve;
 mod rules;
+mod sought;
 mod statement;
 mod theirs;
 

@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use lethe_terms::{Identifier, IdentifierKind};
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::catalog::{Class, Column, as_text};
-use crate::db::{Dialect, quoted};
-use crate::statement::Statements;
+use crate::db::Dialect;
 
 /// What a plain address is made of, as a set of GLOB and of regular expressions. README.md names it for an index.
 const PLAIN: &str = "!#$%&*+./0-9=?@A-Z^_`a-z{|}~-";
+
+/// Stands for what could not be read as text.
+const UNREADABLE: char = char::REPLACEMENT_CHARACTER;
 
 /// Whether a value must be taken apart: it holds more than an address is made of, or more than one.
 fn is_composed(value: &str) -> bool {
@@ -25,7 +26,8 @@ fn is_composed(value: &str) -> bool {
 pub(crate) fn identifiers(value: &str) -> Vec<Identifier> {
     let (mut addresses, unread) = addresses(value);
     if unread || addresses.is_empty() {
-        addresses.push(value.to_owned());
+        // Intake takes every letter beyond ASCII, and so this one too.
+        addresses.push(value.replace(UNREADABLE, "\\ufffd"));
     }
     let mail = |address: String| Identifier::new(IdentifierKind::Email, address);
     addresses.into_iter().map(mail).collect()
@@ -37,15 +39,49 @@ fn addresses(value: &str) -> (Vec<String>, bool) {
     if !is_composed(value.trim()) {
         return (vec![value.trim().to_owned()], false);
     }
-    let (mut found, mut unread) = (Vec::new(), value.contains("%40"));
+    let (value, is_unsure) = unescaped(&value);
+    let (mut found, mut unread) = (Vec::new(), is_unsure || value.contains("%40"));
     for word in value.split(ends_word) {
         unread |= !addresses_in(word.trim_matches(['\'', '`']), &mut found);
     }
     (found, unread)
 }
 
+/// Takes back the escapes of JSON, and those of bytes that are no text: their letters are none of what stands behind them. Also whether a letter may
+/// be one or the other, as in `line\\nina@example.org`: only where the value is JSON by its looks it is the escape's.
+fn unescaped(value: &str) -> (String, bool) {
+    let is_json = value.contains(['"', '{', '[']);
+    let mut pieces = value.split('\\');
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    let mut is_unsure = false;
+    for piece in pieces {
+        let code = |from: usize, to: usize| {
+            let hex = piece
+                .get(from..to)
+                .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+            hex.and_then(|hex| u32::from_str_radix(hex, 16).ok())
+        };
+        let (read, length) = match (piece.chars().next(), code(1, 5), code(1, 3)) {
+            // Half of a pair is no letter, and both together are none of an address.
+            (Some('u'), Some(code), _) => (char::from_u32(code).unwrap_or(UNREADABLE), 5),
+            (Some('x'), _, Some(_)) => (UNREADABLE, 3),
+            (Some('n' | 't' | 'r'), ..) if is_json => (' ', 1),
+            (letter, ..) => {
+                is_unsure |= matches!(letter, Some('n' | 't' | 'r'));
+                ('\\', 0)
+            }
+        };
+        text.push(read);
+        text.push_str(&piece[length..]);
+    }
+    (text, is_unsure)
+}
+
 /// Takes the addresses out of a word; `false` where there may be one that could not be read.
 fn addresses_in(word: &str, found: &mut Vec<String>) -> bool {
+    if word.contains(UNREADABLE) {
+        return !word.contains('@');
+    }
     let (mut rest, mut is_first, mut all) = (word, true, true);
     while let Some((before, after)) = rest.split_once('@') {
         // What an address may begin with by RFC 5322 sets it off from the one that stands before it: `a@example.org|b@example.org`.
@@ -87,38 +123,12 @@ fn ends_word(c: char) -> bool {
         || matches!(c, '\u{a0}'..='\u{bf}' | '\u{2000}'..='\u{206f}' | '\u{3000}'..='\u{303f}' | '\u{ff00}'..='\u{ff0f}')
 }
 
-/// Addresses of a person, to be found in values that hold more than one address.
-pub(crate) struct Sought {
-    /// Stretches for the database, as its first argument.
-    pub(crate) stretches: String,
-    whole: BTreeSet<String>,
-}
-
-impl Sought {
-    /// The e-mail addresses among the identifiers, for a column of text; `None` where there are none.
-    pub(crate) fn of(column: &Column, kind: IdentifierKind, identifiers: &[Identifier]) -> Option<Self> {
-        if (column.class, kind) != (Class::Text, IdentifierKind::Email) {
-            return None;
-        }
-        let given: Vec<&str> = identifiers
-            .iter()
-            .filter(|one| one.kind == kind)
-            .map(|one| one.value.trim())
-            .filter(|address| !address.is_empty() && !address.contains('\0'))
-            .collect();
-        let stretches: BTreeSet<String> = given.iter().flat_map(|address| stretches(address)).collect();
-        let whole: BTreeSet<String> = given.iter().map(|address| comparable(address)).collect();
-        let stretches = serde_json::to_string(&stretches).ok()?;
-        (!whole.is_empty()).then_some(Self { stretches, whole })
-    }
-
-    /// Whether a value names the person.
-    pub(crate) fn stands_in(&self, value: &str) -> bool {
-        let (addresses, _) = addresses(value);
-        addresses
-            .iter()
-            .any(|address| self.whole.contains(&comparable(address)))
-    }
+/// Whether a value names one of the addresses, which are comparable.
+pub(crate) fn names_one(value: &str, sought: &BTreeSet<String>) -> bool {
+    let (addresses, _) = addresses(value);
+    addresses
+        .iter()
+        .any(|address| sought.contains(&comparable(address)))
 }
 
 /// An address as all its spellings come to: composed, in lower case, its domain as IDNA writes it.
@@ -135,7 +145,7 @@ pub(crate) fn comparable(address: &str) -> String {
 
 /// Stretches of which every spelling of an address holds one. Databases differ in the case of letters beyond ASCII: the rest of an address is
 /// enough to look for. Its local part alone finds it where something invisible stands in the domain.
-fn stretches(address: &str) -> Vec<String> {
+pub(crate) fn stretches(address: &str) -> Vec<String> {
     let lower = address.to_lowercase();
     let longest = |text: &str| {
         let pieces = text.split(|c: char| !c.is_ascii_graphic());
@@ -154,55 +164,29 @@ fn stretches(address: &str) -> Vec<String> {
     found
 }
 
-impl Statements<'_> {
-    /// Condition: a value is no plain address and holds one of the stretches in the first argument.
-    fn composed(&self, expression: &str) -> String {
-        match self.dialect {
-            Dialect::Postgres => format!(
-                "{expression} ~ '[^{PLAIN}]|@.*@' AND EXISTS (SELECT 1 FROM jsonb_array_elements_text($1::text::jsonb) AS k(v)
-                    WHERE position(v IN lower(({expression})::text COLLATE \"C\")) > 0)"
-            ),
-            Dialect::Sqlite => format!(
-                "({expression} GLOB '*[^{PLAIN}]*' OR {expression} GLOB '*@*@*') AND EXISTS (SELECT 1 FROM json_each(?1) AS k WHERE instr(lower({expression}), k.value) > 0)"
-            ),
-        }
-    }
-
-    /// Values of a column that are no plain address and may name somebody, each with its root's key.
-    pub(crate) fn composed_holders(&self, table: usize, column: &Column) -> String {
-        let chain = self.chain(table, "JOIN");
-        let name = format!("t{table}.{}", quoted(&column.name));
-        format!(
-            "SELECT {}, {} FROM {} WHERE {}",
-            self.key_texts(&chain.key).join(", "),
-            as_text(self.dialect, &name, column.class),
-            chain.from,
-            self.composed(&name)
-        )
-    }
-
-    /// The same wherever the rows hang, for looking again: key, whether the root is marked, value.
-    pub(crate) fn composed_seen(&self, table: usize, column: &Column) -> String {
-        let chain = self.chain(table, "LEFT JOIN");
-        let marked = if chain.joins_root {
-            self.marked("t0.")
-        } else {
-            self.marked_by(&chain.key)
-        };
-        let name = format!("t{table}.{}", quoted(&column.name));
-        format!(
-            "SELECT {}, CASE WHEN {marked} THEN '1' ELSE '0' END, {} FROM {} WHERE {}",
-            self.key_texts(&chain.key).join(", "),
-            as_text(self.dialect, &name, column.class),
-            chain.from,
-            self.composed(&name)
-        )
+/// Condition: a value is no plain address and holds one of the stretches in the first argument.
+pub(crate) fn composed(dialect: Dialect, expression: &str) -> String {
+    match dialect {
+        Dialect::Postgres => format!(
+            "{expression} ~ '[^{PLAIN}]|@.*@' AND EXISTS (SELECT 1 FROM jsonb_array_elements_text($1::text::jsonb) AS k(v)
+                WHERE position(v IN lower(({expression})::text COLLATE \"C\")) > 0)"
+        ),
+        Dialect::Sqlite => format!(
+            "({expression} GLOB '*[^{PLAIN}]*' OR {expression} GLOB '*@*@*') AND EXISTS (SELECT 1 FROM json_each(?1) AS k WHERE instr(lower({expression}), k.value) > 0)"
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[track_caller]
+    fn check(value: &str, expected: &[&str], all: bool) {
+        let (found, unread) = addresses(value);
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
+        assert_eq!((found.as_slice(), !unread), (expected, all), "{value}");
+    }
 
     #[test]
     fn addresses_are_read_out_of_whatever_is_around_them() {
@@ -250,13 +234,43 @@ mod tests {
             ("a@ example.org", &[], false),
             ("see profile", &[], true),
         ] {
-            let (found, unread) = addresses(value);
-            let found: Vec<&str> = found.iter().map(String::as_str).collect();
-            assert_eq!((found.as_slice(), !unread), (expected, all), "{value}");
+            check(value, expected, all);
         }
         // What is not read goes out whole, so that intake can keep it.
         assert_eq!(identifiers("see profile")[0].value, "see profile");
         assert_eq!(identifiers("a@example.org, b@@example.org").len(), 2);
+    }
+
+    #[test]
+    fn letters_of_an_escape_are_none_of_an_address() {
+        for (value, expected, all) in [
+            (
+                "Hal \\u003chal@example.org\\u003e",
+                &["hal@example.org"][..],
+                true,
+            ),
+            (
+                "[\"a@example.org\\nb@example.org\\tc\"]",
+                &["a@example.org", "b@example.org"],
+                true,
+            ),
+            (
+                "\\u00fcmit@example.org \\ud83d\\ude00",
+                &["\u{fc}mit@example.org"],
+                true,
+            ),
+            ("CORP\\hal@example.org\\", &["hal@example.org"], true),
+            ("CORP\\nina@example.org", &["nina@example.org"], false),
+            ("m\\xfcller@example.org, a@example.org", &["a@example.org"], false),
+            ("m\u{fffd}ller@example.org", &[], false),
+            ("a@example.org \\u00\u{e9}", &["a@example.org"], true),
+        ] {
+            check(value, expected, all);
+        }
+        assert_eq!(
+            identifiers("m\u{fffd}ller@example.org")[0].value,
+            "m\\ufffdller@example.org"
+        );
     }
 
     #[test]

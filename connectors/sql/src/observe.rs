@@ -9,8 +9,8 @@ use crate::connector::SqlConnector;
 use crate::db::{Begin, Row, Tx};
 use crate::error::{Stage, failure};
 use crate::key::{handle, keys_argument};
-use crate::mail::Sought;
 use crate::model::{Key, Unit};
+use crate::sought::Sought;
 use crate::statement::Statements;
 
 fn before(error: sqlx::Error) -> Failure {
@@ -81,12 +81,12 @@ impl SqlConnector {
                 .iter()
                 .filter(|(_, kind)| kind.strength() == Strength::Strong)
             {
-                let Some(values) = Statements::values(column, *kind, &selector.identifiers) else {
-                    continue;
-                };
-                let sql = statements.seen_by_identifier(index, column, *kind);
-                tx.each(&sql, &[&values], &mut |row| sight.add(row)).await?;
-                let Some(sought) = Sought::of(column, *kind, &selector.identifiers) else {
+                if let Some(values) = Statements::values(column, *kind, &selector.identifiers) {
+                    let sql = statements.seen_by_identifier(index, column, *kind);
+                    tx.each(&sql, &[&values], &mut |row| sight.add(row)).await?;
+                }
+                let country = statements.phone_country;
+                let Some(sought) = Sought::of(column, *kind, &selector.identifiers, country) else {
                     continue;
                 };
                 let mut add = |mut row: Row| {
@@ -94,8 +94,8 @@ impl SqlConnector {
                         sight.add(row);
                     }
                 };
-                let sql = statements.composed_seen(index, column);
-                tx.each(&sql, &[&sought.stretches], &mut add).await?;
+                let sql = statements.sought_seen(index, column, *kind);
+                tx.each(&sql, &[&sought.argument], &mut add).await?;
             }
         }
         Ok(sight)

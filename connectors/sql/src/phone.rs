@@ -2,10 +2,42 @@
 
 use std::collections::BTreeSet;
 
+use crate::db::Dialect;
+
 /// Digits of a country calling code at most (ITU-T E.164).
 const COUNTRY_DIGITS_MAX: usize = 3;
 /// Digits of a telephone number at least, as intake reads them.
 const NUMBER_DIGITS_MIN: usize = 7;
+
+/// Last digits that the database looks for: together they are rare enough, and no spelling puts a trunk prefix among them.
+const TAIL_DIGITS_MAX: usize = 7;
+/// Longest value that intake reads as a number.
+const VALUE_CHARS_MAX: usize = 64;
+
+/// What every spelling of a number is LIKE: its last digits, with anything between them. `None` where it has too few.
+pub(crate) fn pattern(number: &str) -> Option<String> {
+    let number = typed(number);
+    let count = number
+        .len()
+        .saturating_sub(COUNTRY_DIGITS_MAX)
+        .min(TAIL_DIGITS_MAX);
+    let tail = &number[number.len() - count..];
+    (count > 0).then(|| {
+        tail.chars()
+            .fold("%".to_owned(), |pattern, digit| pattern + &format!("{digit}%"))
+    })
+}
+
+/// Condition: a text is LIKE one of the patterns in the first argument.
+pub(crate) fn may_hold(dialect: Dialect, text: &str) -> String {
+    let among = match dialect {
+        Dialect::Postgres => {
+            format!("jsonb_array_elements_text($1::text::jsonb) AS k(v) WHERE {text} LIKE k.v")
+        }
+        Dialect::Sqlite => format!("json_each(?1) AS k WHERE {text} LIKE k.value"),
+    };
+    format!("length({text}) <= {VALUE_CHARS_MAX} AND EXISTS (SELECT 1 FROM {among})")
+}
 
 /// Whether a value may be a number at all.
 pub(crate) fn is_number(value: &str) -> bool {
@@ -86,6 +118,11 @@ mod tests {
         }
         // A national number is nobody's where no country is given.
         assert!(!Spellings::of(["+4930901820"].into_iter(), None).hold("030 901820"));
+        assert_eq!(pattern("+4930901820").unwrap(), "%0%9%0%1%8%2%0%");
+        assert_eq!(
+            (pattern("+4930123").unwrap(), pattern("123")),
+            ("%0%1%2%3%".to_owned(), None)
+        );
         assert!(is_number("030 901820") && !is_number("unknown 12"));
     }
 }

@@ -10,8 +10,9 @@ use crate::connector::SqlConnector;
 use crate::db::{Begin, Tx};
 use crate::error::{Stage, failure};
 use crate::key::{handle, keys_argument};
-use crate::mail::{self, Sought};
+use crate::mail;
 use crate::model::{Key, Unit};
+use crate::sought::Sought;
 use crate::statement::Statements;
 
 /// Records in one page of an answer: small enough to hold, large enough that most people fit in one.
@@ -99,16 +100,13 @@ async fn holders(
             .iter()
             .filter(|(_, kind)| kind.strength() != Strength::Shared)
         {
-            let Some(values) = Statements::values(column, *kind, identifiers) else {
-                continue;
-            };
-            for row in tx
-                .rows(&statements.holders(index, column, *kind), &[&values])
-                .await?
-            {
-                keys.extend(row.into_iter().collect::<Option<Key>>());
+            if let Some(values) = Statements::values(column, *kind, identifiers) {
+                let sql = statements.holders(index, column, *kind);
+                for row in tx.rows(&sql, &[&values]).await? {
+                    keys.extend(row.into_iter().collect::<Option<Key>>());
+                }
             }
-            let Some(sought) = Sought::of(column, *kind, identifiers) else {
+            let Some(sought) = Sought::of(column, *kind, identifiers, statements.phone_country) else {
                 continue;
             };
             let mut take = |mut row: crate::db::Row| {
@@ -116,8 +114,8 @@ async fn holders(
                     keys.extend(row.into_iter().collect::<Option<Key>>());
                 }
             };
-            let sql = statements.composed_holders(index, column);
-            tx.each(&sql, &[&sought.stretches], &mut take).await?;
+            let sql = statements.sought_holders(index, column, *kind);
+            tx.each(&sql, &[&sought.argument], &mut take).await?;
         }
     }
     Ok(keys)

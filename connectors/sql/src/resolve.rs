@@ -224,7 +224,7 @@ impl Context<'_> {
                 problems.add(
                     "sql-key",
                     place,
-                    "may be null: expected a key column that is NOT NULL",
+                    "may be null, in SQLite in a primary key too: expected a key column that is NOT NULL",
                 );
             }
         }

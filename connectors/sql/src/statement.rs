@@ -30,7 +30,17 @@ impl<'u> Statements<'u> {
     fn element(&self, n: usize, column: &Column) -> String {
         match self.dialect {
             Dialect::Postgres => from_text(self.dialect, &format!("v->>{n}"), column),
-            Dialect::Sqlite => from_text(self.dialect, &format!("json_extract(value, '$[{n}]')"), column),
+            Dialect::Sqlite => {
+                let text = format!("json_extract(value, '$[{n}]')");
+                let cast = from_text(self.dialect, &text, column);
+                // A column of numbers may hold text as well, which is compared as such.
+                match column.class {
+                    Class::Int => {
+                        format!("CASE WHEN CAST({cast} AS TEXT) = {text} THEN {cast} ELSE {text} END")
+                    }
+                    _ => cast,
+                }
+            }
         }
     }
 
@@ -204,7 +214,6 @@ impl<'u> Statements<'u> {
         let text = || as_text(self.dialect, expression, column.class);
         match (column.class, kind) {
             (Class::Text, IdentifierKind::Email) => among(&self.email(expression), ""),
-            (Class::Text, IdentifierKind::Phone) => among(&self.phone(expression), ""),
             (Class::Text, _) if self.dialect == Dialect::Sqlite => among(expression, ""),
             (Class::Text | Class::Int | Class::Uuid, _) => among(expression, &format!("::{}[]", column.cast)),
             _ => among(&text(), ""),
@@ -219,23 +228,8 @@ impl<'u> Statements<'u> {
         }
     }
 
-    /// A telephone number as it was typed, in E.164.
-    fn phone(&self, expression: &str) -> String {
-        let digits = match self.dialect {
-            Dialect::Postgres => format!("translate({expression}, ' -/().' || chr(160), '')"),
-            Dialect::Sqlite => [" ", "-", "/", "(", ")", ".", "\u{a0}"]
-                .iter()
-                .fold(expression.to_owned(), |e, c| format!("replace({e}, '{c}', '')")),
-        };
-        let Some(country) = self.phone_country else {
-            return digits;
-        };
-        format!(
-            "CASE WHEN {digits} LIKE '00%' THEN '+' || substr({digits}, 3) WHEN {digits} LIKE '0%' THEN '+{country}' || substr({digits}, 2) ELSE {digits} END"
-        )
-    }
-
-    /// The first argument of [`Self::matches`]: the person's values of a kind that the column can hold; `None` where there is none.
+    /// The first argument of [`Self::matches`]: the person's values of a kind that the column can hold; `None` where there is none. Telephone numbers
+    /// have too many spellings: [`crate::sought`] finds them.
     pub(crate) fn values(
         column: &Column,
         kind: IdentifierKind,
@@ -249,7 +243,7 @@ impl<'u> Statements<'u> {
         let lower = column.class == Class::Uuid;
         let values: Vec<String> = identifiers
             .iter()
-            .filter(|i| i.kind == kind)
+            .filter(|i| i.kind == kind && kind != IdentifierKind::Phone)
             .flat_map(|i| match kind {
                 IdentifierKind::Email => vec![i.value.to_lowercase(), comparable(&i.value)],
                 _ if lower => vec![i.value.to_lowercase()],

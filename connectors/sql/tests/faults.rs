@@ -216,7 +216,7 @@ on_both!(the_same_id_at_the_same_time_has_one_effect, |target| {
 
 on_both!(no_table_of_lethe_holds_an_identifier_or_a_key, |target| {
     shop(&target).await;
-    target.run("create table people (email text primary key, name text); insert into people values ('ada@example.org', 'Ada')").await;
+    target.run("create table people (email text not null primary key, name text); insert into people values ('ada@example.org', 'Ada')").await;
     let unit = "[[units]]\nname = \"people\"\ntable = \"people\"\ncategories = [\"name\"]\npurpose = \"marketing\"\nbasis = \"6-1-a\"
         identifiers = {email = \"email\"}\nerase = \"row\"";
     let connector = connect(&target, unit).await;

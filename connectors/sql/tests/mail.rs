@@ -224,3 +224,33 @@ on_both!(
         connector.close().await;
     }
 );
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_text_goes_out_so_that_it_is_kept_for_a_person() {
+    let target = Target::sqlite().await;
+    people(&target).await;
+    target
+        .run(
+            "delete from people; insert into people values (1, cast(x'6dfc6c6c6572406578616d706c652e6f7267' as text)),
+                (2, 'Hal \\u003chal@example.org\\u003e')",
+        )
+        .await;
+    let connector = connect(&target, UNIT).await;
+    let page = connector
+        .feed(&"people".parse().unwrap(), None, 10)
+        .await
+        .unwrap();
+    let named: Vec<&str> = page
+        .observations
+        .iter()
+        .flat_map(|o| o.identifiers.iter().map(|i| i.value.as_str()))
+        .collect();
+    assert!(
+        named.contains(&"m\\xfcller@example.org") && named.contains(&"hal@example.org"),
+        "{named:?}"
+    );
+    assert!(!named.contains(&"xfcller@example.org"), "{named:?}");
+    assert_eq!(keys(&connector, "hal@example.org").await, ["[\"2\"]"]);
+    connector.close().await;
+    target.end().await;
+}

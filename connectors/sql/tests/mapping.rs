@@ -296,8 +296,8 @@ on_both!(names_and_keys_of_any_form_work, |target| {
 on_both!(keys_of_every_type_are_found_again, |target| {
     let uuid = if target.is_postgres() { "uuid" } else { "text" };
     target.run(&format!(
-        "create table by_time (at timestamp primary key, email text); insert into by_time values ('2026-01-02 03:04:05', 'a@x.example');
-        create table by_uuid (id {uuid} primary key, email text);
+        "create table by_time (at timestamp not null primary key, email text); insert into by_time values ('2026-01-02 03:04:05', 'a@x.example');
+        create table by_uuid (id {uuid} not null primary key, email text);
         insert into by_uuid values ('0f8fad5b-d9cb-469f-a165-70867728950e', 'a@x.example');",
     )).await;
     for table in ["by_time", "by_uuid"] {
@@ -342,6 +342,95 @@ on_both!(keys_of_every_type_are_found_again, |target| {
         }
     }
 });
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_key_of_sqlite_that_takes_null_is_refused() {
+    let target = Target::sqlite().await;
+    target
+        .run(
+            "create table text_key (id text primary key, email text); create table int_key (id int primary key, email text);
+            create table named (id text not null primary key, email text); create table numbered (id integer primary key, email text);
+            insert into text_key values (null, 'ada@x.example');",
+        )
+        .await;
+    let with =
+        |table: &str| format!("table = \"{table}\"\nerase = \"row\"\nidentifiers = {{email = \"email\"}}");
+    for table in ["text_key", "int_key"] {
+        expect(
+            &target,
+            &with(table),
+            &[&format!("{table}.id: may be null"), "sql-key"],
+        )
+        .await;
+    }
+    for table in ["named", "numbered"] {
+        connect(&target, &unit(&with(table))).await.close().await;
+    }
+    target.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn text_in_a_key_of_numbers_is_a_key_like_any_other() {
+    let target = Target::sqlite().await;
+    target
+        .run(
+            "create table notes (id int not null primary key, author text);
+            create table lines (note int not null, at text not null, mail text, primary key (note, at));
+            insert into notes values ('A17', 'u-1'), (17, 'u-2'), ('0x11', 'u-3');
+            insert into lines values ('A17', 'a', 'eve@x.example'), (17, 'a', 'bob@x.example');",
+        )
+        .await;
+    let mapping = unit(
+        "table = \"notes\"\nerase = \"row\"\nidentifiers = {author = \"user_id\"}
+        [[units.children]]\ntable = \"lines\"\nlink = {note = \"id\"}\nidentifiers = {mail = \"email\"}\nerase = \"row\"",
+    );
+    let connector = connect(&target, &mapping).await;
+    let (dataset, mut eve) = (
+        "people".parse().unwrap(),
+        by_identifiers(&[
+            email("eve@x.example"),
+            Identifier::new(IdentifierKind::UserId, "u-1"),
+        ]),
+    );
+    assert_eq!(
+        located(&connector, &eve.identifiers).await,
+        [("people".to_owned(), "[\"A17\"]".to_owned())]
+    );
+    eve.records = by_handle("[\"A17\"]").records;
+    assert_eq!(
+        connector.observe(&dataset, &eve).await.unwrap().observed,
+        Observed::Present
+    );
+    // What SQLite takes for a number has one spelling.
+    for other in ["017", "17.0", " 17", "1.7e1"] {
+        let erase = ask(
+            other.len() as u8,
+            (1, 0),
+            "people",
+            Verb::Erase,
+            &by_handle(&format!("[\"{other}\"]")),
+        );
+        assert_eq!(
+            done(connector.perform(&erase).await.unwrap()).records,
+            0,
+            "{other}"
+        );
+    }
+    let receipt = done(
+        connector
+            .perform(&ask(9, (1, 0), "people", Verb::Erase, &eve))
+            .await
+            .unwrap(),
+    );
+    assert_eq!((receipt.records, receipt.details["lines"]), (1, 1));
+    assert_eq!(
+        connector.observe(&dataset, &eve).await.unwrap().observed,
+        Observed::Absent
+    );
+    assert_eq!(target.dump("notes", &["id"], "1 = 1").await, ["0x11", "17"]);
+    connector.close().await;
+    target.end().await;
+}
 
 #[tokio::test]
 async fn a_database_that_is_not_known_is_refused_before_anything_is_opened() {
