@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lethe_casework::{Case, PlanProgress};
+use lethe_casework::{Case, PlanProgress, Statement};
 use lethe_journal::{CaseEvent, FailureCode, Sealed};
 use lethe_planner::{Basis, Holding};
 use lethe_terms::{CaseId, RecordToken, Verb};
@@ -37,6 +37,15 @@ impl Conductor {
                 purpose,
             });
         }
+    }
+
+    /// Whether a walk that has yet to begin decides on an erasure: what is on the log now is found by it.
+    pub fn looks_again(&self, case: &Case) -> bool {
+        let goes_on = !self.stands_still(case.id)
+            && !case.is_taken_back()
+            && case.closed.is_none()
+            && case.statement == Statement::None;
+        goes_on && (case.plan_due || case.plan().is_some_and(|present| !present.is_verified()))
     }
 
     /// What a walk came to. One that is not waited for any more is dropped.

@@ -1,13 +1,15 @@
 use std::path::Path;
 
-use lethe_intake::Shell;
+use lethe_intake::{Finding, Shell};
 use lethe_ledger::EvidenceStore;
 use lethe_log::MemoryLog;
+use lethe_terms::{CaseId, Identifier, IdentifierKind, RecordToken};
 use lethe_vault::{MemoryVault, Normaliser, SeededEntropy};
 
 use super::*;
 use crate::case_keys::CaseKeys;
 use crate::evidence::Evidence;
+use crate::follow_ups::Asked;
 use crate::lineage::{Lineage, Owners};
 use crate::nothing_known::NothingKnown;
 use crate::shell;
@@ -15,11 +17,16 @@ use crate::shell;
 struct World {
     log: Arc<MemoryLog>,
     vault: Arc<MemoryVault>,
+    stop: watch::Sender<bool>,
+    stopped: watch::Receiver<bool>,
 }
 
 impl World {
     fn new() -> Self {
+        let (stop, stopped) = watch::channel(false);
         Self {
+            stop,
+            stopped,
             log: Arc::new(MemoryLog::new()),
             vault: Arc::new(MemoryVault::new(Arc::new(SeededEntropy::new(7))).unwrap()),
         }
@@ -48,21 +55,25 @@ impl World {
             policy: Vec::new(),
         };
         let normaliser = Normaliser::new("DE").unwrap();
+        let intake = Arc::new(Intake::new(
+            Arc::clone(&log) as _,
+            Arc::clone(&vault) as _,
+            normaliser,
+            Arc::new(NothingKnown),
+            shell,
+        ));
         Retrier {
             systems: ["shop".parse().unwrap()].into(),
             nobodys: true,
-            intake: Arc::new(Intake::new(
-                Arc::clone(&log) as _,
-                Arc::clone(&vault) as _,
-                normaliser,
-                Arc::new(NothingKnown),
-                shell,
-            )),
+            intake: Arc::clone(&intake),
             follow_ups: Arc::new(FollowUps {
                 keys: CaseKeys::new(vault, Arc::clone(&log) as _, lineage),
                 log,
                 evidence: Arc::new(evidence),
                 cases: None,
+                intake,
+                asked: Asked::default(),
+                stopped: self.stopped.clone(),
             }),
         }
     }
@@ -216,4 +227,21 @@ async fn what_lies_before_the_first_input_that_counts_is_passed() {
         quarantine.catch_up(&BTreeMap::new()).await.unwrap();
         assert_eq!(quarantine.passed(), passed, "after {dropped} was dropped");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follow_up_that_waits_for_a_key_holds_up_no_stop() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    let follow_ups = world.retrier(folder.path()).follow_ups;
+    let finding = Finding {
+        system: "shop".parse().unwrap(),
+        dataset: "people".parse().unwrap(),
+        of: CaseId::from_bytes([1; 8]),
+        record: RecordToken::from_bytes([2; 16]),
+        identifiers: vec![Identifier::new(IdentifierKind::Email, "ada@example.org")],
+    };
+    let began = tokio::time::Instant::now();
+    let (opened, _) = tokio::join!(follow_ups.open(finding), async { world.stop.send(true) });
+    assert_eq!(opened.unwrap_err().code(), "node-stopped");
+    assert!(began.elapsed() < std::time::Duration::from_secs(1));
 }

@@ -24,7 +24,7 @@ use crate::cases::{CaseReader, Cases};
 use crate::conductor_shell::ConductorShell;
 use crate::connect::Kinds;
 use crate::connector_shell::ConnectorShell;
-use crate::follow_ups::FollowUps;
+use crate::follow_ups::{Asked, FollowUps};
 use crate::janitor::{self, Janitor};
 use crate::lag::Lags;
 use crate::ledger_shell::{self, Candidate};
@@ -312,6 +312,9 @@ impl Starting<'_> {
             keys: parts.keys.clone(),
             evidence: Arc::clone(&parts.evidence),
             cases: parts.roles.has(Role::Conductor).then(|| cases.clone()),
+            intake: Arc::clone(&parts.intake),
+            asked: Asked::default(),
+            stopped: self.stopped.clone(),
         })
     }
 

@@ -1,0 +1,52 @@
+//! What comes back of a person who was erased.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+use lethe_journeys::office::{ADA, BOB, Office};
+use lethe_kit::Connector as _;
+use lethe_kit::memory::MemoryConnector;
+use lethe_terms::{Identifier, IdentifierKind};
+use serde_json::Value;
+
+/// More than one record of the person, on one page of the feed.
+const RECORDS: usize = 12;
+
+async fn follow_up(office: &Office) -> Value {
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(50));
+    loop {
+        let (_, list) = office.json("case list --state awaiting_approval").await;
+        if let Some(case) = list["cases"].as_array().unwrap().first() {
+            return case.clone();
+        }
+        looks.tick().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_records_of_one_person_that_come_back_at_once_open_one_case_that_erases_all_of_them() {
+    let mut office = Office::open(MemoryConnector::new("chat").unwrap()).await;
+    let (_, done) = office.erase().await;
+    assert_eq!(done["state"], "completed", "{done:#}");
+    let dataset = office.crm.manifest().datasets[0].name.clone();
+    for number in 0..RECORDS {
+        let email = Identifier::new(IdentifierKind::Email, ADA);
+        office.crm.put(&dataset, &format!("again {number}"), vec![email]);
+    }
+    office.scan("crm").await;
+    let opened = follow_up(&office).await;
+    let (id, digest) = (&opened["id"], &opened["plan_digest"]);
+    let (id, digest) = (id.as_str().unwrap(), digest.as_str().unwrap());
+    let (_, done) = office
+        .json(&format!("case approve {id} --plan {digest} --wait"))
+        .await;
+    assert_eq!(done["state"], "completed", "{done:#}");
+    assert!(done["resurrection"].is_object(), "{done:#}");
+    assert!(!office.crm.holds(ADA) && office.crm.holds(BOB));
+    let (_, all) = office.json("case list").await;
+    assert_eq!(all["cases"].as_array().unwrap().len(), 2, "{all:#}");
+    office.close().await;
+}
