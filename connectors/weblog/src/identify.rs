@@ -362,6 +362,7 @@ fn free(text: &[u8], whole: &BTreeSet<String>, found: &mut BTreeSet<Identifier>)
 
 /// Addresses by their form. One that ends one of the `whole` where that stands is this one.
 fn emails_in(text: &[u8], whole: &BTreeSet<String>, found: &mut BTreeSet<Identifier>) {
+    let lengths: BTreeSet<usize> = whole.iter().map(String::len).collect();
     let local =
         |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+' | b'\'') || !b.is_ascii();
     for at in (0..text.len()).filter(|at| text[*at] == b'@') {
@@ -386,7 +387,7 @@ fn emails_in(text: &[u8], whole: &BTreeSet<String>, found: &mut BTreeSet<Identif
         let host = host.trim_end_matches(['.', '-']);
         let plausible = !name.is_empty() && is_host(host) && name.len() + host.len() < EMAIL_BYTES_MAX;
         let end = at + 1 + host.len();
-        if plausible && !ends_one_of(whole, &text[..end], name.len() + 1 + host.len()) {
+        if plausible && !ends_one_of(whole, &lengths, &text[..end], name.len() + 1 + host.len()) {
             found.insert(Identifier::new(
                 IdentifierKind::Email,
                 format!("{name}@{host}").to_lowercase(),
@@ -395,14 +396,13 @@ fn emails_in(text: &[u8], whole: &BTreeSet<String>, found: &mut BTreeSet<Identif
     }
 }
 
-/// Whether a text ends with one of these that is longer than `len`.
-fn ends_one_of(whole: &BTreeSet<String>, text: &[u8], len: usize) -> bool {
-    if whole.is_empty() {
-        return false;
-    }
-    let lower = text[text.len().saturating_sub(EMAIL_BYTES_MAX)..].to_ascii_lowercase();
-    (0..lower.len().saturating_sub(len))
-        .any(|from| std::str::from_utf8(&lower[from..]).is_ok_and(|longer| whole.contains(longer)))
+/// Whether a text ends with one of these that is longer than `len`; `lengths` are theirs.
+fn ends_one_of(whole: &BTreeSet<String>, lengths: &BTreeSet<usize>, text: &[u8], len: usize) -> bool {
+    lengths.range(len + 1..).any(|longer| {
+        let from = text.len().checked_sub(*longer);
+        let end = from.and_then(|from| std::str::from_utf8(&text[from..]).ok());
+        end.is_some_and(|end| whole.contains(&end.to_ascii_lowercase()))
+    })
 }
 
 /// The readable end of bytes of which the beginning may be of another encoding.

@@ -250,8 +250,12 @@ pub(crate) fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
 /// Percent-decoded until nothing changes any more, however deep, in one pass: no two escapes overlap, so that the order in which they are taken back
 /// does not matter.
 pub(crate) fn percent_flat(text: &[u8]) -> Vec<u8> {
+    let Some(first) = memchr::memchr(b'%', text) else {
+        return text.to_vec();
+    };
     let mut out: Vec<u8> = Vec::with_capacity(text.len());
-    for byte in text {
+    out.extend_from_slice(&text[..first]);
+    for byte in &text[first..] {
         out.push(*byte);
         while let Some((b'%', digits)) = out.last_chunk::<3>().and_then(|last| last.split_first())
             && let Some(byte) = hex_byte(digits)

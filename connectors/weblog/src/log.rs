@@ -105,12 +105,8 @@ impl Log {
         };
         log.drop_unnamed()?;
         log.end_old()?;
-        for folder in names::folders(&log.config)
-            .iter()
-            .filter(|folder| folder.is_dir())
-        {
-            log.drop_strays(folder)?;
-        }
+        // Where one cannot be taken away, every listing says so.
+        let _ = log.drop_all_strays();
         Ok(log)
     }
 
@@ -126,7 +122,16 @@ impl Log {
         if listed.changed {
             self.save()?;
         }
-        Ok((listed.found, listed.unread))
+        let strays = self.drop_all_strays().err();
+        Ok((listed.found, listed.unread.or(strays)))
+    }
+
+    fn drop_all_strays(&self) -> Result<(), Error> {
+        let folders = names::folders(&self.config);
+        folders
+            .iter()
+            .filter(|folder| folder.is_dir())
+            .try_for_each(|folder| self.drop_strays(folder))
     }
 
     /// The files that can be read.

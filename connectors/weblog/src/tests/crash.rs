@@ -215,6 +215,9 @@ async fn a_copy_that_a_crash_left_before_it_was_journaled_is_gone_after_the_star
     left.sort_unstable();
     assert_eq!(bench.names(), left);
     bench.write(".access.log.1.lethe-9", &log);
+    // One that cannot be taken away, since it is a folder, is nobody's copy.
+    fs::create_dir(bench.path(".access.log.lethe-10")).unwrap();
+    left.insert(0, ".access.log.lethe-10");
     done(
         &connector,
         &ask(1, Verb::Erase, &person("usr_ada001", "ada@example.org")),
