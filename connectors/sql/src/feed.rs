@@ -97,7 +97,10 @@ impl SqlConnector {
             Some(Phase::Follow { table, marks }) => self.follow(&mut tx, unit, table, marks, limit).await,
             scan => self.scan(&mut tx, unit, scan, limit).await,
         };
-        let page = page.map_err(before)?;
+        let mut page = page.map_err(before)?;
+        let strange = self.strange.of(&unit.name);
+        let strange = read::records(&mut tx, self.statements(unit), &strange).await;
+        page.observations.extend(strange.map_err(before)?);
         tx.rollback().await.map_err(before)?;
         Ok(page)
     }
