@@ -17,6 +17,7 @@ use crate::own::Own;
 use crate::resolve::{self, Problems};
 use crate::rules;
 use crate::statement::Statements;
+use crate::theirs::Strange;
 
 /// Connections besides those of the calls: for checks and for asking again while all others work.
 const SPARE_CONNECTIONS: usize = 2;
@@ -32,6 +33,7 @@ pub struct SqlConnector {
     /// Lethe's own tables, where the owner allows them.
     pub(crate) own: Option<Own>,
     pub(crate) late_ms: u64,
+    pub(crate) strange: Strange,
     phone_country: Option<String>,
 }
 
@@ -80,6 +82,7 @@ pub async fn connect(system: SystemName, config: Config) -> Result<SqlConnector,
         watch,
         own,
         late_ms: config.late_ms,
+        strange: Strange::default(),
         phone_country: config.phone_country,
     })
 }

@@ -148,6 +148,14 @@ impl Pool {
         }
     }
 
+    /// Number of the file that was opened, where it is one: another file has another.
+    pub(crate) fn file_number(&self) -> Option<u64> {
+        match self {
+            Self::Sqlite(_, Some(file)) => Some(file.identity.1),
+            Self::Sqlite(_, None) | Self::Postgres(_) => None,
+        }
+    }
+
     pub(crate) async fn close(&self) {
         match self {
             Self::Postgres(pool) => pool.close().await,

@@ -54,24 +54,28 @@ enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Cursor {
     v: u8,
-    /// Which tables the marks are for: another mapping begins anew.
+    /// Which tables of which file the marks are for: another mapping or a restored file begins anew.
     of: u32,
     phase: Phase,
 }
 
 const VERSION: u8 = 1;
 
-/// A small number that changes with the tables of a unit (FNV-1a).
-fn shape(unit: &Unit) -> u32 {
+/// A small number that changes with the tables of a unit and with SQLite's file (FNV-1a).
+fn shape(unit: &Unit, file: Option<u64>) -> u32 {
     let names = unit.tables.iter().flat_map(|t| {
         [
             t.sql.as_str(),
             t.updated_at.as_ref().map_or("", |c| c.name.as_str()),
         ]
     });
-    names.flat_map(str::bytes).fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
+    let file = file.map(u64::to_le_bytes).into_iter().flatten();
+    names
+        .flat_map(str::bytes)
+        .chain(file)
+        .fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        })
 }
 
 impl SqlConnector {
@@ -91,15 +95,27 @@ impl SqlConnector {
         };
         let mut tx = self.work.begin(Begin::Read).await.map_err(before)?;
         let phase = cursor
-            .filter(|c| c.v == VERSION && c.of == shape(unit))
+            .filter(|c| c.v == VERSION && c.of == shape(unit, self.work.file_number()))
             .map(|c| c.phase);
         let page = match phase {
             Some(Phase::Follow { table, marks }) => self.follow(&mut tx, unit, table, marks, limit).await,
             scan => self.scan(&mut tx, unit, scan, limit).await,
         };
-        let page = page.map_err(before)?;
+        let mut page = page.map_err(before)?;
+        let strange = self.strange.of(&unit.name);
+        let strange = read::records(&mut tx, self.statements(unit), &strange).await;
+        page.observations.extend(strange.map_err(before)?);
         tx.rollback().await.map_err(before)?;
         Ok(page)
+    }
+
+    fn written(&self, unit: &Unit, phase: Phase) -> String {
+        serde_json::to_string(&Cursor {
+            v: VERSION,
+            of: shape(unit, self.work.file_number()),
+            phase,
+        })
+        .unwrap_or_default()
     }
 
     async fn scan(
@@ -149,7 +165,7 @@ impl SqlConnector {
         };
         Ok(FeedPage {
             observations,
-            cursor: written(unit, phase),
+            cursor: self.written(unit, phase),
             more,
             progress: Some((rows, total.max(rows))),
             ..FeedPage::default()
@@ -268,7 +284,7 @@ impl SqlConnector {
     ) -> Result<FeedPage, sqlx::Error> {
         let done = |marks, table, observations, more| FeedPage {
             observations,
-            cursor: written(unit, Phase::Follow { table, marks }),
+            cursor: self.written(unit, Phase::Follow { table, marks }),
             more,
             ..FeedPage::default()
         };
@@ -346,15 +362,6 @@ impl SqlConnector {
         }
         Ok(count)
     }
-}
-
-fn written(unit: &Unit, phase: Phase) -> String {
-    serde_json::to_string(&Cursor {
-        v: VERSION,
-        of: shape(unit),
-        phase,
-    })
-    .unwrap_or_default()
 }
 
 async fn one(tx: &mut Tx, sql: &str, args: &[&str]) -> Result<String, sqlx::Error> {

@@ -115,7 +115,10 @@ impl SqlConnector {
                 "a newer instruction was already carried out for a record of this one; nothing was done";
             return Ok(Worked::Refused(refused("sql-stale-generation", reason)));
         }
-        if theirs::any_strange(tx, statements, &self.units, &locked, &ask.selector.identifiers).await? {
+        let identifiers = &ask.selector.identifiers;
+        let strange = theirs::strange(tx, statements, &self.units, &locked, identifiers).await?;
+        if !strange.is_empty() {
+            self.strange.add(&unit.name, strange);
             let reason = "a record names other people only, so its key was given to another row after the plan was made; nothing was done";
             return Ok(Worked::Refused(refused("sql-not-theirs", reason)));
         }

@@ -4,8 +4,9 @@
 //! that names nobody cannot be compared, such as a row that was erased before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use lethe_terms::{Identifier, IdentifierKind, Strength};
+use lethe_terms::{DatasetName, Identifier, IdentifierKind, Strength};
 
 use crate::db::Tx;
 use crate::key::keys_argument;
@@ -14,6 +15,34 @@ use crate::model::{ColumnVerb, Key, Table, TableVerb, Unit};
 use crate::phone::{self, Spellings};
 use crate::rules::RANDOM_PREFIX;
 use crate::statement::Statements;
+
+/// Records that were found to be somebody else's, for the feed: a table without a time of change would never tell that they are.
+#[derive(Default)]
+pub(crate) struct Strange(Mutex<BTreeSet<(DatasetName, Key)>>);
+
+/// Records that are told again with every page: more come up only where a whole table was numbered anew.
+const STRANGE_MAX: usize = 1_000;
+
+impl Strange {
+    fn known(&self) -> MutexGuard<'_, BTreeSet<(DatasetName, Key)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add(&self, dataset: &DatasetName, keys: BTreeSet<Key>) {
+        let mut known = self.known();
+        let room = STRANGE_MAX.saturating_sub(known.len());
+        known.extend(keys.into_iter().take(room).map(|key| (dataset.clone(), key)));
+    }
+
+    pub(crate) fn of(&self, dataset: &DatasetName) -> Vec<Key> {
+        let known = self.known();
+        known
+            .iter()
+            .filter(|(of, _)| of == dataset)
+            .map(|(_, key)| key.clone())
+            .collect()
+    }
+}
 
 /// Whom some rows of a record name.
 #[derive(Default)]
@@ -119,20 +148,20 @@ fn is_left(units: &[Unit], table: &Table, column: &str, value: &str) -> bool {
     })
 }
 
-/// Whether one of the locked records names people and not the one whom these identifiers name.
-pub(crate) async fn any_strange(
+/// Those of the locked records that name people and not the one whom these identifiers name.
+pub(crate) async fn strange(
     tx: &mut Tx,
     statements: Statements<'_>,
     units: &[Unit],
     locked: &BTreeSet<Key>,
     identifiers: &[Identifier],
-) -> Result<bool, sqlx::Error> {
+) -> Result<BTreeSet<Key>, sqlx::Error> {
     let unit = statements.unit;
     let nameless = identifiers
         .iter()
         .all(|one| one.kind.strength() == Strength::Shared);
     if locked.is_empty() || nameless {
-        return Ok(false);
+        return Ok(BTreeSet::new());
     }
     let person = Person::of(identifiers, statements.phone_country);
     let keys: Vec<Key> = locked.iter().cloned().collect();
@@ -166,5 +195,6 @@ pub(crate) async fn any_strange(
         tx.each(&statements.rows_of(index), &[&argument], &mut take)
             .await?;
     }
-    Ok(records.values().any(Record::is_strange))
+    records.retain(|_, record| record.is_strange());
+    Ok(records.into_keys().collect())
 }

@@ -250,7 +250,9 @@ async fn a_file_that_took_the_place_of_the_opened_one_is_not_answered_for() {
     let target = Target::sqlite().await;
     shop(&target).await;
     let connector = connect(&target, &shop_mapping()).await;
-    // A restored backup, in which somebody else stands.
+    let shard = "tickets".parse().unwrap();
+    let scanned = connector.feed(&shard, None, 100).await.unwrap();
+    // A restored backup, in which somebody else stands, whose row is older than what was read.
     let path = target.url.strip_prefix("sqlite:").unwrap();
     let fresh = format!("{path}.fresh");
     target.run(&format!("vacuum into '{fresh}'")).await;
@@ -258,7 +260,7 @@ async fn a_file_that_took_the_place_of_the_opened_one_is_not_answered_for() {
     let restored = sqlx::SqlitePool::connect(&format!("sqlite:{fresh}"))
         .await
         .unwrap();
-    sqlx::query("insert into tickets (id, email, subject_line, body, opened_at) values (60, 'eve@example.org', 's', 'b', '2026-01-04')")
+    sqlx::query("insert into tickets (id, email, subject_line, body, opened_at, updated_at) values (60, 'eve@example.org', 's', 'b', '2026-01-04', '2026-01-04')")
         .execute(&restored)
         .await
         .unwrap();
@@ -270,7 +272,7 @@ async fn a_file_that_took_the_place_of_the_opened_one_is_not_answered_for() {
     let answers = [
         connector.locate(&eve, lethe_kit::Page::default()).await.err(),
         connector.observe(&"tickets".parse().unwrap(), &eve).await.err(),
-        connector.feed(&"tickets".parse().unwrap(), None, 10).await.err(),
+        connector.feed(&shard, None, 10).await.err(),
         connector.perform(&erase).await.err(),
         connector.check().await.err(),
     ];
@@ -289,6 +291,11 @@ async fn a_file_that_took_the_place_of_the_opened_one_is_not_answered_for() {
     connector.close().await;
     let connector = connect(&target, &shop_mapping()).await;
     assert_eq!(located(&connector, &eve.identifiers).await.len(), 1);
+    let page = connector.feed(&shard, Some(&scanned.cursor), 100).await.unwrap();
+    assert!(
+        page.observations.iter().any(|o| o.key == "[\"60\"]"),
+        "it is scanned anew"
+    );
     connector.close().await;
     target.end().await;
 }

@@ -168,3 +168,36 @@ on_both!(
         connector.close().await;
     }
 );
+
+on_both!(
+    the_feed_tells_whose_record_it_is_now_without_a_time_of_change,
+    |target| {
+        target
+            .run("create table people (id integer primary key, email text); insert into people values (1, 'ada@example.org')")
+            .await;
+        let mapping = format!(
+            "[[units]]\nname = \"people\"\ntable = \"people\"\n{HEAD}identifiers = {{email = \"email\"}}\nerase = \"row\""
+        );
+        let connector = connect(&target, &mapping).await;
+        let shard = "people".parse().unwrap();
+        let scanned = connector.feed(&shard, None, 10).await.unwrap();
+        assert!(!scanned.more && scanned.observations.len() == 1);
+        target
+            .run("delete from people; insert into people values (1, 'carol@example.org')")
+            .await;
+        let read = connector.feed(&shard, Some(&scanned.cursor), 10).await.unwrap();
+        assert_eq!(read.observations, [], "the table cannot tell");
+        let ada = selected("1", &[email("ada@example.org")]);
+        refused(&connector, &ask(1, (1, 0), "people", Verb::Erase, &ada)).await;
+        // Twice, since nobody may have taken in the first.
+        for _ in 0..2 {
+            let read = connector.feed(&shard, Some(&scanned.cursor), 10).await.unwrap();
+            let [record] = read.observations.as_slice() else {
+                panic!("{:?}", read.observations)
+            };
+            assert_eq!(record.key, "[\"1\"]");
+            assert_eq!(record.identifiers, [email("carol@example.org")]);
+        }
+        connector.close().await;
+    }
+);
