@@ -6,6 +6,7 @@ use lethe_kit::{Error as Failure, Located, Observation, Page, Selector};
 use lethe_terms::{Identifier, IdentifierKind, Strength};
 use serde_json::{Value, json};
 
+use crate::catalog::Column;
 use crate::connector::SqlConnector;
 use crate::db::{Begin, Tx};
 use crate::error::{Stage, failure};
@@ -29,6 +30,34 @@ struct Gathered {
     identifiers: BTreeSet<Identifier>,
 }
 
+/// Hands over each row of these records, the root's and those below it: its table by number, the record's key, and what stands in its columns of
+/// identifiers that are not empty.
+pub(crate) async fn each_row<'u>(
+    tx: &mut Tx,
+    statements: Statements<'u>,
+    keys: &[Key],
+    mut visit: impl FnMut(usize, Key, Vec<(&'u Column, IdentifierKind, String)>) + Send,
+) -> Result<(), sqlx::Error> {
+    let (unit, argument) = (statements.unit, keys_argument(keys));
+    for (index, table) in unit.tables.iter().enumerate() {
+        let mut take = |row: crate::db::Row| {
+            let mut columns = row.into_iter();
+            let key: Key = columns
+                .by_ref()
+                .take(unit.key.len())
+                .map(Option::unwrap_or_default)
+                .collect();
+            let named = columns.zip(&table.identifiers);
+            let named = named.filter_map(|(value, (column, kind))| Some((column, *kind, value?)));
+            let held = named.filter(|(_, _, value)| !value.trim().is_empty());
+            visit(index, key, held.collect());
+        };
+        tx.each(&statements.rows_of(index), &[&argument], &mut take)
+            .await?;
+    }
+    Ok(())
+}
+
 /// Reads records whole: every identifier of the root and its children.
 pub(crate) async fn records(
     tx: &mut Tx,
@@ -39,33 +68,19 @@ pub(crate) async fn records(
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let argument = keys_argument(keys);
     let mut gathered: BTreeMap<Key, Gathered> = BTreeMap::new();
-    for (index, table) in unit.tables.iter().enumerate() {
-        let mut gather = |row: crate::db::Row| {
-            let mut columns = row.into_iter();
-            let key: Key = columns
-                .by_ref()
-                .take(unit.key.len())
-                .map(Option::unwrap_or_default)
-                .collect();
-            let record = gathered.entry(key).or_default();
-            record.rows += u64::from(!table.is_lookup());
-            for (value, (_, kind)) in columns.zip(&table.identifiers) {
-                match value.filter(|v| !v.trim().is_empty()) {
-                    Some(value) if *kind == IdentifierKind::Email => {
-                        record.identifiers.extend(mail::identifiers(&value));
-                    }
-                    Some(value) => {
-                        record.identifiers.insert(Identifier::new(*kind, value));
-                    }
-                    None => {}
-                }
+    each_row(tx, statements, keys, |table, key, held| {
+        let record = gathered.entry(key).or_default();
+        record.rows += u64::from(!unit.tables[table].is_lookup());
+        for (_, kind, value) in held {
+            if kind == IdentifierKind::Email {
+                record.identifiers.extend(mail::identifiers(&value));
+            } else {
+                record.identifiers.insert(Identifier::new(kind, value));
             }
-        };
-        tx.each(&statements.rows_of(index), &[&argument], &mut gather)
-            .await?;
-    }
+        }
+    })
+    .await?;
     let observation = |(key, record): (Key, Gathered)| {
         let key = handle(&key);
         let identifiers: Vec<Identifier> = record.identifiers.into_iter().collect();

@@ -9,10 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use lethe_terms::{DatasetName, Identifier, IdentifierKind, Strength};
 
 use crate::db::Tx;
-use crate::key::keys_argument;
 use crate::mail;
 use crate::model::{ColumnVerb, Key, Table, TableVerb, Unit};
 use crate::phone::{self, Spellings};
+use crate::read;
 use crate::rules::RANDOM_PREFIX;
 use crate::statement::Statements;
 
@@ -165,36 +165,24 @@ pub(crate) async fn strange(
     }
     let person = Person::of(identifiers, statements.phone_country);
     let keys: Vec<Key> = locked.iter().cloned().collect();
-    let argument = keys_argument(&keys);
+    let tables = 0..unit.tables.len();
+    let pointed_to: Vec<bool> = tables.map(|table| is_pointed_to(unit, table)).collect();
     let mut records: BTreeMap<Key, Record> = BTreeMap::new();
-    for (index, table) in unit.tables.iter().enumerate() {
-        let pointed_to = is_pointed_to(unit, index);
-        let mut take = |row: crate::db::Row| {
-            let mut columns = row.into_iter();
-            let key: Key = columns
-                .by_ref()
-                .take(unit.key.len())
-                .map(Option::unwrap_or_default)
-                .collect();
-            let record = records.entry(key).or_default();
-            let named = if pointed_to {
-                &mut record.own
-            } else {
-                &mut record.hanging
-            };
-            for (value, (column, kind)) in columns.zip(&table.identifiers) {
-                let Some(value) = value.filter(|value| !value.trim().is_empty()) else {
-                    continue;
-                };
-                if kind.strength() == Strength::Shared || is_left(units, table, &column.name, &value) {
-                    continue;
-                }
-                person.take_in(named, *kind, &value);
-            }
+    read::each_row(tx, statements, &keys, |index, key, held| {
+        let table = &unit.tables[index];
+        let record = records.entry(key).or_default();
+        let named = if pointed_to[index] {
+            &mut record.own
+        } else {
+            &mut record.hanging
         };
-        tx.each(&statements.rows_of(index), &[&argument], &mut take)
-            .await?;
-    }
+        for (column, kind, value) in held {
+            if kind.strength() != Strength::Shared && !is_left(units, table, &column.name, &value) {
+                person.take_in(named, kind, &value);
+            }
+        }
+    })
+    .await?;
     records.retain(|_, record| record.is_strange());
     Ok(records.into_keys().collect())
 }
