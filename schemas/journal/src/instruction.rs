@@ -67,7 +67,7 @@ mod planned {
         pub dataset: DatasetName,
         /// Verb of the step; differs from the instruction's where it observes.
         pub step_verb: Verb,
-        /// For an observation: digest of the receipt that it checks, `sha256:<hex>`.
+        /// For an observation of what was done: digest of the receipt that it checks, `sha256:<hex>`.
         pub receipt: Option<String>,
         /// What led to the instruction happened then: what is signed of it bears no earlier time, also where the clock was set back since.
         #[serde(default, skip_serializing_if = "Option::is_none")]

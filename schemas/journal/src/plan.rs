@@ -27,7 +27,7 @@ pub struct Step {
     pub system: SystemName,
     /// The dataset.
     pub dataset: DatasetName,
-    /// What is done.
+    /// What is done; [`Verb::Observe`] where nothing of the person was found, and it is looked whether that is so.
     pub verb: Verb,
     /// The records.
     pub records: Vec<HoldingRef>,
@@ -85,6 +85,11 @@ impl Step {
             system: self.system.clone(),
             dataset: self.dataset.clone(),
         }
+    }
+
+    /// Whether it changes nothing, but looks whether nothing is there.
+    pub fn only_observes(&self) -> bool {
+        self.verb == Verb::Observe
     }
 }
 
@@ -187,6 +192,13 @@ pub struct Plan {
     pub exceptions: Vec<PlannedException>,
     /// What the linter remarked.
     pub remarks: Vec<Remark>,
+}
+
+impl Plan {
+    /// The steps that change something.
+    pub fn acting(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| !step.only_observes())
+    }
 }
 
 /// What is known of a company's systems when a plan is made.

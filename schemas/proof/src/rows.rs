@@ -162,8 +162,13 @@ fn check_row(
     if reported.is_some_and(|outcome| !belongs(row.step.verb, outcome)) {
         return Err("its receipt reports what its verb cannot bring about".into());
     }
+    let only_observes = row.step.verb == Verb::Observe;
+    if only_observes && receipt.is_some() {
+        return Err("a receipt of what only observes".into());
+    }
     let observation = match (&row.observation, receipt) {
-        (Some(digest), Some(receipt)) => {
+        (Some(_), None) if !only_observes => return Err("an observation without a receipt".into()),
+        (Some(digest), receipt) => {
             let observation = evidence
                 .observations
                 .by_digest
@@ -172,7 +177,6 @@ fn check_row(
             check_observation(row, observation, receipt, completion, plan)?;
             Some(&observation.statement)
         }
-        (Some(_), None) => return Err("an observation without a receipt".into()),
         (None, _) => None,
     };
     if row.independence != observation.map(|seen| seen.independence) {
@@ -218,7 +222,7 @@ fn check_receipt(
 fn check_observation(
     row: &Row,
     observation: &Opened<ObservationStatement>,
-    receipt: &Opened<ReceiptStatement>,
+    receipt: Option<&Opened<ReceiptStatement>>,
     completion: &Opened<Completion>,
     plan: &Opened<PlanStatement>,
 ) -> Result<(), Objection> {
@@ -226,16 +230,20 @@ fn check_observation(
     if seen.step != row.step
         || seen.request_id != completion.statement.request.request_id
         || seen.plan_digest != plan.statement.plan_digest
-        || seen.receipt != receipt.digest
+        || seen.receipt.as_ref() != receipt.map(|receipt| &receipt.digest)
     {
         return Err("its observation is about something else".into());
     }
     in_order(
-        "receipt, observation and statement",
-        &[receipt.index, observation.index, completion.index],
+        "what it checks, observation and statement",
+        &[
+            receipt.map_or(plan.index, |receipt| receipt.index),
+            observation.index,
+            completion.index,
+        ],
     )?;
     in_time(&[
-        receipt.statement.finished_at,
+        receipt.map_or(plan.statement.frozen_at, |receipt| receipt.statement.finished_at),
         seen.at,
         completion.statement.issued_at,
     ])
@@ -272,7 +280,7 @@ fn belongs(verb: Verb, outcome: Outcome) -> bool {
 fn shows(verb: Verb, reported: Option<Outcome>, observed: Observed) -> bool {
     let was_not_there = reported == Some(Outcome::NotFound) && observed == Observed::Absent;
     match verb {
-        Verb::Erase => observed == Observed::Absent,
+        Verb::Erase | Verb::Observe => observed == Observed::Absent,
         Verb::Restrict => observed == Observed::Restricted || was_not_there,
         Verb::Lift => observed == Observed::Present || was_not_there,
         _ => false,

@@ -283,8 +283,9 @@ pub struct ObservationStatement {
     pub independence: Independence,
     /// When.
     pub at: Timestamp,
-    /// Digest of the receipt that it checks.
-    pub receipt: String,
+    /// Digest of the receipt that it checks; none for a step that only observes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
     /// 128 random bits, hexadecimal.
     pub nonce: String,
 }
@@ -299,7 +300,13 @@ impl Statement for ObservationStatement {
             ("schema", self.schema == Self::SCHEMA),
             ("nonce", is_nonce(&self.nonce)),
             ("plan_digest", is_digest(&self.plan_digest)),
-            ("receipt", is_digest(&self.receipt)),
+            (
+                "receipt",
+                match &self.receipt {
+                    Some(receipt) => is_digest(receipt),
+                    None => self.step.verb == Verb::Observe,
+                },
+            ),
         ])
     }
 }
@@ -317,7 +324,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The verb of every step of such a plan.
+    /// The verb of every step of such a plan that changes something.
     pub const fn verb(self) -> Verb {
         match self {
             Self::Erasure => Verb::Erase,

@@ -1,6 +1,6 @@
 //! The verifier: from a file and a policy to a report. No network, no clock, no trust in anything inside the file.
 
-use lethe_terms::{Identifier, Outcome, StepState};
+use lethe_terms::{Identifier, Outcome, StepState, Verb};
 
 use crate::bundle::Bundle;
 use crate::merkle::verify_inclusion;
@@ -185,7 +185,8 @@ fn same_case(
         return Err("the exceptions are not those of the plan".into());
     }
     let verb = said.kind.verb();
-    if planned.steps.iter().any(|step| step.verb != verb) {
+    let mut acting = planned.steps.iter().filter(|step| step.verb != Verb::Observe);
+    if acting.any(|step| step.verb != verb) {
         return Err("the plan does something else than the statement is about".into());
     }
     if said.kind.right() != planned.right {
@@ -232,8 +233,9 @@ fn remarks_on(completion: &Completion, of_plan: &[PlanRemark]) -> Vec<String> {
             plan.index
         ));
     }
-    if completion.rows.is_empty() {
-        remarks.push("the plan has no step: no system of the inventory was found to hold anything".into());
+    if completion.rows.iter().all(|row| row.step.verb == Verb::Observe) {
+        remarks
+            .push("the plan changes nothing: no system of the inventory was found to hold anything".into());
     }
     if completion.issued_at > completion.request.due_at {
         remarks.push("it was issued after the answer was due (GDPR Art. 12(3))".into());

@@ -201,7 +201,7 @@ fn a_receipt_of_another_plan_is_noticed() {
 #[test]
 fn an_observation_of_another_receipt_is_noticed() {
     refuses("completeness", |story| {
-        story.observations[0].receipt = digest_of(b"another receipt")
+        story.observations[0].receipt = Some(digest_of(b"another receipt"))
     });
 }
 

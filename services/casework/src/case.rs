@@ -84,9 +84,15 @@ impl PlanProgress {
             .map(|(step, _)| step)
     }
 
-    /// Whether every step is at least reported.
+    /// Whether every step that changes something is at least reported.
     pub fn is_reported(&self) -> bool {
-        self.steps.iter().all(|progress| progress.report.is_some())
+        let mut steps = self.plan.steps.iter().zip(&self.steps);
+        steps.all(|(step, progress)| progress.is_observable(step))
+    }
+
+    /// The verb of the steps that change something, where there is one.
+    pub fn verb(&self) -> Option<Verb> {
+        self.plan.acting().next().map(|step| step.verb)
     }
 }
 
@@ -345,7 +351,7 @@ impl Case {
         })?;
         let issued = Issued {
             certificate: certificate.to_owned(),
-            verb: present.plan.steps.first().map_or(self.verb(), |step| step.verb),
+            verb: present.verb().unwrap_or(self.verb()),
             completed: self.closed.is_none(),
             plan_digest: present.digest.clone(),
             at,

@@ -19,6 +19,8 @@ pub struct Attention {
 
 /// A step says that it is done and an observation contradicts it.
 const CONTRADICTED: &str = "casework-contradicted";
+/// A search found nothing of the person where an observation sees them.
+const OVERLOOKED: &str = "casework-overlooked";
 /// An observation could not tell, again and again.
 const CANNOT_TELL: &str = "casework-cannot-tell";
 /// The system cannot do what the plan asks.
@@ -240,8 +242,14 @@ impl StepProgress {
     pub fn is_verified(&self, step: &Step) -> bool {
         match (&self.report, &self.sighting) {
             (Some(report), Some(seen)) => is_borne_out(step, report, seen.observed),
+            (None, Some(seen)) => step.only_observes() && seen.observed == Observed::Absent,
             _ => false,
         }
+    }
+
+    /// Whether there is nothing more to do than to observe.
+    pub fn is_observable(&self, step: &Step) -> bool {
+        step.only_observes() || self.report.is_some()
     }
 
     /// Whether the instruction may have had an effect that no report tells of: in its last attempt or in an earlier one.
@@ -263,7 +271,7 @@ impl StepProgress {
             StepState::Reported
         } else if self.ticket.is_some() {
             StepState::InProgress
-        } else if self.sent.is_some() {
+        } else if self.sent.is_some() || self.observing.is_some() {
             StepState::Dispatched
         } else if blocked {
             StepState::Blocked
@@ -288,8 +296,8 @@ impl StepProgress {
         {
             return Some(failure.code.0.clone());
         }
-        let report = self.report.as_ref()?;
-        if report.outcome == Outcome::NotSupported {
+        let reported = self.report.as_ref().map(|report| report.outcome);
+        if reported == Some(Outcome::NotSupported) {
             return Some(NOT_SUPPORTED.into());
         }
         let seen = self.sighting.as_ref()?;
@@ -298,7 +306,9 @@ impl StepProgress {
                 .observing
                 .is_some_and(|sent| sent.attempt >= OBSERVE_ATTEMPTS_MAX)
                 .then(|| CANNOT_TELL.into()),
-            observed => (!is_borne_out(step, report, observed)).then(|| CONTRADICTED.into()),
+            _ if self.is_verified(step) => None,
+            _ if step.only_observes() => Some(OVERLOOKED.into()),
+            _ => Some(CONTRADICTED.into()),
         }
     }
 

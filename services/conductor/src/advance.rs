@@ -32,6 +32,8 @@ enum Move {
     Wait(Timestamp),
     Blocked,
     PlanAgain,
+    /// An observation sees so many records where the search found none.
+    SearchAgain(u64),
     Do(Errand),
 }
 
@@ -157,6 +159,7 @@ impl Conductor {
                 let overtaken = CaseEvent::Overtaken { step: planned.step };
                 self.record(id, overtaken, moment.now);
             }
+            Move::SearchAgain(records) => self.record(id, CaseEvent::NewHoldings { records }, moment.now),
             Move::Do(errand) => {
                 if self.is_full(&system) {
                     self.waiting.entry(system).or_default().insert(id);
@@ -187,10 +190,14 @@ impl Conductor {
             return Move::PlanAgain;
         }
         if progress.attention(planned).is_some() {
-            return Move::Nothing;
+            return search_again(case, planned, progress);
         }
-        if progress.report.is_some() {
-            return next_observation(planned, progress, now);
+        if progress.is_observable(planned) {
+            return if case.is_ready(step) {
+                next_observation(planned, progress, now)
+            } else {
+                Move::Nothing
+            };
         }
         if let (Some(ticket), None) = (&progress.ticket, &progress.failure) {
             let errand = Errand::Poll(planned.step, ticket.ask_at.millis());
@@ -226,10 +233,12 @@ impl Conductor {
         if self.is_away(&planned.system) {
             return;
         }
-        if matches!(errand, Errand::Act(_)) && self.inventory.dataset(&planned.place()).is_none() {
+        let observing = planned.only_observes();
+        let begins = observing || matches!(errand, Errand::Act(_));
+        if begins && self.inventory.dataset(&planned.place()).is_none() {
             let event = CaseEvent::StepFailed {
                 step: number,
-                observing: false,
+                observing,
                 class: FailureClass::Final,
                 code: FailureCode(DATASET_GONE.into()),
             };
@@ -283,7 +292,7 @@ impl Conductor {
             return;
         };
         let request = self.request(case, moment);
-        let plan = plan(&request, basis, &self.inventory, case.acted());
+        let plan = plan(&request, basis, &person, &self.inventory, case.acted());
         self.frozen(id, plan, person, moment);
     }
 
@@ -421,7 +430,7 @@ impl Conductor {
         };
         let mut again = Vec::new();
         for (step, progress) in present.plan.steps.iter().zip(&present.steps) {
-            let errand = match (progress.report.is_some(), &progress.observing, &progress.sent) {
+            let errand = match (progress.is_observable(step), &progress.observing, &progress.sent) {
                 (true, Some(asked), _) if progress.sighting.is_none() && progress.failure.is_none() => {
                     Errand::Observe(step.step, asked.attempt)
                 }
@@ -458,18 +467,34 @@ fn retry_at(sent: &Sent, failure: &Failure) -> Timestamp {
         .plus_millis((RETRY_BASE_MS << doublings).min(RETRY_MAX_MS))
 }
 
-/// An observation is asked after the receipt and the settling time (design invariant I6), and again where it could not tell.
-fn next_observation(planned: &Step, progress: &StepProgress, now: Timestamp) -> Move {
-    let Some(report) = &progress.report else {
+/// What an observation sees where the search found nothing may have appeared in between: it is searched for again. What is overlooked once more, a
+/// person has to look at.
+fn search_again(case: &Case, planned: &Step, progress: &StepProgress) -> Move {
+    let seen = progress.sighting.as_ref().filter(|_| planned.only_observes());
+    let Some(seen) = seen.filter(|seen| seen.observed != Observed::CannotTell) else {
         return Move::Nothing;
     };
-    let settle = i64::try_from(planned.settle_ms).unwrap_or(i64::MAX);
+    let before = case.plans.split_last().map_or(&[][..], |(_, before)| before);
+    let mut looks = before
+        .iter()
+        .flat_map(|made| made.plan.steps.iter().zip(&made.steps))
+        .filter(|(step, _)| step.only_observes() && step.place() == planned.place());
+    if looks.any(|(step, progress)| progress.attention(step).is_some()) {
+        Move::Nothing
+    } else {
+        Move::SearchAgain(seen.records)
+    }
+}
+
+/// An observation is asked after the receipt and the settling time (design invariant I6), and again where it could not tell.
+fn next_observation(planned: &Step, progress: &StepProgress, now: Timestamp) -> Move {
     let Some(asked) = &progress.observing else {
-        return due_at(
-            report.at.plus_millis(settle),
-            now,
-            Errand::Observe(planned.step, 1),
-        );
+        let settle = i64::try_from(planned.settle_ms).unwrap_or(i64::MAX);
+        let from = progress
+            .report
+            .as_ref()
+            .map(|report| report.at.plus_millis(settle));
+        return due_at(from.unwrap_or(now), now, Errand::Observe(planned.step, 1));
     };
     let next = Errand::Observe(planned.step, asked.attempt + 1);
     match (&progress.failure, &progress.sighting) {

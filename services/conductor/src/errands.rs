@@ -78,6 +78,7 @@ pub(crate) fn of_step(
         Errand::Locate(_) => return None,
         Errand::Act(_) => (step.verb, None, None),
         Errand::Poll(..) => (step.verb, Some(progress.ticket.as_ref()?.quote.clone()), None),
+        Errand::Observe(..) if step.only_observes() => (Verb::Observe, None, None),
         Errand::Observe(..) => (
             Verb::Observe,
             None,

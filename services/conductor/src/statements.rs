@@ -156,8 +156,8 @@ fn copies(config: &Config, inventory: &Inventory) -> Vec<Copy> {
 fn kind_of(case: &Case) -> Kind {
     let verb = case
         .plan()
-        .and_then(|present| present.plan.steps.first())
-        .map_or_else(|| case.verb(), |step| step.verb);
+        .and_then(PlanProgress::verb)
+        .unwrap_or_else(|| case.verb());
     match (case.opening.right, verb) {
         (Right::Erasure, _) => Kind::Erasure,
         (Right::Restriction, Verb::Lift) => Kind::RestrictionLifted,

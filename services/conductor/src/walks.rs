@@ -27,6 +27,7 @@ impl Conductor {
             let kept = earlier
                 .into_iter()
                 .flat_map(PlanProgress::unseen)
+                .filter(|step| !step.only_observes())
                 .map(|step| (step.place(), step.selectors.clone()))
                 .collect();
             self.queue(Effect::Walk {

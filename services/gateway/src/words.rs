@@ -56,7 +56,7 @@ pub const fn no_steps(case: &CaseView) -> &'static str {
     match (case.state, case.plan_digest.is_some()) {
         (CaseState::Withdrawn | CaseState::Refused, false) => "no plan was made",
         (_, false) => "no plan yet",
-        (_, true) => "the plan has no step: nothing was found",
+        (_, true) => "nothing was found",
     }
 }
 
@@ -77,6 +77,9 @@ pub const fn case_tone(state: CaseState) -> Tone {
 
 /// The state of a step in words, with what it waits for and what the system says.
 pub fn step_state(step: &StepView) -> String {
+    if step.verb == Verb::Observe {
+        return look_state(step.state).to_owned();
+    }
     let outcome = step.outcome.map_or("done", outcome);
     match step.state {
         StepState::Planned => "planned".to_owned(),
@@ -92,6 +95,19 @@ pub fn step_state(step: &StepView) -> String {
         StepState::Verified => format!("{outcome}, seen to be"),
         StepState::Failed => "failed".to_owned(),
         StepState::Overdue => "no answer in time".to_owned(),
+    }
+}
+
+/// The state of a step that looks whether nothing is there.
+const fn look_state(state: StepState) -> &'static str {
+    match state {
+        StepState::Planned | StepState::Blocked => "looked at when the rest is done",
+        StepState::Verified => "seen to hold nothing",
+        StepState::Failed => "failed",
+        StepState::Overdue => "no answer in time",
+        StepState::Dispatched | StepState::Acknowledged | StepState::InProgress | StepState::Reported => {
+            "being looked at"
+        }
     }
 }
 

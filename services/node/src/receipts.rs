@@ -97,7 +97,7 @@ impl Signers {
             observed: seen.observed,
             independence: seen.independence,
             at: dated(planned, at),
-            receipt: planned.receipt.clone().unwrap_or_default(),
+            receipt: planned.receipt.clone(),
             nonce: hex::encode(shell::random::<16>()),
         };
         let envelope = Envelope::sign_statement(&statement, self.key(Keys::observes)?)?;

@@ -310,5 +310,5 @@ pub(crate) fn away(name: SystemName, quarantined: u64) -> InventorySystem {
 }
 
 const fn is_step(verb: Verb) -> bool {
-    matches!(verb, Verb::Erase | Verb::Restrict | Verb::Lift)
+    matches!(verb, Verb::Erase | Verb::Restrict | Verb::Lift | Verb::Observe)
 }

@@ -10,7 +10,7 @@ use crate::Holding;
 /// What is to be said about a plan before somebody approves it.
 pub fn lint(plan: &Plan, holdings: &[Holding], inventory: &Inventory, due: Timestamp) -> Vec<Remark> {
     let mut remarks = holdings_without_step(plan, holdings, inventory);
-    for step in &plan.steps {
+    for step in plan.acting() {
         remarks.extend(field_not_erasable(step, inventory));
         remarks.extend(lead_time_breaks_deadline(step, plan.frozen_at, due));
     }
@@ -79,7 +79,7 @@ fn lead_time_breaks_deadline(step: &Step, now: Timestamp, due: Timestamp) -> Opt
 
 /// A copy whose source holds data of the person and is left alone comes back.
 fn copies_refilled(plan: &Plan, holdings: &[Holding], inventory: &Inventory) -> Vec<Remark> {
-    let acted: BTreeSet<DatasetRef> = plan.steps.iter().map(Step::place).collect();
+    let acted: BTreeSet<DatasetRef> = plan.acting().map(Step::place).collect();
     let held: BTreeSet<DatasetRef> = holdings.iter().map(Holding::place).collect();
     inventory
         .flows

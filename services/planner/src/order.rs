@@ -48,5 +48,5 @@ pub(crate) fn left_for_the_end(earlier: &Plan, inventory: &Inventory) -> BTreeSe
             .filter(|other| step.after.contains(&other.step));
         before.any(|other| !explained.contains(&(other.place(), step.place())))
     };
-    earlier.steps.iter().filter(waits).map(Step::place).collect()
+    earlier.acting().filter(waits).map(Step::place).collect()
 }

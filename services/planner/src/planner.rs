@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_casework::{Case, PlanProgress};
 use lethe_journal::{
-    DatasetRef, Held, HoldingRef, Inventory, Plan, Position, Remark, RemarkCode, Sealed, Step,
+    DatasetRef, Held, HoldingRef, Inventory, Person, Plan, Position, Remark, RemarkCode, Sealed, Step,
 };
 use lethe_terms::{
     CaseId, DatasetName, IdentifierKind, RecordToken, Right, Strength, SystemName, Timestamp, Verb,
@@ -87,7 +87,16 @@ pub struct Suspicion {
 /// The plan for what the walk reached. It never shrinks against an earlier one, since an erased link cuts a walk short: a record of `earlier`
 /// that was not seen absent stays in the step of its dataset, whose selectors hold it ([`Basis::selectors`]), and a step of a dataset in which
 /// nothing is reached any more stands again, so that the plan is whole by itself. Acting twice with effect once is what every connector promises.
-pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, earlier: Option<&PlanProgress>) -> Plan {
+///
+/// Where nothing of `person` was found, it is observed that nothing is there once everything else is done: a search that overlooks a dataset would
+/// otherwise end in a certificate that is silent about it.
+pub fn plan(
+    request: &Request,
+    basis: &Basis,
+    person: &Person,
+    inventory: &Inventory,
+    earlier: Option<&PlanProgress>,
+) -> Plan {
     let mut steps = fresh_steps(request, basis, inventory, earlier);
     let mut last = basis.identity_sources.clone();
     if let Some(earlier) = earlier {
@@ -102,6 +111,8 @@ pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, earlier: Op
         last.extend(order::left_for_the_end(&earlier.plan, inventory));
     }
     tell_held(&mut steps, request);
+    let mut steps = order::ordered(steps, inventory, &last);
+    steps.extend(observing_steps(&steps, person, inventory));
     let mut plan = Plan {
         case: request.case,
         right: request.right,
@@ -110,7 +121,7 @@ pub fn plan(request: &Request, basis: &Basis, inventory: &Inventory, earlier: Op
         frozen_at: request.now,
         inventory: inventory_digest(inventory),
         read_up_to: basis.read_up_to.clone(),
-        steps: order::ordered(steps, inventory, &last),
+        steps,
         exceptions: Vec::new(),
         remarks: Vec::new(),
     };
@@ -218,6 +229,45 @@ fn fresh_steps(
                 lead_ms: known.lead_ms,
                 held: Held::default(),
             })
+        })
+        .collect()
+}
+
+/// The steps that look whether nothing is there, in the datasets of which the plan has no other step.
+fn observing_steps(acting: &[Step], person: &Person, inventory: &Inventory) -> Vec<Step> {
+    let covered: BTreeSet<_> = acting.iter().map(Step::place).collect();
+    let after: Vec<u32> = acting.iter().map(|step| step.step).collect();
+    let datasets = inventory.systems.iter().flat_map(|system| {
+        let datasets = system.datasets.iter();
+        datasets.map(|dataset| (system.name.clone(), dataset))
+    });
+    let mut looks: Vec<_> = datasets
+        .filter(|(_, dataset)| dataset.verbs.contains(&Verb::Observe))
+        .map(|(system, dataset)| {
+            let place = DatasetRef {
+                system,
+                dataset: dataset.name.clone(),
+            };
+            (place, dataset)
+        })
+        .filter(|(place, _)| !covered.contains(place))
+        .collect();
+    looks.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let first = u32::try_from(acting.len()).unwrap_or(u32::MAX);
+    (first..)
+        .zip(looks)
+        .map(|(number, (place, known))| Step {
+            step: number,
+            system: place.system,
+            dataset: place.dataset,
+            verb: Verb::Observe,
+            records: Vec::new(),
+            selectors: person.identifiers.clone(),
+            after: after.clone(),
+            categories: known.categories.clone(),
+            settle_ms: 0,
+            lead_ms: 0,
+            held: Held::default(),
         })
         .collect()
 }

@@ -7,7 +7,7 @@ use lethe_casework::{PlanProgress, StepProgress};
 use lethe_journal::{
     DatasetRef, Inventory, InventoryDataset, InventorySystem, Person, Plan, RemarkCode, Sealed,
 };
-use lethe_planner::{Basis, Holding, Request, digest, lint, plan};
+use lethe_planner::{Basis, Holding, Request, digest, lint};
 use lethe_terms::{CaseId, RecordToken, Right, Timestamp, Verb};
 
 fn place(text: &str) -> DatasetRef {
@@ -108,6 +108,17 @@ fn request(number: u32) -> Request {
     }
 }
 
+fn person() -> Person {
+    Person {
+        tokens: Vec::new(),
+        identifiers: Sealed::from_bytes(vec![2]),
+    }
+}
+
+fn plan(request: &Request, basis: &Basis, inventory: &Inventory, earlier: Option<&PlanProgress>) -> Plan {
+    lethe_planner::plan(request, basis, &person(), inventory, earlier)
+}
+
 /// The plan as it is before anything came of it.
 fn begun(plan: Plan) -> PlanProgress {
     PlanProgress {
@@ -115,10 +126,7 @@ fn begun(plan: Plan) -> PlanProgress {
         digest: digest(&plan),
         plan,
         statement: String::new(),
-        person: Person {
-            tokens: Vec::new(),
-            identifiers: Sealed::from_bytes(Vec::new()),
-        },
+        person: person(),
         logged: None,
         approved: None,
         additions: 0,
@@ -254,6 +262,37 @@ fn a_new_plan_names_no_place_twice_and_keeps_what_is_not_reached_any_more() {
         .map(|holding| holding.record.as_bytes()[0])
         .collect();
     assert_eq!(kept, [1, 9], "the record that nothing leads to any more, too");
+}
+
+#[test]
+fn where_nothing_was_found_it_is_looked_last_whether_that_is_so() {
+    let places = ["b.empty", "b.held", "a.empty", "a.blind"];
+    let mut inventory = inventory(&places, &[("b.empty", "b.held")]);
+    for text in &places[..3] {
+        dataset(&mut inventory, text).verbs.push(Verb::Observe);
+    }
+    let made = plan(&request(1), &basis(&["b.held"]), &inventory, None);
+    assert_eq!(
+        steps(&made),
+        ["0 b.held after []", "1 a.empty after [0]", "2 b.empty after [0]"],
+        "each that can be observed"
+    );
+    for look in &made.steps[1..] {
+        assert_eq!((look.verb, look.records.len()), (Verb::Observe, 0));
+        assert_eq!(look.selectors, person().identifiers);
+    }
+    assert_eq!(made.acting().count(), 1);
+    // Once something is found there, it is acted on, and nothing is named twice.
+    let both = basis(&["b.held", "b.empty"]);
+    let second = plan(&request(2), &both, &inventory, Some(&begun(made)));
+    assert_eq!(
+        steps(&second),
+        [
+            "0 b.empty after []",
+            "1 b.held after [0]",
+            "2 a.empty after [0, 1]"
+        ]
+    );
 }
 
 #[test]

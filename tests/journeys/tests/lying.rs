@@ -9,9 +9,10 @@
 use std::path::PathBuf;
 
 use lethe_journeys::office::{ADA, BOB, Office};
-use lethe_kit::memory::MemoryConnector;
+use lethe_kit::Connector as _;
+use lethe_kit::memory::{Fault, MemoryConnector};
 use lethe_node::cli::Exit;
-use lethe_terms::Independence;
+use lethe_terms::{Identifier, IdentifierKind, Independence};
 use serde_json::Value;
 
 /// Verifies a statement: exit code, and what is said as JSON.
@@ -117,5 +118,79 @@ async fn a_certificate_names_the_weak_independence_of_an_observation_that_lies()
     );
     let page = office.page(&format!("/cases/{id}")).await;
     assert!(page.contains("by same path"), "{page}");
+    office.close().await;
+}
+
+const CAROL: &str = "carol@example.org";
+
+/// Plans Carol's erasure, approves it, and waits.
+async fn erase_carol(office: &Office) -> (Exit, Value) {
+    let open = format!("case open --right erasure --identifier email={CAROL} --wait");
+    let (_, planned) = office.json(&open).await;
+    let word = |name: &str| planned[name].as_str().unwrap().to_owned();
+    let approve = format!(
+        "case approve {} --plan {} --wait",
+        word("id"),
+        word("plan_digest")
+    );
+    office.json(&approve).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_whose_search_overlooks_what_is_there_needs_attention() {
+    let short_sighted = MemoryConnector::new("chat")
+        .unwrap()
+        .with(Fault::FindsByFirstOnly)
+        .with(Fault::NeverFollows);
+    let mut office = Office::open(short_sighted).await;
+    let email = || Identifier::new(IdentifierKind::Email, CAROL);
+    let account = Identifier::new(IdentifierKind::UserId, "c-1");
+    let of = |connector: &MemoryConnector| connector.manifest().datasets[0].name.clone();
+    office.crm.put(&of(&office.crm), "3", vec![email()]);
+    // It searches by the first identifier of a record, and here the address stands second.
+    office.chat.put(&of(&office.chat), "3", vec![account, email()]);
+    let (exit, case) = erase_carol(&office).await;
+    assert_eq!(
+        (exit, &case["state"]),
+        (Exit::No, &"needs_attention".into()),
+        "{case:#}"
+    );
+    assert_eq!(
+        row(&case["attention"], "chat")["code"],
+        "casework-overlooked",
+        "{case:#}"
+    );
+    assert!(!office.crm.holds(CAROL) && office.chat.holds(CAROL));
+    let id = case["id"].as_str().unwrap();
+    let page = office.page(&format!("/cases/{id}")).await;
+    assert!(page.contains("casework-overlooked"), "{page}");
+    let (_, text, _) = office.lethe(&format!("case show {id}")).await;
+    let told = |line: &str| line.contains("chat") && line.contains("casework-overlooked");
+    assert!(text.lines().any(told), "{text}");
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_says_of_every_system_that_it_was_looked_at() {
+    let mut office = Office::open(MemoryConnector::new("chat").unwrap()).await;
+    let dataset = office.crm.manifest().datasets[0].name.clone();
+    let carol = Identifier::new(IdentifierKind::Email, CAROL);
+    office.crm.put(&dataset, "3", vec![carol]);
+    let (exit, case) = erase_carol(&office).await;
+    assert_eq!(
+        (exit, &case["state"]),
+        (Exit::Yes, &"completed".into()),
+        "{case:#}"
+    );
+    let (code, report, text) = verified(&office.statement(case["id"].as_str().unwrap()).await);
+    assert_eq!(code, 0, "{report:#}");
+    let look = row(&report["systems"], "chat");
+    assert_eq!(
+        (&look["verb"], &look["outcome"]),
+        (&"observe".into(), &"verified".into())
+    );
+    assert!(look["reported"].is_null(), "{look}");
+    let told = |line: &str| line.contains("chat") && line.contains("observe");
+    assert!(text.lines().any(told), "{text}");
     office.close().await;
 }

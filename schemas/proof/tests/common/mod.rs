@@ -54,7 +54,7 @@ pub fn time(seconds: i64) -> Timestamp {
     Timestamp::from_millis(1_795_000_000_000 + seconds * 1_000)
 }
 
-fn step(number: u32, system: &str, dataset: &str) -> PlanStep {
+pub fn step(number: u32, system: &str, dataset: &str) -> PlanStep {
     PlanStep {
         step: number,
         system: system.parse().unwrap(),
@@ -126,7 +126,7 @@ pub fn story() -> Story {
             observed: Observed::Absent,
             independence: Independence::SeparateConnection,
             at: time(20),
-            receipt: String::new(),
+            receipt: None,
             nonce: nonce(20 + step.step as u8),
         })
         .collect();
@@ -201,8 +201,8 @@ pub fn build(mut story: Story, keys: &Keys) -> Bundle {
         .map(|receipt| Envelope::sign(ReceiptStatement::PAYLOAD_TYPE, receipt, &keys.performs).unwrap())
         .collect();
     for (observation, receipt) in story.observations.iter_mut().zip(&receipts) {
-        if observation.receipt.is_empty() {
-            observation.receipt = receipt.digest().unwrap();
+        if observation.receipt.is_none() {
+            observation.receipt = Some(receipt.digest().unwrap());
         }
     }
     let observations: Vec<_> = story

@@ -7,6 +7,7 @@ mod clock;
 mod crash;
 mod damage;
 mod erasure;
+mod observing;
 mod parts;
 mod restriction;
 mod superseding;

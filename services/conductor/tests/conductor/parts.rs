@@ -22,7 +22,7 @@ pub fn config() -> Config {
 pub fn inventory(systems: &[&str], locates: bool) -> Inventory {
     let dataset = InventoryDataset {
         name: "people".parse().unwrap(),
-        verbs: vec![Verb::Erase, Verb::Restrict, Verb::Lift],
+        verbs: vec![Verb::Erase, Verb::Restrict, Verb::Lift, Verb::Observe],
         categories: Vec::new(),
         keeps: Vec::new(),
         after: Vec::new(),

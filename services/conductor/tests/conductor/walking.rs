@@ -33,7 +33,8 @@ impl World {
             ..Basis::default()
         };
         for ((of, system), state) in &self.held {
-            if *of != person || *state == Observed::Absent {
+            let overlooked = self.overlooked.contains(&(*of, system.clone()));
+            if *of != person || *state == Observed::Absent || overlooked {
                 continue;
             }
             let place = place(system);

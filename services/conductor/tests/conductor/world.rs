@@ -34,6 +34,8 @@ pub enum Whim {
     Lose,
     /// Takes a ticket and does it when it is asked again.
     Ticket,
+    /// Finds what it had overlooked.
+    Find,
 }
 
 /// One system.
@@ -71,6 +73,8 @@ pub struct World {
     pub held: BTreeMap<(u8, SystemName), Observed>,
     /// Second records of a person in a system, which only what the first system holds of the person leads to.
     pub behind: BTreeMap<(u8, SystemName), Observed>,
+    /// Records that no search finds, and so no walk reaches, though an observation sees them.
+    pub overlooked: BTreeSet<(u8, SystemName)>,
     /// Now.
     pub now: Timestamp,
     /// What happened, a line each.
@@ -136,6 +140,7 @@ impl World {
                 .collect(),
             held,
             behind: BTreeMap::new(),
+            overlooked: BTreeSet::new(),
             now: Timestamp::from_millis(START_MS),
             transcript: Vec::new(),
             refused: Vec::new(),
@@ -433,6 +438,9 @@ impl World {
         let key = (order.selectors.as_bytes()[0], order.system.clone());
         if whim == Some(Whim::Lose) {
             self.held.insert(key.clone(), Observed::Absent);
+        }
+        if whim == Some(Whim::Find) {
+            self.overlooked.remove(&key);
         }
         let selects_behind = order.selectors.as_bytes().len() > 1;
         let first = self.held.get(&key).copied().unwrap_or(Observed::Absent);

@@ -147,6 +147,26 @@ fn earlier(case: &CaseView) -> Markup {
     }
 }
 
+fn approval(case: &CaseView, plan: Option<&PlanView>) -> Markup {
+    let digest = case.plan_digest.clone().unwrap_or_default();
+    let fatal = case.remarks.iter().any(|remark| remark.fatal);
+    html! {
+        h2 { "Approve this plan" }
+        @match case.acting().count() {
+            0 => p { "Nothing was found. Approving has every system looked at once more, and changes nothing." },
+            steps => p { "Approving sends " (words::counted(steps as u64, "step")) " to the systems. "
+                @if case.right == lethe_terms::Right::Erasure { "What is erased cannot be brought back." }
+                @else { "A restriction can be lifted again." } },
+        }
+        @if fatal { p.finding { "A remark says that data would be left behind." } }
+        (remarks(&case.remarks))
+        @if let Some(plan) = plan { @if plan.ledger_index.is_none() { p.note { "The plan is not in the ledger yet." } } }
+        p.digest { code { (digest) } }
+        input type="hidden" name="plan_digest" value=(digest);
+        button.main { "Approve" }
+    }
+}
+
 fn one_move(case: &CaseView, plan: Option<&PlanView>, item: Move) -> Markup {
     let form = |name: &str, class: &str, inner: Markup| {
         html! {
@@ -156,24 +176,8 @@ fn one_move(case: &CaseView, plan: Option<&PlanView>, item: Move) -> Markup {
             }
         }
     };
-    let approve = || {
-        let digest = case.plan_digest.clone().unwrap_or_default();
-        let fatal = case.remarks.iter().any(|remark| remark.fatal);
-        html! {
-            h2 { "Approve this plan" }
-            p { "Approving sends " (words::counted(case.steps.len() as u64, "step")) " to the systems. "
-                @if case.right == lethe_terms::Right::Erasure { "What is erased cannot be brought back." }
-                @else { "A restriction can be lifted again." } }
-            @if fatal { p.finding { "A remark says that data would be left behind." } }
-            (remarks(&case.remarks))
-            @if let Some(plan) = plan { @if plan.ledger_index.is_none() { p.note { "The plan is not in the ledger yet." } } }
-            p.digest { code { (digest) } }
-            input type="hidden" name="plan_digest" value=(digest);
-            button.main { "Approve" }
-        }
-    };
     match item {
-        Move::Approve => form("approve", "first", approve()),
+        Move::Approve => form("approve", "first", approval(case, plan)),
         Move::Withdraw => form(
             "withdraw",
             "",
@@ -217,10 +221,13 @@ fn one_move(case: &CaseView, plan: Option<&PlanView>, item: Move) -> Markup {
     }
 }
 
+/// What a case says whose plan changes nothing.
+const NOTHING_FOUND: &str = "No system was found to hold anything of the person.";
+
 fn steps(case: &CaseView, now: Timestamp) -> Markup {
     if case.steps.is_empty() {
         let text = match (case.state, case.plan_digest.is_some()) {
-            (_, true) => "The plan has no step: no system was found to hold anything of the person.",
+            (_, true) => NOTHING_FOUND,
             (state, false) if state.is_ended() => "No plan was made.",
             (CaseState::NeedsAttention, false) => {
                 "There is no plan: a system could not be asked what it holds."
@@ -237,9 +244,36 @@ fn steps(case: &CaseView, now: Timestamp) -> Markup {
     html! {
         section aria-labelledby="steps" {
             h2 id="steps" { "Steps" small { (verified) " of " (case.steps.len()) " seen to be done" } }
-            table.list {
-                thead { tr { th { "System" } th { "Dataset" } th { "Verb" } th { "Records" } th { "State" } th { "Observation" } } }
-                tbody { @for step in &case.steps { (step_row(step, now)) } }
+            @if case.acting().next().is_none() { p.empty { (NOTHING_FOUND) } }
+            @else {
+                table.list {
+                    thead { tr { th { "System" } th { "Dataset" } th { "Verb" } th { "Records" } th { "State" } th { "Observation" } } }
+                    tbody { @for step in case.acting() { (step_row(step, now)) } }
+                }
+            }
+            (looks(case))
+        }
+    }
+}
+
+/// The steps that look whether nothing is there; open where one of them saw something.
+fn looks(case: &CaseView) -> Markup {
+    let looks: Vec<_> = case.looks().collect();
+    let failed = looks.iter().any(|step| step.state == StepState::Failed);
+    html! {
+        @if !looks.is_empty() {
+            details id="looks" open[failed] {
+                summary { "Nothing was found in " (words::counted(looks.len() as u64, "dataset")) ": looked at whether that is so" }
+                table.list {
+                    thead { tr { th { "System" } th { "Dataset" } th { "State" } th { "Observation" } } }
+                    tbody { @for step in looks {
+                        tr {
+                            td data-label="System" { (step.system) }
+                            td data-label="Dataset" { (step.dataset) }
+                            (state_and_observation(step, None))
+                        }
+                    } }
+                }
             }
         }
     }
@@ -252,17 +286,23 @@ fn step_row(step: &StepView, now: Timestamp) -> Markup {
             td data-label="Dataset" { (step.dataset) }
             td data-label="Verb" { (words::verb(step.verb)) }
             td.number data-label="Records" { (words::grouped(step.records)) }
-            td data-label="State" {
-                (badge(words::step_tone(step.state), &words::step_state(step)))
-                @if let Some(code) = &step.code { " " code { (code) } }
-                @if let Some(waits) = words::in_progress(step, now) { small.waits { (waits) } }
-            }
-            td data-label="Observation" {
-                @match (step.observed, step.independence) {
-                    (Some(observed), Some(how)) => { (observed.code().replace('_', " ")) small { " by " (how.code().replace('_', " ")) } }
-                    (Some(observed), None) => (observed.code().replace('_', " ")),
-                    _ => "not yet",
-                }
+            (state_and_observation(step, words::in_progress(step, now).as_deref()))
+        }
+    }
+}
+
+fn state_and_observation(step: &StepView, waits: Option<&str>) -> Markup {
+    html! {
+        td data-label="State" {
+            (badge(words::step_tone(step.state), &words::step_state(step)))
+            @if let Some(code) = &step.code { " " code { (code) } }
+            @if let Some(waits) = waits { small.waits { (waits) } }
+        }
+        td data-label="Observation" {
+            @match (step.observed, step.independence) {
+                (Some(observed), Some(how)) => { (observed.code().replace('_', " ")) small { " by " (how.code().replace('_', " ")) } }
+                (Some(observed), None) => (observed.code().replace('_', " ")),
+                _ => "not yet",
             }
         }
     }

@@ -154,7 +154,7 @@ fn tile(case: &CaseView, now: Timestamp) -> Markup {
             }
             @if case.attention.is_empty() {
                 span.why {
-                    @if case.steps.is_empty() { (words::no_steps(case)) } @else { (words::counted(case.steps.len() as u64, "step")) " in the plan" }
+                    @match case.acting().count() { 0 => (words::no_steps(case)), steps => { (words::counted(steps as u64, "step")) " in the plan" } }
                 }
             }
             (deadline(case.received_at, case.due, now, false))
@@ -178,7 +178,7 @@ fn table(cases: &CasePage, now: Timestamp) -> Markup {
                         td data-label="Right" { (words::right(case.right)) }
                         td data-label="State" { (badge(words::case_tone(case.state), words::case_state(case.state))) }
                         td data-label="Seen to be done" {
-                            @if case.steps.is_empty() { (words::no_steps(case)) } @else { (verified) " of " (words::counted(case.steps.len() as u64, "step")) }
+                            @if case.acting().next().is_none() { (words::no_steps(case)) } @else { (verified) " of " (words::counted(case.steps.len() as u64, "step")) }
                         }
                         td data-label="Received" { (moment(case.received_at, now)) }
                         td data-label="Due" { (due(case, now)) }

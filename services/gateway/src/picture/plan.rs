@@ -13,7 +13,7 @@ pub(crate) fn plan_picture(case: &CaseView, plan: &PlanView) -> Picture {
         title: format!("Plan of {}", case.id),
         description: format!(
             "{} in {}",
-            words::counted(plan.steps.len() as u64, "step"),
+            words::counted(plan.acting().count() as u64, "step"),
             systems(plan)
         ),
         heads: vec!["systems".to_owned()],
@@ -21,8 +21,7 @@ pub(crate) fn plan_picture(case: &CaseView, plan: &PlanView) -> Picture {
     };
     let mut of_system = BTreeMap::new();
     let names = plan
-        .steps
-        .iter()
+        .acting()
         .map(|step| &step.system)
         .chain(plan.exceptions.iter().map(|kept| &kept.system));
     for name in names {
@@ -31,8 +30,7 @@ pub(crate) fn plan_picture(case: &CaseView, plan: &PlanView) -> Picture {
         }
         of_system.insert(name.clone(), picture.nodes.len());
         let records: u64 = plan
-            .steps
-            .iter()
+            .acting()
             .filter(|step| step.system == *name)
             .map(|step| step.records)
             .sum();
@@ -74,7 +72,7 @@ pub(crate) fn plan_picture(case: &CaseView, plan: &PlanView) -> Picture {
 }
 
 fn systems(plan: &PlanView) -> String {
-    let mut names: Vec<&str> = plan.steps.iter().map(|step| step.system.as_str()).collect();
+    let mut names: Vec<&str> = plan.acting().map(|step| step.system.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     names.join(", ")
@@ -88,7 +86,7 @@ fn steps(
 ) {
     // Steps stand in an order that fits their dependencies, so one pass finds the depth of each.
     let mut of_step: BTreeMap<u32, usize> = BTreeMap::new();
-    for step in &plan.steps {
+    for step in plan.acting() {
         let before: Vec<usize> = step
             .after
             .iter()

@@ -224,7 +224,7 @@ fn show(case: &CaseView, talk: &mut Talk<'_>) -> Result<(), Error> {
             "look at: {system}{place}, {code}, see ops/errors/{code}.md"
         ));
     }
-    if case.steps.is_empty() && case.plan_digest.is_some() {
+    if case.acting().next().is_none() && case.plan_digest.is_some() {
         talk.say("nothing was found under these identifiers: look whether they are spelled as the person spells them");
     }
     if case
@@ -327,9 +327,10 @@ fn steps_text(case: &CaseView) -> String {
     if case.steps.is_empty() {
         return String::new();
     }
+    let short = case.looks().filter(|step| step.state == StepState::Failed);
     let rows: Vec<Vec<String>> = case
-        .steps
-        .iter()
+        .acting()
+        .chain(short)
         .map(|step| {
             let code = step
                 .code
@@ -346,7 +347,18 @@ fn steps_text(case: &CaseView) -> String {
         })
         .collect();
     let mut text = String::from("\n");
-    text.push_str(&table(&["system", "dataset", "verb", "records", "state"], &rows));
+    if !rows.is_empty() {
+        text.push_str(&table(&["system", "dataset", "verb", "records", "state"], &rows));
+    }
+    let looks = case.looks().count();
+    if looks > 0 {
+        let seen = case
+            .looks()
+            .filter(|step| step.state == StepState::Verified)
+            .count();
+        let datasets = words::counted(looks as u64, "dataset");
+        let _ = writeln!(text, "nothing found in {datasets}: {seen} seen to hold nothing");
+    }
     for step in &case.steps {
         if let Some(waits) = words::in_progress(step, now()) {
             let _ = writeln!(text, "{} / {}: {waits}", step.system, step.dataset);
@@ -383,6 +395,18 @@ fn remarks_text(remarks: &[RemarkView]) -> String {
     }
 }
 
+fn looks_text(plan: &PlanView) -> String {
+    let places: Vec<String> = plan
+        .looks()
+        .map(|step| format!("{} / {}", step.system, step.dataset))
+        .collect();
+    if places.is_empty() {
+        return String::new();
+    }
+    let places = places.join(", ");
+    format!("nothing found, and looked at once the rest is done: {places}\n")
+}
+
 fn plan_text(plan: &PlanView) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "case    {}", plan.case);
@@ -400,8 +424,7 @@ fn plan_text(plan: &PlanView) -> String {
         None => text.push_str("ledger  not yet\n"),
     }
     let rows: Vec<Vec<String>> = plan
-        .steps
-        .iter()
+        .acting()
         .map(|step| {
             let after: Vec<String> = step.after.iter().map(u32::to_string).collect();
             let ways: Vec<String> = step.reached.iter().map(|way| words::path(&way.path)).collect();
@@ -433,6 +456,7 @@ fn plan_text(plan: &PlanView) -> String {
         ],
         &rows,
     ));
+    text.push_str(&looks_text(plan));
     for kept in &plan.exceptions {
         let until = words::day(kept.until);
         let _ = writeln!(
