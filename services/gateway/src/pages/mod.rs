@@ -18,7 +18,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::context::{Caller, Shared};
 use crate::picture::{Mark, Picture, draw};
 use crate::problem::Problem;
-use crate::views::CaseView;
+use crate::views::{AttentionView, CaseView};
 use crate::words::{self, Tone};
 
 /// The routes of the dashboard.
@@ -148,6 +148,14 @@ fn badge(tone: Tone, text: &str) -> Markup {
     html! { span class={ "badge " (tone.name()) } { (Mark::of(tone).draw(0.0, 0.0)) (text) } }
 }
 
+/// What a person has to look at, in words, with the code by which ops/errors explains it.
+fn attention(attention: &AttentionView) -> Markup {
+    html! {
+        strong { (attention.system) @if let Some(dataset) = &attention.dataset { " / " (dataset) } } ": "
+        (words::attention(&attention.code)) " " code { (attention.code) }
+    }
+}
+
 /// A moment, with the whole of it on demand.
 fn moment(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(at) title=(words::minute(at)) { (words::distance(at, now)) } }
@@ -168,14 +176,15 @@ fn framed(picture: &Picture) -> Markup {
     }
 }
 
-/// The time to answer as a bar: how much of it is gone.
-fn deadline(received: Timestamp, due: Timestamp, now: Timestamp, ended: bool) -> Markup {
-    let whole = due.since(received).max(1);
-    let gone = now.since(received).clamp(0, whole);
+/// The time to answer as a bar: how much of it is gone. None where no answer is to be given any more.
+fn deadline(case: &CaseView, now: Timestamp) -> Markup {
+    if !words::awaits_answer(case) {
+        return html! {};
+    }
+    let whole = case.due.since(case.received_at).max(1);
+    let gone = now.since(case.received_at).clamp(0, whole);
     let width = gone as f64 / whole as f64 * 1000.0;
-    let class = if ended {
-        "quiet"
-    } else if now >= due {
+    let class = if now >= case.due {
         "bad"
     } else if width > 750.0 {
         "waiting"
