@@ -473,6 +473,19 @@ pub fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{plural}", grouped(number))
 }
 
+/// How many rows or lines stand in records.
+pub fn rows(number: u64) -> String {
+    let noun = if number == 1 {
+        "row or line"
+    } else {
+        "rows or lines"
+    };
+    format!("{} {noun}", grouped(number))
+}
+
+/// What a record is, for whoever reads a number of them.
+pub const RECORD: &str = "A record is what its system's connector declares as one: a row with the rows that belong to it, or the lines of one log that name the same identifiers.";
+
 /// A number with its thousands apart.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();

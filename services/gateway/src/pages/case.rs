@@ -12,7 +12,7 @@ use crate::asks::CLOSE_REASONS;
 use crate::body::CaseOf;
 use crate::context::{Caller, Shared};
 use crate::limits::ANSWER_TIME_MAX;
-use crate::picture::{lineage_of_plan, lineage_picture, plan_picture};
+use crate::picture::{Counted, lineage_of_plan, lineage_picture, plan_picture};
 use crate::problem::Problem;
 use crate::views::{CaseView, PlanView, RemarkView, StepView};
 use crate::words::{self, Move};
@@ -57,9 +57,9 @@ fn content(case: &CaseView, plan: Option<&PlanView>) -> Markup {
             @if !plan.steps.is_empty() {
                 section aria-labelledby="lineage" data-live="lineage" {
                     h2 id="lineage" { "Why these records" }
-                    p.note { "How what the person gave led to each record when the plan was made."
+                    p.note { "How what the person gave led to each record when the plan was made. " (words::RECORD)
                         @if let Some(gap) = case.gap { " " (gap_words(gap)) } }
-                    (framed(&lineage_picture(&lineage_of_plan(plan))))
+                    (framed(&lineage_picture(&lineage_of_plan(plan), Counted::Records)))
                     (ways(plan))
                 }
             }

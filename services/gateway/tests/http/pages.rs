@@ -330,3 +330,22 @@ async fn a_case_that_nobody_asked_for_is_ended_and_not_withdrawn() {
     let asked = server.send("GET", "/cases/case-5a140704c0ffee04", "", "");
     assert!(asked.contains("Withdraw the case"), "{asked}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lineage_and_plan_count_records_and_the_page_says_what_one_is() {
+    let server = started(false).await;
+    let lineage = server.form("/lineage", "kind=email&value=ada%40example.org");
+    for part in [
+        "9 records, 276 rows or lines in them",
+        "2 records",
+        "214 rows or lines",
+        words::RECORD,
+    ] {
+        assert!(lineage.contains(part), "no {part}: {lineage}");
+    }
+    let case = server.send("GET", "/cases/case-5a150705c0ffee05", "", "");
+    assert!(
+        case.contains(words::RECORD) && !case.contains("rows or lines"),
+        "{case}"
+    );
+}
