@@ -8,7 +8,7 @@ pub enum Error {
     /// The configuration is refused; nothing was started.
     #[error("{file}: {message}")]
     Settings {
-        /// Name of the file.
+        /// Whole path of the file or folder.
         file: String,
         /// What is wrong and what was expected.
         message: String,

@@ -380,14 +380,16 @@ fn settings_of_environment() -> std::collections::HashMap<String, String> {
         .collect()
 }
 
+/// The whole path of a file or folder: a name alone says nothing of where to look.
+pub(crate) fn whole(path: &Path) -> String {
+    let absolute = std::path::absolute(path);
+    absolute.as_deref().unwrap_or(path).display().to_string()
+}
+
 /// An error that names the file, and the nearest known key where a key is unknown.
 pub(crate) fn refused(file: &Path, message: &str) -> Error {
-    let file = file.file_name().map_or_else(
-        || "configuration".into(),
-        |name| name.to_string_lossy().into_owned(),
-    );
     Error::Settings {
-        file,
+        file: whole(file),
         message: with_nearest(message),
     }
 }

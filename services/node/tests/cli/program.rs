@@ -232,13 +232,42 @@ fn the_doctor_cannot_tell_on_a_running_server_and_can_on_a_stopped_one() {
 }
 
 #[test]
+fn a_damaged_log_is_the_doctors_answer_with_its_whole_path_and_nothing_goes_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let config = configured(folder.path(), port);
+    Running::started(&config, port).stopped();
+    let log = folder.path().join("data/log");
+    // The page after the header, where the library that reads it panics.
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(log.join("systems.1.redb"))
+        .unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xa5; 4096], 4096).unwrap();
+    let (code, page, err) = program(&["doctor", "--config", &config]);
+    assert!(code == 1 && err.is_empty(), "{page}{err}");
+    let said = page.lines().find(|line| line.starts_with("FAIL log")).unwrap();
+    assert!(
+        said.contains("systems.1.redb is damaged") && said.contains(log.to_str().unwrap()),
+        "{said}"
+    );
+}
+
+#[test]
 fn the_doctor_makes_nothing_where_no_server_ever_was() {
     let folder = tempfile::tempdir().unwrap();
     let config = configured(folder.path(), 0);
     let (code, found) = doctor(&config);
     assert_eq!(code, 1, "{found}");
-    for what in ["vault", "log", "ledger"] {
+    for (what, place) in [
+        ("vault", "data/vault"),
+        ("log", "data/log"),
+        ("ledger", "data/ledger"),
+    ] {
         assert_eq!(of(&found, what)["ok"], false, "{found}");
+        let place = folder.path().join(place);
+        let said = of(&found, what)["detail"].as_str().unwrap();
+        assert!(said.contains(place.to_str().unwrap()), "{said}");
     }
     assert!(!folder.path().join("data").exists(), "{found}");
 }
