@@ -167,6 +167,7 @@ pub async fn serve(
     };
     if let Some(unknown) = roles.unknown(&settings.systems) {
         return Err(Error::Connector {
+            file: settings.file,
             system: unknown.to_string(),
             message: "--system: expected the name of a configured system".to_owned(),
         });
