@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use lethe_terms::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -19,7 +19,7 @@ use crate::context::{Caller, Shared};
 use crate::picture::{Mark, Picture, draw};
 use crate::problem::Problem;
 use crate::views::{AttentionView, CaseView};
-use crate::words::{self, Tone};
+use crate::words::{self, Move, Tone};
 
 /// The routes of the dashboard.
 pub(crate) fn routes() -> Router<Shared> {
@@ -27,11 +27,11 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/", get(overview::show))
         .route("/cases", post(forms::open_case))
         .route("/cases/{id}", get(case::show))
-        .route("/cases/{id}/approve", post(forms::approve))
-        .route("/cases/{id}/withdraw", post(forms::withdraw))
-        .route("/cases/{id}/lift", post(forms::lift))
-        .route("/cases/{id}/replan", post(forms::replan))
-        .route("/cases/{id}/close", post(forms::close))
+        .route("/cases/{id}/approve", button(Move::Approve))
+        .route("/cases/{id}/withdraw", button(Move::Withdraw))
+        .route("/cases/{id}/lift", button(Move::Lift))
+        .route("/cases/{id}/replan", button(Move::Replan))
+        .route("/cases/{id}/close", button(Move::Close))
         .route("/cases/{id}/certificate", get(forms::certificate))
         .route(
             "/cases/{id}/certificates/{certificate}",
@@ -51,6 +51,10 @@ pub(crate) fn routes() -> Router<Shared> {
             get(async || asset("text/javascript; charset=utf-8", SCRIPT)),
         )
         .route("/assets/lethe.svg", get(async || asset("image/svg+xml", ICON)))
+}
+
+fn button(item: Move) -> MethodRouter<Shared> {
+    post(move |state, caller, uri, id, body| forms::press(item, (state, caller, uri, id), body))
 }
 
 const STYLE: &str = concat!(
