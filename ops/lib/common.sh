@@ -1,11 +1,33 @@
 # shellcheck shell=bash
-# Sourced by ops/demo and ops/test: talk, steps, and running things as an unprivileged person. All talk goes to stderr.
+# Sourced by the scripts of ops: talk, steps, what a call may say, and running things as an unprivileged person. All talk goes to stderr.
 
 began=$SECONDS
 # Server programs are there, which not everybody has on the path.
 PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '%s\n' "$*" >&2; }
+
+# misused TEXT: what is wrong with how the script was called, in one line; 64 is EX_USAGE of sysexits.h.
+misused() {
+  say "ops/${0##*/}: $* (-h shows how it is called)"
+  exit 64
+}
+
+# Fewer people have no room for the person, the namesake and the colleague: PEOPLE_MIN of tests/world. Nine digits fit into every counter of ours.
+# shellcheck disable=SC2034
+people_min=10 number_max=999999999
+
+# number_given OPTION LEAST MOST [WORD]: the word after an option must be a whole number.
+number_given() {
+  if [[ ${4:-} =~ ^[0-9]{1,9}$ ]] && [ "$((10#$4))" -ge "$2" ] && [ "$((10#$4))" -le "$3" ]; then return; fi
+  misused "$1 takes a whole number from $2 to $3"
+}
+
+# folder_given OPTION [WORD]: the word after an option must be a folder, or the path of one to be made.
+folder_given() {
+  case ${2:-} in "" | -*) misused "$1 takes a folder" ;; esac
+  if [ -e "$2" ] && [ ! -d "$2" ]; then misused "$1 takes a folder, and $2 is none"; fi
+}
 
 # A step announces itself, and `ok` ticks it with the seconds since the start.
 step() { current_step=$*; if [ -t 2 ]; then printf '  … %s' "$current_step" >&2; fi; }

@@ -51,6 +51,63 @@ pub const fn case_state(state: CaseState) -> &'static str {
     }
 }
 
+/// The state of a case in words. A case that nobody asked for has nobody who could have taken it back.
+pub const fn standing(case: &CaseView) -> &'static str {
+    match (case.state, &case.resurrection) {
+        (CaseState::Withdrawn, Some(_)) => "ended without erasing",
+        (state, _) => case_state(state),
+    }
+}
+
+/// What a case waits for, beside what needs attention; how far it is where it waits for no person.
+pub fn waits_for(case: &CaseView) -> String {
+    let acting = case.acting().count() as u64;
+    match case.state {
+        state if !state.waits_for_person() => match acting {
+            0 => no_steps(case).to_owned(),
+            _ => format!("{} in the plan", counted(acting, "step")),
+        },
+        CaseState::IdentityPending => "waits until the person has proven who they are".to_owned(),
+        CaseState::AwaitingApproval if acting == 0 => {
+            format!("waits for your approval: {}", no_steps(case))
+        }
+        CaseState::AwaitingApproval => format!(
+            "waits for your approval of a plan with {}",
+            counted(acting, "step")
+        ),
+        _ if case.plan_digest.is_none() => "waits for your decision: plan it again, or end it".to_owned(),
+        _ => "waits for your decision: plan it again, or close it".to_owned(),
+    }
+}
+
+/// Why a person has to look, in words: the page of the code in ops/errors says more.
+pub fn attention(code: &str) -> &'static str {
+    match code {
+        "casework-overlooked" => "an observation sees the person where the search found nothing",
+        "casework-contradicted" => "an observation contradicts what the system says it did",
+        "casework-cannot-tell" => "it cannot be seen whether it was done",
+        "casework-not-supported" | "kit-verb-not-supported" | "sql-verb-not-supported" => {
+            "the system cannot do what is asked of it"
+        }
+        "casework-not-notified" => "the person has not been told yet",
+        "conductor-dataset-gone" => "the system no longer has the dataset that the plan names",
+        "conductor-history-damaged" | "conductor-history-unreadable" => {
+            "the history of the case cannot be read"
+        }
+        "conductor-no-statement" => "the statement of the case cannot be written",
+        "lineage-too-many-records" | "lineage-too-many-rounds" => {
+            "the search came to a bound before it had reached everything"
+        }
+        "kit-timeout" | "remote-no-answer" | "node-host-silent" => "no answer came in time",
+        "node-system-away" | "remote-unreachable" | "sql-unreachable" => "the system cannot be reached",
+        "kit-connector-panicked" => "the connector broke down in the middle of its work",
+        "remote-refused" => "the system's program refused",
+        "sql-would-dangle" | "sql-loose-rows" => "rows outside of the plan hang on what is to be erased",
+        "weblog-reopen" => "the web server could not be made to reopen its logs",
+        _ => "the system did not do, or did not say, what was asked of it",
+    }
+}
+
 /// What stands in place of steps where there are none.
 pub const fn no_steps(case: &CaseView) -> &'static str {
     match (case.state, case.plan_digest.is_some()) {
@@ -280,7 +337,7 @@ fn not_followed(remark: &RemarkView) -> String {
 pub enum Move {
     /// Approve the plan.
     Approve,
-    /// Take the request back.
+    /// Take the request back, or end a case that nobody asked for.
     Withdraw,
     /// End the restriction.
     Lift,
@@ -318,6 +375,15 @@ pub fn moves(case: &CaseView) -> Vec<Move> {
     moves
 }
 
+/// What it is called to end a case before anything was done.
+pub const fn withdraw(case: &CaseView) -> &'static str {
+    if case.resurrection.is_some() {
+        "End without erasing"
+    } else {
+        "Withdraw"
+    }
+}
+
 /// The day of a moment, such as `2026-11-24`, in UTC.
 pub fn day(moment: Timestamp) -> String {
     moment.to_string().chars().take(10).collect()
@@ -344,6 +410,34 @@ pub fn overdue(case: &CaseView, now: Timestamp) -> Option<String> {
         let by = now.since(case.due).unsigned_abs();
         format!("overdue by {}", span(by))
     })
+}
+
+/// Whether an answer is still to be given: a case that has ended, or that is lifted after its certificate, counts down to nothing.
+pub const fn awaits_answer(case: &CaseView) -> bool {
+    !case.state.is_ended() && case.certificates.is_empty()
+}
+
+/// When a case was answered, with the day and whether that was in time; that it has ended, where it ended without an answer of ours.
+pub fn answered(case: &CaseView, now: Timestamp) -> Option<String> {
+    let Some(first) = case.certificates.first() else {
+        return case
+            .state
+            .is_ended()
+            .then(|| "no answer is due any more".to_owned());
+    };
+    let at = first.issued_at;
+    let what = if first.completed {
+        "answered"
+    } else {
+        "closed as not completed"
+    };
+    let late = at.since(case.due);
+    let in_time = if late > 0 {
+        format!("{} late", span(late.unsigned_abs()))
+    } else {
+        "in time".to_owned()
+    };
+    Some(format!("{what} {}, {}, {in_time}", distance(at, now), day(at)))
 }
 
 /// When the answer of a case is due, or that there is none to be given any more.
@@ -393,6 +487,19 @@ pub fn counted(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", grouped(number))
 }
+
+/// How many rows or lines stand in records.
+pub fn rows(number: u64) -> String {
+    let noun = if number == 1 {
+        "row or line"
+    } else {
+        "rows or lines"
+    };
+    format!("{} {noun}", grouped(number))
+}
+
+/// What a record is, for whoever reads a number of them.
+pub const RECORD: &str = "A record is what its system's connector declares as one: a row with the rows that belong to it, or the lines of one log that name the same identifiers.";
 
 /// A number with its thousands apart.
 pub fn grouped(number: u64) -> String {

@@ -42,6 +42,7 @@ impl Callbacks {
                 CallbackKeys::open(&config).map_err(|error| error.to_string())
             });
             let keys = config.map_err(|message| Error::Connector {
+                file: settings.file.clone(),
                 system: system.name.to_string(),
                 message,
             })?;

@@ -92,6 +92,19 @@ impl Kinds {
         carrier: Option<Arc<dyn Carrier>>,
     ) -> Opened {
         let settings = serde_json::Value::Object(system.connector.clone().into_iter().collect());
+        let opened = self.open_one(system, settings, carrier).await;
+        opened.map_err(|unopened| match unopened {
+            Unopened::Refused(message) => Unopened::Refused(crate::settings::with_unit(&message)),
+            away @ Unopened::Away { .. } => away,
+        })
+    }
+
+    async fn open_one(
+        &self,
+        system: &SystemSettings,
+        settings: serde_json::Value,
+        carrier: Option<Arc<dyn Carrier>>,
+    ) -> Opened {
         if let Some(carrier) = carrier {
             let connected = lethe_remote::connect_over(system.name.clone(), own(settings)?, carrier).await;
             return Ok(Arc::new(connected.map_err(|error| not_connected(&error))?));
@@ -125,8 +138,19 @@ pub(crate) fn settings_of<T: DeserializeOwned>(system: &SystemSettings) -> Resul
 }
 
 /// The connector's own settings.
-fn own<T: DeserializeOwned>(settings: serde_json::Value) -> Result<T, String> {
-    serde_json::from_value(settings).map_err(|error| crate::settings::with_nearest(&error.to_string()))
+pub(crate) fn own<T: DeserializeOwned>(settings: serde_json::Value) -> Result<T, String> {
+    serde_path_to_error::deserialize(settings).map_err(|error| {
+        let (key, wrong) = (
+            error.path().to_string(),
+            crate::settings::with_nearest(&error.inner().to_string()),
+        );
+        // What the whole of the settings lacks has no key.
+        if key == "." {
+            wrong
+        } else {
+            format!("{key}: {wrong}")
+        }
+    })
 }
 
 fn unopened(error: &lethe_sql::Error) -> Unopened {

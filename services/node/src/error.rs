@@ -8,7 +8,7 @@ pub enum Error {
     /// The configuration is refused; nothing was started.
     #[error("{file}: {message}")]
     Settings {
-        /// Name of the file.
+        /// Whole path of the file or folder.
         file: String,
         /// What is wrong and what was expected.
         message: String,
@@ -77,8 +77,10 @@ pub enum Error {
     #[error("a statement cannot be handled")]
     Proof(#[from] lethe_proof::Error),
     /// A connector.
-    #[error("system {system} cannot be opened: {message}")]
+    #[error("{file}: system {system}, in [[systems]], cannot be opened: {message}")]
     Connector {
+        /// Whole path of the configuration.
+        file: String,
         /// The system.
         system: String,
         /// What is wrong and what was expected.

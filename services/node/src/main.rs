@@ -1,8 +1,10 @@
 //! The lethe program: one binary for the server and for everybody who talks to it.
 
 use std::io::Write as _;
+use std::panic::{PanicHookInfo, UnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lethe_node::cli::{self, Command, Exit};
 use lethe_node::{Diagnosis, Kinds, Roles};
@@ -47,22 +49,38 @@ fn main() -> ExitCode {
                 &mut std::io::stderr(),
             ))
         }
-        Command::Replay(args) => replay(&config(args.config), &args.into, json),
-        Command::Doctor(args) => doctor(&config(args.config), json),
+        Command::Replay(args) => contained(|| replay(&config(args.config), &args.into, json)),
+        Command::Doctor(args) => contained(|| doctor(&config(args.config), json)),
         _ => client(cli),
     }
 }
 
 /// A panic's message can quote what a library was working on, so only its place is told (design invariant I1).
 fn quiet_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map_or_else(String::new, |at| {
-            // The folder is that of the machine that built the program.
-            let file = at.file().rsplit('/').next().unwrap_or_default();
-            format!(" at {file}:{}", at.line())
-        });
-        eprintln!("lethe: a part stopped unexpectedly{place}");
+    std::panic::set_hook(Box::new(|panic| eprintln!("{}", place_of(panic))));
+}
+
+fn place_of(panic: &PanicHookInfo<'_>) -> String {
+    let place = panic.location().map_or_else(String::new, |at| {
+        // The folder is that of the machine that built the program.
+        let file = at.file().rsplit('/').next().unwrap_or_default();
+        format!(" at {file}:{}", at.line())
+    });
+    format!("lethe: a part stopped unexpectedly{place}")
+}
+
+/// Does work on files that may be damaged. What a library panics at in them is part of the answer, and no line before it; a panic that ends the
+/// work is told with its place.
+fn contained(work: impl FnOnce() -> ExitCode + UnwindSafe) -> ExitCode {
+    let last = Arc::new(Mutex::new(String::new()));
+    let seen = Arc::clone(&last);
+    std::panic::set_hook(Box::new(move |panic| {
+        *seen.lock().unwrap_or_else(PoisonError::into_inner) = place_of(panic);
     }));
+    std::panic::catch_unwind(work).unwrap_or_else(|_| {
+        eprintln!("{}", last.lock().unwrap_or_else(PoisonError::into_inner));
+        ExitCode::from(COULD_NOT)
+    })
 }
 
 fn config(named: Option<PathBuf>) -> PathBuf {

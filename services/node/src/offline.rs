@@ -63,6 +63,18 @@ impl Diagnosis {
     }
 }
 
+/// A diagnosis of what stands in a folder, which is named with its whole path where something is wrong.
+fn diagnosis_of(what: &'static str, folder: &Path, result: Result<String, Error>) -> Diagnosis {
+    let names_it = matches!(result, Err(Error::Settings { .. }));
+    let mut found = diagnosis(what, result);
+    if found.ok != Some(true) && !names_it {
+        found
+            .detail
+            .push_str(&format!(", in {}", crate::settings::whole(folder)));
+    }
+    found
+}
+
 fn diagnosis(what: &'static str, result: Result<String, Error>) -> Diagnosis {
     match result {
         Ok(detail) => Diagnosis {
@@ -109,20 +121,31 @@ pub async fn doctor(config: &Path) -> Result<Vec<Diagnosis>, Error> {
         "configuration",
         Ok(format!("{} systems", settings.systems.len())),
     )];
-    found.push(diagnosis("vault", vault(&folders)));
-    let log = open_log(&settings).await;
-    match log {
+    found.push(diagnosis_of("vault", &folders.vault(), vault(&folders)));
+    let log_result = |result| match &settings.kafka {
+        Some(_) => diagnosis("log", result),
+        None => diagnosis_of("log", &folders.log(), result),
+    };
+    match open_log(&settings).await {
         Ok(log) => {
-            found.push(diagnosis("log", checked(&log).await));
+            found.push(log_result(checked(&log).await));
             found.push(diagnosis(
                 "durability",
                 Ok("an acknowledgement means fsync".into()),
             ));
-            found.push(diagnosis("lineage", lineage(&log, &folders).await));
+            found.push(diagnosis_of(
+                "lineage",
+                &folders.lineage(),
+                lineage(&log, &folders).await,
+            ));
         }
-        Err(error) => found.push(diagnosis("log", Err(error))),
+        Err(error) => found.push(log_result(Err(error))),
     }
-    found.push(diagnosis("ledger", ledger(&settings, &folders)));
+    found.push(diagnosis_of(
+        "ledger",
+        &folders.ledger(),
+        ledger(&settings, &folders),
+    ));
     Ok(found)
 }
 

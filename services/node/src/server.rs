@@ -86,14 +86,17 @@ impl Folders {
     fn positions(&self, of: &str) -> PathBuf {
         self.own.join("positions").join(of)
     }
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.data.join("ledger")
+    }
     pub(crate) fn tree(&self) -> PathBuf {
-        self.data.join("ledger").join("tree")
+        self.ledger().join("tree")
     }
     pub(crate) fn head(&self) -> PathBuf {
-        self.data.join("ledger").join("head")
+        self.ledger().join("head")
     }
     pub(crate) fn keys(&self) -> PathBuf {
-        self.data.join("ledger").join("keys")
+        self.ledger().join("keys")
     }
     pub(crate) fn evidence(&self) -> PathBuf {
         self.data.join("evidence")
@@ -164,6 +167,7 @@ pub async fn serve(
     };
     if let Some(unknown) = roles.unknown(&settings.systems) {
         return Err(Error::Connector {
+            file: settings.file,
             system: unknown.to_string(),
             message: "--system: expected the name of a configured system".to_owned(),
         });

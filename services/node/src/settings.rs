@@ -52,6 +52,17 @@ const INTAKE_KEY_DAYS: u32 = 30;
 /// day would fill the vault; beyond a year one lost key opens too much.
 const INTAKE_KEY_DAYS_RANGE: RangeInclusive<u32> = 1..=366;
 
+/// How long things may stay in Kafka, in milliseconds: at once is never, and beyond a century the numbers of Kafka end.
+const RETENTION_MS_RANGE: RangeInclusive<u64> = 1..=3_155_760_000_000;
+
+/// Units of numbers by the end of their key, as people read them.
+const UNITS: [(&str, &str); 4] = [
+    ("_ms", "milliseconds"),
+    ("_s", "seconds"),
+    ("_days", "days"),
+    ("_bytes", "bytes"),
+];
+
 /// Longest legal name, in bytes: a statement takes no longer one, and none could be signed.
 const NAME_BYTES_MAX: usize = 200;
 
@@ -68,6 +79,9 @@ const NOT_SETTINGS: [&str; 5] = [
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// Whole path of the file that it stands in.
+    #[serde(skip)]
+    pub file: String,
     /// Folder of all state.
     pub data_dir: PathBuf,
     /// Address of the API.
@@ -207,6 +221,9 @@ impl From<LandSetting> for Land {
 /// One system: its name, its kind, and what its connector is told.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SystemSettings {
+    /// Whole path of the file that it stands in.
+    #[serde(skip)]
+    pub file: String,
     /// Its name.
     pub name: SystemName,
     /// Kind of its connector.
@@ -268,12 +285,16 @@ impl Settings {
             .prefix_separator("_")
             .separator("__")
             .source(Some(settings_of_environment()));
-        let settings: Self = config::Config::builder()
+        let mut settings: Self = config::Config::builder()
             .add_source(config::File::from(file).format(config::FileFormat::Toml))
             .add_source(environment)
             .build()
             .and_then(config::Config::try_deserialize)
             .map_err(|error| refused(file, &error.to_string()))?;
+        settings.file = whole(file);
+        for system in &mut settings.systems {
+            system.file.clone_from(&settings.file);
+        }
         settings.checked(file)
     }
 
@@ -317,6 +338,18 @@ impl Settings {
             return Err(format!(
                 "controller.name: expected a legal name on one line, of 1 to {NAME_BYTES_MAX} bytes"
             ));
+        }
+        if let Some(kafka) = &self.kafka {
+            let kept = &kafka.retention;
+            for (name, value) in [
+                ("compaction_lag_max_ms", kept.compaction_lag_max_ms),
+                ("tombstone_ms", kept.tombstone_ms),
+                ("segment_ms", kept.segment_ms),
+                ("queue_ms", kept.queue_ms),
+                ("heartbeat_ms", kept.heartbeat_ms),
+            ] {
+                within(&format!("kafka.retention.{name}"), value, &RETENTION_MS_RANGE)?;
+            }
         }
         within("feed_every_ms", self.feed_every_ms, &FEED_EVERY_MS_RANGE)?;
         within("compact_after_s", self.compact_after_s, &COMPACT_AFTER_S_RANGE)?;
@@ -380,16 +413,34 @@ fn settings_of_environment() -> std::collections::HashMap<String, String> {
         .collect()
 }
 
+/// The whole path of a file or folder: a name alone says nothing of where to look.
+pub(crate) fn whole(path: &Path) -> String {
+    let absolute = std::path::absolute(path);
+    absolute.as_deref().unwrap_or(path).display().to_string()
+}
+
 /// An error that names the file, and the nearest known key where a key is unknown.
 pub(crate) fn refused(file: &Path, message: &str) -> Error {
-    let file = file.file_name().map_or_else(
-        || "configuration".into(),
-        |name| name.to_string_lossy().into_owned(),
-    );
     Error::Settings {
-        file,
-        message: with_nearest(message),
+        file: whole(file),
+        message: with_unit(&with_nearest(message)),
     }
+}
+
+/// Says the unit of the key that a message is about, where its end tells one: a number alone could be of any.
+pub(crate) fn with_unit(message: &str) -> String {
+    let quoted = message.split_once("for key `").map(|(_, rest)| rest);
+    let leading = message.split(": ");
+    let keys = quoted
+        .into_iter()
+        .chain(leading)
+        .filter_map(|part| part.split([' ', '`']).next()?.rsplit('.').next());
+    let unit_of = |key: &str| UNITS.iter().find(|(end, _)| key.ends_with(end));
+    let known = keys
+        .filter_map(|key| Some((key, unit_of(key)?)))
+        .map(|(key, (_, unit))| format!("{message} ({key} is a whole number of {unit})"))
+        .next();
+    known.unwrap_or_else(|| message.to_owned())
 }
 
 /// Adds the nearest known key to serde's message on an unknown field.
@@ -503,6 +554,31 @@ mod tests {
         }
         let saxony = load(&format!("land = \"saxony\"\ncompact_after_s = 0\n{LEAST}")).unwrap();
         assert!(matches!(saxony.land, LandSetting::Saxony));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_number_says_its_unit_and_its_key() {
+        for (setting, key, unit) in [
+            ("feed_every_ms = 0", "feed_every_ms", "milliseconds"),
+            ("feed_every_ms = \"1s\"", "feed_every_ms", "milliseconds"),
+            ("compact_after_s = -1", "compact_after_s", "seconds"),
+            ("evidence_days = 1.5e9", "evidence_days", "days"),
+        ] {
+            let error = load(&format!("{setting}\n{LEAST}")).unwrap_err().to_string();
+            let said = format!("({key} is a whole number of {unit})");
+            assert!(error.contains(&said), "{setting}: {error}");
+        }
+        let kafka = format!("{LEAST}[kafka]\nbootstrap = \"b:1\"\n[kafka.retention]\nsegment_ms = 0\n");
+        let error = load(&kafka).unwrap_err().to_string();
+        assert!(
+            error.contains("kafka.retention.segment_ms is 0") && error.contains("of milliseconds"),
+            "{error}"
+        );
+        assert_eq!(
+            with_unit("name: expected a word"),
+            "name: expected a word",
+            "no number"
+        );
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl System {
             }
             Err(Unopened::Refused(message)) => {
                 return Err(Error::Connector {
+                    file: self.settings.file.clone(),
                     system: self.settings.name.to_string(),
                     message,
                 });

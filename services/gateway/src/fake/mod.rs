@@ -144,6 +144,18 @@ fn is_ready(case: &CaseView, after: Option<u64>) -> bool {
         && (case.state.is_ended() || case.state.waits_for_person())
 }
 
+fn case_that_needs_attention(state: &mut State, id: CaseId) -> Result<&mut CaseView, BackendError> {
+    let case = case_of(state, id)?;
+    if case.state == CaseState::NeedsAttention {
+        Ok(case)
+    } else {
+        Err(conflict(
+            "fake-no-attention-needed",
+            "the case does not need attention",
+        ))
+    }
+}
+
 fn complete(case: &mut CaseView) {
     for step in &mut case.steps {
         step.state = StepState::Verified;
@@ -361,13 +373,7 @@ impl Backend for Fake {
 
     async fn replan(&self, command: CommandId, id: CaseId) -> Result<AcceptedView, BackendError> {
         self.once(command, |state| {
-            let case = case_of(state, id)?;
-            if case.state != CaseState::NeedsAttention {
-                return Err(conflict(
-                    "fake-no-attention-needed",
-                    "the case does not need attention",
-                ));
-            }
+            let case = case_that_needs_attention(state, id)?;
             case.state = CaseState::AwaitingApproval;
             case.attention.clear();
             Ok(id)
@@ -381,13 +387,7 @@ impl Backend for Fake {
         _: CloseReason,
     ) -> Result<AcceptedView, BackendError> {
         self.once(command, |state| {
-            let case = case_of(state, id)?;
-            if case.state != CaseState::NeedsAttention {
-                return Err(conflict(
-                    "fake-no-attention-needed",
-                    "the case does not need attention",
-                ));
-            }
+            let case = case_that_needs_attention(state, id)?;
             case.state = CaseState::NotCompleted;
             issue(case, &format!("statement-{id}"), false);
             Ok(id)

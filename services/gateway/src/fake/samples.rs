@@ -14,7 +14,7 @@ use crate::views::{
     AttentionView, BlockedBy, CaseFlag, CaseView, CheckView, ConformanceView, DatasetView, ExceptionView,
     FindingView, InProgressView, LineageEdge, LineageHow, LineageNode, LineageRecord, LineageView,
     LineageWhat, MustResult, MustView, PathView, PlanStepView, PlanView, QuarantinedView, RemarkView,
-    StepView, SystemState, SystemView,
+    ResurrectionView, StepView, SystemState, SystemView,
 };
 
 const DAY: i64 = 86_400_000;
@@ -207,7 +207,7 @@ pub(super) fn cases(now: Timestamp) -> BTreeMap<CaseId, (CaseView, Option<PlanVi
                 Right::Erasure
             };
             let at = now.plus_millis(-DAY * (i64::from(number) * 3 + 1));
-            let (mut case, plan) = opened(id, right, at);
+            let (mut case, mut plan) = opened(id, right, at);
             let has_plan = !matches!(
                 state,
                 CaseState::Received | CaseState::IdentityPending | CaseState::Accepted | CaseState::Refused
@@ -223,6 +223,12 @@ pub(super) fn cases(now: Timestamp) -> BTreeMap<CaseId, (CaseView, Option<PlanVi
                         code: "kit-timeout".to_owned(),
                     });
                 }
+                CaseState::Planned => {
+                    case.resurrection = Some(ResurrectionView {
+                        of: CaseId::from_bytes([0x5a, 0x18, 7, 8, 0xc0, 0xff, 0xee, 8]),
+                        system: "helpdesk".to_owned(),
+                    });
+                }
                 CaseState::Completed | CaseState::CompletedWithExceptions => complete(&mut case),
                 CaseState::NotCompleted => {
                     contradict(&mut case);
@@ -231,6 +237,11 @@ pub(super) fn cases(now: Timestamp) -> BTreeMap<CaseId, (CaseView, Option<PlanVi
                     if let Some(step) = case.steps.last_mut() {
                         step.failure = Some(FailureClass::Final);
                     }
+                }
+                CaseState::Withdrawn => {
+                    plan.steps.clear();
+                    plan.exceptions.clear();
+                    case.steps.clear();
                 }
                 _ => {}
             }

@@ -6,13 +6,13 @@ use axum::response::{IntoResponse, Response};
 use lethe_terms::{CaseState, StepState, Timestamp};
 use maud::{Markup, html};
 
-use super::{badge, deadline, framed, moment, now, overdue, page, problem};
+use super::{attention, badge, deadline, framed, moment, now, overdue, page, problem};
 use crate::api::within;
 use crate::asks::CLOSE_REASONS;
 use crate::body::CaseOf;
 use crate::context::{Caller, Shared};
 use crate::limits::ANSWER_TIME_MAX;
-use crate::picture::{lineage_of_plan, lineage_picture, plan_picture};
+use crate::picture::{Counted, lineage_of_plan, lineage_picture, plan_picture};
 use crate::problem::Problem;
 use crate::views::{CaseView, PlanView, RemarkView, StepView};
 use crate::words::{self, Move};
@@ -48,16 +48,20 @@ fn content(case: &CaseView, plan: Option<&PlanView>) -> Markup {
         @if let Some(plan) = plan {
             section aria-labelledby="plan" data-live="plan" {
                 h2 id="plan" { "The plan" small { "number " (plan.number) ", frozen " (words::minute(plan.frozen_at)) } }
-                (framed(&plan_picture(case, plan)))
+                @if plan.acting().next().is_none() && plan.exceptions.is_empty() {
+                    p.empty { "It changes nothing in any system: nothing was found that the person's identifiers name." }
+                } @else { (framed(&plan_picture(case, plan))) }
                 // While it waits for approval they stand beside the button.
                 @if case.state != CaseState::AwaitingApproval { (remarks(&plan.remarks)) }
             }
-            section aria-labelledby="lineage" data-live="lineage" {
-                h2 id="lineage" { "Why these records" }
-                p.note { "How what the person gave led to each record when the plan was made."
-                    @if let Some(gap) = case.gap { " " (gap_words(gap)) } }
-                (framed(&lineage_picture(&lineage_of_plan(plan))))
-                (ways(plan))
+            @if plan.acting().next().is_some() {
+                section aria-labelledby="lineage" data-live="lineage" {
+                    h2 id="lineage" { "Why these records" }
+                    p.note { "How what the person gave led to each record when the plan was made. " (words::RECORD)
+                        @if let Some(gap) = case.gap { " " (gap_words(gap)) } }
+                    (framed(&lineage_picture(&lineage_of_plan(plan), Counted::Records)))
+                    (ways(plan))
+                }
             }
         }
     }
@@ -75,11 +79,10 @@ fn gap_words(gap: u64) -> String {
 }
 
 fn head(case: &CaseView, now: Timestamp) -> Markup {
-    let ended = case.state.is_ended();
     html! {
         div.casehead {
             p.crumb { a href="/" { "Cases" } " / " code { (case.id) } }
-            h1 { (words::right(case.right)) " " (badge(words::case_tone(case.state), words::case_state(case.state))) (overdue(case, now)) }
+            h1 { (words::right(case.right)) " " (badge(words::case_tone(case.state), words::standing(case))) (overdue(case, now)) }
             p.facts {
                 @if let Some(ground) = &case.ground { span { "Ground: " (words::norm(ground)) } }
                 @if let Some(other) = &case.supersedes { span { "Supersedes " a href={ "/cases/" (other) } { (other) } } }
@@ -89,17 +92,20 @@ fn head(case: &CaseView, now: Timestamp) -> Markup {
                 }
                 @for flag in &case.flags { span.flag { (words::flag(*flag)) } }
             }
-            (deadline(case.received_at, case.due, now, ended))
-            p.due { span { "received " (moment(case.received_at, now)) } span { "answer due " (moment(case.due, now)) ", " (words::day(case.due)) } }
+            (deadline(case, now))
+            p.due {
+                span { "received " (moment(case.received_at, now)) ", " (words::day(case.received_at)) }
+                @match words::answered(case, now) {
+                    Some(answered) => { span { (answered) } span { "was due " (words::day(case.due)) } }
+                    None => { span { "answer due " (moment(case.due, now)) ", " (words::day(case.due)) } }
+                }
+            }
         }
         @if !case.attention.is_empty() {
             section.alarm role="alert" {
                 h2 { "A person has to look at this" }
                 ul {
-                    @for attention in &case.attention {
-                        li { strong { (attention.system) @if let Some(dataset) = &attention.dataset { " / " (dataset) } }
-                            " " code { (attention.code) } }
-                    }
+                    @for one in &case.attention { li { (attention(one)) } }
                 }
             }
         }
@@ -182,9 +188,14 @@ fn one_move(case: &CaseView, plan: Option<&PlanView>, item: Move) -> Markup {
             "withdraw",
             "",
             html! {
-                h2 { "Withdraw" }
-                p { "The person takes the request back. Nothing has been erased." }
-                button { "Withdraw the case" }
+                h2 { (words::withdraw(case)) }
+                @if case.resurrection.is_some() {
+                    p { "Nobody asked for this case, so nobody can take it back. Where the data is rightly there again, such as after a new order, end it as it stands: nothing has been erased." }
+                    button { "End the case" }
+                } @else {
+                    p { "The person takes the request back. Nothing has been erased." }
+                    button { "Withdraw the case" }
+                }
             },
         ),
         Move::Lift => form(

@@ -18,6 +18,8 @@ use crate::body::{CaseOf, CertificateOf, command_id, read};
 use crate::context::{Caller, Shared};
 use crate::limits::ANSWER_TIME_MAX;
 use crate::problem::Problem;
+use crate::views::AcceptedView;
+use crate::words::Move;
 
 /// How long a button waits for its effect to show, so that the next page shows it: most take a few milliseconds.
 const SHOW_WAIT: Duration = Duration::from_millis(300);
@@ -117,7 +119,7 @@ async fn settle(shared: &Shared, form: &Form, id: CaseId) {
     let _ = tokio::time::timeout(SHOW_WAIT, shared.backend.wait_case(id, revision, SHOW_WAIT)).await;
 }
 
-type Parts = (State<Shared>, Extension<Caller>, Uri, Result<CaseOf, Problem>);
+pub(crate) type Parts = (State<Shared>, Extension<Caller>, Uri, Result<CaseOf, Problem>);
 
 /// Reads the form and the command of a button of a case.
 async fn pressed(parts: Parts, body: Body) -> Result<(Shared, Form, CommandId, CaseId), Problem> {
@@ -157,57 +159,49 @@ pub(crate) async fn open_case(
     shown(done.await)
 }
 
-pub(crate) async fn approve(
-    state: State<Shared>,
-    caller: Extension<Caller>,
-    uri: Uri,
-    id: Result<CaseOf, Problem>,
-    body: Body,
-) -> Response {
+/// A button of a case: reads its form, does what it says, and shows the case, with the effect where that comes at once.
+pub(crate) async fn press(button: Move, parts: Parts, body: Body) -> Response {
     let done = async {
-        let (shared, form, command, id) = pressed((state, caller, uri, id), body).await?;
-        let digest = form.wanted("plan_digest", "the digest of the plan")?;
-        check_digest(digest)?;
-        within(ANSWER_TIME_MAX, shared.backend.approve(command, id, digest)).await?;
+        let (shared, form, command, id) = pressed(parts, body).await?;
+        carry_out(button, &shared, &form, command, id).await?;
         settle(&shared, &form, id).await;
         Ok(id)
     };
     shown(done.await)
 }
 
-pub(crate) async fn withdraw(
-    state: State<Shared>,
-    caller: Extension<Caller>,
-    uri: Uri,
-    id: Result<CaseOf, Problem>,
-    body: Body,
-) -> Response {
-    let done = async {
-        let (shared, form, command, id) = pressed((state, caller, uri, id), body).await?;
-        within(ANSWER_TIME_MAX, shared.backend.withdraw(command, id)).await?;
-        settle(&shared, &form, id).await;
-        Ok(id)
-    };
-    shown(done.await)
-}
-
-pub(crate) async fn lift(
-    state: State<Shared>,
-    caller: Extension<Caller>,
-    uri: Uri,
-    id: Result<CaseOf, Problem>,
-    body: Body,
-) -> Response {
-    let done = async {
-        let (shared, form, command, id) = pressed((state, caller, uri, id), body).await?;
-        let notified_at = form
-            .moment("notified_at")?
-            .ok_or_else(|| Problem::malformed("form: notified_at", A_MOMENT))?;
-        within(ANSWER_TIME_MAX, shared.backend.lift(command, id, notified_at)).await?;
-        settle(&shared, &form, id).await;
-        Ok(id)
-    };
-    shown(done.await)
+async fn carry_out(
+    button: Move,
+    shared: &Shared,
+    form: &Form,
+    command: CommandId,
+    id: CaseId,
+) -> Result<AcceptedView, Problem> {
+    let backend = &shared.backend;
+    match button {
+        Move::Approve => {
+            let digest = form.wanted("plan_digest", "the digest of the plan")?;
+            check_digest(digest)?;
+            within(ANSWER_TIME_MAX, backend.approve(command, id, digest)).await
+        }
+        Move::Withdraw => within(ANSWER_TIME_MAX, backend.withdraw(command, id)).await,
+        Move::Lift => {
+            let notified_at = form
+                .moment("notified_at")?
+                .ok_or_else(|| Problem::malformed("form: notified_at", A_MOMENT))?;
+            within(ANSWER_TIME_MAX, backend.lift(command, id, notified_at)).await
+        }
+        Move::Replan => within(ANSWER_TIME_MAX, backend.replan(command, id)).await,
+        Move::Close => {
+            let known = CLOSE_REASONS.map(|(_, code, _)| code).join(", ");
+            let word = form.wanted("reason", &known)?;
+            let (reason, _, _) = CLOSE_REASONS
+                .into_iter()
+                .find(|(_, code, _)| *code == word)
+                .ok_or_else(|| Problem::malformed("form: reason", format!("one of {known}")))?;
+            within(ANSWER_TIME_MAX, backend.close(command, id, reason)).await
+        }
+    }
 }
 
 /// Browsers send a moment without seconds and zone; the form says that it is UTC.
@@ -215,44 +209,6 @@ fn told_at(text: &str) -> Option<Timestamp> {
     [text.to_owned(), format!("{text}Z"), format!("{text}:00Z")]
         .iter()
         .find_map(|text| text.parse().ok())
-}
-
-pub(crate) async fn replan(
-    state: State<Shared>,
-    caller: Extension<Caller>,
-    uri: Uri,
-    id: Result<CaseOf, Problem>,
-    body: Body,
-) -> Response {
-    let done = async {
-        let (shared, form, command, id) = pressed((state, caller, uri, id), body).await?;
-        within(ANSWER_TIME_MAX, shared.backend.replan(command, id)).await?;
-        settle(&shared, &form, id).await;
-        Ok(id)
-    };
-    shown(done.await)
-}
-
-pub(crate) async fn close(
-    state: State<Shared>,
-    caller: Extension<Caller>,
-    uri: Uri,
-    id: Result<CaseOf, Problem>,
-    body: Body,
-) -> Response {
-    let done = async {
-        let (shared, form, command, id) = pressed((state, caller, uri, id), body).await?;
-        let known = CLOSE_REASONS.map(|(_, code, _)| code).join(", ");
-        let word = form.wanted("reason", &known)?;
-        let (reason, _, _) = CLOSE_REASONS
-            .into_iter()
-            .find(|(_, code, _)| *code == word)
-            .ok_or_else(|| Problem::malformed("form: reason", format!("one of {known}")))?;
-        within(ANSWER_TIME_MAX, shared.backend.close(command, id, reason)).await?;
-        settle(&shared, &form, id).await;
-        Ok(id)
-    };
-    shown(done.await)
 }
 
 pub(crate) async fn certificate(State(shared): State<Shared>, id: Result<CaseOf, Problem>) -> Response {

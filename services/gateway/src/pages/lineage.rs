@@ -12,7 +12,7 @@ use crate::body::check_identifiers;
 use crate::context::{Caller, Shared};
 use crate::limits::ANSWER_TIME_MAX;
 use crate::pages::forms::Form;
-use crate::picture::lineage_picture;
+use crate::picture::{Counted, lineage_picture};
 use crate::problem::Problem;
 use crate::views::LineageView;
 use crate::words;
@@ -71,7 +71,7 @@ fn content(view: &LineageView) -> Markup {
     let count: u64 = view.records.iter().map(|record| record.count).sum();
     html! {
         p.crumb { a href="/lineage" { "Look up another person" } }
-        h1 { "A person's lineage" small { (words::counted(count, "record")) } }
+        h1 { "A person's lineage" small { (words::counted(view.records.len() as u64, "record")) ", " (words::rows(count)) " in them" } }
         @if let Some(code) = &view.cut_off {
             section.alarm role="alert" { h2 { "This is not everything" } p { "The walk came to a bound before it had reached all (" code { (code) } "): what is missing is unknown, not absent." } }
         } @else if !view.complete {
@@ -82,15 +82,16 @@ fn content(view: &LineageView) -> Markup {
         }
         @if view.records.is_empty() { p.empty { "No record of this person is known." } }
         @else {
-            (framed(&lineage_picture(view)))
+            p.note { (words::RECORD) " Plans count records, too." }
+            (framed(&lineage_picture(view, Counted::Rows)))
             section {
-                h2 { "Records" }
+                h2 { "Records" small { "each listed once" } }
                 table.list {
-                    thead { tr { th { "System" } th { "Dataset" } th { "Records" } th { "Reached by" } th { "Link that could be cut" } } }
+                    thead { tr { th { "System" } th { "Dataset" } th { "Rows or lines" } th { "Reached by" } th { "Link that could be cut" } } }
                     tbody { @for record in &view.records { tr {
                         td data-label="System" { (record.system) }
                         td data-label="Dataset" { (record.dataset) }
-                        td.number data-label="Records" { (words::grouped(record.count)) }
+                        td.number data-label="Rows or lines" { (words::grouped(record.count)) }
                         td data-label="Reached by" { (words::path(&record.path)) }
                         td data-label="Link that could be cut" { @match &record.link { Some(link) => code { (link) }, None => "none alone" } }
                     } } }

@@ -11,15 +11,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use lethe_terms::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::context::{Caller, Shared};
 use crate::picture::{Mark, Picture, draw};
 use crate::problem::Problem;
-use crate::views::CaseView;
-use crate::words::{self, Tone};
+use crate::views::{AttentionView, CaseView};
+use crate::words::{self, Move, Tone};
 
 /// The routes of the dashboard.
 pub(crate) fn routes() -> Router<Shared> {
@@ -27,11 +27,11 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/", get(overview::show))
         .route("/cases", post(forms::open_case))
         .route("/cases/{id}", get(case::show))
-        .route("/cases/{id}/approve", post(forms::approve))
-        .route("/cases/{id}/withdraw", post(forms::withdraw))
-        .route("/cases/{id}/lift", post(forms::lift))
-        .route("/cases/{id}/replan", post(forms::replan))
-        .route("/cases/{id}/close", post(forms::close))
+        .route("/cases/{id}/approve", button(Move::Approve))
+        .route("/cases/{id}/withdraw", button(Move::Withdraw))
+        .route("/cases/{id}/lift", button(Move::Lift))
+        .route("/cases/{id}/replan", button(Move::Replan))
+        .route("/cases/{id}/close", button(Move::Close))
         .route("/cases/{id}/certificate", get(forms::certificate))
         .route(
             "/cases/{id}/certificates/{certificate}",
@@ -51,6 +51,10 @@ pub(crate) fn routes() -> Router<Shared> {
             get(async || asset("text/javascript; charset=utf-8", SCRIPT)),
         )
         .route("/assets/lethe.svg", get(async || asset("image/svg+xml", ICON)))
+}
+
+fn button(item: Move) -> MethodRouter<Shared> {
+    post(move |state, caller, uri, id, body| forms::press(item, (state, caller, uri, id), body))
 }
 
 const STYLE: &str = concat!(
@@ -148,6 +152,14 @@ fn badge(tone: Tone, text: &str) -> Markup {
     html! { span class={ "badge " (tone.name()) } { (Mark::of(tone).draw(0.0, 0.0)) (text) } }
 }
 
+/// What a person has to look at, in words, with the code by which ops/errors explains it.
+fn attention(attention: &AttentionView) -> Markup {
+    html! {
+        strong { (attention.system) @if let Some(dataset) = &attention.dataset { " / " (dataset) } } ": "
+        (words::attention(&attention.code)) " " code { (attention.code) }
+    }
+}
+
 /// A moment, with the whole of it on demand.
 fn moment(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(at) title=(words::minute(at)) { (words::distance(at, now)) } }
@@ -168,14 +180,15 @@ fn framed(picture: &Picture) -> Markup {
     }
 }
 
-/// The time to answer as a bar: how much of it is gone.
-fn deadline(received: Timestamp, due: Timestamp, now: Timestamp, ended: bool) -> Markup {
-    let whole = due.since(received).max(1);
-    let gone = now.since(received).clamp(0, whole);
+/// The time to answer as a bar: how much of it is gone. None where no answer is to be given any more.
+fn deadline(case: &CaseView, now: Timestamp) -> Markup {
+    if !words::awaits_answer(case) {
+        return html! {};
+    }
+    let whole = case.due.since(case.received_at).max(1);
+    let gone = now.since(case.received_at).clamp(0, whole);
     let width = gone as f64 / whole as f64 * 1000.0;
-    let class = if ended {
-        "quiet"
-    } else if now >= due {
+    let class = if now >= case.due {
         "bad"
     } else if width > 750.0 {
         "waiting"

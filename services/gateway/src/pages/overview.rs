@@ -13,6 +13,9 @@ use crate::limits::{ANSWER_TIME_MAX, PAGE_CASES};
 use crate::views::{CaseFlag, CasePage, CaseView, HealthView, SystemView};
 use crate::words;
 
+/// Findings on a card; the page of the case has them all.
+const ATTENTION_SHOWN: usize = 2;
+
 pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Response {
     let query = CaseQuery {
         limit: Some(PAGE_CASES),
@@ -123,7 +126,7 @@ fn figures(seen: &Seen, now: Timestamp) -> Markup {
     let next = cases
         .cases
         .iter()
-        .filter(|case| !case.state.is_ended() && case.certificates.is_empty() && case.due > now)
+        .filter(|case| words::awaits_answer(case) && case.due > now)
         .map(|case| case.due)
         .min();
     let up = systems
@@ -147,18 +150,20 @@ fn tile(case: &CaseView, now: Timestamp) -> Markup {
     html! {
         a class={ "tile " (words::case_tone(case.state).name()) } href={ "/cases/" (case.id) } {
             strong { (words::right(case.right)) }
-            (badge(words::case_tone(case.state), words::case_state(case.state)))
+            (badge(words::case_tone(case.state), words::standing(case)))
             code { (case.id) }
-            @for attention in case.attention.iter().take(2) {
-                span.why { (attention.system) @if let Some(dataset) = &attention.dataset { " / " (dataset) } ": " (attention.code) }
+            span.whose {
+                @if let Some(ground) = &case.ground { (words::norm(ground)) ", " }
+                "received " (words::day(case.received_at)) ", " (moment(case.received_at, now))
+                @if let Some(back) = &case.resurrection { "; nobody asked for it: data came back in " (back.system) }
             }
-            @if case.attention.is_empty() {
-                span.why {
-                    @match case.acting().count() { 0 => (words::no_steps(case)), steps => { (words::counted(steps as u64, "step")) " in the plan" } }
-                }
+            span.why { (words::waits_for(case)) }
+            @for attention in case.attention.iter().take(ATTENTION_SHOWN) { span.why { (super::attention(attention)) } }
+            @if case.attention.len() > ATTENTION_SHOWN {
+                span.why { "and " (words::counted((case.attention.len() - ATTENTION_SHOWN) as u64, "more finding")) }
             }
-            (deadline(case.received_at, case.due, now, false))
-            span.due { @if words::overdue(case, now).is_none() { "due " } (due(case, now)) }
+            (deadline(case, now))
+            span.due { @if words::awaits_answer(case) && words::overdue(case, now).is_none() { "due " } (due(case, now)) }
         }
     }
 }
@@ -176,7 +181,7 @@ fn table(cases: &CasePage, now: Timestamp) -> Markup {
                     tr {
                         td data-label="Case" { a href={ "/cases/" (case.id) } { code { (case.id) } } }
                         td data-label="Right" { (words::right(case.right)) }
-                        td data-label="State" { (badge(words::case_tone(case.state), words::case_state(case.state))) }
+                        td data-label="State" { (badge(words::case_tone(case.state), words::standing(case))) }
                         td data-label="Seen to be done" {
                             @if case.acting().next().is_none() { (words::no_steps(case)) } @else { (verified) " of " (words::counted(case.steps.len() as u64, "step")) }
                         }
@@ -193,10 +198,9 @@ fn table(cases: &CasePage, now: Timestamp) -> Markup {
 }
 
 fn due(case: &CaseView, now: Timestamp) -> Markup {
-    let is_due = !case.state.is_ended() && case.certificates.is_empty();
     html! {
         @if words::overdue(case, now).is_some() { (overdue(case, now)) }
-        @else if is_due { (moment(case.due, now)) }
+        @else if words::awaits_answer(case) { (moment(case.due, now)) }
         @else { (words::due(case, now)) }
     }
 }

@@ -51,31 +51,23 @@ pub(super) fn place(picture: &Picture) -> Placed {
             layer.push(index);
         }
     }
-    for pass in 0..PASSES {
-        let leftwards = pass % 2 == 1;
-        let sequence: Vec<usize> = if leftwards {
-            (0..layers).rev().collect()
-        } else {
-            (0..layers).collect()
-        };
-        for layer in sequence {
-            stack(&mut items, &order);
-            sort(&items, &mut order, layer, leftwards);
-        }
+    for (layer, leftwards) in sweeps(layers) {
+        stack(&mut items, &order);
+        sort(&items, &mut order, layer, leftwards);
     }
     stack(&mut items, &order);
-    for pass in 0..PASSES {
-        let leftwards = pass % 2 == 1;
-        let sequence: Vec<usize> = if leftwards {
-            (0..layers).rev().collect()
-        } else {
-            (0..layers).collect()
-        };
-        for layer in sequence {
-            settle(&mut items, &order, layer, leftwards);
-        }
+    for (layer, leftwards) in sweeps(layers) {
+        settle(&mut items, &order, layer, leftwards);
     }
     finish(picture, &items, &ways, layers)
+}
+
+/// Every layer in every pass, with whether the pass goes leftwards: one pass there, the next one back.
+fn sweeps(layers: usize) -> impl Iterator<Item = (usize, bool)> {
+    (0..PASSES).flat_map(move |pass| {
+        let leftwards = pass % 2 == 1;
+        (0..layers).map(move |step| (if leftwards { layers - 1 - step } else { step }, leftwards))
+    })
 }
 
 /// Boxes, then waypoints; and for each line the items that it passes.

@@ -12,11 +12,20 @@ use crate::words;
 /// Most boxes in one layer: more cannot be read at a glance, and the list beside the picture has them all.
 const LAYER_BOXES_MAX: usize = 24;
 
+/// What the numbers of a lineage's nodes count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// Rows or lines: each node is one record.
+    Rows,
+    /// Records: each node stands for all that were reached in one way.
+    Records,
+}
+
 /// The lineage as an SVG image that stands alone: readable in light and dark.
 pub fn lineage_svg(view: &LineageView) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}\n",
-        draw(&lineage_picture(view), true).into_string()
+        draw(&lineage_picture(view, Counted::Rows), true).into_string()
     )
 }
 
@@ -42,7 +51,10 @@ pub fn lineage_dot(view: &LineageView) -> String {
                 system,
                 dataset,
                 count,
-            } => (format!("{system} / {dataset}\\n{count}"), "shape=box"),
+            } => (
+                format!("{system} / {dataset}\\n{}", words::rows(*count)),
+                "shape=box",
+            ),
         };
         let label = label.split("\\n").map(quoted).collect::<Vec<_>>().join("\\n");
         let _ = writeln!(dot, "  \"{}\" [label=\"{label}\", {look}];", quoted(&node.id));
@@ -133,7 +145,7 @@ struct Group {
 }
 
 /// Draws a lineage.
-pub(crate) fn lineage_picture(view: &LineageView) -> Picture {
+pub(crate) fn lineage_picture(view: &LineageView, counted: Counted) -> Picture {
     let index: BTreeMap<&str, usize> = view
         .nodes
         .iter()
@@ -154,7 +166,7 @@ pub(crate) fn lineage_picture(view: &LineageView) -> Picture {
         .collect();
     let layers = layers(view, &links);
     let (groups, of_node) = groups(view, &links, &layers);
-    let (kept, mut nodes) = boxes(&groups);
+    let (kept, mut nodes) = boxes(&groups, counted);
     let mut lines: BTreeMap<(usize, usize), LineageHow> = BTreeMap::new();
     for (from, to, how) in &links {
         let at = |node: &usize| of_node.get(*node).and_then(|group| kept.get(*group)).copied();
@@ -173,7 +185,7 @@ pub(crate) fn lineage_picture(view: &LineageView) -> Picture {
     }
     Picture {
         title: "Lineage".to_owned(),
-        description: description(view),
+        description: description(view, counted),
         heads: heads(&groups),
         nodes,
         edges,
@@ -206,12 +218,12 @@ fn line(nodes: &[Node], from: usize, to: usize, how: LineageHow) -> Edge {
     }
 }
 
-fn description(view: &LineageView) -> String {
+fn description(view: &LineageView, counted: Counted) -> String {
     let systems: BTreeSet<&str> = view.records.iter().map(|record| record.system.as_str()).collect();
     let count: u64 = view.records.iter().map(|record| record.count).sum();
     format!(
         "{} in {}: {}",
-        words::counted(count, "record"),
+        amounts(view.records.len() as u64, count, counted).join(", "),
         words::counted(systems.len() as u64, "system"),
         systems.into_iter().collect::<Vec<_>>().join(", ")
     )
@@ -354,7 +366,7 @@ fn without_count(what: &LineageWhat) -> LineageWhat {
 }
 
 /// A box for each group, and one for the rest of a layer that has too many. Returns the box of each group, and the boxes.
-fn boxes(groups: &[Group]) -> (Vec<usize>, Vec<Node>) {
+fn boxes(groups: &[Group], counted: Counted) -> (Vec<usize>, Vec<Node>) {
     let mut kept = vec![usize::MAX; groups.len()];
     let mut nodes = Vec::new();
     let layers = groups.iter().map(|group| group.layer + 1).max().unwrap_or(0);
@@ -373,7 +385,7 @@ fn boxes(groups: &[Group]) -> (Vec<usize>, Vec<Node>) {
             if let Some(slot) = kept.get_mut(index) {
                 *slot = nodes.len();
             }
-            nodes.push(boxed(group));
+            nodes.push(boxed(group, counted));
         }
         if rest.is_empty() {
             continue;
@@ -393,7 +405,16 @@ fn boxes(groups: &[Group]) -> (Vec<usize>, Vec<Node>) {
     (kept, nodes)
 }
 
-fn boxed(group: &Group) -> Node {
+/// So many records, and the rows or lines in them where these are known and more.
+fn amounts(nodes: u64, count: u64, counted: Counted) -> Vec<String> {
+    match counted {
+        Counted::Records => vec![words::counted(count, "record")],
+        Counted::Rows if nodes == count => vec![words::counted(nodes, "record")],
+        Counted::Rows => vec![words::counted(nodes, "record"), words::rows(count)],
+    }
+}
+
+fn boxed(group: &Group, counted: Counted) -> Node {
     let (lines, class) = match &group.what {
         LineageWhat::Identifier {
             kind,
@@ -413,14 +434,11 @@ fn boxed(group: &Group) -> Node {
                 (false, Strength::Shared) => (vec![name, "shared: not followed".to_owned()], "shared"),
             }
         }
-        LineageWhat::Record { system, dataset, .. } => (
-            vec![
-                dataset.clone(),
-                format!("in {system}"),
-                words::counted(group.count, "record"),
-            ],
-            "record",
-        ),
+        LineageWhat::Record { system, dataset, .. } => {
+            let mut lines = vec![dataset.clone(), format!("in {system}")];
+            lines.extend(amounts(group.members, group.count, counted));
+            (lines, "record")
+        }
     };
     Node {
         layer: group.layer,
@@ -479,6 +497,13 @@ mod tests {
                 dataset: format!("d{}", number % 2),
                 count: 2,
             };
+            view.records.push(LineageRecord {
+                system: "shop<&>\"'".to_owned(),
+                dataset: format!("d{}", number % 2),
+                count: 2,
+                path: vec![IdentifierKind::Email],
+                link: None,
+            });
             view.nodes.push(LineageNode { id: id.clone(), what });
             for end in ["e", "i"] {
                 let edge = LineageEdge {
@@ -494,13 +519,14 @@ mod tests {
 
     #[test]
     fn many_alike_records_are_one_box_with_their_sum() {
-        let picture = lineage_picture(&view(300));
+        let picture = lineage_picture(&view(300), Counted::Rows);
         assert_eq!(picture.nodes.len(), 4, "{:?}", picture.nodes);
+        let sums = ["150 records".to_owned(), "300 rows or lines".to_owned()];
+        assert!(picture.nodes.iter().any(|node| node.lines.ends_with(&sums)));
         assert!(
             picture
-                .nodes
-                .iter()
-                .any(|node| node.lines.contains(&"300 records".to_owned()))
+                .description
+                .starts_with("300 records, 600 rows or lines in 1 system")
         );
         assert_eq!(picture.edges.len(), 4);
     }

@@ -11,8 +11,8 @@ mod plan;
 use maud::{Markup, PreEscaped, html};
 
 use self::layout::{Placed, place};
+pub(crate) use self::lineage::{Counted, lineage_of_plan, lineage_picture};
 pub use self::lineage::{lineage_dot, lineage_svg};
-pub(crate) use self::lineage::{lineage_of_plan, lineage_picture};
 pub(crate) use self::plan::plan_picture;
 
 use crate::words::Tone;

@@ -256,3 +256,96 @@ async fn the_first_page_says_which_role_nobody_has() {
     assert!(page.contains(words), "{page}");
     assert_eq!(status(&server.send("GET", "/readyz", "", "")), "503");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_that_was_answered_counts_down_to_nothing() {
+    let server = started(false).await;
+    let page = server.send("GET", "/cases/case-5a180708c0ffee08", "", "");
+    assert!(
+        page.contains("answered 25 days ago") && page.contains("in time"),
+        "{page}"
+    );
+    for left in ["answer due", "class=\"deadline"] {
+        assert!(!page.contains(left), "{left} is left: {page}");
+    }
+    let withdrawn = server.send("GET", "/cases/case-5a1c070cc0ffee0c", "", "");
+    assert!(
+        withdrawn.contains("no answer is due any more") && !withdrawn.contains("answer due"),
+        "{withdrawn}"
+    );
+    let open = server.send("GET", "/cases/case-5a140704c0ffee04", "", "");
+    assert!(
+        open.contains("answer due") && open.contains("class=\"deadline"),
+        "{open}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_without_a_step_is_told_in_words_and_not_by_an_empty_picture() {
+    let server = started(false).await;
+    let page = server.send("GET", "/cases/case-5a1c070cc0ffee0c", "", "");
+    assert!(page.contains("It asks nothing of any system"), "{page}");
+    assert!(
+        !page.contains("class=\"picture\"") && !page.contains("Why these records"),
+        "{page}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_says_whose_case_it_is_and_what_it_waits_for() {
+    let server = started(false).await;
+    let first = server.send("GET", "/", "", "");
+    let (_, waiting) = first.split_once("id=\"overdue\"").unwrap();
+    let (waiting, _) = waiting.split_once("id=\"cases\"").unwrap();
+    let received = format!("received {}", words::day(now().plus_millis(-13 * 86_400_000)));
+    for part in [
+        "Art. 18(1)(a)",
+        received.as_str(),
+        "waits for your approval of a plan with 7 steps",
+        "waits until the person has proven who they are",
+        "an observation contradicts what the system says it did",
+        "no answer came in time <code>kit-timeout</code>",
+    ] {
+        assert!(waiting.contains(part), "no {part}: {waiting}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_that_nobody_asked_for_is_ended_and_not_withdrawn() {
+    let server = started(false).await;
+    let followed = "/cases/case-5a130703c0ffee03";
+    let page = server.send("GET", followed, "", "");
+    assert!(page.contains("Nobody asked for this case"), "{page}");
+    assert!(
+        page.contains("End without erasing") && !page.contains("Withdraw"),
+        "{page}"
+    );
+    let answer = server.form(&format!("{followed}/withdraw"), "revision=5");
+    assert_eq!(status(&answer), "303", "{answer}");
+    let page = server.send("GET", followed, "", "");
+    assert!(
+        page.contains("ended without erasing") && !page.contains("withdrawn"),
+        "{page}"
+    );
+    let asked = server.send("GET", "/cases/case-5a140704c0ffee04", "", "");
+    assert!(asked.contains("Withdraw the case"), "{asked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lineage_and_plan_count_records_and_the_page_says_what_one_is() {
+    let server = started(false).await;
+    let lineage = server.form("/lineage", "kind=email&value=ada%40example.org");
+    for part in [
+        "9 records, 276 rows or lines in them",
+        "2 records",
+        "214 rows or lines",
+        words::RECORD,
+    ] {
+        assert!(lineage.contains(part), "no {part}: {lineage}");
+    }
+    let case = server.send("GET", "/cases/case-5a150705c0ffee05", "", "");
+    assert!(
+        case.contains(words::RECORD) && !case.contains("rows or lines"),
+        "{case}"
+    );
+}

@@ -250,7 +250,10 @@ fn next(case: &CaseView) -> Vec<String> {
                 let digest = case.plan_digest.as_deref().unwrap_or("DIGEST");
                 format!("read the plan with: lethe case plan {id}\napprove with: lethe case approve {id} --plan {digest}")
             }
-            Move::Withdraw => format!("withdraw with: lethe case withdraw {id}"),
+            Move::Withdraw => {
+                let what = words::withdraw(case).to_lowercase();
+                format!("{what} with: lethe case withdraw {id}")
+            }
             Move::Lift => format!("lift with: lethe case lift {id} --notified-at TIME"),
             Move::Replan => format!("plan again with: lethe case replan {id}"),
             Move::Close => format!("close as not completed with: lethe case close {id} --reason REASON"),
@@ -281,7 +284,7 @@ fn case_text(case: &CaseView) -> String {
     if let Some(ground) = &case.ground {
         line("ground", &words::norm(ground));
     }
-    line("state", words::case_state(case.state));
+    line("state", words::standing(case));
     for flag in &case.flags {
         line("", words::flag(*flag));
     }
@@ -500,7 +503,7 @@ async fn list(client: &Client, args: ListArgs, talk: &mut Talk<'_>) -> Result<Ex
             vec![
                 case.id.to_string(),
                 words::right(case.right).to_lowercase(),
-                words::case_state(case.state).to_owned(),
+                words::standing(case).to_owned(),
                 if case.steps.is_empty() {
                     "-".to_owned()
                 } else {

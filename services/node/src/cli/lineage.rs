@@ -44,9 +44,12 @@ pub(super) async fn run(client: &Client, args: LineageArgs, talk: &mut Talk<'_>)
             })
             .collect();
         talk.print(&table(
-            &["system", "dataset", "records", "reached by", "link"],
+            &["system", "dataset", "rows or lines", "reached by", "link"],
             &rows,
         ))?;
+        let rows = view.records.iter().map(|record| record.count).sum();
+        let records = words::counted(view.records.len() as u64, "record");
+        talk.say(&format!("{records}, one a line; {} in them", words::rows(rows)));
     }
     if view.candidates_behind_shared > 0 {
         let count = words::counted(view.candidates_behind_shared, "record");

@@ -12,9 +12,6 @@ use super::args::WaitArgs;
 use super::exit::{Error, Exit};
 use super::talk::Talk;
 
-/// Pause before a server that went away is asked again: a restart takes about a second.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
 /// Longest single wait, so that progress is shown in between.
 const STRETCH: Duration = Duration::from_secs(2);
 
@@ -71,10 +68,9 @@ pub(super) async fn until(
                 progress.set_message(summary(&case));
                 progress.tick();
             }
-            // Waiting outlives a restart of the server; a server that never answered is an error at once.
+            // The client itself has waited for the server to come back; this wait outlives that. A server that never answered is an error at once.
             Err(ClientError::NoServer { .. } | ClientError::NoAnswer { .. }) if answered => {
                 progress.set_message("the server is away");
-                tokio::time::sleep(RETRY_PAUSE.min(left)).await;
             }
             Err(error) => return Err(error.into()),
         }

@@ -24,7 +24,7 @@ use lethe_terms::{DataCategory, DatasetName, LegalBasis, Purpose, ShardName, Sys
 use serde::Deserialize;
 
 use crate::Error;
-use crate::settings::{Settings, SystemSettings, refused, with_nearest};
+use crate::settings::{Settings, SystemSettings, refused};
 
 pub(crate) use checking::Checker;
 pub(crate) use connector::open;
@@ -83,8 +83,7 @@ const fn yes() -> bool {
 impl PublishedSettings {
     /// Reads and checks the settings of a system.
     pub(crate) fn of(settings: serde_json::Value) -> Result<Self, String> {
-        let read: Self =
-            serde_json::from_value(settings).map_err(|error| with_nearest(&error.to_string()))?;
+        let read: Self = crate::connect::own(settings)?;
         let names: BTreeSet<_> = read.datasets.iter().map(|dataset| &dataset.name).collect();
         if names.is_empty() || names.len() < read.datasets.len() {
             return Err("datasets: expected at least one, each name once".to_owned());
@@ -134,8 +133,9 @@ pub(crate) fn systems(file: &Path, settings: &Settings) -> Result<PublishedSyste
     published
         .map(|system| {
             let own = serde_json::Value::Object(system.connector.clone().into_iter().collect());
-            let read = PublishedSettings::of(own)
-                .map_err(|wrong| refused(file, &format!("system {}: {wrong}", system.name)))?;
+            let read = PublishedSettings::of(own).map_err(|wrong| {
+                refused(file, &format!("system {}, in [[systems]]: {wrong}", system.name))
+            })?;
             Ok((system.name.clone(), read))
         })
         .collect()

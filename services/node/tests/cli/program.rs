@@ -232,13 +232,77 @@ fn the_doctor_cannot_tell_on_a_running_server_and_can_on_a_stopped_one() {
 }
 
 #[test]
+fn a_damaged_log_is_the_doctors_answer_with_its_whole_path_and_nothing_goes_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let config = configured(folder.path(), port);
+    Running::started(&config, port).stopped();
+    let log = folder.path().join("data/log");
+    // The page after the header, where the library that reads it panics.
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(log.join("systems.1.redb"))
+        .unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xa5; 4096], 4096).unwrap();
+    let (code, page, err) = program(&["doctor", "--config", &config]);
+    assert!(code == 1 && err.is_empty(), "{page}{err}");
+    let said = page.lines().find(|line| line.starts_with("FAIL log")).unwrap();
+    assert!(
+        said.contains("systems.1.redb is damaged") && said.contains(log.to_str().unwrap()),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_wrong_number_of_a_system_is_refused_with_file_table_key_and_unit() {
+    let web = "kind = \"weblog\"\nstate_dir = \"/nowhere\"\n[[systems.logs]]\nname = \"l\"\npath = \"/l\"\n";
+    let remote =
+        "kind = \"remote\"\nsecret_file = \"/nowhere\"\ndatasets = [\"d\"]\nurl = \"http://127.0.0.1/\"\n";
+    for (number, rest, key, unit) in [
+        ("backup_days = 4000", remote, "unknown key backup_days", ""),
+        (
+            "timeout_ms = 1",
+            remote,
+            "timeout_ms: expected 100",
+            "of milliseconds",
+        ),
+        (
+            "timeout_ms = \"30s\"",
+            remote,
+            "timeout_ms: invalid",
+            "of milliseconds",
+        ),
+        ("backup_days = 4500", web, "backup_days: expected 0", "of days"),
+        ("remember_days = -1", web, "remember_days: invalid", "of days"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = configured(folder.path(), free_port());
+        let mut text = std::fs::read_to_string(&config).unwrap();
+        text.push_str(&format!("[[systems]]\nname = \"crm\"\n{number}\n{rest}"));
+        std::fs::write(&config, text).unwrap();
+        let (code, _, err) = program(&["serve", "--config", &config]);
+        assert_eq!(code, 2, "{number}: {err}");
+        for part in [config.as_str(), "system crm, in [[systems]]", key, unit] {
+            assert!(err.contains(part), "{number} has no {part}: {err}");
+        }
+    }
+}
+
+#[test]
 fn the_doctor_makes_nothing_where_no_server_ever_was() {
     let folder = tempfile::tempdir().unwrap();
     let config = configured(folder.path(), 0);
     let (code, found) = doctor(&config);
     assert_eq!(code, 1, "{found}");
-    for what in ["vault", "log", "ledger"] {
+    for (what, place) in [
+        ("vault", "data/vault"),
+        ("log", "data/log"),
+        ("ledger", "data/ledger"),
+    ] {
         assert_eq!(of(&found, what)["ok"], false, "{found}");
+        let place = folder.path().join(place);
+        let said = of(&found, what)["detail"].as_str().unwrap();
+        assert!(said.contains(place.to_str().unwrap()), "{said}");
     }
     assert!(!folder.path().join("data").exists(), "{found}");
 }
