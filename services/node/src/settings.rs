@@ -56,12 +56,7 @@ const INTAKE_KEY_DAYS_RANGE: RangeInclusive<u32> = 1..=366;
 const RETENTION_MS_RANGE: RangeInclusive<u64> = 1..=3_155_760_000_000;
 
 /// Units of numbers by the end of their key, as people read them.
-const UNITS: [(&str, &str); 4] = [
-    ("_ms", "milliseconds"),
-    ("_s", "seconds"),
-    ("_days", "days"),
-    ("_bytes", "bytes"),
-];
+const UNITS: [(&str, &str); 3] = [("_ms", "milliseconds"), ("_s", "seconds"), ("_days", "days")];
 
 /// Longest legal name, in bytes: a statement takes no longer one, and none could be signed.
 const NAME_BYTES_MAX: usize = 200;

@@ -173,6 +173,20 @@ fn approval(case: &CaseView, plan: Option<&PlanView>) -> Markup {
     }
 }
 
+/// The end of a case before anything was done: nobody takes back what nobody asked for.
+fn ending(case: &CaseView) -> Markup {
+    html! {
+        h2 { (words::withdraw(case)) }
+        @if case.resurrection.is_some() {
+            p { "Nobody asked for this case, so nobody can take it back. Where the data is rightly there again, such as after a new order, end it as it stands: nothing has been erased." }
+            button { "End the case" }
+        } @else {
+            p { "The person takes the request back. Nothing has been erased." }
+            button { "Withdraw the case" }
+        }
+    }
+}
+
 fn one_move(case: &CaseView, plan: Option<&PlanView>, item: Move) -> Markup {
     let form = |name: &str, class: &str, inner: Markup| {
         html! {
@@ -184,20 +198,7 @@ fn one_move(case: &CaseView, plan: Option<&PlanView>, item: Move) -> Markup {
     };
     match item {
         Move::Approve => form("approve", "first", approval(case, plan)),
-        Move::Withdraw => form(
-            "withdraw",
-            "",
-            html! {
-                h2 { (words::withdraw(case)) }
-                @if case.resurrection.is_some() {
-                    p { "Nobody asked for this case, so nobody can take it back. Where the data is rightly there again, such as after a new order, end it as it stands: nothing has been erased." }
-                    button { "End the case" }
-                } @else {
-                    p { "The person takes the request back. Nothing has been erased." }
-                    button { "Withdraw the case" }
-                }
-            },
-        ),
+        Move::Withdraw => form("withdraw", "", ending(case)),
         Move::Lift => form(
             "lift",
             "",
