@@ -12,6 +12,18 @@ use rdkafka::statistics::Statistics;
 /// How long a token from a file is used before the file is read again. librdkafka asks after four fifths of it.
 const TOKEN_LIFE: Duration = Duration::from_mins(5);
 
+/// Whether an error only says that a broker is away. Each client says so each time that it tries one; whoever reads or appends says it once.
+pub(crate) fn is_broker_away(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::OperationTimedOut
+        )
+    )
+}
+
 /// The context of every client of the log.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Talk {
@@ -41,15 +53,7 @@ impl ClientContext for Talk {
         if matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
             return;
         }
-        // Each client says so each time that it tries a broker which is away; whoever reads or appends says it once.
-        if matches!(
-            error.rdkafka_error_code(),
-            Some(
-                RDKafkaErrorCode::AllBrokersDown
-                    | RDKafkaErrorCode::BrokerTransportFailure
-                    | RDKafkaErrorCode::OperationTimedOut
-            )
-        ) {
+        if is_broker_away(&error) {
             tracing::debug!(target: "librdkafka", error = crate::told(&error), "{reason}");
             return;
         }

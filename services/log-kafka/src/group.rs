@@ -17,7 +17,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::watch;
 
 use crate::clients::Clients;
-use crate::context::Talk;
+use crate::context::{Talk, is_broker_away};
 use crate::{Error, KafkaLog, told};
 
 /// After so long without a word a member is taken for gone, and its partitions go to others: longer than a broker needs to be replaced in
@@ -92,8 +92,12 @@ impl KafkaLog {
 /// Keeps the membership alive. Its partitions are paused, so that nothing but news of the group comes.
 fn poll(consumer: &BaseConsumer<Member>, closed: &AtomicBool) {
     while !closed.load(Ordering::Relaxed) {
-        if let Some(Err(error)) = consumer.poll(POLL) {
-            tracing::warn!(error = told(&error), "the group of owners cannot be heard");
+        match consumer.poll(POLL) {
+            Some(Err(error)) if is_broker_away(&error) => {
+                tracing::debug!(error = told(&error), "the group of owners cannot be heard");
+            }
+            Some(Err(error)) => tracing::warn!(error = told(&error), "the group of owners cannot be heard"),
+            _ => {}
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Reading: consumers that stand somewhere, and pages.
 //!
 //! A consumer is assigned a position by hand and joins no group. One that ended with a full page stays where it is, with what it has
-//! fetched ahead, and serves the next page; the others wait, unassigned, for any place. A page ends at its limits, at the head, or where
+//! fetched ahead, and serves the next page if that is asked for soon; the others wait, unassigned, for any place: one that stands at the end of
+//! what there is asks the broker hundreds of times a second. A page ends at its limits, at the head, or where
 //! Kafka says that nothing more is there: the positions up to the head are then control records, aborted entries, or entries of the log
 //! itself. Kafka's word counts only from a consumer that was assigned after the head was asked for: an older one may speak of an older end.
 
@@ -29,6 +30,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// Consumers that are kept. Each has a few threads and connections, and up to 16 MiB that it fetched ahead.
 const KEPT_MAX: usize = 24;
 
+/// How long a consumer stands ready for the next page. Who reads on does so at once; who read one entry to look at it does not come back.
+pub(crate) const STANDING: Duration = Duration::from_millis(500);
+
 /// The consumers.
 pub(crate) struct Readers {
     kept: Mutex<Vec<Reader>>,
@@ -38,6 +42,8 @@ struct Reader {
     consumer: Consumer,
     /// Where it stands; `None` where it is assigned nothing.
     stands: Option<(Place, Position)>,
+    /// When it was used last.
+    used: Instant,
 }
 
 impl Reader {
@@ -159,6 +165,7 @@ impl Readers {
                     .consumer()
                     .map_err(|error| unread(&channel.at, &error.to_string()))?,
                 stands: None,
+                used: Instant::now(),
             },
         };
         reader.assign(channel, from)?;
@@ -166,18 +173,39 @@ impl Readers {
     }
 
     fn keep(&self, mut reader: Reader, channel: &Channel, next: Position, to: Position) {
-        // One that stands at the end would ask the broker a hundred times a second for nothing.
         if reader.stands.is_some() && next < to {
             reader.stands = Some((channel.at.clone(), next));
+            reader.used = Instant::now();
+            self.put_away(reader);
         } else {
-            reader.stands = None;
-            if reader.consumer.unassign().is_err() {
-                return;
-            }
+            self.rest(reader);
         }
+    }
+
+    /// Takes away what the consumer is assigned: it asks nothing any more.
+    fn rest(&self, mut reader: Reader) {
+        reader.stands = None;
+        if reader.consumer.unassign().is_ok() {
+            self.put_away(reader);
+        }
+    }
+
+    fn put_away(&self, reader: Reader) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < KEPT_MAX {
             kept.push(reader);
+        }
+    }
+
+    /// Lets those rest that have stood ready for so long and to whom nobody came.
+    pub(crate) fn rest_after(&self, standing: Duration) {
+        let is_left = |reader: &mut Reader| reader.stands.is_some() && reader.used.elapsed() >= standing;
+        let left: Vec<Reader> = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.extract_if(.., is_left).collect()
+        };
+        for reader in left {
+            self.rest(reader);
         }
     }
 }
@@ -214,5 +242,43 @@ fn bear(at: &Place, error: &KafkaError) -> Result<(), Error> {
             tracing::debug!(error = told(other), %at, "a reader goes on after an error");
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lethe_journal::Stream;
+
+    use super::*;
+    use crate::settings::KafkaSettings;
+
+    /// What the kept consumers are assigned.
+    fn assigned(readers: &Readers) -> Vec<usize> {
+        let kept = readers.kept.lock().unwrap();
+        kept.iter()
+            .map(|reader| reader.consumer.assignment().unwrap().count())
+            .collect()
+    }
+
+    #[test]
+    fn who_reads_on_finds_the_consumer_where_it_stood_and_nobody_leaves_one_asking() {
+        // Nobody answers there, and nobody has to: assignments are the client's own.
+        let clients = Clients::new(&KafkaSettings::new("127.0.0.1:1")).unwrap();
+        let (readers, at) = (Readers::new(), Place::new(Stream::Records, 3));
+        let channel = Channel::new(at, "records".to_owned());
+        let (reader, is_fresh) = readers.take(&clients, &channel, 0).unwrap();
+        assert!(is_fresh);
+        readers.keep(reader, &channel, 1, 9);
+
+        readers.rest_after(STANDING * 1_000);
+        assert_eq!(assigned(&readers), [1]);
+        let (reader, is_fresh) = readers.take(&clients, &channel, 1).unwrap();
+        assert!(!is_fresh, "the next page is read on");
+        readers.keep(reader, &channel, 2, 9);
+
+        readers.rest_after(Duration::ZERO);
+        assert_eq!(assigned(&readers), [0], "it asks nothing of anybody");
+        assert!(readers.take(&clients, &channel, 2).unwrap().1);
+        assert_eq!(assigned(&readers), [] as [usize; 0], "it is used again");
     }
 }

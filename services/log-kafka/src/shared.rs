@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::channel::{Channel, Trail};
 use crate::clients::Clients;
-use crate::reading::{Readers, Want, unread};
+use crate::reading::{Readers, STANDING, Want, unread};
 use crate::settings::KafkaSettings;
 use crate::told;
 use crate::wire::{Content, Read};
@@ -353,21 +353,26 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Looks after the places that somebody waits for, until the log is closed.
+    /// Looks after the places that somebody waits for, and after readers that nobody came back to, until the log is closed.
     pub(crate) fn watch(&self) {
         let mut pause = WATCH_PAUSE;
         loop {
+            self.readers.rest_after(STANDING);
             let places: Vec<Place> = {
                 let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-                let watch = self
+                let is_idle = |watch: &mut Watch| watch.waiting.is_empty() && !watch.is_closed;
+                let (watch, _) = self
                     .wake
-                    .wait_while(watch, |watch| watch.waiting.is_empty() && !watch.is_closed)
+                    .wait_timeout_while(watch, STANDING, is_idle)
                     .unwrap_or_else(PoisonError::into_inner);
                 if watch.is_closed {
                     return;
                 }
                 watch.waiting.keys().cloned().collect()
             };
+            if places.is_empty() {
+                continue;
+            }
             let has_grown = self.look(&places);
             pause = if has_grown {
                 WATCH_PAUSE

@@ -2,6 +2,8 @@
 //! records and a thousand cases, or as many as `LETHE_TEST_PEOPLE` (a person has about six records) and `LETHE_TEST_CASES` say.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use lethe_journeys::company::{Company, LINES};
@@ -23,12 +25,12 @@ const CASES: u32 = 1_000;
 /// How long everything may take.
 const TIME_MAX: Duration = Duration::from_hours(3);
 
-/// Cases that run side by side, each about somebody else.
-const SIDE_BY_SIDE: usize = 4;
+/// Cases that run side by side, each about somebody else: most of the time each waits for brokers.
+const SIDE_BY_SIDE: usize = 48;
 
 /// How long a broker is left alone before the next one is killed, and how long it stays away, in milliseconds: from before its absence is
 /// noticed to after others lead in its place.
-const PAUSE_MS: std::ops::Range<u64> = 1_000..12_000;
+const PAUSE_MS: std::ops::Range<u64> = 500..8_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_of_three_may_be_killed_at_any_moment() {
@@ -60,8 +62,9 @@ async fn a_broker_of_three_may_be_killed_at_any_moment() {
 
     let (stop, stopped) = watch::channel(false);
     let began = Instant::now();
-    let breaking = tokio::spawn(break_brokers(cluster, seed, stopped));
-    let courses = tokio::time::timeout(TIME_MAX, work(&home, &company, seed, cases)).await;
+    let done = Arc::new(AtomicU32::new(0));
+    let breaking = tokio::spawn(break_brokers(cluster, seed, Arc::clone(&done), stopped));
+    let courses = tokio::time::timeout(TIME_MAX, work(&home, &company, seed, cases, &done)).await;
     let courses = courses.unwrap_or_else(|_| panic!("the work does not end:\n{}", home.last_words()));
     stop.send(true).unwrap();
     let (_cluster, kills) = breaking.await.unwrap();
@@ -97,7 +100,7 @@ fn lifted(company: &Company) -> Vec<u32> {
 }
 
 /// Reads both systems, and meanwhile has cases done: of each lane the same person is restricted and released again and again; one case erases.
-async fn work(home: &Home, company: &Company, seed: u64, cases: u32) -> Vec<Course> {
+async fn work(home: &Home, company: &Company, seed: u64, cases: u32, done: &AtomicU32) -> Vec<Course> {
     let api = Api::new(&home.url);
     for system in ["website", "shop"] {
         while api.scan(system).await.is_err() {}
@@ -112,13 +115,14 @@ async fn work(home: &Home, company: &Company, seed: u64, cases: u32) -> Vec<Cour
             for number in (lane..cases as usize - 1).step_by(SIDE_BY_SIDE) {
                 let mut course = Course::new("restriction", &email, format!("brokers-{seed}-{number}"));
                 end(&api, &mut course).await;
+                done.fetch_add(1, Ordering::Relaxed);
                 courses.push(course);
             }
             courses
         }
     });
-    let done = futures::future::join_all(lanes).await;
-    let mut courses: Vec<Course> = done.into_iter().flatten().collect();
+    let lanes = futures::future::join_all(lanes).await;
+    let mut courses: Vec<Course> = lanes.into_iter().flatten().collect();
     let mut erasure = Course::new(
         "erasure",
         &company.world.subject().email,
@@ -138,14 +142,28 @@ async fn end(api: &Api, course: &mut Course) {
 }
 
 /// Kills a broker and starts it again until `stop`; how often. In the end all run.
-async fn break_brokers(cluster: Cluster, seed: u64, mut stop: watch::Receiver<bool>) -> (Cluster, u32) {
+async fn break_brokers(
+    cluster: Cluster,
+    seed: u64,
+    done: Arc<AtomicU32>,
+    mut stop: watch::Receiver<bool>,
+) -> (Cluster, u32) {
     let (mut random, mut kills) = (StdRng::seed_from_u64(seed), 0);
+    let began = Instant::now();
     while !*stop.borrow() {
         pause(random.random_range(PAUSE_MS), &mut stop).await;
-        cluster.kill(random.random_range(1..=3));
+        let broker = random.random_range(1..=3);
+        cluster.kill(broker);
         kills += 1;
+        let killed = began.elapsed();
         pause(random.random_range(PAUSE_MS), &mut stop).await;
+        let away = began.elapsed();
         cluster.start();
+        println!(
+            "kill {kills} of broker {broker} at {killed:.1?}, started again at {away:.1?}, there at {:.1?}: {} cases done",
+            began.elapsed(),
+            done.load(Ordering::Relaxed)
+        );
     }
     (cluster, kills)
 }
