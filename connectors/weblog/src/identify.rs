@@ -1,14 +1,14 @@
-//! Which identifiers a line holds, and which record it belongs to.
+//! Which identifiers a line holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lethe_terms::{DatasetName, Identifier, IdentifierKind};
-use serde::{Deserialize, Serialize};
+use lethe_terms::{Identifier, IdentifierKind};
 
 use crate::config::{Config, IpMode, PathPart, PathTemplate};
 use crate::error::Error;
-use crate::line::{self, Parsed};
+use crate::line;
+use crate::record::Reading;
 
 /// How often the escapes of an address are taken back one by one: an address inside an address inside a parameter takes three.
 pub(crate) const DECODE_ROUNDS_MAX: usize = 4;
@@ -20,10 +20,6 @@ const ATEXT: &str = "!#$%&'*+-/=?^_`{|}~";
 pub(crate) const TOKEN_BYTES_MIN: usize = 6;
 /// Longest value of another kind: longer ones are no ids.
 const VALUE_BYTES_MAX: usize = 256;
-/// Most identifiers that the later pieces of an overlong line add to those of its first: bounds memory and the record's name.
-const IDENTIFIERS_MAX: usize = 1_000;
-/// Period of lines without a readable time.
-const UNDATED: &str = "undated";
 
 /// What the configuration says about identifiers.
 #[derive(Debug, Clone)]
@@ -32,66 +28,6 @@ pub(crate) struct Rules {
     parameters: BTreeMap<String, IdentifierKind>,
     templates: Vec<PathTemplate>,
     ip: IpMode,
-}
-
-/// A record of a log: lines of one calendar day with one set of identifiers. Rotation moves and compresses lines, but never changes their day: so
-/// the record stays the same through every rename.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Record {
-    /// The log.
-    pub(crate) log: DatasetName,
-    /// Day as `2026-11-24`, or `undated`.
-    pub(crate) period: String,
-    /// The identifiers.
-    pub(crate) identifiers: BTreeSet<Identifier>,
-}
-
-impl Record {
-    /// Key and handle: what finds the record again. Personal.
-    pub(crate) fn handle(&self) -> String {
-        // A record is made of texts: it always becomes JSON.
-        serde_json::to_string(self).unwrap_or_default()
-    }
-
-    /// Reads a handle.
-    pub(crate) fn from_handle(handle: &str) -> Option<Self> {
-        serde_json::from_str(handle).ok()
-    }
-}
-
-/// A line, read.
-pub(crate) struct Reading {
-    /// Its fields, where it fits a format.
-    pub(crate) parsed: Option<Parsed>,
-    /// Every identifier in it.
-    pub(crate) identifiers: BTreeSet<Identifier>,
-}
-
-impl Reading {
-    /// The period of the line's record.
-    pub(crate) fn period(&self) -> &str {
-        self.parsed.as_ref().map_or(UNDATED, |p| &p.day)
-    }
-
-    /// Adds what was read in the next piece of the same line.
-    pub(crate) fn join(&mut self, piece: Self) {
-        for one in piece.identifiers {
-            if self.identifiers.len() >= IDENTIFIERS_MAX {
-                break;
-            }
-            self.identifiers.insert(one);
-        }
-    }
-
-    /// The record of the line.
-    pub(crate) fn record(&self, log: &DatasetName) -> Record {
-        Record {
-            log: log.clone(),
-            period: self.period().to_owned(),
-            identifiers: self.identifiers.clone(),
-        }
-    }
 }
 
 impl Rules {
@@ -554,19 +490,6 @@ mod tests {
         let reading = rules("").read(b"\xff\xfe ada@example.org\x00");
         assert_eq!(reading.identifiers.len(), 1);
         assert_eq!(reading.period(), "undated");
-    }
-
-    #[test]
-    fn a_handle_reads_back_and_shows_no_order_of_its_own() {
-        let record = Record {
-            log: "access".parse().unwrap(),
-            period: "2026-11-24".to_owned(),
-            identifiers: rules("")
-                .read(line("u-1", "/?email=ada@example.org", "-").as_bytes())
-                .identifiers,
-        };
-        assert!(Record::from_handle(&record.handle()) == Some(record));
-        assert!(Record::from_handle("{}").is_none());
     }
 
     proptest::proptest! {

@@ -11,8 +11,9 @@ use crate::error::Error;
 use crate::feed::FeedState;
 use crate::files::{self, Found};
 use crate::history::{History, today};
-use crate::identify::{Record, Rules};
+use crate::identify::Rules;
 use crate::names;
+use crate::record::Record;
 use crate::state::{LogState, StateDir};
 
 /// One log.

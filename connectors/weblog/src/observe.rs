@@ -10,9 +10,9 @@ use lethe_terms::{DatasetName, Identifier, IdentifierKind, Independence, Strengt
 use memchr::memmem;
 
 use crate::error::Error;
-use crate::identify::Record;
 use crate::log::Log;
 use crate::matcher::{Matcher, Sight};
+use crate::record::Record;
 
 /// How often an escaped line is unescaped: more often than anybody but an attacker escapes.
 const ROUNDS_MAX: usize = 64;
@@ -57,10 +57,10 @@ impl Log {
         let (mut here, mut aside) = (BTreeSet::new(), BTreeSet::new());
         let mut still: BTreeSet<Record> = BTreeSet::new();
         let look = selected.look(&rules, &name);
-        let mut see = |record: Option<Record>, whole: Record, restricted| {
+        let mut see = |records: Vec<Record>, whole: Vec<Record>, restricted| {
             let place = if restricted { &mut aside } else { &mut here };
-            still.extend(record.clone());
-            place.insert(record.unwrap_or(whole));
+            still.extend(records.clone());
+            place.extend(if records.is_empty() { whole } else { records });
         };
         // Of an overlong line: what was seen, whether it is restricted, and whether the person stands in it.
         let (mut sight, mut restricted, mut found) = (Sight::default(), false, false);
@@ -71,16 +71,16 @@ impl Log {
                 found = found || finder.finds(part.text);
             }
             Some(part) => {
-                let record = look.at(part.text);
-                if record.is_some() || finder.finds(part.text) {
-                    see(record, rules.read(part.text).record(&name), part.restricted);
+                let records = look.at(part.text);
+                if !records.is_empty() || finder.finds(part.text) {
+                    see(records, rules.read(part.text).records(&name), part.restricted);
                 }
             }
             None => {
                 let (sight, found) = (std::mem::take(&mut sight), std::mem::take(&mut found));
-                let record = look.decide(&sight);
-                if let Some(reading) = sight.reading().filter(|_| found || record.is_some()) {
-                    see(record, reading.record(&name), restricted);
+                let records = look.decide(&sight);
+                if let Some(reading) = sight.reading().filter(|_| found || !records.is_empty()) {
+                    see(records, reading.records(&name), restricted);
                 }
             }
         });

@@ -12,8 +12,9 @@ use std::net::IpAddr;
 use lethe_terms::{Identifier, IdentifierKind};
 use memchr::memmem::{Finder, find};
 
-use crate::identify::{DECODE_ROUNDS_MAX, Record, Rules, distinctive};
+use crate::identify::{DECODE_ROUNDS_MAX, Rules, distinctive};
 use crate::line;
+use crate::record::Record;
 
 /// How often percent signs are taken back: the reader unwraps an address, and then each value in it.
 const ROUNDS_MAX: usize = 2 * DECODE_ROUNDS_MAX;

@@ -2,6 +2,7 @@
 
 mod contract;
 mod crash;
+mod crowds;
 mod erasing;
 mod following;
 mod long;
