@@ -2,6 +2,7 @@
 //!
 //! Everything that goes into a digest is preceded by its length, so that no two inputs make the same bytes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -73,6 +74,15 @@ impl TokenKeys {
             key.as_bytes(),
         ];
         RecordToken::from_bytes(digest(&self.token, parts))
+    }
+
+    /// The token of a part of a record: of what it holds of these normalised identifiers, in order.
+    pub fn part(&self, record: RecordToken, identifiers: &BTreeSet<Identifier>) -> RecordToken {
+        let head = [b"part/v1".as_slice(), record.as_bytes()];
+        let named = identifiers
+            .iter()
+            .flat_map(|one| [one.kind.code().as_bytes(), one.value.as_bytes()]);
+        RecordToken::from_bytes(digest(&self.token, head.into_iter().chain(named)))
     }
 
     /// The token under which a normalised identifier of an erased person is remembered.
