@@ -186,8 +186,7 @@ impl Log {
 
     /// The same for an identifier.
     pub(crate) fn digest_of_identifier(&self, one: &Identifier) -> String {
-        self.dir
-            .digest(&[one.kind.code().as_bytes(), one.value.as_bytes()])
+        self.dir.digest(&[one.name().as_bytes(), one.value.as_bytes()])
     }
 }
 

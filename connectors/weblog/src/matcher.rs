@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::files::{self, LineAt, Lines};
-use crate::identify::{
-    DECODE_ROUNDS_MAX, Rules, TOKEN_BYTES_MIN, distinctive, is_unusual, sought, token_byte,
-};
+use crate::identify::{DECODE_ROUNDS_MAX, Rules, TOKEN_BYTES_MIN, is_unusual, sought, token_byte};
 use crate::line;
 use crate::record::{Reading, Record};
 use crate::search::Part;
@@ -128,7 +126,7 @@ impl Matcher {
         let known = self.records.iter().flat_map(|r| &r.identifiers);
         let mut mails: BTreeSet<&Identifier> = BTreeSet::new();
         for one in self.needles.iter().chain(known) {
-            if distinctive(one) {
+            if rules.is_word(one) {
                 tokens.entry(one.value.as_bytes()).or_default().push(one);
             } else if one.kind == IdentifierKind::Email && is_unusual(&one.value) {
                 mails.insert(one);

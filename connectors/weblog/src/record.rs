@@ -12,8 +12,8 @@ use crate::line::Parsed;
 const PART_IDENTIFIERS_MAX: usize = 128;
 /// Most bytes of one record's identifiers, so that its handle stays a name.
 const PART_BYTES_MAX: usize = 32 << 10;
-/// Bytes of an identifier in a handle beside its value.
-const NAME_BYTES: usize = 48;
+/// Most bytes of an identifier in a handle beside its value.
+const NAME_BYTES: usize = 128;
 /// Most bytes that one of a value becomes in JSON: `\u0000`.
 const ESCAPED_BYTES_MAX: usize = 6;
 /// Most identifiers that the later pieces of an overlong line add to those of its first: bounds memory.
@@ -139,7 +139,8 @@ impl Reading {
     fn digest(&self) -> String {
         let mut digest = Sha256::new();
         for one in &self.identifiers {
-            for part in [one.kind.code(), one.value.as_str()] {
+            let kind = one.name();
+            for part in [kind.as_str(), one.value.as_str()] {
                 digest.update((part.len() as u64).to_be_bytes());
                 digest.update(part);
             }

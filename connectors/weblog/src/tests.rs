@@ -5,6 +5,7 @@ mod crash;
 mod crowds;
 mod erasing;
 mod following;
+mod issuers;
 mod long;
 mod restricting;
 mod sieving;

@@ -98,7 +98,7 @@ pub(crate) fn read_for(
             }
             Err(_) => beyond.push(number),
         }
-        others.push((identifier.kind, identifier.value.as_str()));
+        others.push(identifier);
     }
     if !beyond.is_empty() {
         unread.push(too_many(&observation, beyond));
