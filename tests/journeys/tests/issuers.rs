@@ -169,3 +169,30 @@ async fn whoever_is_erased_in_the_shop_leaves_the_forums_member_of_the_same_numb
     assert!(exit == Exit::Usage && err.contains("KIND@ISSUER=VALUE"), "{err}");
     office.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_a_strangers_account_is_erased_by_its_number_alone_the_plan_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut office = company(folder.path(), "user_id").await;
+    let (id, _) = office.planned_erasure().await;
+    let (_, case) = office.json(&format!("case show {id}")).await;
+    let remarks = case["remarks"].as_array().unwrap();
+    let remarked: Vec<String> = remarks
+        .iter()
+        .map(|one| {
+            format!(
+                "{} {}/{}",
+                one["code"].as_str().unwrap(),
+                one["system"].as_str().unwrap(),
+                one["dataset"]
+            )
+        })
+        .collect();
+    let expected = ["members", "posts"].map(|dataset| format!("reached_by_id_alone forum/\"{dataset}\""));
+    assert_eq!(remarked, expected, "{case:#}");
+    let (_, shown, _) = office.lethe(&format!("case show {id}")).await;
+    assert!(shown.contains("only by an id (user_id)"), "{shown}");
+    let page = office.page(&format!("/cases/{id}")).await;
+    assert!(page.contains("only by an id (user_id)"), "{page}");
+    office.close().await;
+}
