@@ -5,7 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use lethe_terms::{
-    Awaited, DataCategory, DatasetName, Identifier, IdentifierKind, Independence, InstructionId, LegalBasis,
+    Awaited, DataCategory, DatasetName, Identifier, Independence, InstructionId, IssuedKind, LegalBasis,
     Purpose, ShardName, SystemName, Verb,
 };
 
@@ -60,8 +60,8 @@ pub struct Manifest {
     pub datasets: Vec<DatasetManifest>,
     /// Source shards that can be read for observations.
     pub shards: Vec<ShardName>,
-    /// Kinds of identifiers by which it can be searched.
-    pub locates_by: Vec<IdentifierKind>,
+    /// Kinds of identifiers by which it can be searched, ids with who gives those that it holds. Ids of others are never shown to it.
+    pub locates_by: Vec<IssuedKind>,
     /// Whether the same instruction id twice is detected by the system itself and answered with the same receipt.
     pub detects_repeats: bool,
     /// How independent its observations are of its work.
@@ -74,6 +74,21 @@ pub struct Manifest {
     pub timeout_ms: u64,
     /// How long backups of the system keep what was erased, in days; `None` where nobody knows.
     pub backup_days: Option<u32>,
+}
+
+impl Manifest {
+    /// Whether an identifier may mean somebody in this system: an id does so only by the issuer whose ids the system holds. Where the manifest says
+    /// nothing of a kind, its ids count as the company's own.
+    pub fn knows(&self, identifier: &Identifier) -> bool {
+        let mut same_kind = self.locates_by.iter().filter(|one| one.kind() == identifier.kind);
+        match identifier.issuer {
+            Some(_) => same_kind.any(|one| one.covers(identifier)),
+            None => {
+                let mut same_kind = same_kind.peekable();
+                same_kind.peek().is_none() || same_kind.any(|one| one.covers(identifier))
+            }
+        }
+    }
 }
 
 /// One dataset: one kind of record.

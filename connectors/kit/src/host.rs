@@ -185,7 +185,8 @@ impl Host {
 
     /// See [`Connector::locate`].
     pub async fn locate(&self, selector: &Selector, page: Page) -> Result<Located, Error> {
-        self.repeat(Call::Locate, || self.connector.locate(selector, page.clone()))
+        let selector = self.own(selector);
+        self.repeat(Call::Locate, || self.connector.locate(&selector, page.clone()))
             .await
     }
 
@@ -194,23 +195,26 @@ impl Host {
         if let Some(refused) = self.refusal(ask) {
             return Ok(refused);
         }
+        let ask = self.own_ask(ask);
         if self.manifest().detects_repeats {
-            return self.repeat(Call::Perform, || self.connector.perform(ask)).await;
+            return self.repeat(Call::Perform, || self.connector.perform(&ask)).await;
         }
         self.enter().await;
-        self.attempt(Call::Perform, || self.connector.perform(ask)).await
+        self.attempt(Call::Perform, || self.connector.perform(&ask)).await
     }
 
     /// See [`Connector::poll`].
     pub async fn poll(&self, ask: &Ask, ticket: &str) -> Result<Performed, Error> {
+        let ask = self.own_ask(ask);
         self.enter().await;
-        self.attempt(Call::Poll, || self.connector.poll(ask, ticket))
+        self.attempt(Call::Poll, || self.connector.poll(&ask, ticket))
             .await
     }
 
     /// See [`Connector::observe`].
     pub async fn observe(&self, dataset: &DatasetName, selector: &Selector) -> Result<Observed, Error> {
-        self.repeat(Call::Observe, || self.connector.observe(dataset, selector))
+        let selector = self.own(selector);
+        self.repeat(Call::Observe, || self.connector.observe(dataset, &selector))
             .await
     }
 
@@ -220,8 +224,23 @@ impl Host {
         selector: &Selector,
         page: Page,
     ) -> Result<(Vec<serde_json::Value>, Page), Error> {
-        self.repeat(Call::Export, || self.connector.export(selector, page.clone()))
+        let selector = self.own(selector);
+        self.repeat(Call::Export, || self.connector.export(&selector, page.clone()))
             .await
+    }
+
+    /// The selector without ids of issuers whose ids the system does not hold: there they may be anybody's.
+    fn own(&self, selector: &Selector) -> Selector {
+        let mut own = selector.clone();
+        own.identifiers.retain(|one| self.manifest().knows(one));
+        own
+    }
+
+    fn own_ask(&self, ask: &Ask) -> Ask {
+        Ask {
+            selector: self.own(&ask.selector),
+            ..ask.clone()
+        }
     }
 
     fn refusal(&self, ask: &Ask) -> Option<Performed> {

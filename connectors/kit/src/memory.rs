@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use lethe_terms::{
-    DataCategory, DatasetName, Identifier, IdentifierKind, Independence, InstructionId, LegalBasis,
-    NameError, Observed as Seen, Outcome, Purpose, ShardName, Strength, SystemName, Verb,
+    DataCategory, DatasetName, Identifier, IdentifierKind, Independence, InstructionId, IssuedKind,
+    LegalBasis, NameError, Observed as Seen, Outcome, Purpose, ShardName, Strength, SystemName, Verb,
 };
 
 use crate::{
@@ -336,12 +336,14 @@ fn manifest(system: SystemName, dataset: DatasetName, shard: ShardName) -> Manif
             lead_ms: 0,
         }],
         shards: vec![shard],
-        locates_by: vec![
+        locates_by: [
             IdentifierKind::Email,
             IdentifierKind::Phone,
             IdentifierKind::UserId,
             IdentifierKind::ContactId,
-        ],
+        ]
+        .map(IssuedKind::from)
+        .to_vec(),
         detects_repeats: true,
         independence: Independence::SeparateConnection,
         concurrency_max: 4,
@@ -556,7 +558,7 @@ impl Connector for MemoryConnector {
         let values = |r: &Stored| {
             r.identifiers
                 .iter()
-                .map(|i| (i.kind.code(), i.value.clone()))
+                .map(|i| (i.name(), i.value.clone()))
                 .collect::<Vec<_>>()
         };
         let values = |r: &Stored| {

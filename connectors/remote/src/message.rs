@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use lethe_terms::{
-    Awaited, DataCategory, DatasetName, FailureClass, Identifier, IdentifierKind, Independence,
-    InstructionId, LegalBasis, Observed, Outcome, Purpose, ShardName, SystemName, Verb,
+    Awaited, DataCategory, DatasetName, FailureClass, Identifier, Independence, InstructionId, IssuedKind,
+    LegalBasis, Observed, Outcome, Purpose, ShardName, SystemName, Verb,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -229,8 +229,9 @@ pub struct ManifestMessage {
     pub datasets: Vec<DatasetMessage>,
     /// Source shards that `feed` reads.
     pub shards: Vec<ShardName>,
-    /// Kinds of identifiers by which `locate` searches.
-    pub locates_by: Vec<IdentifierKind>,
+    /// Kinds of identifiers by which `locate` searches. Ids that the company does not give itself stand with their issuer, such as `user_id@forum`:
+    /// here, in what is located and in what is asked for. Ids of other issuers are never sent.
+    pub locates_by: Vec<IssuedKind>,
     /// Whether the same instruction twice is detected and answered with the same receipt, over restarts too.
     pub detects_repeats: bool,
     /// How independent observations are of the work at best.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use lethe_terms::{DataCategory, DatasetName, IdentifierKind, LegalBasis, Purpose};
+use lethe_terms::{DataCategory, DatasetName, IssuedKind, LegalBasis, Purpose};
 use serde::Deserialize;
 
 use crate::error::Error;
@@ -169,9 +169,9 @@ pub struct UnitConfig {
     /// Columns that name a row; the primary key where left out.
     #[serde(default)]
     pub key: Vec<String>,
-    /// Columns that hold identifiers, with their kind.
+    /// Columns that hold identifiers, with their kind; of an id with its issuer where that is not the company itself, such as `user_id@forum`.
     #[serde(default)]
-    pub identifiers: BTreeMap<String, IdentifierKind>,
+    pub identifiers: BTreeMap<String, IssuedKind>,
     /// Categories of personal data.
     pub categories: Vec<DataCategory>,
     /// Why the data is processed.
@@ -213,9 +213,9 @@ pub struct ChildConfig {
     pub parent: Option<String>,
     /// Own column = the parent's column.
     pub link: BTreeMap<String, String>,
-    /// Columns that hold identifiers, with their kind.
+    /// Columns that hold identifiers, with their kind; of an id with its issuer where that is not the company itself, such as `user_id@forum`.
     #[serde(default)]
-    pub identifiers: BTreeMap<String, IdentifierKind>,
+    pub identifiers: BTreeMap<String, IssuedKind>,
     /// Whether the rows belong to another unit: they lend their identifiers and are never changed.
     #[serde(default)]
     pub lookup: bool,

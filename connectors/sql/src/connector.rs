@@ -5,7 +5,7 @@ use lethe_kit::{
     Ask, Connector, DatasetManifest, Error as Failure, FeedPage, Finding, Located, Manifest, Observed, Page,
     Performed, Selector,
 };
-use lethe_terms::{DatasetName, IdentifierKind, Independence, ShardName, Strength, SystemName, Verb};
+use lethe_terms::{DatasetName, Independence, IssuedKind, ShardName, Strength, SystemName, Verb};
 
 use crate::catalog::{Catalog, Class, from_text};
 use crate::config::{Config, Url};
@@ -192,14 +192,14 @@ fn manifest(
             lead_ms: settings.lead_ms,
         });
     }
-    let mut locates_by: Vec<IdentifierKind> = units
+    let mut locates_by: Vec<IssuedKind> = units
         .iter()
         .flat_map(|unit| {
             unit.tables
                 .iter()
-                .flat_map(|t| t.identifiers.iter().map(|(_, kind)| *kind))
+                .flat_map(|t| t.identifiers.iter().map(|(_, kind)| kind.clone()))
         })
-        .filter(|kind| kind.strength() != Strength::Shared)
+        .filter(|kind| kind.kind().strength() != Strength::Shared)
         .collect();
     locates_by.sort();
     locates_by.dedup();

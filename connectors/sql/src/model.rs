@@ -1,6 +1,6 @@
 //! The mapping after it was matched with the catalogue: what the statements are made of.
 
-use lethe_terms::{DatasetName, IdentifierKind};
+use lethe_terms::{DatasetName, IssuedKind};
 
 use crate::catalog::Column;
 
@@ -37,7 +37,7 @@ pub(crate) struct Table {
     pub(crate) parent: Option<usize>,
     /// Own column and the parent's column.
     pub(crate) link: Vec<(Column, Column)>,
-    pub(crate) identifiers: Vec<(Column, IdentifierKind)>,
+    pub(crate) identifiers: Vec<(Column, IssuedKind)>,
     pub(crate) verb: TableVerb,
     pub(crate) updated_at: Option<Column>,
     /// Every column, for export.

@@ -79,14 +79,14 @@ impl SqlConnector {
             for (column, kind) in table
                 .identifiers
                 .iter()
-                .filter(|(_, kind)| kind.strength() == Strength::Strong)
+                .filter(|(_, kind)| kind.kind().strength() == Strength::Strong)
             {
-                if let Some(values) = Statements::values(column, *kind, &selector.identifiers) {
-                    let sql = statements.seen_by_identifier(index, column, *kind);
+                if let Some(values) = Statements::values(column, kind, &selector.identifiers) {
+                    let sql = statements.seen_by_identifier(index, column, kind);
                     tx.each(&sql, &[&values], &mut |row| sight.add(row)).await?;
                 }
                 let country = statements.phone_country;
-                let Some(sought) = Sought::of(column, *kind, &selector.identifiers, country) else {
+                let Some(sought) = Sought::of(column, kind.kind(), &selector.identifiers, country) else {
                     continue;
                 };
                 let mut add = |mut row: Row| {
@@ -94,7 +94,7 @@ impl SqlConnector {
                         sight.add(row);
                     }
                 };
-                let sql = statements.sought_seen(index, column, *kind);
+                let sql = statements.sought_seen(index, column, kind.kind());
                 tx.each(&sql, &[&sought.argument], &mut add).await?;
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_kit::{Error as Failure, Located, Observation, Page, Selector};
-use lethe_terms::{Identifier, IdentifierKind, Strength};
+use lethe_terms::{Identifier, IdentifierKind, IssuedKind, Strength};
 use serde_json::{Value, json};
 
 use crate::catalog::Column;
@@ -36,7 +36,7 @@ pub(crate) async fn each_row<'u>(
     tx: &mut Tx,
     statements: Statements<'u>,
     keys: &[Key],
-    mut visit: impl FnMut(usize, Key, Vec<(&'u Column, IdentifierKind, String)>) + Send,
+    mut visit: impl FnMut(usize, Key, Vec<(&'u Column, &'u IssuedKind, String)>) + Send,
 ) -> Result<(), sqlx::Error> {
     let (unit, argument) = (statements.unit, keys_argument(keys));
     for (index, table) in unit.tables.iter().enumerate() {
@@ -48,7 +48,7 @@ pub(crate) async fn each_row<'u>(
                 .map(Option::unwrap_or_default)
                 .collect();
             let named = columns.zip(&table.identifiers);
-            let named = named.filter_map(|(value, (column, kind))| Some((column, *kind, value?)));
+            let named = named.filter_map(|(value, (column, kind))| Some((column, kind, value?)));
             let held = named.filter(|(_, _, value)| !value.trim().is_empty());
             visit(index, key, held.collect());
         };
@@ -73,10 +73,10 @@ pub(crate) async fn records(
         let record = gathered.entry(key).or_default();
         record.rows += u64::from(!unit.tables[table].is_lookup());
         for (_, kind, value) in held {
-            if kind == IdentifierKind::Email {
+            if kind.kind() == IdentifierKind::Email {
                 record.identifiers.extend(mail::identifiers(&value));
             } else {
-                record.identifiers.insert(Identifier::new(kind, value));
+                record.identifiers.insert(kind.with(value));
             }
         }
     })
@@ -113,15 +113,15 @@ async fn holders(
         for (column, kind) in table
             .identifiers
             .iter()
-            .filter(|(_, kind)| kind.strength() != Strength::Shared)
+            .filter(|(_, kind)| kind.kind().strength() != Strength::Shared)
         {
-            if let Some(values) = Statements::values(column, *kind, identifiers) {
-                let sql = statements.holders(index, column, *kind);
+            if let Some(values) = Statements::values(column, kind, identifiers) {
+                let sql = statements.holders(index, column, kind);
                 for row in tx.rows(&sql, &[&values]).await? {
                     keys.extend(row.into_iter().collect::<Option<Key>>());
                 }
             }
-            let Some(sought) = Sought::of(column, *kind, identifiers, statements.phone_country) else {
+            let Some(sought) = Sought::of(column, kind.kind(), identifiers, statements.phone_country) else {
                 continue;
             };
             let mut take = |mut row: crate::db::Row| {
@@ -129,7 +129,7 @@ async fn holders(
                     keys.extend(row.into_iter().collect::<Option<Key>>());
                 }
             };
-            let sql = statements.sought_holders(index, column, *kind);
+            let sql = statements.sought_holders(index, column, kind.kind());
             tx.each(&sql, &[&sought.argument], &mut take).await?;
         }
     }

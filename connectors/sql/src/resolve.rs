@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lethe_terms::IdentifierKind;
+use lethe_terms::IssuedKind;
 
 use crate::catalog::{Catalog, Class, Column, TableKind};
 use crate::config::{ChildConfig, Config, EraseRow, RestrictConfig, UnitConfig};
@@ -244,12 +244,12 @@ impl Context<'_> {
     fn identifiers(
         &self,
         table: usize,
-        names: &BTreeMap<String, IdentifierKind>,
+        names: &BTreeMap<String, IssuedKind>,
         problems: &mut Problems,
-    ) -> Vec<(Column, IdentifierKind)> {
+    ) -> Vec<(Column, IssuedKind)> {
         names
             .iter()
-            .filter_map(|(name, kind)| Some((self.column(table, name, problems)?, *kind)))
+            .filter_map(|(name, kind)| Some((self.column(table, name, problems)?, kind.clone())))
             .collect()
     }
 

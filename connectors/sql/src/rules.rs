@@ -173,7 +173,7 @@ pub(crate) fn verbs(context: &Context<'_>, unit: &Unit, problems: &mut Problems)
 /// Rows that name a person and may hang on nothing are part of no record: nobody would find them by what they name.
 pub(crate) fn links(context: &Context<'_>, unit: &Unit, problems: &mut Problems) {
     let names_somebody = |table: &&Table| {
-        let mut kinds = table.identifiers.iter().map(|(_, kind)| kind.strength());
+        let mut kinds = table.identifiers.iter().map(|(_, kind)| kind.kind().strength());
         !table.is_lookup() && kinds.any(|strength| strength != Strength::Shared)
     };
     for table in unit.tables.iter().filter(names_somebody) {

@@ -1,6 +1,6 @@
 //! Statements: how rows of a unit are found by keys and by identifiers. Names are quoted, values are arguments.
 
-use lethe_terms::{Identifier, IdentifierKind};
+use lethe_terms::{Identifier, IdentifierKind, IssuedKind};
 
 use crate::catalog::{Class, Column, as_text, from_text};
 use crate::db::{Dialect, arg, quoted};
@@ -202,7 +202,7 @@ impl<'u> Statements<'u> {
     }
 
     /// The values of the first argument, compared with a column as its kind demands; `None` where the column cannot hold such values.
-    pub(crate) fn matches(&self, expression: &str, column: &Column, kind: IdentifierKind) -> String {
+    pub(crate) fn matches(&self, expression: &str, column: &Column, kind: &IssuedKind) -> String {
         let values = match self.dialect {
             Dialect::Postgres => "SELECT v FROM jsonb_array_elements_text($1::text::jsonb) AS k(v)",
             Dialect::Sqlite => "SELECT value FROM json_each(?1)",
@@ -212,7 +212,7 @@ impl<'u> Statements<'u> {
             Dialect::Sqlite => format!("{expression} IN ({values})"),
         };
         let text = || as_text(self.dialect, expression, column.class);
-        match (column.class, kind) {
+        match (column.class, kind.kind()) {
             (Class::Text, IdentifierKind::Email) => among(&self.email(expression), ""),
             (Class::Text, _) if self.dialect == Dialect::Sqlite => among(expression, ""),
             (Class::Text | Class::Int | Class::Uuid, _) => among(expression, &format!("::{}[]", column.cast)),
@@ -230,11 +230,7 @@ impl<'u> Statements<'u> {
 
     /// The first argument of [`Self::matches`]: the person's values of a kind that the column can hold; `None` where there is none. Telephone numbers
     /// have too many spellings: [`crate::sought`] finds them.
-    pub(crate) fn values(
-        column: &Column,
-        kind: IdentifierKind,
-        identifiers: &[Identifier],
-    ) -> Option<String> {
+    pub(crate) fn values(column: &Column, kind: &IssuedKind, identifiers: &[Identifier]) -> Option<String> {
         let fits = |value: &str| match column.class {
             Class::Int => canonical_int(value),
             Class::Uuid => is_uuid(value),
@@ -243,8 +239,8 @@ impl<'u> Statements<'u> {
         let lower = column.class == Class::Uuid;
         let values: Vec<String> = identifiers
             .iter()
-            .filter(|i| i.kind == kind && kind != IdentifierKind::Phone)
-            .flat_map(|i| match kind {
+            .filter(|i| kind.covers(i) && i.kind != IdentifierKind::Phone)
+            .flat_map(|i| match i.kind {
                 IdentifierKind::Email => vec![i.value.to_lowercase(), comparable(&i.value)],
                 _ if lower => vec![i.value.to_lowercase()],
                 _ => vec![i.value.clone()],
@@ -259,7 +255,7 @@ impl<'u> Statements<'u> {
     }
 
     /// Keys of the roots whose rows in a table hold an identifier.
-    pub(crate) fn holders(&self, table: usize, column: &Column, kind: IdentifierKind) -> String {
+    pub(crate) fn holders(&self, table: usize, column: &Column, kind: &IssuedKind) -> String {
         let chain = self.chain(table, "JOIN");
         let condition = self.matches(&format!("t{table}.{}", quoted(&column.name)), column, kind);
         format!(
@@ -492,7 +488,7 @@ impl<'u> Statements<'u> {
     }
 
     /// Looks at a table by an identifier, wherever its rows hang: key (null where they hang on nothing) and whether the root is marked.
-    pub(crate) fn seen_by_identifier(&self, table: usize, column: &Column, kind: IdentifierKind) -> String {
+    pub(crate) fn seen_by_identifier(&self, table: usize, column: &Column, kind: &IssuedKind) -> String {
         let chain = self.chain(table, "LEFT JOIN");
         let marked = if chain.joins_root {
             self.marked("t0.")

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use lethe_terms::{DatasetName, Identifier, IdentifierKind, Strength};
+use lethe_terms::{DatasetName, Identifier, IdentifierKind, IssuedKind, Strength};
 
 use crate::db::Tx;
 use crate::mail;
@@ -77,7 +77,7 @@ impl Record {
 struct Person {
     emails: BTreeSet<String>,
     phones: Spellings,
-    others: BTreeSet<(IdentifierKind, String)>,
+    others: BTreeSet<(IssuedKind, String)>,
 }
 
 impl Person {
@@ -93,17 +93,17 @@ impl Person {
             phones: Spellings::of(values(IdentifierKind::Phone), phone_country),
             others: identifiers
                 .iter()
-                .map(|one| (one.kind, one.value.trim().to_owned()))
+                .map(|one| (one.issued_kind(), one.value.trim().to_owned()))
                 .collect(),
         }
     }
 
-    fn take_in(&self, named: &mut Named, kind: IdentifierKind, value: &str) {
+    fn take_in(&self, named: &mut Named, kind: &IssuedKind, value: &str) {
         let mut add = |readable: bool, theirs: bool| {
-            named.somebody |= readable && kind.strength() == Strength::Strong;
+            named.somebody |= readable && kind.kind().strength() == Strength::Strong;
             named.them |= theirs;
         };
-        match kind {
+        match kind.kind() {
             IdentifierKind::Email => {
                 for address in mail::identifiers(value) {
                     let is_address = address.value.matches('@').count() == 1;
@@ -114,7 +114,10 @@ impl Person {
                 }
             }
             IdentifierKind::Phone => add(phone::is_number(value), self.phones.hold(value)),
-            _ => add(true, self.others.contains(&(kind, value.trim().to_owned()))),
+            _ => add(
+                true,
+                self.others.contains(&(kind.clone(), value.trim().to_owned())),
+            ),
         }
     }
 }
@@ -177,7 +180,7 @@ pub(crate) async fn strange(
             &mut record.hanging
         };
         for (column, kind, value) in held {
-            if kind.strength() != Strength::Shared && !is_left(units, table, &column.name, &value) {
+            if kind.kind().strength() != Strength::Shared && !is_left(units, table, &column.name, &value) {
                 person.take_in(named, kind, &value);
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use lethe_terms::{DatasetName, IdentifierKind, LegalBasis, Purpose};
+use lethe_terms::{DatasetName, IdentifierKind, IssuedKind, LegalBasis, Purpose};
 use serde::Deserialize;
 
 use crate::check::runnable;
@@ -24,12 +24,12 @@ const REMEMBER_DAYS_RANGE: std::ops::RangeInclusive<u32> = 1..=366;
 pub struct Config {
     /// The logs.
     pub logs: Vec<LogConfig>,
-    /// Kind of the remote-user field.
+    /// Kind of the remote-user field; with its issuer where that is not the company itself, such as `user_id@forum`.
     #[serde(default = "user_id")]
-    pub user_kind: IdentifierKind,
+    pub user_kind: IssuedKind,
     /// Parameters of requests and referrers that carry identifiers, by name in lower case.
     #[serde(default = "usual_parameters")]
-    pub query_identifiers: BTreeMap<String, IdentifierKind>,
+    pub query_identifiers: BTreeMap<String, IssuedKind>,
     /// Paths that carry identifiers, such as `/api/v1/people/{user_id}`; `*` stands for any segment.
     #[serde(default)]
     pub path_identifiers: Vec<String>,
@@ -97,8 +97,8 @@ const fn remember_days() -> u32 {
     REMEMBER_DAYS
 }
 
-fn user_id() -> IdentifierKind {
-    IdentifierKind::UserId
+fn user_id() -> IssuedKind {
+    IdentifierKind::UserId.into()
 }
 
 fn security() -> Purpose {
@@ -109,9 +109,9 @@ fn legitimate_interest() -> LegalBasis {
     LegalBasis::LegitimateInterest
 }
 
-fn usual_parameters() -> BTreeMap<String, IdentifierKind> {
-    let email = ["email", "e-mail", "mail"].map(|name| (name.to_owned(), IdentifierKind::Email));
-    let user = ["uid", "user_id", "userid"].map(|name| (name.to_owned(), IdentifierKind::UserId));
+fn usual_parameters() -> BTreeMap<String, IssuedKind> {
+    let email = ["email", "e-mail", "mail"].map(|name| (name.to_owned(), IdentifierKind::Email.into()));
+    let user = ["uid", "user_id", "userid"].map(|name| (name.to_owned(), user_id()));
     email.into_iter().chain(user).collect()
 }
 
@@ -189,7 +189,7 @@ pub(crate) enum PathPart {
     /// Any segment.
     Any,
     /// An identifier.
-    Holds(IdentifierKind),
+    Holds(IssuedKind),
 }
 
 impl PathTemplate {

@@ -8,7 +8,7 @@ use lethe_kit::{
     Ask, Connector, DatasetManifest, FeedPage, Finding, Located, Manifest, Observed, Page, Performed,
     Selector,
 };
-use lethe_terms::{DataCategory, DatasetName, IdentifierKind, Independence, ShardName, SystemName, Verb};
+use lethe_terms::{DataCategory, DatasetName, Independence, ShardName, SystemName, Verb};
 use serde_json::Value;
 
 use crate::check;
@@ -70,13 +70,13 @@ pub fn open(system: SystemName, config: Config) -> Result<WeblogConnector, Error
         .map(|log| log.map(|log| Arc::new(Mutex::new(log))))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(WeblogConnector {
-        manifest: manifest(system, &config)?,
+        manifest: manifest(system, &config, &rules)?,
         logs,
         config: Arc::new(config),
     })
 }
 
-fn manifest(system: SystemName, config: &Config) -> Result<Manifest, Error> {
+fn manifest(system: SystemName, config: &Config, rules: &Rules) -> Result<Manifest, Error> {
     let wrong = |_| Error::Config {
         reason: "name of a log: expected one that can name a shard".to_owned(),
     };
@@ -90,7 +90,7 @@ fn manifest(system: SystemName, config: &Config) -> Result<Manifest, Error> {
         version: env!("CARGO_PKG_VERSION"),
         datasets: config.logs.iter().map(|log| dataset(log, config)).collect(),
         shards: shards.collect::<Result<_, _>>()?,
-        locates_by: IdentifierKind::ALL.to_vec(),
+        locates_by: rules.locates_by(),
         detects_repeats: true,
         independence: Independence::SeparateConnection,
         concurrency_max: CONCURRENCY_MAX,
@@ -268,7 +268,7 @@ impl Connector for WeblogConnector {
         selector: &Selector,
     ) -> Result<Observed, lethe_kit::Error> {
         let (log, config, selector) = (self.log_of(dataset)?, self.config.clone(), selector.clone());
-        apart(move || hold(&log).observe(&selector, &config.query_identifiers, config.user_kind)).await
+        apart(move || hold(&log).observe(&selector, &config.query_identifiers, &config.user_kind)).await
     }
 
     async fn export(&self, selector: &Selector, page: Page) -> Result<(Vec<Value>, Page), lethe_kit::Error> {

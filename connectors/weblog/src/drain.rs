@@ -214,7 +214,7 @@ impl Log {
                     Fate::Stays
                 }
                 Some((verb, look)) => look.hit_at(text).map_or(Fate::Stays, |hit| {
-                    block.touched.insert(self.digest_of(&hit.record));
+                    block.touched.extend(self.digests_of_hit(&hit));
                     claims.insert(self.claim_of(&hit));
                     self.fate(look, *verb, Some(text).filter(|t| t.len() <= LINE_BYTES_MAX))
                 }),

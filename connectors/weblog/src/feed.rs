@@ -8,8 +8,8 @@ use lethe_kit::{FeedPage, Observation, Rejected};
 
 use crate::error::Error;
 use crate::files::{self, Found, LineAt, Lines};
-use crate::identify::{self, Record};
 use crate::log::Log;
+use crate::record::{self, Record};
 use crate::side::{Shift, moved};
 use crate::state::StateDir;
 use crate::writers::{Writers, writers};
@@ -45,8 +45,8 @@ pub(crate) struct Recount(BTreeMap<String, BTreeMap<[u8; 16], i64>>);
 
 impl Recount {
     /// Adds so many lines of a record.
-    pub(crate) fn add(&mut self, dir: &StateDir, record: &Record, lines: i64) {
-        if !record.identifiers.is_empty() {
+    pub(crate) fn add(&mut self, dir: &StateDir, records: &[Record], lines: i64) {
+        for record in records.iter().filter(|record| !record.identifiers.is_empty()) {
             let day = self.0.entry(record.period.clone()).or_default();
             *day.entry(counted_as(dir, record)).or_default() += lines;
         }
@@ -335,7 +335,9 @@ impl Log {
             if seen.parsed.is_none() && !files::text(&line).is_empty() && !reading.counting {
                 reading.reject(position(&self.config.name, file, at), files::text(&line));
             }
-            self.count(&seen.record(&self.config.name), reading);
+            for record in seen.records(&self.config.name) {
+                self.count(record, reading);
+            }
         }
     }
 
@@ -345,12 +347,12 @@ impl Log {
         lines: &mut Lines,
         line: &mut Vec<u8>,
         place: &mut LineAt,
-    ) -> std::io::Result<identify::Reading> {
+    ) -> std::io::Result<record::Reading> {
         if !place.long {
             return Ok(self.rules.read(files::text(line)));
         }
         let begin = line[..REJECTED_BYTES_MAX].to_vec();
-        let mut whole: Option<identify::Reading> = None;
+        let mut whole: Option<record::Reading> = None;
         lines.pieces(line, place, &mut |piece| {
             let read = self.rules.read(piece);
             match &mut whole {
@@ -362,7 +364,7 @@ impl Log {
         Ok(whole.unwrap_or_else(|| self.rules.read(line)))
     }
 
-    fn count(&mut self, record: &Record, reading: &mut Reading) {
+    fn count(&mut self, record: Record, reading: &mut Reading) {
         if record.identifiers.is_empty() {
             return;
         }
@@ -370,7 +372,7 @@ impl Log {
         let count = days
             .entry(record.period.clone())
             .or_default()
-            .entry(counted_as(&self.dir, record))
+            .entry(counted_as(&self.dir, &record))
             .and_modify(|n| *n += 1)
             .or_insert(1);
         let count = *count;
@@ -378,7 +380,7 @@ impl Log {
             days.pop_first();
         }
         if !reading.counting {
-            reading.found.insert(record.clone(), count);
+            reading.found.insert(record, count);
         }
     }
 }

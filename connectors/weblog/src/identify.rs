@@ -1,14 +1,14 @@
-//! Which identifiers a line holds, and which record it belongs to.
+//! Which identifiers a line holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lethe_terms::{DatasetName, Identifier, IdentifierKind};
-use serde::{Deserialize, Serialize};
+use lethe_terms::{Identifier, IdentifierKind, IssuedKind};
 
 use crate::config::{Config, IpMode, PathPart, PathTemplate};
 use crate::error::Error;
-use crate::line::{self, Parsed};
+use crate::line;
+use crate::record::Reading;
 
 /// How often the escapes of an address are taken back one by one: an address inside an address inside a parameter takes three.
 pub(crate) const DECODE_ROUNDS_MAX: usize = 4;
@@ -20,97 +20,58 @@ const ATEXT: &str = "!#$%&'*+-/=?^_`{|}~";
 pub(crate) const TOKEN_BYTES_MIN: usize = 6;
 /// Longest value of another kind: longer ones are no ids.
 const VALUE_BYTES_MAX: usize = 256;
-/// Most identifiers that the later pieces of an overlong line add to those of its first: bounds memory and the record's name.
-const IDENTIFIERS_MAX: usize = 1_000;
-/// Period of lines without a readable time.
-const UNDATED: &str = "undated";
 
 /// What the configuration says about identifiers.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
-    user_kind: IdentifierKind,
-    parameters: BTreeMap<String, IdentifierKind>,
+    user_kind: IssuedKind,
+    parameters: BTreeMap<String, IssuedKind>,
     templates: Vec<PathTemplate>,
     ip: IpMode,
-}
-
-/// A record of a log: lines of one calendar day with one set of identifiers. Rotation moves and compresses lines, but never changes their day: so
-/// the record stays the same through every rename.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Record {
-    /// The log.
-    pub(crate) log: DatasetName,
-    /// Day as `2026-11-24`, or `undated`.
-    pub(crate) period: String,
-    /// The identifiers.
-    pub(crate) identifiers: BTreeSet<Identifier>,
-}
-
-impl Record {
-    /// Key and handle: what finds the record again. Personal.
-    pub(crate) fn handle(&self) -> String {
-        // A record is made of texts: it always becomes JSON.
-        serde_json::to_string(self).unwrap_or_default()
-    }
-
-    /// Reads a handle.
-    pub(crate) fn from_handle(handle: &str) -> Option<Self> {
-        serde_json::from_str(handle).ok()
-    }
-}
-
-/// A line, read.
-pub(crate) struct Reading {
-    /// Its fields, where it fits a format.
-    pub(crate) parsed: Option<Parsed>,
-    /// Every identifier in it.
-    pub(crate) identifiers: BTreeSet<Identifier>,
-}
-
-impl Reading {
-    /// The period of the line's record.
-    pub(crate) fn period(&self) -> &str {
-        self.parsed.as_ref().map_or(UNDATED, |p| &p.day)
-    }
-
-    /// Adds what was read in the next piece of the same line.
-    pub(crate) fn join(&mut self, piece: Self) {
-        for one in piece.identifiers {
-            if self.identifiers.len() >= IDENTIFIERS_MAX {
-                break;
-            }
-            self.identifiers.insert(one);
-        }
-    }
-
-    /// The record of the line.
-    pub(crate) fn record(&self, log: &DatasetName) -> Record {
-        Record {
-            log: log.clone(),
-            period: self.period().to_owned(),
-            identifiers: self.identifiers.clone(),
-        }
-    }
+    /// What fields, parameters and paths may carry.
+    kinds: BTreeSet<IssuedKind>,
 }
 
 impl Rules {
     /// The rules of a checked configuration.
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
+        let templates = config.templates()?;
+        let parts = templates.iter().flat_map(|template| &template.0);
+        let in_paths = parts.filter_map(|part| match part {
+            PathPart::Holds(kind) => Some(kind),
+            PathPart::Is(_) | PathPart::Any => None,
+        });
+        let kinds = config.query_identifiers.values().chain([&config.user_kind]);
         Ok(Self {
-            user_kind: config.user_kind,
+            kinds: kinds.chain(in_paths).cloned().collect(),
+            user_kind: config.user_kind.clone(),
             parameters: config.query_identifiers.clone(),
-            templates: config.templates()?,
+            templates,
             ip: config.ip,
         })
     }
 
-    /// Whether a field, parameter or path may carry identifiers of this kind.
-    pub(crate) fn yields(&self, kind: IdentifierKind) -> bool {
-        let parts = self.templates.iter().flat_map(|template| &template.0);
-        self.user_kind == kind
-            || self.parameters.values().any(|k| *k == kind)
-            || parts.into_iter().any(|part| *part == PathPart::Holds(kind))
+    /// Whether a field, parameter or path may carry such an identifier.
+    pub(crate) fn yields(&self, one: &Identifier) -> bool {
+        self.kinds.iter().any(|kind| kind.covers(one))
+    }
+
+    /// Kinds by which a log can be searched. Ids of a kind of which other issuers are named, and the company itself is not, are theirs alone.
+    pub(crate) fn locates_by(&self) -> Vec<IssuedKind> {
+        let is_read = |kind| self.kinds.iter().any(|one| one.kind() == kind);
+        let all = IdentifierKind::ALL.iter().copied();
+        let anywhere = all.filter(|kind| !is_read(*kind)).map(IssuedKind::from);
+        anywhere.chain(self.kinds.iter().cloned()).collect()
+    }
+
+    /// Whether a value counts as a word of its own anywhere in a line: not where ids of several issuers may stand in it.
+    pub(crate) fn is_word(&self, one: &Identifier) -> bool {
+        distinctive(one) && !self.has_several_issuers(one.kind)
+    }
+
+    /// Whether fields, parameters and paths carry ids of this kind by several issuers.
+    pub(crate) fn has_several_issuers(&self, kind: IdentifierKind) -> bool {
+        self.kinds.iter().filter(|one| one.kind() == kind).count() > 1
     }
 
     /// Reads a line without its end.
@@ -150,7 +111,7 @@ impl Rules {
 
     fn user(&self, user: &[u8], found: &mut BTreeSet<Identifier>) {
         if user != b"-" && user != b"\"\"" {
-            found.extend(identifier(self.user_kind, &line::unescape(user)));
+            found.extend(identifier(&self.user_kind, &line::unescape(user)));
         }
     }
 
@@ -179,15 +140,15 @@ impl Rules {
     }
 
     /// The identifier that a part such as `email=ada%40example.org` carries.
-    fn parameter(&self, part: &[u8]) -> Option<(IdentifierKind, Vec<u8>)> {
+    fn parameter(&self, part: &[u8]) -> Option<(&IssuedKind, Vec<u8>)> {
         let equals = part.iter().position(|b| *b == b'=')?;
         let name = String::from_utf8(line::percent_flat(&part[..equals]))
             .ok()?
             .to_lowercase();
-        let kind = *self.parameters.get(name.trim())?;
+        let kind = self.parameters.get(name.trim())?;
         let value = &part[equals + 1..];
         // A plus is a space in a form, but belongs to the address in a mail or telephone number typed by hand.
-        let value = match kind {
+        let value = match kind.kind() {
             // No address that somebody typed begins with one.
             IdentifierKind::Email => {
                 line::percent_flat(&value[value.iter().take_while(|b| **b == b'+').count()..])
@@ -196,6 +157,11 @@ impl Rules {
             _ => line::percent_flat(&spaced(value)),
         };
         Some((kind, value))
+    }
+
+    fn is_mail_parameter(&self, part: &[u8]) -> bool {
+        self.parameter(part)
+            .is_some_and(|(kind, _)| kind.kind() == IdentifierKind::Email)
     }
 
     fn path(&self, text: &[u8], found: &mut BTreeSet<Identifier>) {
@@ -226,7 +192,7 @@ impl Rules {
                 });
             for (part, segment) in parts.iter().zip(&segments).filter(|_| fits) {
                 if let PathPart::Holds(kind) = part {
-                    found.extend(identifier(*kind, segment));
+                    found.extend(identifier(kind, segment));
                 }
             }
         }
@@ -244,7 +210,7 @@ impl Rules {
         }
         // A plus that nobody escaped may be a space or part of the address: outside a mail parameter both readings count.
         for part in text.split(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b'"' | b' ')) {
-            if part.contains(&b'+') && !matches!(self.parameter(part), Some((IdentifierKind::Email, _))) {
+            if part.contains(&b'+') && !self.is_mail_parameter(part) {
                 free(&spaced(part), whole, found);
             }
         }
@@ -255,8 +221,9 @@ impl Rules {
 pub(crate) fn sought(one: &Identifier) -> Option<Identifier> {
     let text = one.value.trim();
     if one.kind != IdentifierKind::Email {
-        let long = || Some(Identifier::new(one.kind, text)).filter(distinctive);
-        return identifier(one.kind, text.as_bytes()).or_else(long);
+        let kind = one.issued_kind();
+        let long = || Some(kind.with(text)).filter(distinctive);
+        return identifier(&kind, text.as_bytes()).or_else(long);
     }
     let (local, domain) = text.rsplit_once('@')?;
     let is_mail = !local.is_empty() && !domain.is_empty() && text.len() <= EMAIL_BYTES_MAX;
@@ -281,13 +248,13 @@ pub(crate) const fn token_byte(b: &u8) -> bool {
 }
 
 /// An identifier of this kind that a field of a line holds, in its one spelling; `None` where the value cannot be one.
-pub(crate) fn identifier(kind: IdentifierKind, value: &[u8]) -> Option<Identifier> {
+pub(crate) fn identifier(kind: &IssuedKind, value: &[u8]) -> Option<Identifier> {
     let text = String::from_utf8_lossy(value);
     let text = text.trim();
     if text.is_empty() || text == "-" || text.len() > VALUE_BYTES_MAX {
         return None;
     }
-    let value = match kind {
+    let value = match kind.kind() {
         IdentifierKind::Email => address_of(std::str::from_utf8(value).ok()?)?,
         IdentifierKind::Phone => {
             let digits: String = text.chars().filter(char::is_ascii_digit).collect();
@@ -301,7 +268,7 @@ pub(crate) fn identifier(kind: IdentifierKind, value: &[u8]) -> Option<Identifie
         }
         _ => text.to_owned(),
     };
-    Some(Identifier::new(kind, value))
+    Some(kind.with(value))
 }
 
 /// The network part of an address: /24 of IPv4, /48 of IPv6.
@@ -554,19 +521,6 @@ mod tests {
         let reading = rules("").read(b"\xff\xfe ada@example.org\x00");
         assert_eq!(reading.identifiers.len(), 1);
         assert_eq!(reading.period(), "undated");
-    }
-
-    #[test]
-    fn a_handle_reads_back_and_shows_no_order_of_its_own() {
-        let record = Record {
-            log: "access".parse().unwrap(),
-            period: "2026-11-24".to_owned(),
-            identifiers: rules("")
-                .read(line("u-1", "/?email=ada@example.org", "-").as_bytes())
-                .identifiers,
-        };
-        assert!(Record::from_handle(&record.handle()) == Some(record));
-        assert!(Record::from_handle("{}").is_none());
     }
 
     proptest::proptest! {

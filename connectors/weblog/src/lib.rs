@@ -21,6 +21,7 @@ mod matcher;
 mod names;
 mod observe;
 mod perform;
+mod record;
 mod rewrite;
 mod search;
 mod side;

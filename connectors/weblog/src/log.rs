@@ -11,8 +11,9 @@ use crate::error::Error;
 use crate::feed::FeedState;
 use crate::files::{self, Found};
 use crate::history::{History, today};
-use crate::identify::{Record, Rules};
+use crate::identify::Rules;
 use crate::names;
+use crate::record::Record;
 use crate::state::{LogState, StateDir};
 
 /// One log.
@@ -185,8 +186,7 @@ impl Log {
 
     /// The same for an identifier.
     pub(crate) fn digest_of_identifier(&self, one: &Identifier) -> String {
-        self.dir
-            .digest(&[one.kind.code().as_bytes(), one.value.as_bytes()])
+        self.dir.digest(&[one.name().as_bytes(), one.value.as_bytes()])
     }
 }
 

@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::files::{self, LineAt, Lines};
-use crate::identify::{
-    DECODE_ROUNDS_MAX, Reading, Record, Rules, TOKEN_BYTES_MIN, distinctive, is_unusual, sought, token_byte,
-};
+use crate::identify::{DECODE_ROUNDS_MAX, Rules, TOKEN_BYTES_MIN, is_unusual, sought, token_byte};
 use crate::line;
+use crate::record::{Reading, Record};
 use crate::search::Part;
 use crate::sieve::Sieve;
 
@@ -39,10 +38,10 @@ pub(crate) struct Look<'a> {
 
 /// A line that is selected.
 pub(crate) struct Hit<'a> {
-    /// The record that is selected.
-    pub(crate) record: Record,
-    /// The record that the line belongs to, whoever it is about.
-    pub(crate) own: Record,
+    /// The records that are selected.
+    pub(crate) records: Vec<Record>,
+    /// The records that the line belongs to, whoever it is about.
+    pub(crate) own: Vec<Record>,
     /// By what it is selected.
     pub(crate) by: By<'a>,
 }
@@ -127,7 +126,7 @@ impl Matcher {
         let known = self.records.iter().flat_map(|r| &r.identifiers);
         let mut mails: BTreeSet<&Identifier> = BTreeSet::new();
         for one in self.needles.iter().chain(known) {
-            if distinctive(one) {
+            if rules.is_word(one) {
                 tokens.entry(one.value.as_bytes()).or_default().push(one);
             } else if one.kind == IdentifierKind::Email && is_unusual(&one.value) {
                 mails.insert(one);
@@ -155,12 +154,12 @@ fn all_sought(selector: &Selector, wanted: impl Fn(Strength) -> bool) -> Result<
 }
 
 impl<'a> Look<'a> {
-    /// The record of this line (without its end) where the instruction is about it.
-    pub(crate) fn at(&self, line: &[u8]) -> Option<Record> {
+    /// The records of this line (without its end) that the instruction is about.
+    pub(crate) fn at(&self, line: &[u8]) -> Vec<Record> {
         if self.sieve.passes(line) {
             self.read_at(line)
         } else {
-            None
+            Vec::new()
         }
     }
 
@@ -171,7 +170,7 @@ impl<'a> Look<'a> {
     }
 
     /// The same, by reading the line whatever its bytes are.
-    pub(crate) fn read_at(&self, line: &[u8]) -> Option<Record> {
+    pub(crate) fn read_at(&self, line: &[u8]) -> Vec<Record> {
         self.decide(&self.sight(line))
     }
 
@@ -210,9 +209,12 @@ impl<'a> Look<'a> {
     }
 
     fn hit(&self, sight: &Sight<'a>) -> Option<Hit<'a>> {
-        let (record, reading) = (self.decide(sight)?, sight.reading.as_ref()?);
-        let records: Vec<&Record> = self.selected(reading, &sight.hits).collect();
-        let by = if records.is_empty() {
+        let (records, reading) = (self.decide(sight), sight.reading.as_ref()?);
+        if records.is_empty() {
+            return None;
+        }
+        let selected = self.selected(reading, &sight.hits);
+        let by = if selected.is_empty() {
             let needles = &self.matcher.needles;
             By::Identifiers(
                 sight
@@ -223,33 +225,39 @@ impl<'a> Look<'a> {
                     .collect(),
             )
         } else {
-            By::Records(records)
+            By::Records(selected)
         };
         Some(Hit {
-            record,
-            own: reading.record(self.log),
+            records,
+            own: reading.records(self.log),
             by,
         })
     }
 
     /// The named records that a line fits.
-    fn selected<'s>(
-        &self,
-        reading: &'s Reading,
-        hits: &'s BTreeSet<&'a Identifier>,
-    ) -> impl Iterator<Item = &'a Record> + use<'a, 's> {
-        let mut records = self.matcher.records.iter();
-        std::iter::from_fn(move || {
-            records.find(|record| record.period == reading.period() && same(record, reading, hits))
-        })
+    fn selected(&self, reading: &Reading, hits: &BTreeSet<&Identifier>) -> Vec<&'a Record> {
+        let records = self.matcher.records.iter();
+        let mut of_period = records
+            .filter(|record| record.period == reading.period())
+            .peekable();
+        if of_period.peek().is_none() {
+            return Vec::new();
+        }
+        let crowd = reading.crowd();
+        of_period
+            .filter(|record| match &record.crowd {
+                Some(_) => record.crowd == crowd,
+                None => same(record, reading, hits),
+            })
+            .collect()
     }
 
     /// The same for a line or what there is of one, together with what was seen of it before; a line in pieces is decided at its end.
-    pub(crate) fn part(&self, part: Option<&Part<'_>>, sight: &mut Sight<'a>) -> Option<Record> {
+    pub(crate) fn part(&self, part: Option<&Part<'_>>, sight: &mut Sight<'a>) -> Vec<Record> {
         match part {
             Some(part) if part.piece => {
                 self.add(part.text, sight);
-                None
+                Vec::new()
             }
             Some(part) => self.at(part.text),
             None => self.decide(&std::mem::take(sight)),
@@ -270,17 +278,16 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// The record of what was seen where the instruction is about it.
-    pub(crate) fn decide(&self, sight: &Sight<'_>) -> Option<Record> {
-        let reading = sight.reading.as_ref()?;
+    /// The records of what was seen that the instruction is about.
+    pub(crate) fn decide(&self, sight: &Sight<'_>) -> Vec<Record> {
+        let Some(reading) = &sight.reading else {
+            return Vec::new();
+        };
         if sight.hits.iter().any(|one| self.matcher.needles.contains(*one)) {
-            let mut record = reading.record(self.log);
-            record
-                .identifiers
-                .extend(sight.hits.iter().map(|one| (*one).clone()));
-            return Some(record);
+            return reading.records_of(self.log, &sight.hits);
         }
-        self.selected(reading, &sight.hits).next().cloned()
+        let selected = self.selected(reading, &sight.hits);
+        selected.into_iter().cloned().collect()
     }
 
     fn tokens_in(&self, line: &[u8]) -> BTreeSet<&'a Identifier> {

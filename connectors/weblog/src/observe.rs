@@ -6,13 +6,14 @@ use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_kit::{Observed, Selector};
-use lethe_terms::{DatasetName, Identifier, IdentifierKind, Independence, Strength};
+use lethe_terms::{DatasetName, Identifier, IdentifierKind, Independence, IssuedKind, Strength};
 use memchr::memmem;
 
 use crate::error::Error;
-use crate::identify::Record;
+use crate::identify::Rules;
 use crate::log::Log;
 use crate::matcher::{Matcher, Sight};
+use crate::record::Record;
 
 /// How often an escaped line is unescaped: more often than anybody but an attacker escapes.
 const ROUNDS_MAX: usize = 64;
@@ -35,7 +36,7 @@ enum Place {
     /// A word of its own, anywhere.
     Word,
     /// The remote user, or the value of a parameter of this kind.
-    Field(IdentifierKind),
+    Field(IssuedKind),
 }
 
 impl Log {
@@ -43,24 +44,24 @@ impl Log {
     pub(crate) fn observe(
         &mut self,
         selector: &Selector,
-        parameters: &BTreeMap<String, IdentifierKind>,
-        user_kind: IdentifierKind,
+        parameters: &BTreeMap<String, IssuedKind>,
+        user_kind: &IssuedKind,
     ) -> Result<Observed, Error> {
         let matcher = Matcher::new(selector, &self.config.name)?;
         let finder = Finder {
-            needles: needles(selector),
+            needles: needles(selector, &self.rules),
             parameters: parameters.clone(),
-            user_kind,
+            user_kind: user_kind.clone(),
         };
         let selected = matcher.records_only();
         let (rules, name) = (self.rules.clone(), self.config.name.clone());
         let (mut here, mut aside) = (BTreeSet::new(), BTreeSet::new());
         let mut still: BTreeSet<Record> = BTreeSet::new();
         let look = selected.look(&rules, &name);
-        let mut see = |record: Option<Record>, whole: Record, restricted| {
+        let mut see = |records: Vec<Record>, whole: Vec<Record>, restricted| {
             let place = if restricted { &mut aside } else { &mut here };
-            still.extend(record.clone());
-            place.insert(record.unwrap_or(whole));
+            still.extend(records.clone());
+            place.extend(if records.is_empty() { whole } else { records });
         };
         // Of an overlong line: what was seen, whether it is restricted, and whether the person stands in it.
         let (mut sight, mut restricted, mut found) = (Sight::default(), false, false);
@@ -71,16 +72,16 @@ impl Log {
                 found = found || finder.finds(part.text);
             }
             Some(part) => {
-                let record = look.at(part.text);
-                if record.is_some() || finder.finds(part.text) {
-                    see(record, rules.read(part.text).record(&name), part.restricted);
+                let records = look.at(part.text);
+                if !records.is_empty() || finder.finds(part.text) {
+                    see(records, rules.read(part.text).records(&name), part.restricted);
                 }
             }
             None => {
                 let (sight, found) = (std::mem::take(&mut sight), std::mem::take(&mut found));
-                let record = look.decide(&sight);
-                if let Some(reading) = sight.reading().filter(|_| found || record.is_some()) {
-                    see(record, reading.record(&name), restricted);
+                let records = look.decide(&sight);
+                if let Some(reading) = sight.reading().filter(|_| found || !records.is_empty()) {
+                    see(records, reading.records(&name), restricted);
                 }
             }
         });
@@ -117,15 +118,17 @@ const fn seen(observed: lethe_terms::Observed, records: usize, gone: Vec<(Datase
     }
 }
 
-fn needles(selector: &Selector) -> Vec<Needle> {
+fn needles(selector: &Selector, rules: &Rules) -> Vec<Needle> {
     let personal = selector
         .identifiers
         .iter()
         .filter(|i| i.kind.strength() == Strength::Strong);
-    personal.map(needle).collect()
+    personal
+        .map(|one| needle(one, rules.has_several_issuers(one.kind)))
+        .collect()
 }
 
-fn needle(one: &Identifier) -> Needle {
+fn needle(one: &Identifier, in_fields: bool) -> Needle {
     let text = one.value.trim();
     if one.kind == IdentifierKind::Email {
         return Needle {
@@ -134,13 +137,18 @@ fn needle(one: &Identifier) -> Needle {
         };
     }
     let bytes = text.as_bytes();
-    let word = bytes.len() >= ANYWHERE_BYTES_MIN
+    let word = !in_fields
+        && bytes.len() >= ANYWHERE_BYTES_MIN
         && bytes.iter().all(|b| word_byte(*b))
         && bytes.iter().any(u8::is_ascii_digit)
         && bytes.iter().any(u8::is_ascii_alphabetic);
     Needle {
         text: memmem::Finder::new(bytes).into_owned(),
-        place: if word { Place::Word } else { Place::Field(one.kind) },
+        place: if word {
+            Place::Word
+        } else {
+            Place::Field(one.issued_kind())
+        },
     }
 }
 
@@ -150,8 +158,8 @@ const fn word_byte(b: u8) -> bool {
 
 struct Finder {
     needles: Vec<Needle>,
-    parameters: BTreeMap<String, IdentifierKind>,
-    user_kind: IdentifierKind,
+    parameters: BTreeMap<String, IssuedKind>,
+    user_kind: IssuedKind,
 }
 
 impl Finder {
@@ -185,7 +193,7 @@ impl Finder {
         raw: bool,
     ) -> bool {
         let len = needle.text.needle().len();
-        match needle.place {
+        match &needle.place {
             Place::Mail => hits(lower, &needle.text)
                 .any(|at| self.is_mail(lower, at, len, raw) && !ends_another(lower, at, len, whole)),
             Place::Word => hits(text, &needle.text).any(|at| {
@@ -206,7 +214,7 @@ impl Finder {
             None => true,
             // The end of a line or a tabulator, as JSON writes it.
             Some(b'n' | b'r' | b't' | b'b' | b'f' | b'v') if text[..at - 1].ends_with(b"\\") => true,
-            Some(b'+') => raw && self.parameter(text, at) != Some(IdentifierKind::Email),
+            Some(b'+') => raw && !self.in_mail_parameter(text, at),
             Some(b) => !part_of_name(b),
         };
         let rest = &text[at + len..];
@@ -231,7 +239,7 @@ impl Finder {
                 let kind = String::from_utf8(unwrapped(&part[..equals]))
                     .ok()
                     .and_then(|name| self.parameters.get(&name));
-                if kind == Some(&IdentifierKind::Email) && is_one_address(&value) {
+                if kind.is_some_and(|kind| kind.kind() == IdentifierKind::Email) && is_one_address(&value) {
                     whole.insert(value);
                 }
             }
@@ -241,9 +249,9 @@ impl Finder {
         whole
     }
 
-    fn is_field(&self, kind: IdentifierKind, text: &[u8], lower: &[u8], at: usize, len: usize) -> bool {
+    fn is_field(&self, kind: &IssuedKind, text: &[u8], lower: &[u8], at: usize, len: usize) -> bool {
         let rest = &text[at + len..];
-        let user = kind == self.user_kind
+        let user = *kind == self.user_kind
             && rest.starts_with(b" [")
             && text[..at].ends_with(b" ")
             && !text[..at].contains(&b'"');
@@ -253,8 +261,13 @@ impl Finder {
         user || (ended && text[..at].ends_with(b"=") && self.parameter(lower, at) == Some(kind))
     }
 
+    fn in_mail_parameter(&self, lower: &[u8], at: usize) -> bool {
+        self.parameter(lower, at)
+            .is_some_and(|kind| kind.kind() == IdentifierKind::Email)
+    }
+
     /// Kind of the parameter whose value a byte stands in.
-    fn parameter(&self, lower: &[u8], at: usize) -> Option<IdentifierKind> {
+    fn parameter(&self, lower: &[u8], at: usize) -> Option<&IssuedKind> {
         let near = at.saturating_sub(PARAMETER_BYTES_MAX);
         let begin = lower[near..at]
             .iter()
@@ -262,7 +275,7 @@ impl Finder {
             .map_or(near, |n| near + n + 1);
         let part = &lower[begin..at];
         let name = &part[..part.iter().position(|b| *b == b'=')?];
-        self.parameters.get(std::str::from_utf8(name).ok()?).copied()
+        self.parameters.get(std::str::from_utf8(name).ok()?)
     }
 }
 

@@ -167,7 +167,7 @@ impl Log {
         let lost = |line: &&crate::side::SideLine| {
             files.iter().all(|f| f.id != line.file)
                 && line.is_released_by(&digests)
-                && look.at(line.text()).is_some()
+                && !look.at(line.text()).is_empty()
         };
         match self.side()?.lines.iter().find(lost) {
             Some(_) => Err(Error::PlaceGone),

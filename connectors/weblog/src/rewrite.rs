@@ -122,7 +122,7 @@ impl Log {
             }
             changes.upto = lines.at();
             let Some(hit) = seen else { continue };
-            changes.touched.insert(self.digest_of(&hit.record));
+            changes.touched.extend(self.digests_of_hit(&hit));
             if counted.is_some_and(|counted| place.at < counted)
                 && let Some(recount) = &mut changes.recount
             {
@@ -169,13 +169,13 @@ impl Log {
         let mut changes = Changes::counting(counted);
         let touched = &mut changes.touched;
         let back = side.give_back(file.id, |line| {
-            line.is_released_by(&digests) && look.at(line.text()).is_some()
+            line.is_released_by(&digests) && !look.at(line.text()).is_empty()
         });
         for line in back {
             let Some(hit) = look.hit_at(line.text()) else {
                 continue;
             };
-            touched.insert(self.digest_of(&hit.record));
+            touched.extend(self.digests_of_hit(&hit));
             if counted.is_some_and(|counted| line.at < counted)
                 && let Some(recount) = &mut changes.recount
             {

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::feed::observation;
 use crate::files::{self, LINE_BYTES_MAX, Lines};
-use crate::identify::Record;
 use crate::line;
 use crate::log::Log;
 use crate::matcher::{Matcher, Sight};
+use crate::record::Record;
 
 /// Lines in one page of an export.
 const EXPORT_LINES_MAX: usize = 1_000;
@@ -89,7 +89,7 @@ impl Log {
         let mut records: BTreeMap<Record, u64> = BTreeMap::new();
         let mut sight = Sight::default();
         self.every_line(&mut |part| {
-            if let Some(record) = look.part(part.as_ref(), &mut sight) {
+            for record in look.part(part.as_ref(), &mut sight) {
                 *records.entry(record).or_default() += 1;
             }
         })?;
@@ -110,7 +110,7 @@ impl Log {
             if let Some(piece) = part.as_ref().filter(|p| p.piece && begin.is_none()) {
                 begin = Some((piece.text.to_vec(), piece.restricted));
             }
-            let is_theirs = look.part(part.as_ref(), &mut sight).is_some();
+            let is_theirs = !look.part(part.as_ref(), &mut sight).is_empty();
             // Of an overlong line its beginning goes out.
             let ended = if part.is_none() { begin.take() } else { None };
             if !is_theirs {

@@ -136,6 +136,11 @@ impl Log {
         records.chain(needles).collect()
     }
 
+    /// Digests of the records of a line that are selected.
+    pub(crate) fn digests_of_hit(&self, hit: &Hit<'_>) -> Vec<String> {
+        hit.records.iter().map(|record| self.digest_of(record)).collect()
+    }
+
     /// The claim of a restriction on a line that it selects.
     pub(crate) fn claim_of(&self, hit: &Hit<'_>) -> Claim {
         match &hit.by {
@@ -161,20 +166,20 @@ impl Log {
             let is_released = line.is_released_by(&digests);
             match active.verb {
                 Verb::Erase if is_released => {
-                    touched.insert(self.digest_of(&hit.record));
+                    touched.extend(self.digests_of_hit(&hit));
                     (lines, changed) = (lines + 1, true);
                     return false;
                 }
                 // A restriction that was interrupted finds its own lines here, which it has counted.
                 Verb::Restrict => {
-                    touched.insert(self.digest_of(&hit.record));
+                    touched.extend(self.digests_of_hit(&hit));
                     changed |= line.claims.insert(self.claim_of(&hit));
                 }
                 Verb::Lift if !is_released => {
                     let before = line.claims.len();
                     line.claims.retain(|claim| claim.is_disjoint(&digests));
                     if line.claims.len() < before {
-                        touched.insert(self.digest_of(&hit.record));
+                        touched.extend(self.digests_of_hit(&hit));
                         changed = true;
                     }
                 }

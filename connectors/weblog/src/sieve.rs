@@ -12,8 +12,9 @@ use std::net::IpAddr;
 use lethe_terms::{Identifier, IdentifierKind};
 use memchr::memmem::{Finder, find};
 
-use crate::identify::{DECODE_ROUNDS_MAX, Record, Rules, distinctive};
+use crate::identify::{DECODE_ROUNDS_MAX, Rules};
 use crate::line;
+use crate::record::Record;
 
 /// How often percent signs are taken back: the reader unwraps an address, and then each value in it.
 const ROUNDS_MAX: usize = 2 * DECODE_ROUNDS_MAX;
@@ -153,14 +154,14 @@ impl Sieve {
 
 /// What a line with this identifier must hold; `None` where no line can have it.
 fn sign(one: &Identifier, rules: &Rules) -> Option<Sign> {
-    let read = rules.yields(one.kind);
+    let read = rules.yields(one);
     match one.kind {
         IdentifierKind::Email => Some(stretch(&one.value)),
         IdentifierKind::Ip | IdentifierKind::IpAbbreviated if read => Some(Sign::Open),
         IdentifierKind::Ip | IdentifierKind::IpAbbreviated => {
             line::ip_of(one.value.as_bytes()).map(Sign::Client)
         }
-        _ if distinctive(one) => Some(stretch(&one.value)),
+        _ if rules.is_word(one) => Some(stretch(&one.value)),
         _ if !read => None,
         IdentifierKind::Phone => {
             let digits: Vec<u8> = one.value.bytes().filter(u8::is_ascii_digit).collect();

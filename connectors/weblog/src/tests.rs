@@ -2,8 +2,10 @@
 
 mod contract;
 mod crash;
+mod crowds;
 mod erasing;
 mod following;
+mod issuers;
 mod long;
 mod restricting;
 mod sieving;

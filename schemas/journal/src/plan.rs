@@ -127,6 +127,9 @@ pub enum RemarkCode {
     SuspiciousFanOut,
     /// The same of a strong identifier, on which a person's records hang as a rule.
     IdentifierNotFollowed,
+    /// Only an id joins records with the person's others, although they name somebody by an e-mail address or a telephone number: perhaps another
+    /// person whom another system counts under the same number.
+    ReachedByIdAlone,
 }
 
 impl RemarkCode {
@@ -150,6 +153,7 @@ impl RemarkCode {
             Self::QuarantineMayHide => "quarantine_may_hide",
             Self::SuspiciousFanOut => "suspicious_fan_out",
             Self::IdentifierNotFollowed => "identifier_not_followed",
+            Self::ReachedByIdAlone => "reached_by_id_alone",
         }
     }
 }

@@ -126,6 +126,9 @@ impl PlanRemark {
             "suspicious_fan_out" | IDENTIFIER_NOT_FOLLOWED => format!(
                 "{place}: names an identifier behind which several people seem to stand ({detail}): what hangs on it is not covered"
             ),
+            "reached_by_id_alone" => format!(
+                "{place}: belongs to the person by an id alone, and names somebody by what nothing else of the person's does ({detail})"
+            ),
             code => format!("{place}: {code} {detail}"),
         }
     }

@@ -107,8 +107,8 @@ impl SubjectOpening {
     pub fn opens(&self, commitment: &str, identifier: &Identifier) -> bool {
         identifier.kind == self.kind
             && self.bytes().is_some_and(|random| {
-                let kind = self.kind.code();
-                check_commitment(commitment, &random, &self.controller, kind, &identifier.value)
+                let kind = identifier.name();
+                check_commitment(commitment, &random, &self.controller, &kind, &identifier.value)
             })
     }
 

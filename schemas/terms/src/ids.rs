@@ -224,6 +224,11 @@ name!(
     "at most 63 of a-z, 0-9, '-', '_' and '.', a letter first", is_slug
 );
 name!(
+    /// Who gives ids of a kind, such as a shop or a forum of its own: an id means a person only together with it. Never personal.
+    IssuerName, "issuer name", 63,
+    "at most 63 of a-z, 0-9, '-', '_' and '.', a letter first", is_slug
+);
+name!(
     /// One ordered source of observations within a system, with a cursor of its own, such as one log or one table.
     /// Never personal: shard names stand in keys of the log.
     ShardName, "shard name", 127,

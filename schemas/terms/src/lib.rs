@@ -11,11 +11,11 @@ mod vocabulary;
 mod work;
 
 pub use ids::{
-    CaseId, CommandId, DatasetName, EntryId, IdentifierToken, InstructionId, NameError, RecordToken,
-    ShardName, SuppressionToken, SystemName,
+    CaseId, CommandId, DatasetName, EntryId, IdentifierToken, InstructionId, IssuerName, NameError,
+    RecordToken, ShardName, SuppressionToken, SystemName,
 };
 pub use law::{ErasureGround, LegalBasis, RestrictionGround, Right};
-pub use people::{Identifier, IdentifierKind, Strength};
+pub use people::{Identifier, IdentifierKind, IssuedKind, Strength};
 pub use time::Timestamp;
 pub use vocabulary::{DataCategory, DpvCode, Purpose, UnknownWord};
 pub use work::{Awaited, CaseState, FailureClass, Independence, Observed, Outcome, StepState, Verb};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lethe_journal::CloseReason;
 use lethe_terms::{
-    CaseId, CaseState, ErasureGround, Identifier, IdentifierKind, RestrictionGround, Right, Strength,
-    Timestamp,
+    CaseId, CaseState, ErasureGround, Identifier, IdentifierKind, IssuerName, RestrictionGround, Right,
+    Strength, Timestamp,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -150,12 +150,18 @@ impl OpenCase {
 
 /// One identifier as it is asked for. `Debug` is redacted.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a JSON object with `kind` and `value`")]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a JSON object with `kind`, `value` and, of an id that the company does not give itself, `issuer`"
+)]
 pub struct IdentifierAsk {
     /// Its kind.
     pub kind: IdentifierKind,
     /// Its value, as the person wrote it.
     pub value: String,
+    /// Of an id: who gave it, as the configuration of the systems names them, where that is not the company itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<IssuerName>,
 }
 
 impl fmt::Debug for IdentifierAsk {
@@ -166,7 +172,10 @@ impl fmt::Debug for IdentifierAsk {
 
 impl From<IdentifierAsk> for Identifier {
     fn from(ask: IdentifierAsk) -> Self {
-        Self::new(ask.kind, ask.value)
+        Self {
+            issuer: ask.issuer,
+            ..Self::new(ask.kind, ask.value)
+        }
     }
 }
 

@@ -309,6 +309,15 @@ pub(crate) fn check_identifiers(identifiers: &[IdentifierAsk]) -> Result<(), Pro
                 format!("1 to {IDENTIFIER_BYTES_MAX} bytes without control characters"),
             ));
         }
+        if identifier.issuer.is_some() && !identifier.kind.is_issued() {
+            return Err(Problem::malformed(
+                format!("body: identifiers[{index}].issuer"),
+                format!(
+                    "no issuer, which an identifier of the kind {} has not",
+                    identifier.kind
+                ),
+            ));
+        }
     }
     Ok(())
 }
@@ -412,7 +421,7 @@ mod tests {
         );
         check::<OpenCase>(
             r#"{"right":"erasure","identifiers":[null]}"#,
-            "identifiers[0]; expected a JSON object with `kind` and `value`",
+            "identifiers[0]; expected a JSON object with `kind`, `value` and",
         );
     }
 }

@@ -320,6 +320,12 @@ pub fn remark(remark: &RemarkView) -> String {
             "{}, so the case can only be completed with exceptions: where it is the person's, open a case that names it, too",
             not_followed(remark)
         ),
+        "reached_by_id_alone" => format!(
+            "belongs to the person only by an id ({}), and names somebody ({}) whom nothing else of the person's does: look whether it is somebody \
+             else, whom two systems count under the same id. If so, withdraw, name the issuers of ids in the configuration, and scan anew",
+            remark.detail.first().map_or("", String::as_str),
+            remark.detail.get(1).map_or("", String::as_str),
+        ),
         _ => detail,
     }
 }

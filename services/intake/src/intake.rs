@@ -15,7 +15,7 @@ use lethe_vault::{DataKey, KeyVault, Normaliser, TokenKeys, open_json, record_co
 
 use crate::Error;
 use crate::outgoing::{Batch, Outgoing};
-use crate::page::{Maker, Naming, Read, oversize, read};
+use crate::page::{Maker, Naming, Read, oversize, read_for};
 use crate::suppression::{Finding, Suppressed};
 
 /// Records that were appended and may not be folded yet: beyond that intake waits for the fold.
@@ -90,6 +90,14 @@ struct Counts {
     gone: AtomicU64,
     quarantined: AtomicU64,
     findings: AtomicU64,
+}
+
+/// How observations came.
+enum Why {
+    /// From a feed that was read after this mark.
+    Fed { mark: u64 },
+    /// They were found by these identifiers, in their one spelling.
+    Located { sought: BTreeSet<Identifier> },
 }
 
 /// A record as it was last appended: its digest and its key, where that is known; nothing where it is gone.
@@ -222,7 +230,12 @@ impl Intake {
     /// again changes nothing.
     pub async fn publish(&self, system: &SystemName, mark: u64, page: &FeedPage) -> Result<Published, Error> {
         let (published, _) = self
-            .take(system, Some(mark), page.observations.clone(), &page.rejected)
+            .take(
+                system,
+                Why::Fed { mark },
+                page.observations.clone(),
+                &page.rejected,
+            )
             .await?;
         Ok(published)
     }
@@ -273,16 +286,24 @@ impl Intake {
         Ok(())
     }
 
-    /// Takes in what locating found; whether each record was known before.
+    /// Takes in what was found by these identifiers; whether each record was known before.
     ///
     /// # Errors
-    /// As [`Intake::publish`].
+    /// [`Error::Oversize`] where a record that was found cannot be named; otherwise as [`Intake::publish`].
     pub async fn publish_located(
         &self,
         system: &SystemName,
+        sought: &[Identifier],
         observations: Vec<Observation>,
     ) -> Result<Vec<(RecordToken, bool)>, Error> {
-        self.take(system, None, observations, &[])
+        if observations.iter().any(|one| oversize(one).is_some()) {
+            return Err(Error::Oversize);
+        }
+        let normalised = sought.iter().filter_map(|one| self.normalised(one).ok());
+        let why = Why::Located {
+            sought: normalised.collect(),
+        };
+        self.take(system, why, observations, &[])
             .await
             .map(|(_, records)| records)
     }
@@ -400,14 +421,16 @@ impl Intake {
     async fn take(
         &self,
         system: &SystemName,
-        mark: Option<u64>,
+        why: Why,
         observations: Vec<Observation>,
         rejected: &[Rejected],
     ) -> Result<(Published, Vec<(RecordToken, bool)>), Error> {
         let mut recent = self.recent.lock().await;
-        if mark.is_some_and(|mark| mark != self.mark(system)) {
-            return Err(Error::Stale);
-        }
+        let sought = match why {
+            Why::Fed { mark } if mark != self.mark(system) => return Err(Error::Stale),
+            Why::Fed { .. } => BTreeSet::new(),
+            Why::Located { sought } => sought,
+        };
         self.be_sure(&mut recent, observations.len()).await?;
         let maker = self.maker();
         let (mut batch, mut records) = (Batch::default(), Vec::new());
@@ -423,13 +446,23 @@ impl Intake {
             .map(|observation| self.naming.record(system, observation))
             .collect();
         let known = self.known_of(&recent, &named).await?;
+        let mut parts = Vec::new();
         for observation in fitting {
-            let (read, unread) = read(observation, system, &self.naming);
+            let (read, unread, part) = read_for(observation, system, &self.naming, &sought);
+            parts.extend(part);
             let last = last_of(&recent, &batch.staged, &known, read.record);
             records.push((read.record, last.is_some()));
             if let Some(key) = self.take_one(&maker, system, &read, last, &mut batch)? {
                 batch.put_away(&maker, system, (&read, &key), &unread)?;
             }
+            self.send_if_much(&mut batch, &mut recent).await?;
+        }
+        let named: Vec<_> = parts.iter().map(|part| part.record).collect();
+        let known = self.known_of(&recent, &named).await?;
+        for part in parts {
+            let last = last_of(&recent, &batch.staged, &known, part.record);
+            records.push((part.record, last.is_some()));
+            self.take_one(&maker, system, &part, last, &mut batch)?;
             self.send_if_much(&mut batch, &mut recent).await?;
         }
         for rejected in rejected {

@@ -42,6 +42,9 @@ pub enum Error {
     /// A record of the system was ended after the page was read: read it again.
     #[error("the page was read before a record of the system was ended")]
     Stale,
+    /// A record that was found has a key or a handle that names nothing by its size; nothing of the page was taken.
+    #[error("a record that was found has a key or a handle of more than 64 KiB")]
+    Oversize,
     /// The fold of records did not follow in time; the page was not taken.
     #[error("the fold of records lags behind")]
     Lagging,
@@ -57,6 +60,7 @@ impl Error {
             Self::Known(error) => error.code(),
             Self::Journal(error) => error.code(),
             Self::Stale => "intake-stale",
+            Self::Oversize => "intake-oversize",
             Self::Lagging => "intake-lagging",
         }
     }

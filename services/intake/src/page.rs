@@ -66,6 +66,19 @@ impl Naming {
 /// Reads an observation. Identifiers that are not of their kind go to quarantine; the record stands with the others, so that neither is lost.
 /// However many there are, what comes of it is bounded: those beyond the limits are one input together.
 pub(crate) fn read(observation: Observation, system: &SystemName, naming: &Naming) -> (Read, Vec<Unread>) {
+    let (read, unread, _) = read_for(observation, system, naming, &BTreeSet::new());
+    (read, unread)
+}
+
+/// The same for an observation that was sought by these identifiers: what the record keeps none of comes back as a part of it, a record of its own,
+/// so that whoever is sought is found in a crowd, and the next feed does not take them out of it.
+pub(crate) fn read_for(
+    observation: Observation,
+    system: &SystemName,
+    naming: &Naming,
+    sought: &BTreeSet<Identifier>,
+) -> (Read, Vec<Unread>, Option<Read>) {
+    let mut missed = BTreeSet::new();
     let (mut identifiers, mut unread, mut beyond) = (BTreeSet::new(), Vec::new(), Vec::new());
     // What decides the state besides the identifiers that were read: a change in it brings a new input.
     let mut others = Vec::new();
@@ -79,9 +92,13 @@ pub(crate) fn read(observation: Observation, system: &SystemName, naming: &Namin
             Err(error) if unread.len() < UNREADABLE_MAX => {
                 unread.push(unreadable(&observation, number, &error))
             }
-            Ok(_) | Err(_) => beyond.push(number),
+            Ok(normalised) => {
+                beyond.push(number);
+                missed.extend(Some(normalised).filter(|one| sought.contains(one)));
+            }
+            Err(_) => beyond.push(number),
         }
-        others.push((identifier.kind, identifier.value.as_str()));
+        others.push(identifier);
     }
     if !beyond.is_empty() {
         unread.push(too_many(&observation, beyond));
@@ -97,7 +114,24 @@ pub(crate) fn read(observation: Observation, system: &SystemName, naming: &Namin
         digest: state.to_hex(),
         observation,
     };
-    (read, unread)
+    let part = (!missed.is_empty()).then(|| part(&read, missed, naming));
+    (read, unread, part)
+}
+
+/// What a record holds of these identifiers.
+fn part(read: &Read, identifiers: BTreeSet<Identifier>, naming: &Naming) -> Read {
+    let record = naming.keys.part(read.record, &identifiers);
+    let identifiers: Vec<Identifier> = identifiers.into_iter().collect();
+    let handle = &read.observation.handle;
+    Read {
+        digest: naming.keys.state(record, handle, &identifiers, &[]).to_hex(),
+        observation: Observation {
+            identifiers: identifiers.clone(),
+            ..read.observation.clone()
+        },
+        record,
+        identifiers,
+    }
 }
 
 fn unreadable(observation: &Observation, number: usize, error: &lethe_vault::Error) -> Unread {

@@ -7,6 +7,7 @@
 //! Rows of one partition: `r` + record token -> the record; `i` + identifier token + record token -> nothing (the local index);
 //! `k` + record token or case id -> the wrapped data key.
 
+mod alone;
 mod company;
 mod error;
 mod fold;
@@ -27,6 +28,8 @@ pub use picture::{Picture, PictureEdge, PictureNode, PictureWhat, dot, picture};
 pub use query::{
     Ask, Held, PartAnswer, Seen, answer, known_digest, record, records_by_dataset, records_of, wrapped_key,
 };
-pub use reached::{Bound, Candidate, Hop, Link, Reached, ReachedIdentifier, ReachedRecord, Standing};
+pub use reached::{
+    Bound, ByIdAlone, Candidate, Hop, Link, Reached, ReachedIdentifier, ReachedRecord, Standing,
+};
 pub use row::{Change, RowPair, Rows};
 pub use walk::{Limits, Next, Walk};

@@ -131,6 +131,18 @@ impl Bound {
     }
 }
 
+/// Records that an id alone joins with the person's others, although they name somebody by what is one person's everywhere: so look two people whom
+/// two systems count under the same number. For a person to look at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByIdAlone {
+    /// Where such records are.
+    pub place: DatasetRef,
+    /// Kind of the id.
+    pub id: IdentifierKind,
+    /// Kind of what they name and nothing else of the person's does.
+    pub names: IdentifierKind,
+}
+
 /// What a walk reached. The same rows and the same request give the same value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reached {
@@ -140,6 +152,8 @@ pub struct Reached {
     pub identifiers: Vec<ReachedIdentifier>,
     /// Counts behind shared identifiers.
     pub candidates: Vec<Candidate>,
+    /// Records that an id alone joins with the others.
+    pub by_id_alone: Vec<ByIdAlone>,
     /// The bound that ended the walk, if one did.
     pub bound: Option<Bound>,
 }

@@ -6,6 +6,7 @@ use lethe_journal::{DatasetRef, TABLE_PARTITIONS, Token};
 use lethe_terms::{IdentifierKind, RecordToken, Strength};
 
 use crate::Error;
+use crate::alone::by_id_alone;
 use crate::graph::cuts_of;
 use crate::query::{Ask, PartAnswer, Seen};
 use crate::reached::{Bound, Candidate, Hop, Link, Reached, ReachedIdentifier, ReachedRecord, Standing};
@@ -382,8 +383,15 @@ impl Walk {
             records: records.collect(),
             identifiers: self.identifiers.values().cloned().collect(),
             candidates: self.candidates.clone(),
+            by_id_alone: Vec::new(),
             bound: self.bound,
         };
+        let proofs: Vec<&ReachedRecord> = reached
+            .records
+            .iter()
+            .filter(|record| !self.unproven.contains(&record.dataset))
+            .collect();
+        reached.by_id_alone = by_id_alone(&proofs, &self.given);
         let cuts = cuts_of(&reached);
         for record in &mut reached.records {
             record.cut = cuts.get(&record.record).copied();

@@ -412,3 +412,62 @@ fn the_picture_groups_records_and_shows_no_token() {
     // Request, e-mail, orders, and the two of the log as one.
     assert_eq!(picture(&run(&twice, walk("email=ada"))).nodes.len(), 4);
 }
+
+/// Datasets that only an id joins with the person's others.
+fn doubtful(records: &[(&str, &str)], walk: Walk) -> Vec<String> {
+    let alone = run(records, walk).by_id_alone;
+    let line = |one: &lethe_lineage::ByIdAlone| {
+        format!(
+            "{}/{} by {} names {}",
+            one.place.system, one.place.dataset, one.id, one.names
+        )
+    };
+    alone.iter().map(line).collect()
+}
+
+#[test]
+fn what_two_systems_count_under_one_number_and_name_otherwise_is_for_a_person_to_look_at() {
+    let two_shops = [
+        ("shop/accounts/1", "user_id=1 email=ada@x"),
+        ("shop/orders/7", "user_id=1"),
+        ("crm/contacts/9", "email=ada@x"),
+        ("forum/members/1", "user_id=1 email=bob@x"),
+        ("forum/posts/3", "user_id=1"),
+        ("mail/lists/5", "email=bob@x"),
+    ];
+    let bobs = [
+        "forum/members by user_id names email",
+        "forum/posts by user_id names email",
+        "mail/lists by user_id names email",
+    ];
+    for request in ["email=ada@x", "email=ada@x user_id=1"] {
+        assert_eq!(doubtful(&two_shops, walk(request)), bobs);
+    }
+    let neither_is_known = doubtful(&two_shops, walk("user_id=1"));
+    assert_eq!(neither_is_known.len(), 6, "{neither_is_known:?}");
+
+    let one_issuer = [
+        ("shop/accounts/1", "user_id=1 email=ada@x"),
+        ("forum/members/1", "user_id=1 email=ada@x phone=+49"),
+        ("forum/posts/3", "user_id=1"),
+        ("chat/people/1", "user_id=1"),
+    ];
+    let one_system = [
+        ("shop/accounts/1", "user_id=1 email=ada@x"),
+        ("shop/orders/1", "user_id=1 email=ada@old"),
+    ];
+    for request in ["email=ada@x", "user_id=1"] {
+        assert!(doubtful(&one_issuer, walk(request)).is_empty());
+        assert!(doubtful(&one_system, walk(request)).is_empty());
+    }
+    // Anybody can write an address into a line of a log.
+    let log = [
+        ("shop/accounts/1", "user_id=1 email=ada@x"),
+        ("web/access/1", "user_id=1 email=eve@x"),
+    ];
+    let lines = DatasetRef {
+        system: "web".parse().unwrap(),
+        dataset: "access".parse().unwrap(),
+    };
+    assert!(doubtful(&log, walk("email=ada@x").unproven_in([lines])).is_empty());
+}

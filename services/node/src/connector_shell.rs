@@ -208,10 +208,17 @@ impl ConnectorShell {
                 Ok(located) => located,
                 Err(error) => return Ok(call_failed(instruction, &error)),
             };
-            let known = self
+            let known = match self
                 .intake
-                .publish_located(&self.system, located.observations)
-                .await?;
+                .publish_located(&self.system, &selector.identifiers, located.observations)
+                .await
+            {
+                // A record that is there and cannot be named is none that a plan could reach.
+                Err(error @ lethe_intake::Error::Oversize) => {
+                    return Ok(failed(instruction, FailureClass::Final, error.code()));
+                }
+                taken => taken?,
+            };
             found.records += known.len() as u64;
             found.unknown_before += known.iter().filter(|(_, was_known)| !was_known).count() as u64;
             match located.next {

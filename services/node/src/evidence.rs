@@ -41,7 +41,7 @@ impl Evidence {
         let Some(first) = identifiers.first() else {
             return Ok(String::new());
         };
-        let commitment = commit(&random, &self.controller, first.kind.code(), &first.value);
+        let commitment = commit(&random, &self.controller, &first.name(), &first.value);
         let opening = SubjectOpening::new(&random, &self.controller, first.kind);
         let sealed = keys.seal_opening(case, &commitment, &opening).await?;
         let name = opening_name(case, &commitment);

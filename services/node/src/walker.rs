@@ -9,7 +9,7 @@ use lethe_gateway::views::{LineageEdge, LineageHow, LineageNode, LineageRecord, 
 use lethe_intake::Intake;
 use lethe_journal::{DatasetRef, FailureCode, Inventory, Person, Sealed, Selectors, Token};
 use lethe_lineage::{Limits, Next, Reached, ReachedIdentifier, ReachedRecord, Standing, Walk};
-use lethe_planner::{Basis, Holding, Suspicion};
+use lethe_planner::{Basis, Doubt, Holding, Suspicion};
 use lethe_terms::{CaseId, Identifier, RecordToken, Strength};
 
 use crate::Error;
@@ -138,6 +138,7 @@ impl Walker {
             selectors,
             identity_sources: identity_sources(&reached),
             suspicious: suspicious(&reached),
+            doubtful: doubtful(&reached),
             read_up_to: records_read(&read_up_to),
         };
         Ok(WalkOutcome::Reached {
@@ -222,6 +223,15 @@ fn suspicious(reached: &Reached) -> Vec<Suspicion> {
             })
         })
         .collect()
+}
+
+fn doubtful(reached: &Reached) -> BTreeSet<Doubt> {
+    let doubts = reached.by_id_alone.iter().map(|alone| Doubt {
+        place: alone.place.clone(),
+        id: alone.id,
+        names: alone.names,
+    });
+    doubts.collect()
 }
 
 /// Datasets with a record in which an identifier was first found that led to a record elsewhere.

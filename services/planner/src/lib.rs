@@ -7,4 +7,4 @@ mod order;
 mod planner;
 
 pub use linter::lint;
-pub use planner::{Basis, Holding, Request, Suspicion, digest, inventory_digest, plan, plan_lift};
+pub use planner::{Basis, Doubt, Holding, Request, Suspicion, digest, inventory_digest, plan, plan_lift};

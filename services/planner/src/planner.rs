@@ -71,6 +71,19 @@ pub struct Basis {
     pub read_up_to: Vec<Position>,
     /// Identifiers behind which several people seem to stand: the walk did not go on from there.
     pub suspicious: Vec<Suspicion>,
+    /// Records that an id alone joins with the others, although they name somebody: perhaps somebody else.
+    pub doubtful: BTreeSet<Doubt>,
+}
+
+/// Records that an id alone joins with the others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Doubt {
+    /// Where they are.
+    pub place: DatasetRef,
+    /// Kind of the id.
+    pub id: IdentifierKind,
+    /// Kind of what they name and nothing else of the person's does.
+    pub names: IdentifierKind,
 }
 
 /// An identifier behind which several people seem to stand.
@@ -136,6 +149,12 @@ pub fn plan(
             dataset: Some(suspicion.place.dataset.clone()),
             detail: vec![suspicion.kind.code().to_owned(), suspicion.found.to_string()],
         }));
+    plan.remarks.extend(basis.doubtful.iter().map(|doubt| Remark {
+        code: RemarkCode::ReachedByIdAlone,
+        system: doubt.place.system.clone(),
+        dataset: Some(doubt.place.dataset.clone()),
+        detail: vec![doubt.id.code().to_owned(), doubt.names.code().to_owned()],
+    }));
     plan
 }
 

@@ -78,6 +78,7 @@ fn holding(text: &str, record: u8) -> Holding {
 fn basis(places: &[&str]) -> Basis {
     Basis {
         suspicious: Vec::new(),
+        doubtful: BTreeSet::new(),
         holdings: places
             .iter()
             .zip(1..)

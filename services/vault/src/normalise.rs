@@ -56,6 +56,9 @@ impl Normaliser {
         if value.is_empty() || value.len() > VALUE_BYTES_MAX {
             return Err(wrong("1 to 1024 bytes"));
         }
+        if identifier.issuer.is_some() && !kind.is_issued() {
+            return Err(wrong("no issuer, which only ids have"));
+        }
         match kind {
             IdentifierKind::Email => email(value)
                 .map(|value| Identifier::new(kind, value))
@@ -84,7 +87,7 @@ impl Normaliser {
             IdentifierKind::UserId
             | IdentifierKind::ContactId
             | IdentifierKind::CookieId
-            | IdentifierKind::DeviceId => Ok(Identifier::new(kind, value)),
+            | IdentifierKind::DeviceId => Ok(identifier.issued_kind().with(value)),
         }
     }
 
@@ -289,6 +292,13 @@ mod tests {
     #[test]
     fn ids_are_trimmed_and_keep_their_case() {
         check(UserId, &[(" Ada7 ", "Ada7")]);
+        let issued = |kind| Identifier {
+            issuer: Some("forum".parse().unwrap()),
+            ..Identifier::new(kind, " 1 ")
+        };
+        let one = normaliser().normalise(&issued(UserId)).unwrap();
+        assert_eq!((one.name().as_str(), one.value.as_str()), ("user_id@forum", "1"));
+        assert!(normaliser().normalise(&issued(Phone)).is_err());
         check(ContactId, &[("c-1", "c-1")]);
         refused(CookieId, &["", " \t", &"x".repeat(1_025)]);
     }

@@ -2,12 +2,12 @@
 //!
 //! Everything that goes into a digest is preceded by its length, so that no two inputs make the same bytes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use lethe_terms::{
-    CommandId, DatasetName, EntryId, Identifier, IdentifierKind, IdentifierToken, RecordToken,
-    SuppressionToken, SystemName,
+    CommandId, DatasetName, EntryId, Identifier, IdentifierToken, RecordToken, SuppressionToken, SystemName,
 };
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -56,9 +56,11 @@ impl TokenKeys {
 
     /// The token of a normalised identifier.
     pub fn identifier(&self, identifier: &Identifier) -> IdentifierToken {
+        // Of who gave an id the kind speaks: the same value by another issuer is another token.
+        let kind = identifier.name();
         let parts = [
             b"identifier/v1".as_slice(),
-            identifier.kind.code().as_bytes(),
+            kind.as_bytes(),
             identifier.value.as_bytes(),
         ];
         IdentifierToken::from_bytes(digest(&self.token, parts))
@@ -75,11 +77,21 @@ impl TokenKeys {
         RecordToken::from_bytes(digest(&self.token, parts))
     }
 
+    /// The token of a part of a record: of what it holds of these normalised identifiers, in order.
+    pub fn part(&self, record: RecordToken, identifiers: &BTreeSet<Identifier>) -> RecordToken {
+        let head = [b"part/v1".as_slice(), record.as_bytes()];
+        let names: Vec<String> = identifiers.iter().map(Identifier::name).collect();
+        let named = identifiers.iter().zip(&names);
+        let named = named.flat_map(|(one, name)| [name.as_bytes(), one.value.as_bytes()]);
+        RecordToken::from_bytes(digest(&self.token, head.into_iter().chain(named)))
+    }
+
     /// The token under which a normalised identifier of an erased person is remembered.
     pub fn suppression(&self, identifier: &Identifier) -> SuppressionToken {
+        let kind = identifier.name();
         let parts = [
             b"suppress/v1".as_slice(),
-            identifier.kind.code().as_bytes(),
+            kind.as_bytes(),
             identifier.value.as_bytes(),
         ];
         SuppressionToken::from_bytes(digest(&self.suppression, parts))
@@ -91,23 +103,18 @@ impl TokenKeys {
         record: RecordToken,
         handle: &str,
         identifiers: &[Identifier],
-        unreadable: &[(IdentifierKind, &str)],
+        unreadable: &[&Identifier],
     ) -> StateDigest {
         let head = [b"state/v1".as_slice(), record.as_bytes(), handle.as_bytes()];
-        let read = identifiers
-            .iter()
-            .flat_map(|one| [one.kind.code().as_bytes(), one.value.as_bytes()]);
-        let unread = unreadable
-            .iter()
-            .flat_map(|(kind, raw)| [kind.code().as_bytes(), raw.as_bytes()]);
+        let all = || identifiers.iter().chain(unreadable.iter().copied());
+        let names: Vec<String> = all().map(Identifier::name).collect();
+        let named = all().zip(&names);
+        let named = named.flat_map(|(one, name)| [name.as_bytes(), one.value.as_bytes()]);
         // The number of those that were read tells them from the others.
         let number = (identifiers.len() as u64).to_be_bytes();
         StateDigest(digest(
             &self.token,
-            head.into_iter()
-                .chain([number.as_slice()])
-                .chain(read)
-                .chain(unread),
+            head.into_iter().chain([number.as_slice()]).chain(named),
         ))
     }
 
@@ -160,6 +167,8 @@ fn digest<'a>(key: &Hmac<Sha256>, parts: impl IntoIterator<Item = &'a [u8]>) -> 
 
 #[cfg(test)]
 mod tests {
+    use lethe_terms::{IdentifierKind, IssuedKind};
+
     use super::*;
 
     fn keys() -> TokenKeys {
@@ -179,6 +188,12 @@ mod tests {
             ada,
             keys().identifier(&Identifier::new(IdentifierKind::UserId, "ada@example.org"))
         );
+        let id = |kind: &str| kind.parse::<IssuedKind>().unwrap().with("1");
+        for (one, other) in [("user_id", "user_id@shop"), ("user_id@shop", "user_id@forum")] {
+            let (one, other) = (id(one), id(other));
+            assert_ne!(keys().identifier(&one), keys().identifier(&other));
+            assert_ne!(keys().suppression(&one), keys().suppression(&other));
+        }
         assert_ne!(
             ada,
             TokenKeys::new(&[3; 32], &[2; 32]).identifier(&email("ada@example.org"))
@@ -220,10 +235,7 @@ mod tests {
         assert_ne!(keys().record(&shop, &one, "k"), keys().record(&shops, &two, "k"));
         let record = RecordToken::from_bytes([0; 16]);
         let read = keys().state(record, "h", &[email("x")], &[]);
-        assert_ne!(
-            read,
-            keys().state(record, "h", &[], &[(IdentifierKind::Email, "x")])
-        );
+        assert_ne!(read, keys().state(record, "h", &[], &[&email("x")]));
         assert_ne!(read, keys().state(record, "h", &[email("x"), email("x")], &[]));
         assert_eq!(StateDigest::from_hex(&read.to_hex()), Some(read));
         assert_eq!(StateDigest::from_hex("short"), None);

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use lethe_proof::{OPENING_BYTES_MAX, SubjectOpening};
-use lethe_terms::{Identifier, IdentifierKind};
+use lethe_terms::{Identifier, IdentifierKind, IssuedKind};
 
 /// Largest list of identifiers, in bytes: what `lethe case open` takes.
 const IDENTIFIERS_BYTES_MAX: usize = 256 * 1024;
@@ -44,8 +44,8 @@ pub(crate) fn read(
     let mut spellings = Vec::new();
     for line in lines(&subject.identifier, stdin)? {
         let (kind, value) = one(&line)?;
-        if kind == opening.kind {
-            spellings.extend(spelled(kind, value));
+        if kind.kind() == opening.kind {
+            spellings.extend(spelled(&kind, value));
         }
     }
     if spellings.is_empty() {
@@ -79,19 +79,21 @@ fn lines(given: &str, stdin: &mut dyn Read) -> Result<Vec<String>, Unknown> {
 }
 
 /// No error repeats what was given: it may name a person.
-fn one(line: &str) -> Result<(IdentifierKind, &str), Unknown> {
+fn one(line: &str) -> Result<(IssuedKind, &str), Unknown> {
     let wrong = || {
         let known = IdentifierKind::CODES.join(", ");
-        Unknown::Usage(format!("expected --subject KIND=VALUE with a kind of {known}"))
+        Unknown::Usage(format!(
+            "expected --subject KIND=VALUE with a kind of {known}, or KIND@ISSUER=VALUE of an id"
+        ))
     };
     let (kind, value) = line.split_once('=').ok_or_else(wrong)?;
-    let kind = kind.trim().replace('-', "_").parse().map_err(|_| wrong())?;
+    let kind = IssuedKind::typed(kind).map_err(|_| wrong())?;
     Ok((kind, value.trim()))
 }
 
 /// The one spelling that Lethe commits to is among these: an e-mail address in lower case, a telephone number as `+` and digits, an id as it is.
-fn spelled(kind: IdentifierKind, value: &str) -> Vec<Identifier> {
-    let other = match kind {
+fn spelled(kind: &IssuedKind, value: &str) -> Vec<Identifier> {
+    let other = match kind.kind() {
         IdentifierKind::Email | IdentifierKind::Ip | IdentifierKind::IpAbbreviated => value.to_lowercase(),
         IdentifierKind::Phone => {
             let dialled = value
@@ -104,7 +106,7 @@ fn spelled(kind: IdentifierKind, value: &str) -> Vec<Identifier> {
         }
         _ => value.to_owned(),
     };
-    vec![Identifier::new(kind, value), Identifier::new(kind, other)]
+    vec![kind.with(value), kind.with(other)]
 }
 
 #[cfg(test)]
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn people_may_spell_as_they_do() {
-        let last = |kind, value| spelled(kind, value).pop().map(|one| one.value);
+        let last = |kind: IdentifierKind, value| spelled(&kind.into(), value).pop().map(|one| one.value);
         assert_eq!(
             last(IdentifierKind::Email, "Ada@Example.ORG").as_deref(),
             Some("ada@example.org")

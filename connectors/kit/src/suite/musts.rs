@@ -374,16 +374,17 @@ async fn every_identifier_finds(run: &mut Run<'_>) -> Must {
     run.person("bob").await?;
     let kinds = run.connector().manifest().locates_by.clone();
     let mut tried = 0;
-    for identifier in person.identifiers.iter().filter(|i| kinds.contains(&i.kind)) {
+    let finds = |one: &&Identifier| kinds.iter().any(|kind| kind.covers(one));
+    for identifier in person.identifiers.iter().filter(finds) {
         let selector = Selector {
             records: Vec::new(),
             identifiers: vec![identifier.clone()],
         };
         let found = run.locate(&selector).await?;
         count_by_dataset(&person, &found)
-            .map_err(|why| Miss::Broken(format!("by {}, {why}", identifier.kind)))?;
+            .map_err(|why| Miss::Broken(format!("by {}, {why}", identifier.name())))?;
         if found.len() != person.records.len() {
-            return broken(format!("by {}, somebody else is found too", identifier.kind));
+            return broken(format!("by {}, somebody else is found too", identifier.name()));
         }
         tried += 1;
     }

@@ -182,7 +182,7 @@ fn selector(
         _ => None,
     };
     let log = "access".parse().unwrap();
-    let handle = |line| rules.read(line).record(&log).handle();
+    let handle = |line| rules.read(line).records(&log)[0].handle();
     Selector {
         records: line
             .map(|line| Selected { handle: handle(line) })
@@ -234,7 +234,7 @@ fn a_line_that_is_passed_over_unread_is_none_that_the_reader_matches() {
                 String::from_utf8_lossy(&text),
                 selector.identifiers.len()
             );
-            matched.fetch_add(usize::from(whole.is_some()), Ordering::Relaxed);
+            matched.fetch_add(usize::from(!whole.is_empty()), Ordering::Relaxed);
             passed_over.fetch_add(usize::from(!look.passes(&text)), Ordering::Relaxed);
         }
         Ok(())
@@ -264,7 +264,8 @@ fn most_lines_of_others_are_passed_over_unread() {
                     .trim_end()
                     .as_bytes(),
             )
-            .record(&log)
+            .records(&log)
+            .remove(0)
             .handle(),
     });
     let matcher = Matcher::new(&selector, &log).unwrap();

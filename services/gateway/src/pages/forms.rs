@@ -65,16 +65,24 @@ impl Form {
                 .map(|(_, value)| value)
         };
         let mut identifiers = Vec::new();
-        for (kind, value) in values("kind").zip(values("value")) {
+        let issuers = values("issuer")
+            .map(|issuer| issuer.trim())
+            .chain(std::iter::repeat(""));
+        for ((kind, value), issuer) in values("kind").zip(values("value")).zip(issuers) {
             if value.trim().is_empty() {
                 continue;
             }
             let kind = kind.parse().map_err(|error: lethe_terms::UnknownWord| {
                 Problem::malformed("form: kind", format!("one of {}", error.known))
             })?;
+            let issuer = Some(issuer).filter(|issuer| !issuer.is_empty());
+            let issuer = issuer.map(str::parse).transpose();
             identifiers.push(IdentifierAsk {
                 kind,
                 value: value.trim().to_owned(),
+                issuer: issuer.map_err(|error: lethe_terms::NameError| {
+                    Problem::malformed("form: issuer", error.expected)
+                })?,
             });
         }
         Ok(identifiers)

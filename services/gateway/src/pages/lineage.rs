@@ -53,6 +53,7 @@ pub(crate) fn fields() -> Markup {
                         }
                     }
                     input name="value" aria-label="Value" required[number == 0] autocomplete="off" spellcheck="false";
+                    input name="issuer" aria-label="Who gave the id" placeholder="of an id: by whom" title="Only of an id that the company did not give itself: the issuer that the system's configuration names" autocomplete="off" spellcheck="false";
                 }
             }
         }

@@ -114,6 +114,7 @@ fn ask(right: Right, value: &str) -> OpenCase {
     OpenCase {
         right,
         identifiers: vec![IdentifierAsk {
+            issuer: None,
             kind: IdentifierKind::Email,
             value: value.to_owned(),
         }],

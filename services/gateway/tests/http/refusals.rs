@@ -88,6 +88,7 @@ async fn a_request_of_last_year_with_a_shared_identifier_beside_another_is_taken
     let server = started(false).await;
     let mut asked = ask(Right::Erasure, "ada@example.org");
     asked.identifiers.push(IdentifierAsk {
+        issuer: None,
         kind: IdentifierKind::Ip,
         value: "203.0.113.7".to_owned(),
     });

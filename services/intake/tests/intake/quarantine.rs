@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lethe_intake::{Again, IDENTIFIERS_MAX, INPUT_BYTES_MAX, UNREADABLE_MAX};
-use lethe_journal::{KeyWrapped, Place, Quarantined, Sealed, Stream};
+use lethe_journal::{KeyWrapped, Place, Quarantined, RecordObserved, Sealed, Stream};
 use lethe_kit::{FeedPage, Observation, Rejected};
 use lethe_log::{EventLog as _, MemoryLog};
 use lethe_terms::{Identifier, IdentifierKind};
@@ -177,6 +177,49 @@ async fn one_record_with_any_number_of_identifiers_costs_a_bounded_number_of_sma
         .await
         .unwrap();
     assert_eq!(changed.appended, 1, "a change beyond the limits is told, too");
+}
+
+#[tokio::test]
+async fn whoever_is_sought_is_found_in_a_record_of_any_number_of_identifiers_and_no_feed_loses_them() {
+    let world = world(NEVER, false).await;
+    let system = "shop".parse().unwrap();
+    let address = |number: usize| Identifier::new(IdentifierKind::Email, format!("p{number}@example.org"));
+    let crowd = with_identifiers("1", (0..2_000).map(address).collect());
+    take(&world, &page(vec![crowd.clone()], "c1")).await.unwrap();
+    let holders = async |number: usize| {
+        let token = world.intake.tokens().identifier(&address(number));
+        let rows = newest::<RecordObserved>(&world.log, &Stream::Records).await;
+        let holds = |row: &RecordObserved| row.tokens.iter().any(|held| held.token == token);
+        rows.into_values()
+            .filter(holds)
+            .map(|row| row.record)
+            .collect::<Vec<_>>()
+    };
+    assert!(holders(1_700).await.is_empty());
+    let locate = async |number: usize| {
+        let found = vec![crowd.clone()];
+        let sought = [address(number)];
+        let known = world.intake.publish_located(&system, &sought, found).await;
+        known.unwrap().into_iter().filter(|(_, known)| !known).count()
+    };
+    assert_eq!(
+        (locate(1_700).await, locate(1_800).await),
+        (1, 1),
+        "new to lineage"
+    );
+    assert_eq!((locate(1_700).await, locate(7).await), (0, 0), "nothing new");
+    take(&world, &page(vec![crowd.clone()], "c2")).await.unwrap();
+    let (one, other) = (holders(1_700).await, holders(1_800).await);
+    assert_eq!((one.len(), other.len()), (1, 1));
+    world.intake.gone_records(&system, &one).await.unwrap();
+    assert!(holders(1_700).await.is_empty() && holders(1_800).await == other);
+
+    let unnamed = Observation {
+        handle: "x".repeat(65 << 10),
+        ..crowd.clone()
+    };
+    let refused = world.intake.publish_located(&system, &[], vec![unnamed]).await;
+    assert_eq!(refused.unwrap_err().code(), "intake-oversize");
 }
 
 #[tokio::test]

@@ -305,7 +305,7 @@ Example:
 /// Whom it is about. `Debug` shows no value.
 #[derive(Clone, Args)]
 pub struct IdentifierArgs {
-    /// KIND=VALUE such as email=ada@example.org, @FILE with one a line, or - for stdin; may be given again
+    /// KIND=VALUE such as email=ada@example.org, KIND@ISSUER=VALUE such as user_id@forum=17, @FILE with one a line, or - for stdin; may be given again
     #[arg(
         long = "identifier",
         value_name = "KIND=VALUE",

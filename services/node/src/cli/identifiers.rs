@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use lethe_gateway::asks::IdentifierAsk;
-use lethe_terms::IdentifierKind;
+use lethe_terms::{IdentifierKind, IssuedKind};
 
 use super::args::IdentifierArgs;
 use super::exit::Error;
@@ -61,20 +61,23 @@ fn one(text: &str, place: &str) -> Result<IdentifierAsk, Error> {
     let wrong = |what: String| Error::Usage {
         expected: format!("{what} at {place}"),
     };
-    let Some((kind, value)) = text.split_once('=') else {
-        return Err(wrong(format!("KIND=VALUE with a kind of {}", known())));
+    let expected = || {
+        format!(
+            "KIND=VALUE with a kind of {}, or KIND@ISSUER=VALUE of an id",
+            known()
+        )
     };
-    // Hyphens are what people type on a command line.
-    let kind = kind.trim().replace('-', "_");
-    let kind: IdentifierKind = kind
-        .parse()
-        .map_err(|_| wrong(format!("a kind of {}", known())))?;
+    let Some((kind, value)) = text.split_once('=') else {
+        return Err(wrong(expected()));
+    };
+    let kind = IssuedKind::typed(kind).map_err(|_| wrong(expected()))?;
     if value.trim().is_empty() {
         return Err(wrong("a value after =".to_owned()));
     }
     Ok(IdentifierAsk {
-        kind,
+        kind: kind.kind(),
         value: value.trim().to_owned(),
+        issuer: kind.issuer().cloned(),
     })
 }
 
@@ -106,6 +109,12 @@ mod tests {
             ]
         );
         assert_eq!(found[2].value, "+49 30 1=2");
+        let issued = given(&["user-id@forum=1", "user_id=1"], "").unwrap();
+        let issuers: Vec<_> = issued
+            .iter()
+            .map(|one| one.issuer.as_ref().map(ToString::to_string))
+            .collect();
+        assert_eq!(issuers, [Some("forum".to_owned()), None]);
     }
 
     #[test]
@@ -114,6 +123,8 @@ mod tests {
             "ada@example.org",
             "emial=ada@example.org",
             "email=",
+            "email@ada=1",
+            "user_id@Ada=1",
             "@/ada/not/there",
         ] {
             let error = given(&[wrong], "").unwrap_err();
