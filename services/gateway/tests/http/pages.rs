@@ -281,10 +281,10 @@ async fn a_case_that_was_answered_counts_down_to_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_without_a_step_is_told_in_words_and_not_by_an_empty_picture() {
+async fn a_plan_that_changes_nothing_is_told_in_words_and_not_by_an_empty_picture() {
     let server = started(false).await;
     let page = server.send("GET", "/cases/case-5a1c070cc0ffee0c", "", "");
-    assert!(page.contains("It asks nothing of any system"), "{page}");
+    assert!(page.contains("It changes nothing in any system"), "{page}");
     assert!(
         !page.contains("class=\"picture\"") && !page.contains("Why these records"),
         "{page}"
