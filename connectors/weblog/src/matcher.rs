@@ -115,6 +115,14 @@ impl Matcher {
         }
     }
 
+    /// The same selection without its records.
+    pub(crate) fn identifiers_only(&self) -> Self {
+        Self {
+            needles: self.needles.clone(),
+            records: BTreeSet::new(),
+        }
+    }
+
     /// Whether nothing can match.
     pub(crate) fn is_empty(&self) -> bool {
         self.needles.is_empty() && self.records.is_empty()

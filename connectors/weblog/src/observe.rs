@@ -1,5 +1,6 @@
 //! Looking again at what is there, by code of its own: a plain search for the identifiers as they may be written, beside the reader of lines that
-//! finding and erasing use. What the two see differently becomes visible here instead of being missed twice.
+//! finding and erasing use. What either of them sees is there: nothing that a search finds is overlooked, and what the two see differently becomes
+//! visible here instead of being missed twice.
 
 use std::borrow::Cow;
 use std::cell::LazyCell;
@@ -48,37 +49,38 @@ impl Log {
         user_kind: &IssuedKind,
     ) -> Result<Observed, Error> {
         let matcher = Matcher::new(selector, &self.config.name)?;
-        let finder = Finder {
-            needles: needles(selector, &self.rules),
-            parameters: parameters.clone(),
-            user_kind: user_kind.clone(),
-        };
-        let selected = matcher.records_only();
+        let finder = Finder::new(selector, &self.rules, parameters, user_kind);
+        let (selected, named) = (matcher.records_only(), matcher.identifiers_only());
         let (rules, name) = (self.rules.clone(), self.config.name.clone());
         let (mut here, mut aside) = (BTreeSet::new(), BTreeSet::new());
         let mut still: BTreeSet<Record> = BTreeSet::new();
         let look = selected.look(&rules, &name);
+        let reader = named.look(&rules, &name);
         let mut see = |records: Vec<Record>, whole: Vec<Record>, restricted| {
             let place = if restricted { &mut aside } else { &mut here };
             still.extend(records.clone());
             place.extend(if records.is_empty() { whole } else { records });
         };
         // Of an overlong line: what was seen, whether it is restricted, and whether the person stands in it.
-        let (mut sight, mut restricted, mut found) = (Sight::default(), false, false);
+        let (mut sight, mut read) = (Sight::default(), Sight::default());
+        let (mut restricted, mut found) = (false, false);
         let looked = self.every_line(&mut |part| match part {
             Some(part) if part.piece => {
                 look.add(part.text, &mut sight);
+                reader.add(part.text, &mut read);
                 restricted = part.restricted;
                 found = found || finder.finds(part.text);
             }
             Some(part) => {
                 let records = look.at(part.text);
-                if !records.is_empty() || finder.finds(part.text) {
+                let found = || finder.finds(part.text) || !reader.at(part.text).is_empty();
+                if !records.is_empty() || found() {
                     see(records, rules.read(part.text).records(&name), part.restricted);
                 }
             }
             None => {
-                let (sight, found) = (std::mem::take(&mut sight), std::mem::take(&mut found));
+                let (sight, read) = (std::mem::take(&mut sight), std::mem::take(&mut read));
+                let found = std::mem::take(&mut found) || !reader.decide(&read).is_empty();
                 let records = look.decide(&sight);
                 if let Some(reading) = sight.reading().filter(|_| found || !records.is_empty()) {
                     see(records, reading.records(&name), restricted);
@@ -163,6 +165,19 @@ struct Finder {
 }
 
 impl Finder {
+    fn new(
+        selector: &Selector,
+        rules: &Rules,
+        parameters: &BTreeMap<String, IssuedKind>,
+        user_kind: &IssuedKind,
+    ) -> Self {
+        Self {
+            needles: needles(selector, rules),
+            parameters: parameters.clone(),
+            user_kind: user_kind.clone(),
+        }
+    }
+
     fn finds(&self, line: &[u8]) -> bool {
         let mut text = plain(line);
         let whole = LazyCell::new(|| self.whole_mails(line));

@@ -7,6 +7,7 @@ mod erasing;
 mod following;
 mod issuers;
 mod long;
+mod observing;
 mod restricting;
 mod sieving;
 
