@@ -339,6 +339,10 @@ impl Quarantine {
 
     /// One input with what it is; nothing where there is none of that number.
     pub(crate) async fn show(&self, position: Position) -> Result<Option<QuarantinedInput>, Error> {
+        // What was dropped or taken in is nobody's business any more, though its entry may stand there for a while.
+        if !self.fold().kept.contains_key(&position) {
+            return Ok(None);
+        }
         let Some((at, input)) = self.find(position).await? else {
             return Ok(None);
         };
@@ -391,6 +395,9 @@ impl Quarantine {
     }
 
     async fn find(&self, position: Position) -> Result<Option<(Timestamp, Quarantined)>, Error> {
+        if position >= self.log.head(&place()).await? {
+            return Ok(None);
+        }
         let page = self.log.read(&place(), position, 1).await?;
         let stored = page.entries.first().filter(|stored| stored.position == position);
         match stored.map(said).transpose()?.flatten() {

@@ -127,6 +127,22 @@ async fn a_list_is_read_page_by_page_also_where_it_is_longer_than_what_memory_ho
 }
 
 #[tokio::test]
+async fn neither_what_was_dropped_nor_what_never_was_is_shown() {
+    let world = World::new();
+    let quarantine = world.quarantine();
+    world.put(&quarantine, "shop", 3, true).await;
+    quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+    assert!(quarantine.show(1).await.unwrap().is_some());
+    quarantine.drop_one(1).await.unwrap().unwrap();
+    quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+    for position in [1, 3, 999] {
+        assert!(quarantine.show(position).await.unwrap().is_none(), "{position}");
+    }
+    assert!(quarantine.drop_one(999).await.unwrap().is_none());
+    assert!(quarantine.show(2).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn an_input_leaves_when_it_was_taken_in_and_stays_with_its_new_reason_otherwise() {
     let world = World::new();
     let (gateway, host) = (world.quarantine(), world.quarantine());
@@ -222,6 +238,7 @@ async fn what_lies_before_the_first_input_that_counts_is_passed() {
     let quarantine = world.quarantine();
     assert_eq!(quarantine.passed(), 0);
     world.put(&quarantine, "shop", 3, true).await;
+    quarantine.catch_up(&BTreeMap::new()).await.unwrap();
     for (dropped, passed) in [(1, 0), (0, 2), (2, 6)] {
         quarantine.drop_one(dropped).await.unwrap().unwrap();
         quarantine.catch_up(&BTreeMap::new()).await.unwrap();
