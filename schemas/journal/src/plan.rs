@@ -216,6 +216,19 @@ pub struct Inventory {
 }
 
 impl Inventory {
+    /// All datasets, with where they are.
+    pub fn datasets(&self) -> impl Iterator<Item = (DatasetRef, &InventoryDataset)> {
+        self.systems.iter().flat_map(|system| {
+            system.datasets.iter().map(|dataset| {
+                let place = DatasetRef {
+                    system: system.name.clone(),
+                    dataset: dataset.name.clone(),
+                };
+                (place, dataset)
+            })
+        })
+    }
+
     /// A dataset, where it is there.
     pub fn dataset(&self, place: &DatasetRef) -> Option<&InventoryDataset> {
         let mut systems = self.systems.iter();

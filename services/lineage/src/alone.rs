@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_journal::Token;
 use lethe_terms::{IdentifierKind, Strength, SystemName};
+use petgraph::unionfind::UnionFind;
 
 use crate::reached::{ByIdAlone, ReachedRecord};
 
@@ -45,7 +46,7 @@ pub(crate) fn by_id_alone(records: &[&ReachedRecord], given: &BTreeSet<Token>) -
 }
 
 fn groups(records: &[&ReachedRecord]) -> Vec<Group> {
-    let mut leader: Vec<usize> = (0..records.len()).collect();
+    let mut together = UnionFind::<usize>::new(records.len());
     let mut first: BTreeMap<(Option<&SystemName>, Token), usize> = BTreeMap::new();
     for (at, record) in records.iter().enumerate() {
         for token in &record.tokens {
@@ -55,13 +56,12 @@ fn groups(records: &[&ReachedRecord]) -> Vec<Group> {
                 Role::Neither => continue,
             };
             let other = *first.entry((within, *token)).or_insert(at);
-            let (one, other) = (leader_of(&mut leader, at), leader_of(&mut leader, other));
-            leader[one] = other;
+            together.union(at, other);
         }
     }
     let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
     for (at, record) in records.iter().enumerate() {
-        let group = groups.entry(leader_of(&mut leader, at)).or_default();
+        let group = groups.entry(together.find(at)).or_default();
         group.records.push(at);
         for token in &record.tokens {
             match role(token.kind) {
@@ -72,16 +72,6 @@ fn groups(records: &[&ReachedRecord]) -> Vec<Group> {
         }
     }
     groups.into_values().collect()
-}
-
-/// The record that stands for all that are known to belong together with this one.
-fn leader_of(leader: &mut [usize], of: usize) -> usize {
-    let mut at = of;
-    while leader[at] != at {
-        leader[at] = leader[leader[at]];
-        at = leader[at];
-    }
-    at
 }
 
 enum Role {

@@ -26,35 +26,24 @@ pub fn company_graph(
 ) -> DiGraph<DatasetRef, Dependency> {
     let mut graph = DiGraph::new();
     let mut nodes: BTreeMap<DatasetRef, NodeIndex> = BTreeMap::new();
-    for system in &inventory.systems {
-        for dataset in &system.datasets {
-            let place = DatasetRef {
-                system: system.name.clone(),
-                dataset: dataset.name.clone(),
-            };
-            nodes
-                .entry(place.clone())
-                .or_insert_with(|| graph.add_node(place));
-        }
+    for (place, _) in inventory.datasets() {
+        nodes
+            .entry(place.clone())
+            .or_insert_with(|| graph.add_node(place));
     }
     for (source, copy) in &inventory.flows {
         if let (Some(source), Some(copy)) = (nodes.get(source), nodes.get(copy)) {
             graph.update_edge(*source, *copy, Dependency::Refills);
         }
     }
-    for system in &inventory.systems {
-        for dataset in &system.datasets {
-            let place = |name| DatasetRef {
-                system: system.name.clone(),
-                dataset: name,
+    for (place, dataset) in inventory.datasets() {
+        for child in &dataset.after {
+            let child = DatasetRef {
+                system: place.system.clone(),
+                dataset: child.clone(),
             };
-            for child in &dataset.after {
-                if let (Some(child), Some(parent)) = (
-                    nodes.get(&place(child.clone())),
-                    nodes.get(&place(dataset.name.clone())),
-                ) {
-                    graph.update_edge(*child, *parent, Dependency::ChildOf);
-                }
+            if let (Some(child), Some(parent)) = (nodes.get(&child), nodes.get(&place)) {
+                graph.update_edge(*child, *parent, Dependency::ChildOf);
             }
         }
     }

@@ -36,13 +36,8 @@ type Opened = (
 impl Walker {
     /// Takes over which datasets prove nothing about identity.
     pub(crate) fn take_inventory(&self, inventory: &Inventory) {
-        let unproven = inventory.systems.iter().flat_map(|system| {
-            let datasets = system.datasets.iter().filter(|dataset| dataset.unproven);
-            datasets.map(|dataset| DatasetRef {
-                system: system.name.clone(),
-                dataset: dataset.name.clone(),
-            })
-        });
+        let unproven = inventory.datasets().filter(|(_, dataset)| dataset.unproven);
+        let unproven = unproven.map(|(place, _)| place);
         *self.unproven.write().unwrap_or_else(PoisonError::into_inner) = unproven.collect();
     }
 

@@ -256,22 +256,10 @@ fn fresh_steps(
 fn observing_steps(acting: &[Step], person: &Person, inventory: &Inventory) -> Vec<Step> {
     let covered: BTreeSet<_> = acting.iter().map(Step::place).collect();
     let after: Vec<u32> = acting.iter().map(|step| step.step).collect();
-    let datasets = inventory.systems.iter().flat_map(|system| {
-        let datasets = system.datasets.iter();
-        datasets.map(|dataset| (system.name.clone(), dataset))
-    });
-    let mut looks: Vec<_> = datasets
-        .filter(|(_, dataset)| dataset.verbs.contains(&Verb::Observe))
-        .map(|(system, dataset)| {
-            let place = DatasetRef {
-                system,
-                dataset: dataset.name.clone(),
-            };
-            (place, dataset)
-        })
-        .filter(|(place, _)| !covered.contains(place))
+    let looks: BTreeMap<_, _> = inventory
+        .datasets()
+        .filter(|(place, dataset)| dataset.verbs.contains(&Verb::Observe) && !covered.contains(place))
         .collect();
-    looks.sort_by(|(one, _), (other, _)| one.cmp(other));
     let first = u32::try_from(acting.len()).unwrap_or(u32::MAX);
     (first..)
         .zip(looks)
