@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::answers::{answered_instruction, event_of};
-use crate::conductor::{Conductor, Effect, IN_FLIGHT_PER_SYSTEM_MAX, Moment, WalkPurpose};
+use crate::conductor::{Conductor, Effect, Moment, WalkPurpose};
 use crate::errands::{self, Errand};
 use crate::statements;
 
@@ -41,7 +41,7 @@ impl Conductor {
     /// Goes on with a case until it waits for somebody or something.
     pub(crate) fn advance(&mut self, id: CaseId, moment: Moment) {
         // What stands still must not act either: nothing of it could be journaled.
-        if self.stands_still(id) {
+        if self.stands_still(id) || !self.carries(id) {
             return;
         }
         let Some(case) = self.cases.get(&id) else { return };
@@ -213,11 +213,11 @@ impl Conductor {
         }
         match (&progress.sent, &progress.failure) {
             (Some(sent), Some(failure)) => due_at(retry_at(sent, failure), now, Errand::Act(planned.step)),
-            (Some(_), None) => Move::Nothing,
-            (None, _) if self.is_claimed(case, step) => Move::Blocked,
-            (None, _) if overtaken() => Move::PlanAgain,
-            (None, _) if case.is_ready(step) => Move::Do(Errand::Act(planned.step)),
-            (None, _) => Move::Nothing,
+            (Some(sent), None) if !self.is_kept_back(sent.instruction) => Move::Nothing,
+            _ if self.is_claimed(case, step) => Move::Blocked,
+            _ if overtaken() => Move::PlanAgain,
+            _ if case.is_ready(step) => Move::Do(Errand::Act(planned.step)),
+            _ => Move::Nothing,
         }
     }
 
@@ -387,8 +387,9 @@ impl Conductor {
         }
     }
 
-    fn landed(&mut self, instruction: InstructionId) -> Option<SystemName> {
+    pub(crate) fn landed(&mut self, instruction: InstructionId) -> Option<SystemName> {
         self.polling.remove(&instruction);
+        self.sharing.kept_back.remove(&instruction);
         self.in_flight
             .iter_mut()
             .find_map(|(system, out)| out.remove(&instruction).then(|| system.clone()))
@@ -397,11 +398,11 @@ impl Conductor {
     fn is_full(&self, system: &SystemName) -> bool {
         self.in_flight
             .get(system)
-            .is_some_and(|out| out.len() >= IN_FLIGHT_PER_SYSTEM_MAX)
+            .is_some_and(|out| out.len() >= self.room())
     }
 
     /// Lets the cases that wait for this system go on while it has room; those that wait for another are left alone.
-    fn wake_waiting(&mut self, system: &SystemName, moment: Moment) {
+    pub(crate) fn wake_waiting(&mut self, system: &SystemName, moment: Moment) {
         while !self.is_full(system) {
             let Some(next) = self.waiting.get_mut(system).and_then(BTreeSet::pop_first) else {
                 return;
@@ -410,7 +411,7 @@ impl Conductor {
         }
     }
 
-    fn wake_blocked(&mut self, moment: Moment) {
+    pub(crate) fn wake_blocked(&mut self, moment: Moment) {
         for id in std::mem::take(&mut self.blocked) {
             self.wake_at(id, moment.now);
         }

@@ -17,20 +17,27 @@ impl Conductor {
         if step.verb == Verb::Restrict {
             return false;
         }
+        step.records
+            .iter()
+            .any(|holding| self.holders(case, step.verb, holding.record).next().is_some())
+    }
+
+    /// The other cases whose restriction of a record keeps this one from going on there.
+    pub(crate) fn holders(
+        &self,
+        case: &Case,
+        verb: Verb,
+        record: RecordToken,
+    ) -> impl Iterator<Item = CaseId> + use<'_> {
+        let (own, superseded) = (case.id, case.opening.supersedes);
         // Two restrictions that both end do not wait for each other, nor does a lift for a record that is given up for an erasure.
-        let ends = |record: RecordToken, holder: CaseId| {
-            step.verb == Verb::Lift
+        let ends = move |holder: CaseId| {
+            verb == Verb::Lift
                 && (self.cases.get(&holder).is_some_and(|case| case.lift.is_some())
                     || self.is_to_be_given_up(holder, record))
         };
-        step.records.iter().any(|holding| {
-            let mut holders = self.claims.get(&holding.record).into_iter().flatten();
-            holders.any(|holder| {
-                *holder != case.id
-                    && Some(*holder) != case.opening.supersedes
-                    && !ends(holding.record, *holder)
-            })
-        })
+        let holders = self.claims.get(&record).into_iter().flatten().copied();
+        holders.filter(move |holder| *holder != own && Some(*holder) != superseded && !ends(*holder))
     }
 
     /// Whether a restriction of the case is in force: something is claimed that was not given up for an erasure.
@@ -101,7 +108,7 @@ impl Conductor {
         }
     }
 
-    fn note_reached(&mut self, record: RecordToken, index: u64) {
+    pub(crate) fn note_reached(&mut self, record: RecordToken, index: u64) {
         let newest = self.reached.entry(record).or_default();
         *newest = index.max(*newest);
     }
@@ -189,6 +196,7 @@ impl Conductor {
             !case.state().is_ended() && case.closed.is_none() && case.statement == Statement::None
         };
         let restriction = self.cases.get(&earlier).filter(goes_on);
+        let restriction = restriction.filter(|case| self.carries(case.id));
         if restriction.is_some_and(|case| !self.is_restricted(case)) && !self.stands_still(earlier) {
             self.record(earlier, CaseEvent::GivenUp { erasure: id }, now);
         }
@@ -208,7 +216,7 @@ impl Conductor {
 }
 
 /// Whether the case ended with a certificate.
-fn is_done(case: &Case) -> bool {
+pub(crate) fn is_done(case: &Case) -> bool {
     matches!(
         case.state(),
         CaseState::Completed | CaseState::CompletedWithExceptions
@@ -216,7 +224,7 @@ fn is_done(case: &Case) -> bool {
 }
 
 /// Records of every instruction of a case that went out, with its verb and the index of its plan; earlier plans come first.
-fn instructed(case: &Case) -> impl Iterator<Item = (Verb, RecordToken, u64)> {
+pub(crate) fn instructed(case: &Case) -> impl Iterator<Item = (Verb, RecordToken, u64)> {
     case.plans.iter().flat_map(|made| {
         let index = index_of(made);
         let steps = made.plan.steps.iter().zip(&made.steps);
@@ -250,6 +258,6 @@ fn seen_absent(case: &Case, verb: Verb) -> BTreeMap<RecordToken, u64> {
     absent
 }
 
-fn index_of(made: &PlanProgress) -> u64 {
+pub(crate) fn index_of(made: &PlanProgress) -> u64 {
     made.logged.as_ref().map_or(0, |(index, _)| *index)
 }

@@ -11,9 +11,10 @@ use lethe_terms::{
     CaseId, CaseState, CommandId, InstructionId, RecordToken, Right, Strength, SystemName, Timestamp,
 };
 
+use crate::sharing::Sharing;
 use crate::{Error, statements};
 
-/// Instructions that may be out to one system at a time: enough to keep it busy, few enough that a restart repeats little.
+/// Instructions that may be out to one system at a time, of all conductors together: enough to keep it busy, few enough that a restart repeats little.
 pub const IN_FLIGHT_PER_SYSTEM_MAX: usize = 64;
 
 /// What the statements say of the controller and of this software.
@@ -202,6 +203,7 @@ pub struct Conductor {
     pub(crate) given_up: BTreeMap<CaseId, BTreeMap<RecordToken, u64>>,
     pub(crate) reached: BTreeMap<RecordToken, u64>,
     pub(crate) wakes: BTreeMap<Timestamp, BTreeSet<CaseId>>,
+    pub(crate) sharing: Sharing,
     damaged: BTreeMap<CaseId, Error>,
     effects: VecDeque<Effect>,
 }
@@ -223,6 +225,7 @@ impl Conductor {
             given_up: BTreeMap::new(),
             reached: BTreeMap::new(),
             wakes: BTreeMap::new(),
+            sharing: Sharing::new(),
             damaged: BTreeMap::new(),
             effects: VecDeque::new(),
         }
@@ -257,8 +260,9 @@ impl Conductor {
         })
     }
 
-    /// Folds one entry of a history that another conductor writes: for whoever only looks. A stop is not journaled, so it is derived here as the
-    /// other conductor derives it after each start, when it goes on with the case.
+    /// Folds one entry of a history that another conductor writes: for whoever only looks, and for what of it bears on the cases that are
+    /// carried here. A stop is not journaled, so it is derived here as the other conductor derives it after each start, when it goes on with
+    /// the case.
     ///
     /// # Errors
     /// As [`Conductor::replay`].
@@ -270,14 +274,19 @@ impl Conductor {
         at: Timestamp,
     ) -> Result<(), Error> {
         self.replay(case, number, event, at)?;
+        self.stop_for_good(case);
+        self.refresh_claims(case);
+        self.heard_of(case, event);
+        Ok(())
+    }
+
+    fn stop_for_good(&mut self, case: CaseId) {
         if self.cases.get(&case).is_some_and(statements::is_never_to_come) {
             self.stop(Error::NoStatement {
                 case,
                 what: "completion",
             });
         }
-        self.refresh_claims(case);
-        Ok(())
     }
 
     /// Stops a case of whose history an entry cannot be opened: what follows would be folded over a gap.
@@ -294,19 +303,23 @@ impl Conductor {
         self.damaged.contains_key(&case)
     }
 
-    /// After the replay of all histories: sends again what is unanswered, and goes on with every case.
+    /// After the replay of all histories: sends again what is unanswered, and goes on with every case that is carried here.
     pub fn recover(&mut self, moment: Moment) {
         self.rebuild_claims();
+        // An erasure may have ended in the moment before the stop, also one that another conductor carries.
+        let all: Vec<_> = self.cases.keys().copied().collect();
+        for case in all {
+            self.end_superseded(case, moment.now);
+            if !self.carries(case) {
+                self.stop_for_good(case);
+            }
+        }
         let cases: Vec<_> = self
             .cases
             .keys()
             .copied()
-            .filter(|case| !self.damaged.contains_key(case))
+            .filter(|case| self.carries(*case) && !self.damaged.contains_key(case))
             .collect();
-        // An erasure may have ended in the moment before the stop.
-        for case in &cases {
-            self.end_superseded(*case, moment.now);
-        }
         // What was out counts first, so that nothing new goes out beyond the bound.
         for case in &cases {
             self.resend(*case);
@@ -316,9 +329,11 @@ impl Conductor {
         }
     }
 
-    /// Takes one input and queues the effects that follow.
+    /// Takes one input and queues the effects that follow. What is for a case of another conductor is left to that one.
     pub fn handle(&mut self, input: Input, moment: Moment) {
         match input {
+            Input::Command { command, .. } if !self.carries(command.case()) => {}
+            Input::Answer(answer) if !self.carries(answer.case()) => {}
             Input::Command { command, tokens } => self.command(&command, tokens, moment),
             Input::Answer(answer) => self.answer(&answer, moment),
             Input::Walked {
@@ -329,6 +344,7 @@ impl Conductor {
             Input::InventoryChanged(inventory) => self.take_inventory(inventory, moment),
             Input::Tick => {}
         }
+        self.take_heard(moment);
         self.wake(moment);
     }
 
@@ -339,7 +355,8 @@ impl Conductor {
 
     /// When the conductor wants to be called with [`Input::Tick`].
     pub fn next_wakeup(&self) -> Option<Timestamp> {
-        self.wakes.keys().next().copied()
+        let heard = self.has_heard().then_some(Timestamp::from_millis(0));
+        heard.or_else(|| self.wakes.keys().next().copied())
     }
 
     /// The cases.

@@ -4,6 +4,8 @@
 //! announce, and the shell carries effects out in order: what matters is durable before it happens. After a crash the
 //! shell replays the histories ([`Conductor::replay`]) and calls [`Conductor::recover`], which sends again, under the same
 //! ids, whatever is unanswered.
+//!
+//! Where several conductors run, each carries the cases of some partitions of the histories and follows all others ([`Conductor::carrying`]).
 
 mod advance;
 mod answers;
@@ -11,6 +13,7 @@ mod claims;
 mod conductor;
 mod errands;
 mod locating;
+mod sharing;
 mod statements;
 mod walks;
 

@@ -10,6 +10,7 @@ mod erasure;
 mod observing;
 mod parts;
 mod restriction;
+mod sharing;
 mod superseding;
 mod walking;
 mod walks;

@@ -279,7 +279,7 @@ impl World {
         self.say(approval);
     }
 
-    fn approval(&self) -> Option<Command> {
+    pub fn approval(&self) -> Option<Command> {
         let waits = |open: &&lethe_casework::Case| self.conductor.state(open) == CaseState::AwaitingApproval;
         let open = self.conductor.cases().filter(|_| self.approving).find(waits)?;
         let present = open.plan()?;
@@ -344,7 +344,7 @@ impl World {
         self.carry_out();
     }
 
-    fn carry(&mut self, effect: Effect) {
+    pub fn carry(&mut self, effect: Effect) {
         match effect {
             Effect::Journal {
                 case,
@@ -377,7 +377,7 @@ impl World {
         }
     }
 
-    fn write(&mut self, case: CaseId, number: u64, at: Timestamp, event: CaseEvent) {
+    pub fn write(&mut self, case: CaseId, number: u64, at: Timestamp, event: CaseEvent) {
         let next = self.journal.iter().filter(|(known, ..)| *known == case).count();
         assert_eq!(number, next as u64, "entries of {case} are numbered without gaps");
         let json = serde_json::to_value(&event).unwrap();
