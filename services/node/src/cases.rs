@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::Error;
 use crate::case_keys::CaseKeys;
+use crate::lag::Stands;
 use crate::patience::{Answering, Pauses};
 
 /// Settled commands that are remembered for those who wait for them.
@@ -79,24 +80,12 @@ pub(crate) struct Cases {
     conductor: Arc<Mutex<Conductor>>,
     settled: Arc<Mutex<BTreeMap<CommandId, Option<CommandRefused>>>>,
     changed: watch::Sender<u64>,
-    /// Whether everything that is seen here stands on the log: not in the conductor's own process, which decides before it writes.
-    is_read_back: bool,
 }
 
 impl Cases {
-    /// Cases that the conductor of this process decides on.
-    pub(crate) fn decided(conductor: Conductor) -> Self {
-        Self::new(conductor, false)
-    }
-
-    /// Cases that are read back from the log.
-    pub(crate) fn read_back(conductor: Conductor) -> Self {
-        Self::new(conductor, true)
-    }
-
-    fn new(conductor: Conductor, is_read_back: bool) -> Self {
+    /// Those that the conductor carries are decided on in this process, and the others are read back from the log.
+    pub(crate) fn of(conductor: Conductor) -> Self {
         Self {
-            is_read_back,
             conductor: Arc::new(Mutex::new(conductor)),
             settled: Arc::default(),
             changed: watch::Sender::new(0),
@@ -128,10 +117,11 @@ impl Cases {
         let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         let known = settled.get(&command).cloned();
         drop(settled);
-        if known.is_some() || !self.is_read_back {
+        let conductor = self.look();
+        // Who carries a case decides before it writes: there only what it settled stands on the log.
+        if known.is_some() || conductor.carries(case) {
             return known;
         }
-        let conductor = self.look();
         let case = conductor.case(case)?;
         case.commands.contains(&command).then_some(None)
     }
@@ -143,10 +133,34 @@ impl Cases {
         }
         settled.insert(command, refused);
     }
+
+    /// Hears of a command that another conductor refused.
+    pub(crate) fn hear(&self, answer: Answer) {
+        if let Answer::Refused {
+            command,
+            kind,
+            code,
+            message,
+            ..
+        } = answer
+        {
+            let code = code.0;
+            self.settle(command, Some(CommandRefused { kind, code, message }));
+        }
+    }
+}
+
+/// What an entry of a history is folded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fold {
+    /// Before a conductor begins: it works out all claims at once, when every history is read.
+    Beginning,
+    /// Beside whoever carries the case.
+    Following,
 }
 
 /// Folds one entry of a history. What cannot be opened or does not fit stops its own case and no other.
-pub(crate) async fn fold(keys: &CaseKeys, cases: &Cases, stored: &Stored) -> Result<(), Error> {
+pub(crate) async fn fold(keys: &CaseKeys, cases: &Cases, stored: &Stored, how: Fold) -> Result<(), Error> {
     let Some(value) = &stored.entry.value else {
         return Ok(());
     };
@@ -155,11 +169,9 @@ pub(crate) async fn fold(keys: &CaseKeys, cases: &Cases, stored: &Stored) -> Res
     match keys.open_event(&event.data).await {
         Ok(opened) => {
             let mut conductor = cases.look();
-            let folded = if cases.is_read_back {
-                conductor.follow(case, number, &opened, event.time)
-            } else {
-                // Whoever decides works out all claims at once, when every history is read.
-                conductor.replay(case, number, &opened, event.time)
+            let folded = match how {
+                Fold::Beginning => conductor.replay(case, number, &opened, event.time),
+                Fold::Following => conductor.follow(case, number, &opened, event.time),
             };
             if let Err(error) = folded {
                 tracing::error!(code = error.code(), %case, "a case history does not fit together");
@@ -181,7 +193,7 @@ pub(crate) struct CaseReader {
     pub(crate) cases: Cases,
     pub(crate) answering: Arc<Answering>,
     /// Where it stands, for whoever wants to know.
-    pub(crate) stands: Arc<Mutex<Vec<(Place, Position)>>>,
+    pub(crate) stands: Stands,
 }
 
 impl CaseReader {
@@ -232,7 +244,7 @@ impl CaseReader {
             if at.stream == Stream::Answers {
                 self.heard(stored)?;
             } else {
-                fold(&self.keys, &self.cases, stored).await?;
+                fold(&self.keys, &self.cases, stored, Fold::Following).await?;
             }
         }
         let moved = page.next != *from;
@@ -241,23 +253,8 @@ impl CaseReader {
     }
 
     fn heard(&self, stored: &Stored) -> Result<(), Error> {
-        let Some(value) = &stored.entry.value else {
-            return Ok(());
-        };
-        if let Answer::Refused {
-            command,
-            kind,
-            code,
-            message,
-            ..
-        } = Event::<Answer>::decode(value)?.data
-        {
-            let refused = CommandRefused {
-                kind,
-                code: code.0,
-                message,
-            };
-            self.cases.settle(command, Some(refused));
+        if let Some(value) = &stored.entry.value {
+            self.cases.hear(Event::<Answer>::decode(value)?.data);
         }
         Ok(())
     }

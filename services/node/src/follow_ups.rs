@@ -20,7 +20,8 @@ pub(crate) struct FollowUps {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) keys: CaseKeys,
     pub(crate) evidence: Arc<Evidence>,
-    /// The cases, where the conductor is this process: one that is open already is not asked for again. Elsewhere the conductor sees to that.
+    /// The cases, where a conductor is in this process: one that it carries and that is open already is not asked for again. Of those that
+    /// another carries it is not known here in time whether they will still look.
     pub(crate) cases: Option<Cases>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) asked: Asked,
@@ -84,10 +85,16 @@ impl FollowUps {
             opening,
         };
         publish::command(&*self.log, "/lethe/intake", data).await?;
-        self.asked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(returned, case);
+        if self
+            .cases
+            .as_ref()
+            .is_some_and(|cases| cases.look().carries(case))
+        {
+            self.asked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(returned, case);
+        }
         Ok(())
     }
 
@@ -104,11 +111,12 @@ impl FollowUps {
         let (system, of, tokens) = returned;
         let conductor = cases.look();
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.retain(|_, case| conductor.case(*case).is_none());
+        asked.retain(|_, case| conductor.carries(*case) && conductor.case(*case).is_none());
         let finds_it = |case: &Case| {
             let origin = &case.opening.origin;
             matches!(origin, CaseOrigin::Resurrection { of: known, system: place } if known == of && place == system)
                 && tokens.iter().all(|token| case.tokens.contains(token))
+                && conductor.carries(case.id)
                 && conductor.looks_again(case)
         };
         conductor.case(own).is_some() || asked.contains_key(returned) || conductor.cases().any(finds_it)

@@ -29,6 +29,15 @@ const INSPECT_EVERY: Duration = Duration::from_secs(24 * 3_600);
 /// Wait before the first inspection, so that it slows no start down.
 const INSPECT_AFTER: Duration = Duration::from_secs(60);
 
+/// The position before which all readers of a queue have read.
+pub(crate) type Passed = Box<dyn Fn() -> Result<Position, Error> + Send + Sync>;
+
+/// What a reader has behind it whose position stands in a store.
+pub(crate) fn passed(store: &Arc<dyn Store>, stream: Stream) -> Passed {
+    let store = Arc::clone(store);
+    Box::new(move || Ok(store.position(&stream)?))
+}
+
 /// Code of what the last inspection of the log found wrong; nothing where all was well.
 pub(crate) type LogHealth = Arc<Mutex<Option<&'static str>>>;
 
@@ -68,8 +77,8 @@ pub(crate) struct Janitor {
     pub(crate) owners: Arc<Owners>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) evidence: Arc<Evidence>,
-    /// Readers of queues: where each stands.
-    pub(crate) queues: Vec<(Stream, Arc<dyn Store>)>,
+    /// Readers of queues: what each has behind it.
+    pub(crate) queues: Vec<(Stream, Passed)>,
     /// What could not be read, in a process that follows it.
     pub(crate) quarantine: Option<Arc<Quarantine>>,
     /// How long an ended record may wait for compaction.
@@ -134,10 +143,9 @@ impl Janitor {
 
     /// Drops from the queues what their readers have behind them, and evidence whose time is over.
     async fn drop_passed(&self) -> Result<(), Error> {
-        for (stream, store) in &self.queues {
-            let passed: Position = store.position(stream)?;
+        for (stream, passed) in &self.queues {
             self.log
-                .drop_start(stream, &BTreeMap::from([(0, passed)]))
+                .drop_start(stream, &BTreeMap::from([(0, passed()?)]))
                 .await?;
         }
         if let Some(quarantine) = &self.quarantine {

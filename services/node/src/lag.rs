@@ -15,6 +15,9 @@ use crate::{Error, shell};
 /// How often lags are measured: an alert looks at minutes.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
+/// Where a reader stands, as it notes by itself.
+pub(crate) type Stands = Arc<Mutex<Vec<(Place, Position)>>>;
+
 /// Where the parts of a reader stand.
 type Positions = Box<dyn Fn() -> Vec<(Place, Position)> + Send + Sync>;
 

@@ -5,6 +5,7 @@ pub mod cli;
 mod backend;
 mod board;
 mod callbacks;
+mod carrying;
 mod case_keys;
 mod cases;
 mod conductor_shell;

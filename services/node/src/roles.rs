@@ -16,7 +16,7 @@ pub enum Role {
     Gateway,
     /// Folds a share of the lineage partitions, and answers for them.
     Lineage,
-    /// Carries cases on.
+    /// Carries a share of the cases on.
     Conductor,
     /// Signs and sequences; one writer.
     Ledger,

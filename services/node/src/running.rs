@@ -1,7 +1,9 @@
 //! Starts the roles of a process and watches over them. A role that fails stops the process, which starts again from the log.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+mod case_roles;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -20,14 +22,12 @@ use crate::Error;
 use crate::backend::NodeBackend;
 use crate::board::{self, Board};
 use crate::callbacks::Callbacks;
-use crate::cases::{CaseReader, Cases};
-use crate::conductor_shell::ConductorShell;
+use crate::cases::Cases;
 use crate::connect::Kinds;
 use crate::connector_shell::ConnectorShell;
 use crate::follow_ups::{Asked, FollowUps};
-use crate::janitor::{self, Janitor};
+use crate::janitor::{self, Janitor, Passed};
 use crate::lag::Lags;
-use crate::ledger_shell::{self, Candidate};
 use crate::log::{self, Log};
 use crate::metrics::{Metrics, Seen};
 use crate::processes::{self, Processes};
@@ -36,7 +36,7 @@ use crate::quarantine::Retrier;
 use crate::readiness::Readiness;
 use crate::receipts::Signers;
 use crate::roles::Role;
-use crate::server::{Parts, Tasks, origin, positions};
+use crate::server::{Parts, Tasks, positions};
 use crate::settings::Settings;
 use crate::systems::System;
 use crate::walker::Walker;
@@ -53,7 +53,7 @@ struct Starting<'a> {
     tasks: &'a mut Tasks,
     stopped: &'a watch::Receiver<bool>,
     /// Readers of queues in this process: where each stands.
-    queues: Vec<(Stream, Arc<dyn Store>)>,
+    queues: Vec<(Stream, Passed)>,
     /// Readers of this process, for whoever wants to know how far they are.
     lags: Lags,
 }
@@ -135,10 +135,10 @@ pub(crate) async fn run(
 /// The cases of this process before anything of them was read.
 fn no_cases_yet(parts: &Parts, board: &Board) -> Cases {
     let conductor = Conductor::new(conductor_config(parts), board.inventory());
-    if parts.roles.has(Role::Conductor) {
-        Cases::decided(conductor)
+    if parts.roles.is_all() {
+        Cases::of(conductor)
     } else {
-        Cases::read_back(conductor)
+        Cases::of(conductor.carrying(BTreeSet::new()))
     }
 }
 
@@ -205,80 +205,6 @@ impl Starting<'_> {
         }
     }
 
-    /// Whatever writes the histories of cases, or follows them.
-    async fn case_roles(
-        &mut self,
-        cases: &Cases,
-        board: &Arc<Board>,
-        inventory: watch::Receiver<Inventory>,
-    ) -> Result<(), Error> {
-        let roles = &self.parts.roles;
-        if roles.has(Role::Ledger) {
-            self.ledger().await?;
-        }
-        if roles.has(Role::Conductor) {
-            self.conductor(cases, board, inventory)?;
-        } else if roles.has(Role::Gateway) {
-            self.case_reader(cases);
-        }
-        Ok(())
-    }
-
-    async fn ledger(&mut self) -> Result<(), Error> {
-        let parts = self.parts;
-        let store = positions(&parts.folders, "ledger")?;
-        let candidate = Candidate {
-            log: parts.log.clone(),
-            port: Arc::clone(&parts.port),
-            answering: Arc::clone(&parts.answering),
-            keys: parts.keys.clone(),
-            evidence: Arc::clone(&parts.evidence),
-            signing: Arc::clone(&parts.signing),
-            store: Arc::clone(&store),
-            folders: parts.folders.clone(),
-            origin: origin(&parts.settings),
-            stands_by: !parts.roles.is_all(),
-        };
-        match candidate.open(parts.log.start().await?)? {
-            Some(shell) => self.tasks.spawn(shell.run(self.stopped.clone())),
-            None => self.tasks.spawn(candidate.stand_by(self.stopped.clone())),
-        };
-        self.lags.add("ledger", move || {
-            let cases = Place::all(&Stream::Cases).enumerate();
-            let stands = |(number, at)| Some((at, store.position(&ledger_shell::position_of(number)).ok()?));
-            cases.filter_map(stands).collect()
-        });
-        Ok(())
-    }
-
-    fn conductor(
-        &mut self,
-        cases: &Cases,
-        board: &Arc<Board>,
-        inventory: watch::Receiver<Inventory>,
-    ) -> Result<(), Error> {
-        let parts = self.parts;
-        let store = positions(&parts.folders, "conductor")?;
-        self.queues.push((Stream::Commands, Arc::clone(&store)));
-        self.queues.push((Stream::Answers, Arc::clone(&store)));
-        self.reads_queues("conductor", [Stream::Commands, Stream::Answers].into(), &store);
-        let shell = ConductorShell {
-            log: Arc::clone(&parts.port),
-            keys: parts.keys.clone(),
-            walker: Arc::clone(&parts.walker),
-            intake: Arc::clone(&parts.intake),
-            store,
-            config: conductor_config(parts),
-            answering: Arc::clone(&parts.answering),
-            cases: cases.clone(),
-            board: Arc::clone(board),
-            inventory,
-            walks: Mutex::default(),
-        };
-        self.tasks.spawn(shell.run(self.stopped.clone()));
-        Ok(())
-    }
-
     /// Adds a reader whose positions stand in a store.
     fn reads_queues(&mut self, reader: &'static str, streams: Vec<Stream>, store: &Arc<dyn Store>) {
         let store = Arc::clone(store);
@@ -287,22 +213,6 @@ impl Starting<'_> {
                 |stream: &Stream| Some((Place::new(stream.clone(), 0), store.position(stream).ok()?));
             streams.iter().filter_map(stands).collect()
         });
-    }
-
-    fn case_reader(&mut self, cases: &Cases) {
-        let stands = Arc::new(Mutex::new(Vec::new()));
-        let known = Arc::clone(&stands);
-        self.lags.add("gateway", move || {
-            known.lock().unwrap_or_else(PoisonError::into_inner).clone()
-        });
-        let reader = CaseReader {
-            log: Arc::clone(&self.parts.port),
-            keys: self.parts.keys.clone(),
-            cases: cases.clone(),
-            answering: Arc::clone(&self.parts.answering),
-            stands,
-        };
-        self.tasks.spawn(reader.run(self.stopped.clone()));
     }
 
     fn follow_ups(&self, cases: &Cases) -> Arc<FollowUps> {
@@ -348,7 +258,8 @@ impl Starting<'_> {
             let store = positions(&parts.folders, &format!("host-{name}"))?;
             let stream = Stream::Instructions(name.clone());
             self.reads_queues("connectors", vec![stream.clone()], &store);
-            self.queues.push((stream, Arc::clone(&store)));
+            self.queues
+                .push((stream.clone(), janitor::passed(&store, stream)));
             let connected = Connected {
                 signers,
                 store,
@@ -388,7 +299,8 @@ impl Starting<'_> {
     fn taking(&mut self, follow_ups: &Arc<FollowUps>) -> Result<(), Error> {
         let parts = self.parts;
         let store = positions(&parts.folders, "intake")?;
-        self.queues.push((Stream::Intake, Arc::clone(&store)));
+        let passed = janitor::passed(&store, Stream::Intake);
+        self.queues.push((Stream::Intake, passed));
         self.reads_queues("intake", [Stream::Intake].into(), &store);
         let systems = parts.systems.iter();
         let taking = Taking {

@@ -83,6 +83,10 @@ impl Folders {
     fn roles(&self) -> PathBuf {
         self.data.join("roles")
     }
+    /// Locks of the partitions of the histories, each carried by one process, and how far it is.
+    pub(crate) fn carried(&self) -> PathBuf {
+        self.roles().join("cases")
+    }
     fn positions(&self, of: &str) -> PathBuf {
         self.own.join("positions").join(of)
     }

@@ -1,7 +1,6 @@
 //! What one process at a time may do: who comes second stands by, and goes on when the first one ends.
 //!
-//! Two conductors would fence each other off without end. Two hosts of one system would each take the other's word for old news: what one has
-//! ended the other appends again.
+//! Two hosts of one system would each take the other's word for old news: what one has ended the other appends again.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -16,8 +15,8 @@ use crate::settings::SystemSettings;
 /// How often a process that stands by looks whether the role is free.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Roles of one process. The ledger has a lock of its own.
-const SOLE: [Role; 2] = [Role::Conductor, Role::Intake];
+/// Roles of one process. The ledger has a lock of its own, and conductors share the partitions of the histories.
+const SOLE: [Role; 1] = [Role::Intake];
 
 /// Roles and systems that nobody else of the installation has while this lives.
 pub(crate) struct Held {
@@ -93,13 +92,13 @@ mod tests {
     #[tokio::test]
     async fn one_process_has_a_role_and_another_gets_it_when_that_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let first = take(folder.path(), &roles(&["conductor", "gateway"], &[]), &[])
+        let first = take(folder.path(), &roles(&["intake", "gateway"], &[]), &[])
             .await
             .unwrap();
-        take(folder.path(), &roles(&["intake", "lineage"], &[]), &[])
+        take(folder.path(), &roles(&["conductor", "lineage"], &[]), &[])
             .await
             .unwrap();
-        let second = roles(&["conductor"], &[]);
+        let second = roles(&["intake"], &[]);
         let waits = take(folder.path(), &second, &[]);
         tokio::pin!(waits);
         assert!(futures::poll!(&mut waits).is_pending(), "the first one lives");

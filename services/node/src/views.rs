@@ -109,7 +109,9 @@ fn step_view(
     step: &Step,
     progress: &StepProgress,
 ) -> StepView {
-    let blocked_by = if progress.sent.is_some() {
+    let blocked_by = if conductor.is_held_back(case, index) {
+        Some(BlockedBy::Hold)
+    } else if progress.sent.is_some() {
         None
     } else if conductor.is_claimed(case, index) {
         Some(BlockedBy::Hold)

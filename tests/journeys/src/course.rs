@@ -59,7 +59,7 @@ impl Api {
         Ok((status, response.text().await.map_err(|_| Away)?))
     }
 
-    async fn post(&self, path: &str, key: &str, body: &Value) -> Result<Value, Away> {
+    pub async fn post(&self, path: &str, key: &str, body: &Value) -> Result<Value, Away> {
         let request = self
             .http
             .post(format!("{}{path}", self.url))
@@ -79,7 +79,7 @@ impl Api {
     }
 
     /// The case once it is in `state`; a state that it cannot come from ends the test.
-    async fn case_in(&self, id: &str, state: &str) -> Result<Value, Away> {
+    pub async fn case_in(&self, id: &str, state: &str) -> Result<Value, Away> {
         let mut case = self.case(id).await?;
         loop {
             let now = case["state"].as_str().unwrap();

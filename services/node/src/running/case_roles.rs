@@ -1,0 +1,133 @@
+//! Starts what writes the histories of cases or follows them: the ledger, the conductor, and the reader of a gateway.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lethe_journal::{Inventory, Place, Stream};
+use tokio::sync::watch;
+
+use super::{Starting, conductor_config};
+use crate::Error;
+use crate::board::Board;
+use crate::carrying::Share;
+use crate::cases::{CaseReader, Cases};
+use crate::conductor_shell::ConductorShell;
+use crate::lag::Stands;
+use crate::ledger_shell::{self, Candidate};
+use crate::log::Log;
+use crate::roles::Role;
+use crate::server::{origin, positions};
+
+/// Among whom the partitions of the histories are shared out.
+const CONDUCTORS_GROUP: &str = "conductor";
+
+impl Starting<'_> {
+    /// Whatever writes the histories of cases, or follows them.
+    pub(super) async fn case_roles(
+        &mut self,
+        cases: &Cases,
+        board: &Arc<Board>,
+        inventory: watch::Receiver<Inventory>,
+    ) -> Result<(), Error> {
+        let roles = &self.parts.roles;
+        if roles.has(Role::Ledger) {
+            self.ledger().await?;
+        }
+        if roles.has(Role::Conductor) {
+            self.conductor(cases, board, inventory)?;
+        } else if roles.has(Role::Gateway) {
+            self.case_reader(cases);
+        }
+        Ok(())
+    }
+
+    async fn ledger(&mut self) -> Result<(), Error> {
+        let parts = self.parts;
+        let store = positions(&parts.folders, "ledger")?;
+        let candidate = Candidate {
+            log: parts.log.clone(),
+            port: Arc::clone(&parts.port),
+            answering: Arc::clone(&parts.answering),
+            keys: parts.keys.clone(),
+            evidence: Arc::clone(&parts.evidence),
+            signing: Arc::clone(&parts.signing),
+            store: Arc::clone(&store),
+            folders: parts.folders.clone(),
+            origin: origin(&parts.settings),
+            stands_by: !parts.roles.is_all(),
+        };
+        match candidate.open(parts.log.start().await?)? {
+            Some(shell) => self.tasks.spawn(shell.run(self.stopped.clone())),
+            None => self.tasks.spawn(candidate.stand_by(self.stopped.clone())),
+        };
+        self.lags.add("ledger", move || {
+            let cases = Place::all(&Stream::Cases).enumerate();
+            let stands = |(number, at)| Some((at, store.position(&ledger_shell::position_of(number)).ok()?));
+            cases.filter_map(stands).collect()
+        });
+        Ok(())
+    }
+
+    fn conductor(
+        &mut self,
+        cases: &Cases,
+        board: &Arc<Board>,
+        inventory: watch::Receiver<Inventory>,
+    ) -> Result<(), Error> {
+        let parts = self.parts;
+        let share = self.share()?;
+        for stream in [Stream::Commands, Stream::Answers] {
+            self.queues.push((stream.clone(), share.passed(stream)));
+        }
+        let stands = self.stands_of("conductor");
+        let shell = ConductorShell {
+            log: Arc::clone(&parts.port),
+            keys: parts.keys.clone(),
+            walker: Arc::clone(&parts.walker),
+            intake: Arc::clone(&parts.intake),
+            share,
+            config: conductor_config(parts),
+            answering: Arc::clone(&parts.answering),
+            cases: cases.clone(),
+            board: Arc::clone(board),
+            inventory,
+            walks: Mutex::default(),
+            stands,
+        };
+        self.tasks.spawn(shell.run(self.stopped.clone()));
+        Ok(())
+    }
+
+    /// The partitions of the histories that this process carries: all, or what the group of conductors gives it.
+    fn share(&self) -> Result<Share, Error> {
+        let parts = self.parts;
+        match &parts.log {
+            Log::Kafka(kafka) if !parts.roles.is_all() => {
+                let membership = kafka.join(CONDUCTORS_GROUP, &Stream::Cases)?;
+                Share::of_group(membership, &parts.folders.carried())
+            }
+            _ => Ok(Share::All(positions(&parts.folders, "conductor")?)),
+        }
+    }
+
+    /// Adds a reader that notes by itself where it stands.
+    fn stands_of(&mut self, reader: &'static str) -> Stands {
+        let stands = Stands::default();
+        let known = Arc::clone(&stands);
+        self.lags.add(reader, move || {
+            known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        });
+        stands
+    }
+
+    fn case_reader(&mut self, cases: &Cases) {
+        let stands = self.stands_of("gateway");
+        let reader = CaseReader {
+            log: Arc::clone(&self.parts.port),
+            keys: self.parts.keys.clone(),
+            cases: cases.clone(),
+            answering: Arc::clone(&self.parts.answering),
+            stands,
+        };
+        self.tasks.spawn(reader.run(self.stopped.clone()));
+    }
+}

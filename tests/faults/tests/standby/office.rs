@@ -1,0 +1,103 @@
+//! A small company whose server is several processes.
+
+use std::time::Duration;
+
+use lethe_journeys::company::{Company, LINES, PEOPLE};
+use lethe_journeys::course::{Api, Course};
+use lethe_journeys::server::{Home, Server, free_port, kafka, program};
+
+/// How long a case may take although the ledger changes hands in it.
+const CASE_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// Has a person restricted and the restriction lifted.
+pub(crate) async fn restrict_and_lift(api: &Api, email: &str, key: &str) -> Course {
+    let mut course = Course::new("restriction", email, key.to_owned());
+    let whole = async {
+        while !course.done {
+            let _ = course.go_on(api).await;
+        }
+    };
+    tokio::time::timeout(CASE_TIME_MAX, whole)
+        .await
+        .expect("the case ends");
+    course
+}
+
+/// A company, the home of its server's processes, and the way to its API.
+pub(crate) struct Office {
+    pub(crate) company: Company,
+    pub(crate) home: Home,
+    pub(crate) api: Api,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl Office {
+    pub(crate) async fn found(of: &str, seed: u64) -> Option<Self> {
+        let kafka = kafka(of)?;
+        let folder = tempfile::tempdir().unwrap();
+        let company = Company::found(folder.path(), seed, PEOPLE, LINES).await;
+        let port = free_port();
+        let home = Home {
+            program: program(),
+            config: company.configure(port, &format!("feed_every_ms = 200\n{kafka}")),
+            output: folder.path().join("output"),
+            url: format!("http://127.0.0.1:{port}"),
+        };
+        std::fs::create_dir(folder.path().join("lethe")).unwrap();
+        let api = Api::new(&home.url);
+        Some(Self {
+            company,
+            home,
+            api,
+            folder,
+        })
+    }
+
+    pub(crate) async fn listen(&self, servers: impl IntoIterator<Item = &mut Server>) {
+        for server in servers {
+            assert!(server.listens().await, "{}", self.home.last_words());
+        }
+    }
+
+    pub(crate) async fn scan(&self) {
+        for system in ["shop", "website"] {
+            self.api.scan(system).await.unwrap();
+        }
+    }
+
+    /// A case that goes on beside what else happens.
+    pub(crate) fn case_beside(&self, key: &'static str) -> tokio::task::JoinHandle<Course> {
+        let (url, email) = (self.home.url.clone(), self.company.world.colleague().email);
+        tokio::spawn(async move { restrict_and_lift(&Api::new(&url), &email, key).await })
+    }
+
+    /// Every certificate is one of the same log.
+    pub(crate) async fn verify(&self, courses: &[Course]) {
+        let cases = courses.iter().map(|course| course.id.as_deref().unwrap());
+        self.verify_cases(cases).await;
+    }
+
+    /// As [`Self::verify`], by the ids of the cases.
+    pub(crate) async fn verify_cases(&self, cases: impl Iterator<Item = &str>) {
+        let policy = self.folder.path().join("policy");
+        std::fs::write(&policy, self.api.get("/v1/policy").await.unwrap()).unwrap();
+        for id in cases {
+            let certificate = self.folder.path().join(id);
+            let bytes = self
+                .api
+                .get(&format!("/v1/cases/{id}/certificate"))
+                .await
+                .unwrap();
+            std::fs::write(&certificate, bytes).unwrap();
+            let mut page = Vec::new();
+            let code = lethe_verify::show(&certificate, Some(&policy), false, &mut page);
+            assert_eq!(code, 0, "{}", String::from_utf8_lossy(&page));
+        }
+    }
+
+    pub(crate) fn stop(&self, servers: impl IntoIterator<Item = Server>) {
+        for server in servers {
+            assert!(server.stop().success(), "{}", self.home.last_words());
+        }
+    }
+}
