@@ -1,8 +1,9 @@
 //! Which partitions of the case histories this process carries, and how far their commands and answers are worked off.
 //!
 //! A consumer group says who is to carry which. Whoever does holds the partition's lock, and gives it up when its round is over and written
-//! down; the lock of a process that was killed is free at once. So no two fence each other off without end. What makes a history have one
-//! writer is not the lock but its epoch.
+//! down; the lock of a process that was killed is free at once. So no two fence each other off without end, and a process that starts need not
+//! wait until the group has missed the one before: it takes what nobody carries. What makes a history have one writer is not the lock but its
+//! epoch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -43,6 +44,8 @@ pub(crate) struct Group {
     /// Nothing once the group was left.
     membership: Option<Membership>,
     assigned: watch::Receiver<BTreeSet<u16>>,
+    /// Whether the group has said something since it was joined.
+    has_spoken: bool,
     folder: PathBuf,
     held: BTreeMap<u16, File>,
 }
@@ -132,7 +135,7 @@ impl Share {
     pub(crate) fn is_to_change(&self) -> bool {
         match self {
             Self::All(_) => false,
-            Self::Group(group) => !group.assigned.borrow().iter().eq(group.held.keys()),
+            Self::Group(group) => !group.wanted().iter().eq(group.held.keys()),
         }
     }
 
@@ -141,9 +144,9 @@ impl Share {
         match self {
             Self::All(_) => BTreeSet::new(),
             Self::Group(group) => {
-                let assigned = group.assigned.borrow();
+                let wanted = group.wanted();
                 let held = group.held.keys().copied();
-                held.filter(|partition| !assigned.contains(partition)).collect()
+                held.filter(|partition| !wanted.contains(partition)).collect()
             }
         }
     }
@@ -169,6 +172,7 @@ impl Share {
                 if group.assigned.changed().await.is_err() {
                     std::future::pending().await
                 }
+                group.has_spoken = true;
             }
         }
     }
@@ -200,23 +204,33 @@ impl Group {
         Ok(Self {
             membership: None,
             assigned,
+            has_spoken: false,
             folder: folder.to_owned(),
             held: BTreeMap::new(),
         })
     }
 
+    /// What the group gives; until it has spoken, whatever is free.
+    fn wanted(&self) -> BTreeSet<u16> {
+        if self.has_spoken || self.assigned.has_changed().unwrap_or(false) {
+            self.assigned.borrow().clone()
+        } else {
+            (0..Stream::Cases.partitions()).collect()
+        }
+    }
+
     fn change(&mut self) -> Result<bool, Error> {
-        let assigned = self.assigned.borrow().clone();
+        let wanted = self.wanted();
         let before = self.held.len();
         self.held.retain(|partition, _| {
-            let stays = assigned.contains(partition);
+            let stays = wanted.contains(partition);
             if !stays {
                 tracing::info!(partition, "a partition of the case histories left");
             }
             stays
         });
         let mut has_changed = self.held.len() != before;
-        for partition in assigned {
+        for partition in wanted {
             if !self.held.contains_key(&partition)
                 && let Some(lock) = self.try_lock(partition)?
             {
@@ -300,9 +314,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (first_gets, mut first) = member(folder.path());
         let (second_gets, mut second) = member(folder.path());
-        first_gets.send_replace([0, 1, 2, 3].into());
-        assert!(first.is_to_change() && first.change().unwrap());
+        assert!(
+            first.is_to_change() && first.change().unwrap(),
+            "nobody carries them"
+        );
         assert_eq!(partitions(&first), [0, 1, 2, 3]);
+        assert!(!second.change().unwrap(), "the first one carries them");
+        first_gets.send_replace([0, 1, 2, 3].into());
+        assert!(!first.is_to_change() && !first.change().unwrap());
 
         // The group is ahead of what the first one is in the middle of.
         first_gets.send_replace([0, 1].into());
