@@ -143,8 +143,11 @@ impl Conductor {
         if !acts || instruction.ticket.is_some() {
             return false;
         }
+        // A plan that was made in the meantime says nothing of this one.
         let case = self.cases.get(&instruction.case);
-        let Some((case, present)) = case.and_then(|case| Some((case, case.plan()?))) else {
+        let plans = case.into_iter().flat_map(|case| &case.plans);
+        let made = plans.into_iter().find(|made| made.digest == planned.digest);
+        let (Some(case), Some(present)) = (case, made) else {
             return false;
         };
         let number = planned.generation.step;

@@ -17,8 +17,8 @@ use crate::log::Log;
 use crate::roles::Role;
 use crate::server::{origin, positions};
 
-/// Among whom the partitions of the histories are shared out.
-const CONDUCTORS_GROUP: &str = "conductor";
+/// Among whom the partitions of the histories are shared out. No process has a name with a colon, and each has a group of its name.
+const CONDUCTORS_GROUP: &str = "conductors:cases";
 
 impl Starting<'_> {
     /// Whatever writes the histories of cases, or follows them.
