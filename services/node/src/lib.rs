@@ -34,6 +34,7 @@ mod receipts;
 mod remote_topics;
 mod roles;
 mod running;
+mod scans;
 mod server;
 mod settings;
 mod shell;
