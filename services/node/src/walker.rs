@@ -293,7 +293,7 @@ fn view(reached: &Reached) -> LineageView {
             },
         });
     }
-    let records = reached
+    let mut records: Vec<_> = reached
         .records
         .iter()
         .enumerate()
@@ -311,6 +311,11 @@ fn view(reached: &Reached) -> LineageView {
             }),
         })
         .collect();
+    records.sort_by(|one, other| {
+        let order = |record: &LineageRecord| (record.path.len(), record.path.clone());
+        let place = |record: &LineageRecord| (record.system.clone(), record.dataset.clone());
+        (place(one), order(one)).cmp(&(place(other), order(other)))
+    });
     LineageView {
         records,
         nodes,
