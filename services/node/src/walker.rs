@@ -10,7 +10,7 @@ use lethe_intake::Intake;
 use lethe_journal::{DatasetRef, FailureCode, Inventory, Person, Sealed, Selectors, Token};
 use lethe_lineage::{Limits, Next, Reached, ReachedIdentifier, ReachedRecord, Standing, Walk};
 use lethe_planner::{Basis, Doubt, Holding, Suspicion};
-use lethe_terms::{CaseId, Identifier, RecordToken, Strength};
+use lethe_terms::{CaseId, Identifier, IdentifierKind, RecordToken, Strength};
 
 use crate::Error;
 use crate::case_keys::CaseKeys;
@@ -252,6 +252,12 @@ fn identity_sources(reached: &Reached) -> BTreeSet<DatasetRef> {
     sources
 }
 
+/// Records of one place together, the shortest way to one first.
+fn order(record: &LineageRecord) -> (String, String, usize, Vec<IdentifierKind>) {
+    let place = (record.system.clone(), record.dataset.clone());
+    (place.0, place.1, record.path.len(), record.path.clone())
+}
+
 fn view(reached: &Reached) -> LineageView {
     let mut nodes = Vec::new();
     let mut names = BTreeMap::new();
@@ -311,11 +317,7 @@ fn view(reached: &Reached) -> LineageView {
             }),
         })
         .collect();
-    records.sort_by(|one, other| {
-        let order = |record: &LineageRecord| (record.path.len(), record.path.clone());
-        let place = |record: &LineageRecord| (record.system.clone(), record.dataset.clone());
-        (place(one), order(one)).cmp(&(place(other), order(other)))
-    });
+    records.sort_by_cached_key(order);
     LineageView {
         records,
         nodes,
