@@ -158,7 +158,7 @@ pub enum Effect {
         case: CaseId,
         /// Where it starts.
         tokens: Vec<Token>,
-        /// Identifiers that are known already, as selectors under the case's key.
+        /// Identifiers that are known already, as selectors under the case's key: first those of the request.
         known: Vec<Sealed>,
         /// Selectors of the earlier plan by dataset, where it was not seen absent: the new selectors of the dataset have to hold their
         /// records too, and a dataset that is only here gets selectors as well.

@@ -184,11 +184,11 @@ pub struct RemarkView {
     pub code: String,
     /// Whether approving in spite of it would leave data behind.
     pub fatal: bool,
-    /// The system.
-    pub system: String,
+    /// The system; nothing where it is about all of them.
+    pub system: Option<String>,
     /// The dataset, where it is about one.
     pub dataset: Option<String>,
-    /// Names of fields or systems.
+    /// Names of fields, systems or kinds of identifiers.
     pub detail: Vec<String>,
 }
 
