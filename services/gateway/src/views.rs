@@ -220,6 +220,9 @@ pub struct LineageView {
     /// Code of the bound that ended the walk before it had reached everything, with a page in ops/errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_off: Option<String>,
+    /// Inputs in quarantine, of whatever system: each may hide records of the person.
+    #[serde(default)]
+    pub quarantined: u64,
 }
 
 /// Records of one dataset that a walk reached in one way.

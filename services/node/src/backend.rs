@@ -395,7 +395,9 @@ impl Backend for NodeBackend {
             .lineage_view(&identifiers)
             .await
             .map_err(|error| unavailable(&error))?;
-        view.complete &= self.all_read();
+        let quarantined = self.quarantine.count().await;
+        view.complete &= self.all_read() && quarantined.is_some();
+        view.quarantined = quarantined.unwrap_or_default();
         Ok(view)
     }
 

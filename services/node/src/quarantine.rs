@@ -34,6 +34,9 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// How long somebody who asked for an input to be taken in again waits for what became of it: shorter than the API's own limit.
 const RETRY_PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long somebody who wants to know how many inputs there are waits for the fold.
+const COUNT_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Inputs whose particulars stay in memory, the newest: more than a page of a list. Of older ones only the place stays, and they are read again.
 const VIEWS_MAX: usize = 1_000;
 
@@ -190,6 +193,17 @@ impl Quarantine {
     pub(crate) fn passed(&self) -> Position {
         let fold = self.fold();
         fold.kept.keys().next().copied().unwrap_or(fold.next)
+    }
+
+    /// How many inputs count of all that stand on the log now; nothing where that cannot be told in time.
+    pub(crate) async fn count(&self) -> Option<u64> {
+        let mut changed = self.changed.subscribe();
+        let folded = async {
+            let head = self.log.head(&place()).await.ok()?;
+            changed.wait_for(|next| *next >= head).await.ok().map(drop)
+        };
+        tokio::time::timeout(COUNT_PATIENCE, folded).await.ok()??;
+        Some(u64::try_from(self.fold().kept.len()).unwrap_or(u64::MAX))
     }
 
     /// Reads what is there, so that hosted systems know how much of theirs it is.

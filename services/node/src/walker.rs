@@ -337,5 +337,6 @@ fn view(reached: &Reached) -> LineageView {
         candidates_behind_shared: reached.candidates.iter().map(|candidate| candidate.records).sum(),
         complete: reached.bound.is_none(),
         cut_off: reached.bound.map(|bound| bound.code().to_owned()),
+        quarantined: 0,
     }
 }
