@@ -2,7 +2,7 @@
 
 use lethe_terms::{
     CaseId, DataCategory, DatasetName, IdentifierKind, IssuedKind, RecordToken, Right, SystemName, Timestamp,
-    Verb,
+    UnitToken, Verb,
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,13 @@ pub struct HoldingRef {
     pub record: RecordToken,
     /// Kinds of the identifiers along the path from the request to the record, nearest last.
     pub via: Vec<IdentifierKind>,
+}
+
+impl HoldingRef {
+    /// What the system acts on for it.
+    pub fn unit(&self) -> UnitToken {
+        self.record.unit()
+    }
 }
 
 /// One step: one verb on one dataset of one system.

@@ -61,7 +61,11 @@ pub(crate) struct Naming {
 impl Naming {
     /// The token of the record that an observation is of.
     pub(crate) fn record(&self, system: &SystemName, observation: &Observation) -> RecordToken {
-        self.keys.record(system, &observation.dataset, &observation.key)
+        let record = |key: &str| self.keys.record(system, &observation.dataset, key);
+        match &observation.unit {
+            Some(unit) => self.keys.part_of_unit(record(unit), &observation.key),
+            None => record(&observation.key),
+        }
     }
 }
 

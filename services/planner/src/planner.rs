@@ -8,7 +8,7 @@ use lethe_journal::{
 };
 use lethe_terms::{
     CaseId, DatasetName, IdentifierKind, IssuedKind, RecordToken, Right, Strength, SystemName, Timestamp,
-    Verb,
+    UnitToken, Verb,
 };
 use sha2::{Digest, Sha256};
 
@@ -183,7 +183,7 @@ fn not_searchable(basis: &Basis, inventory: &Inventory, earlier: Option<&PlanPro
 pub fn plan_lift(
     request: &Request,
     case: &Case,
-    erased: &BTreeSet<RecordToken>,
+    erased: &BTreeSet<UnitToken>,
     inventory: &Inventory,
 ) -> Plan {
     let restricting = case.restricting().into_values();
@@ -215,8 +215,8 @@ pub fn plan_lift(
     plan
 }
 
-fn without(records: &[HoldingRef], erased: &BTreeSet<RecordToken>) -> Vec<HoldingRef> {
-    let left = records.iter().filter(|holding| !erased.contains(&holding.record));
+fn without(records: &[HoldingRef], erased: &BTreeSet<UnitToken>) -> Vec<HoldingRef> {
+    let left = records.iter().filter(|holding| !erased.contains(&holding.unit()));
     left.cloned().collect()
 }
 
