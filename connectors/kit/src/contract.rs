@@ -126,6 +126,8 @@ pub struct Observation {
     pub dataset: DatasetName,
     /// Stable key of the record within the dataset; may be personal.
     pub key: String,
+    /// Stable key of the unit of which the record is a part, where the system acts on several records as one: a restriction of one holds for all.
+    pub unit: Option<String>,
     /// How the connector finds the record again; may be personal, is sealed by intake. Often the key.
     pub handle: String,
     /// Every identifier, as the system holds it. Empty means that the record is not there any more.

@@ -152,6 +152,7 @@ fn observation(manifest: &Manifest, record: ObservationMessage) -> Result<Observ
     Ok(Observation {
         dataset: record.dataset,
         key: record.key,
+        unit: None,
         handle,
         identifiers: record.identifiers,
         count: if record.gone { 0 } else { record.count },

@@ -429,6 +429,7 @@ pub(crate) fn observation(record: &Record, count: u64) -> Observation {
     Observation {
         dataset: record.log.clone(),
         key: record.handle(),
+        unit: record.is_part().then(|| record.unit().handle()),
         handle: record.handle(),
         identifiers: record.identifiers.iter().cloned().collect(),
         count,

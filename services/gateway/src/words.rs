@@ -348,7 +348,20 @@ pub fn remark(remark: &RemarkView) -> String {
             remark.detail.first().map_or("", String::as_str),
             remark.detail.get(1).map_or("", String::as_str),
         ),
+        "identifier_not_searchable" => format!(
+            "names an identifier ({detail}) that leads to no record and that no system can be searched by, so nothing is looked for by it and the \
+             case can only be completed with exceptions: where it was mistyped, withdraw, and open a case that names it right"
+        ),
         _ => detail,
+    }
+}
+
+/// What a remark is about: a dataset, a system, or the request.
+pub fn remarked(remark: &RemarkView) -> String {
+    let system = remark.system.as_deref().unwrap_or("the request");
+    match &remark.dataset {
+        Some(dataset) => format!("{system} / {dataset}"),
+        None => system.to_owned(),
     }
 }
 

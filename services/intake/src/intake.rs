@@ -540,10 +540,11 @@ impl Intake {
 
     /// What of a record is of erased people: one finding for each case that had erased one.
     fn findings(&self, system: &SystemName, read: &Read, now: Timestamp) -> Vec<Finding> {
-        let erased = self
-            .state()
-            .suppressed
-            .erased(&read.identifiers, &self.naming.keys, now);
+        let erased = self.state().suppressed.erased(
+            read.identifiers.iter().chain(&read.beyond),
+            &self.naming.keys,
+            now,
+        );
         let finding = |(of, identifiers)| Finding {
             system: system.clone(),
             dataset: read.observation.dataset.clone(),

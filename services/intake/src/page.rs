@@ -28,6 +28,8 @@ pub(crate) struct Read {
     pub(crate) observation: Observation,
     pub(crate) record: RecordToken,
     pub(crate) identifiers: Vec<Identifier>,
+    /// Normalised identifiers that it holds beyond what is kept of it: what comes back among them is caught all the same.
+    pub(crate) beyond: BTreeSet<Identifier>,
     pub(crate) digest: String,
 }
 
@@ -60,7 +62,11 @@ pub(crate) struct Naming {
 impl Naming {
     /// The token of the record that an observation is of.
     pub(crate) fn record(&self, system: &SystemName, observation: &Observation) -> RecordToken {
-        self.keys.record(system, &observation.dataset, &observation.key)
+        let record = |key: &str| self.keys.record(system, &observation.dataset, key);
+        match &observation.unit {
+            Some(unit) => self.keys.part_of_unit(record(unit), &observation.key),
+            None => record(&observation.key),
+        }
     }
 }
 
@@ -79,8 +85,8 @@ pub(crate) fn read_for(
     naming: &Naming,
     sought: &BTreeSet<Identifier>,
 ) -> (Read, Vec<Unread>, Option<Read>) {
-    let mut missed = BTreeSet::new();
-    let (mut identifiers, mut unread, mut beyond) = (BTreeSet::new(), Vec::new(), Vec::new());
+    let (mut identifiers, mut beyond) = (BTreeSet::new(), BTreeSet::new());
+    let (mut unread, mut numbers) = (Vec::new(), Vec::new());
     // What decides the state besides the identifiers that were read: a change in it brings a new input.
     let mut others = Vec::new();
     for (number, identifier) in observation.identifiers.iter().enumerate() {
@@ -94,16 +100,17 @@ pub(crate) fn read_for(
                 unread.push(unreadable(&observation, number, &error))
             }
             Ok(normalised) => {
-                beyond.push(number);
-                missed.extend(Some(normalised).filter(|one| sought.contains(one)));
+                numbers.push(number);
+                beyond.insert(normalised);
             }
-            Err(_) => beyond.push(number),
+            Err(_) => numbers.push(number),
         }
         others.push(identifier);
     }
-    if !beyond.is_empty() {
-        unread.push(too_many(&observation, beyond));
+    if !numbers.is_empty() {
+        unread.push(too_many(&observation, numbers));
     }
+    let missed: BTreeSet<_> = beyond.intersection(sought).cloned().collect();
     let identifiers: Vec<Identifier> = identifiers.into_iter().collect();
     let record = naming.record(system, &observation);
     let state = naming
@@ -112,6 +119,7 @@ pub(crate) fn read_for(
     let read = Read {
         record,
         identifiers,
+        beyond,
         digest: state.to_hex(),
         observation,
     };
@@ -132,6 +140,7 @@ fn part(read: &Read, identifiers: BTreeSet<Identifier>, naming: &Naming) -> Read
         },
         record,
         identifiers,
+        beyond: BTreeSet::new(),
     }
 }
 

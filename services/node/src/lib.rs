@@ -15,6 +15,7 @@ mod error;
 mod evidence;
 mod follow_ups;
 mod following;
+mod issuers;
 mod janitor;
 mod lag;
 mod ledger_shell;

@@ -309,6 +309,7 @@ pub(crate) fn inventory_system(manifest: &Manifest, quarantined: u64) -> Invento
     InventorySystem {
         name: manifest.system.clone(),
         locates: !manifest.locates_by.is_empty(),
+        locates_by: manifest.locates_by.clone(),
         datasets: manifest
             .datasets
             .iter()
@@ -339,6 +340,7 @@ pub(crate) fn away(name: SystemName, quarantined: u64) -> InventorySystem {
     InventorySystem {
         name,
         locates: true,
+        locates_by: Vec::new(),
         datasets: Vec::new(),
         quarantined,
         backup_days: None,

@@ -151,7 +151,7 @@ fn remark_view(remark: &Remark) -> RemarkView {
     RemarkView {
         code: remark.code.code().to_owned(),
         fatal: remark.code.is_fatal(),
-        system: remark.system.to_string(),
+        system: remark.system.as_ref().map(ToString::to_string),
         dataset: remark.dataset.as_ref().map(ToString::to_string),
         detail: remark.detail.clone(),
     }

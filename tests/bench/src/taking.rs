@@ -55,6 +55,7 @@ impl From<Wire> for Observation {
         Self {
             dataset: wire.dataset,
             key: wire.key,
+            unit: None,
             handle: wire.handle,
             identifiers: wire.identifiers,
             count: wire.count,
@@ -169,6 +170,7 @@ pub(crate) fn observation(n: u32) -> Result<Observation, Failure> {
     Ok(Observation {
         dataset: "accounts".parse()?,
         key: n.to_string(),
+        unit: None,
         handle: format!("[\"{n}\"]"),
         identifiers: vec![
             Identifier::new(IdentifierKind::UserId, format!("usr_{n:08}")),

@@ -327,7 +327,7 @@ fn remarks(remarks: &[RemarkView]) -> Markup {
             ul.remarks {
                 @for remark in remarks {
                     li class=(if remark.fatal { "fatal" } else { "" }) {
-                        strong { (remark.system) @if let Some(dataset) = &remark.dataset { " / " (dataset) } }
+                        strong { (words::remarked(remark)) }
                         " " (words::remark(remark)) " " code { (remark.code) }
                     }
                 }

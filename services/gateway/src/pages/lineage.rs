@@ -81,6 +81,9 @@ fn content(view: &LineageView) -> Markup {
         @if view.candidates_behind_shared > 0 {
             p.note { (words::behind_shared(view.candidates_behind_shared)) }
         }
+        @if view.quarantined > 0 {
+            p.note { (words::counted(view.quarantined, "input")) " in quarantine may hide records of this person." }
+        }
         @if view.records.is_empty() { p.empty { "No record of this person is known." } }
         @else {
             p.note { (words::RECORD) " Plans count records, too." }

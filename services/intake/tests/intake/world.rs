@@ -199,6 +199,7 @@ pub(crate) fn observation(key: &str, email: &str) -> Observation {
     Observation {
         dataset: "accounts".parse().unwrap(),
         key: key.into(),
+        unit: None,
         handle: format!("handle-{key}"),
         identifiers: vec![
             Identifier::new(IdentifierKind::Email, email),

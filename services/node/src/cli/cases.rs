@@ -367,11 +367,6 @@ fn steps_text(case: &CaseView) -> String {
 fn remarks_text(remarks: &[RemarkView]) -> String {
     let mut text = String::new();
     for remark in remarks {
-        let place = remark
-            .dataset
-            .as_ref()
-            .map(|dataset| format!(" / {dataset}"))
-            .unwrap_or_default();
         let weight = if remark.fatal {
             "leaves data behind"
         } else {
@@ -379,8 +374,8 @@ fn remarks_text(remarks: &[RemarkView]) -> String {
         };
         let _ = writeln!(
             text,
-            "{weight}: {}{place} {} ({})",
-            remark.system,
+            "{weight}: {} {} ({})",
+            words::remarked(remark),
             words::remark(remark),
             remark.code
         );

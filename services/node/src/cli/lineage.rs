@@ -67,9 +67,16 @@ pub(super) async fn run(client: &Client, args: LineageArgs, talk: &mut Talk<'_>)
         talk.say("this is not everything: a part of lineage lags behind, or a system was not read to its end (lethe system list)");
         return Ok(Exit::Unknown);
     }
+    let hidden = view.quarantined > 0;
+    if hidden {
+        let inputs = words::counted(view.quarantined, "input");
+        talk.say(&format!(
+            "{inputs} in quarantine may hide records of this person (lethe quarantine list)"
+        ));
+    }
     if view.records.is_empty() {
         talk.say("no record of this person is known");
-        return Ok(Exit::No);
+        return Ok(if hidden { Exit::Unknown } else { Exit::No });
     }
     Ok(Exit::Yes)
 }

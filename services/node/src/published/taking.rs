@@ -286,6 +286,7 @@ fn observation(record: PublishedRecord) -> Observation {
         handle: record.handle.unwrap_or_else(|| record.key.clone()),
         dataset: record.dataset,
         key: record.key,
+        unit: None,
         identifiers: record.identifiers,
         count: record.count,
         gone: record.gone,

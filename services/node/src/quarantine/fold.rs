@@ -198,6 +198,11 @@ impl Fold {
         self.asked.iter().copied().filter(is_ours).collect()
     }
 
+    /// How many inputs count.
+    pub(super) fn count(&self) -> u64 {
+        u64::try_from(self.kept.len()).unwrap_or(u64::MAX)
+    }
+
     pub(super) fn count_of(&self, name: &SystemName) -> u64 {
         let own = self
             .kept

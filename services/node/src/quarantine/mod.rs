@@ -40,6 +40,9 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// How long somebody who asked for an input to be taken in again waits for what became of it: shorter than the API's own limit.
 const RETRY_PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long somebody who wants to know how many inputs there are waits for the fold.
+const COUNT_PATIENCE: Duration = Duration::from_secs(2);
+
 fn place() -> Place {
     Place::new(Stream::Quarantine, 0)
 }
@@ -88,6 +91,17 @@ impl Quarantine {
     pub(crate) fn passed(&self) -> Position {
         let fold = self.fold();
         fold.first().unwrap_or(fold.next)
+    }
+
+    /// How many inputs count of all that stand on the log now; nothing where that cannot be told in time.
+    pub(crate) async fn count(&self) -> Option<u64> {
+        let mut changed = self.changed.subscribe();
+        let folded = async {
+            let head = self.log.head(&place()).await.ok()?;
+            changed.wait_for(|next| *next >= head).await.ok().map(drop)
+        };
+        tokio::time::timeout(COUNT_PATIENCE, folded).await.ok()??;
+        Some(self.fold().count())
     }
 
     /// Reads what is there, so that hosted systems know how much of theirs it is.

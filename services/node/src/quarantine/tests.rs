@@ -162,6 +162,7 @@ async fn an_input_is_one_however_often_its_source_tells_it_and_ends_with_the_fir
             IdentifierKind::Email,
             format!("{key}@example.org"),
         )],
+        unit: None,
         count: 1,
         gone: false,
     };
