@@ -493,12 +493,8 @@ impl Backend for NodeBackend {
         let told = self.system(name)?;
         let name = told.inventory.name.clone();
         let now = shell::now();
-        match self.board.hosted(&name) {
-            Some(system) => system.scan_anew(now),
-            None => scans::ask(&*self.log, &name)
-                .await
-                .map_err(|error| unavailable(&error))?,
-        }
+        let started = scans::start(&self.board, &*self.log, &name, now).await;
+        started.map_err(|error| unavailable(&error))?;
         self.asked().insert(name, now);
         Ok(views::scan_view(&told, Some(now)))
     }

@@ -8,6 +8,7 @@ use lethe_log::EventLog;
 use lethe_terms::{SystemName, Timestamp};
 use tokio::sync::watch;
 
+use crate::board::Board;
 use crate::systems::System;
 use crate::{Error, following, publish};
 
@@ -67,8 +68,23 @@ impl Scan {
     }
 }
 
-/// Asks whoever hosts a system for its scan.
-pub(crate) async fn ask(log: &dyn EventLog, system: &SystemName) -> Result<(), Error> {
+/// Has a system scanned: here, or by its host elsewhere.
+pub(crate) async fn start(
+    board: &Board,
+    log: &dyn EventLog,
+    system: &SystemName,
+    now: Timestamp,
+) -> Result<(), Error> {
+    match board.hosted(system) {
+        Some(system) => {
+            system.scan_anew(now);
+            Ok(())
+        }
+        None => ask(log, system).await,
+    }
+}
+
+async fn ask(log: &dyn EventLog, system: &SystemName) -> Result<(), Error> {
     let key = format!("{KEY_PREFIX}{system}");
     let asked = ScanAsked {
         system: system.clone(),
