@@ -138,6 +138,16 @@ pub struct Observation {
     pub gone: bool,
 }
 
+impl Observation {
+    /// What names its record.
+    pub fn name(&self) -> RecordName {
+        RecordName {
+            dataset: self.dataset.clone(),
+            key: self.key.clone(),
+        }
+    }
+}
+
 impl fmt::Debug for Observation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gone = if self.gone { ", gone" } else { "" };
@@ -161,6 +171,23 @@ pub struct Rejected {
     pub expected: String,
     /// The input itself; sealed by intake.
     pub input: Vec<u8>,
+    /// The observations of the same page that it is a part of: it is kept no longer than any of their records. Empty where it is no record's.
+    pub of: Vec<RecordName>,
+}
+
+/// What names a record in its system.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RecordName {
+    /// Its dataset.
+    pub dataset: DatasetName,
+    /// Its key; may be personal.
+    pub key: String,
+}
+
+impl fmt::Debug for RecordName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecordName({})", self.dataset)
+    }
 }
 
 impl fmt::Debug for Rejected {

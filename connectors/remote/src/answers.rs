@@ -169,6 +169,7 @@ fn rejected_input(message: RejectedMessage) -> Result<Rejected, Failure> {
         code: "remote-input",
         expected: "input that the program can read".to_owned(),
         input,
+        of: Vec::new(),
     })
 }
 

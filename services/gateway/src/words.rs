@@ -132,8 +132,11 @@ pub const fn case_tone(state: CaseState) -> Tone {
     }
 }
 
-/// The state of a step in words, with what it waits for and what the system says.
-pub fn step_state(step: &StepView) -> String {
+/// The state of a step in words, with what it waits for and what the system says. In a case that ended, what was never begun never will be.
+pub fn step_state(step: &StepView, case: CaseState) -> String {
+    if case.is_ended() && matches!(step.state, StepState::Planned | StepState::Blocked) {
+        return "not done".to_owned();
+    }
     if step.verb == Verb::Observe {
         return look_state(step.state).to_owned();
     }
@@ -152,6 +155,25 @@ pub fn step_state(step: &StepView) -> String {
         StepState::Verified => format!("{outcome}, seen to be"),
         StepState::Failed => "failed".to_owned(),
         StepState::Overdue => "no answer in time".to_owned(),
+    }
+}
+
+/// Datasets in which nothing was found: whether that was looked at.
+pub fn looks(case: &CaseView) -> String {
+    let looks = case.looks().count() as u64;
+    let seen = case
+        .looks()
+        .filter(|step| step.state == StepState::Verified)
+        .count() as u64;
+    let datasets = counted(looks, "dataset");
+    match (seen, case.state.is_ended()) {
+        (0, false) => format!("Nothing was found in {datasets}: looked at once the rest is done"),
+        (0, true) => format!("Nothing was found in {datasets}, and none was looked at again"),
+        (seen, _) if seen == looks => format!("Nothing was found in {datasets}, and nothing was seen there"),
+        (seen, _) => format!(
+            "Nothing was found in {datasets}: {} of them seen to hold nothing",
+            grouped(seen)
+        ),
     }
 }
 
@@ -519,6 +541,19 @@ pub fn rows(number: u64) -> String {
         "rows or lines"
     };
     format!("{} {noun}", grouped(number))
+}
+
+/// Records that only a shared identifier leads to.
+pub fn behind_shared(records: u64) -> String {
+    let (share, count) = if records == 1 {
+        ("shares", "does not count")
+    } else {
+        ("share", "do not count")
+    };
+    format!(
+        "{} {share} only a shared identifier, such as an office address, and {count} as this person's.",
+        counted(records, "record")
+    )
 }
 
 /// What a record is, for whoever reads a number of them.

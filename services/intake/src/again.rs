@@ -164,7 +164,7 @@ impl Intake {
         }
         let mut batch = Batch::default();
         self.take_one(&self.maker(), system, &read, last, &mut batch)?;
-        self.send(&mut batch, &mut recent).await?;
+        self.send(system, &mut batch, &mut recent).await?;
         self.count(&batch.published);
         Ok(Again::Taken(batch.published.findings))
     }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lethe_journal::{
-    Entry, Event, KeyWrapped, Kind, Quarantined, RecordObserved, RecordSecret, Stream, Token, partition_of,
+    Entry, Event, KeyWrapped, Kind, RecordObserved, RecordSecret, Stream, Token, partition_of,
 };
 use lethe_kit::{Observation, Rejected};
 use lethe_terms::{EntryId, Identifier, RecordToken, SystemName, Timestamp};
 use lethe_vault::{DataKey, KeyVault, Normaliser, TokenKeys, record_context, related, seal_json};
 
 use crate::Error;
-use crate::again::{self, PartOf};
+use crate::inputs::Inputs;
 use crate::outgoing::Outgoing;
 
 /// Identifiers that are kept of one observation: people have a handful, and a record with more is not one person's.
@@ -49,6 +49,7 @@ pub(crate) fn oversize(observation: &Observation) -> Option<Rejected> {
         code: "intake-oversize",
         expected: "a key and a handle of at most 64 KiB".into(),
         input: observation.key.as_bytes().to_vec(),
+        of: Vec::new(),
     })
 }
 
@@ -151,6 +152,7 @@ fn unreadable(observation: &Observation, number: usize, error: &lethe_vault::Err
             code: error.code(),
             expected: error.to_string(),
             input: head(observation.identifiers[number].value.as_bytes()).to_vec(),
+            of: Vec::new(),
         },
     }
 }
@@ -175,13 +177,14 @@ fn too_many(observation: &Observation, numbers: Vec<usize>) -> Unread {
             code: "intake-too-many-identifiers",
             expected,
             input: head(&input).to_vec(),
+            of: Vec::new(),
         },
         numbers,
     }
 }
 
 /// What is kept of an input.
-fn head(input: &[u8]) -> &[u8] {
+pub(crate) fn head(input: &[u8]) -> &[u8] {
     &input[..input.len().min(INPUT_BYTES_MAX)]
 }
 
@@ -189,12 +192,13 @@ fn head(input: &[u8]) -> &[u8] {
 pub(crate) struct Maker<'a> {
     pub(crate) vault: &'a dyn KeyVault,
     pub(crate) keys: &'a TokenKeys,
+    pub(crate) inputs: &'a dyn Inputs,
     pub(crate) now: Timestamp,
     pub(crate) id: fn() -> EntryId,
 }
 
 impl Maker<'_> {
-    fn entry<T: Kind>(&self, key: Vec<u8>, data: T) -> Result<Entry, Error> {
+    pub(crate) fn entry<T: Kind>(&self, key: Vec<u8>, data: T) -> Result<Entry, Error> {
         let id = (self.id)();
         let event = Event {
             id,
@@ -209,7 +213,7 @@ impl Maker<'_> {
         })
     }
 
-    fn ended(&self, key: Vec<u8>) -> Entry {
+    pub(crate) fn ended(&self, key: Vec<u8>) -> Entry {
         Entry {
             id: (self.id)(),
             key,
@@ -277,37 +281,8 @@ impl Maker<'_> {
         }
         let partition = partition_of(record.as_bytes(), Stream::Records.partitions());
         let name = record.as_bytes().to_vec();
-        out.record(partition, self.ended(name.clone()));
+        out.ended(partition, record, self.ended(name.clone()));
         out.gone_key(partition, self.ended(name));
-        Ok(())
-    }
-
-    /// The entry of an input that could not be read, with the observation that it was a part of, where it was one.
-    pub(crate) fn quarantined(
-        &self,
-        rejected: &Rejected,
-        part_of: Option<PartOf<'_>>,
-        system: Option<&SystemName>,
-        out: &mut Outgoing,
-    ) -> Result<(), Error> {
-        let (key, wrapped) = self.vault.create().map_err(Error::Vault)?;
-        let again = match part_of {
-            Some(part_of) => again::keep(&key, &part_of)?,
-            None => None,
-        };
-        let quarantined = Quarantined {
-            system: system.cloned(),
-            position: rejected.position.clone(),
-            code: rejected.code.to_owned(),
-            expected: rejected.expected.clone(),
-            input: key
-                .seal("quarantine", head(&rejected.input))
-                .map_err(Error::Vault)?,
-            key: wrapped,
-            again,
-        };
-        let name = system.map_or("", SystemName::as_str).as_bytes().to_vec();
-        out.quarantined(self.entry(name, quarantined)?);
         Ok(())
     }
 }

@@ -31,7 +31,7 @@ use crate::quarantine::{Quarantine, Retry};
 use crate::readiness::Readiness;
 use crate::systems::System;
 use crate::walker::Walker;
-use crate::{Error, issuers, publish, shell, views};
+use crate::{Error, issuers, publish, scans, shell, views};
 
 /// How long an answer to a command may take until the request is told that the outcome is unknown.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
@@ -492,11 +492,13 @@ impl Backend for NodeBackend {
     async fn start_scan(&self, name: &str) -> Result<ScanView, BackendError> {
         let told = self.system(name)?;
         let name = told.inventory.name.clone();
-        // A host elsewhere reads its feeds on its own beat.
-        if let Some(system) = self.board.hosted(&name) {
-            system.feed_now();
-        }
         let now = shell::now();
+        match self.board.hosted(&name) {
+            Some(system) => system.scan_anew(now),
+            None => scans::ask(&*self.log, &name)
+                .await
+                .map_err(|error| unavailable(&error))?,
+        }
         self.asked().insert(name, now);
         Ok(views::scan_view(&told, Some(now)))
     }

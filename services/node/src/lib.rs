@@ -35,6 +35,7 @@ mod receipts;
 mod remote_topics;
 mod roles;
 mod running;
+mod scans;
 mod server;
 mod settings;
 mod shell;

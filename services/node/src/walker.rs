@@ -10,7 +10,7 @@ use lethe_intake::Intake;
 use lethe_journal::{DatasetRef, FailureCode, Inventory, Person, Sealed, Selectors, Token};
 use lethe_lineage::{Limits, Next, Reached, ReachedIdentifier, ReachedRecord, Standing, Walk};
 use lethe_planner::{Basis, Doubt, Holding, Suspicion};
-use lethe_terms::{CaseId, Identifier, IssuedKind, RecordToken, Strength};
+use lethe_terms::{CaseId, Identifier, IdentifierKind, IssuedKind, RecordToken, Strength};
 
 use crate::Error;
 use crate::case_keys::CaseKeys;
@@ -271,6 +271,12 @@ fn identity_sources(reached: &Reached) -> BTreeSet<DatasetRef> {
     sources
 }
 
+/// Records of one place together, the shortest way to one first.
+fn order(record: &LineageRecord) -> (String, String, usize, Vec<IdentifierKind>) {
+    let place = (record.system.clone(), record.dataset.clone());
+    (place.0, place.1, record.path.len(), record.path.clone())
+}
+
 fn view(reached: &Reached) -> LineageView {
     let mut nodes = Vec::new();
     let mut names = BTreeMap::new();
@@ -312,7 +318,7 @@ fn view(reached: &Reached) -> LineageView {
             },
         });
     }
-    let records = reached
+    let mut records: Vec<_> = reached
         .records
         .iter()
         .enumerate()
@@ -330,6 +336,7 @@ fn view(reached: &Reached) -> LineageView {
             }),
         })
         .collect();
+    records.sort_by_cached_key(order);
     LineageView {
         records,
         nodes,

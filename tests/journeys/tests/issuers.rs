@@ -205,6 +205,31 @@ async fn before_a_strangers_account_is_erased_by_its_number_alone_the_plan_says_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_is_named_later_counts_once_the_systems_are_scanned_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut office = company(folder.path(), "user_id").await;
+    let ada = places(&office, &format!("email={ADA}")).await;
+    assert!(ada.contains(&"forum/posts".to_owned()), "one issuer: {ada:?}");
+    office.close().await;
+    let config = office.folder.path().join("lethe.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let named = text.replace(
+        &systems(folder.path(), "user_id"),
+        &systems(folder.path(), "user_id@forum"),
+    );
+    std::fs::write(&config, named).unwrap();
+    office.start().await;
+    for system in ["forum", "web"] {
+        office.scan(system).await;
+    }
+    let ada = ["chat/contacts", "crm/contacts", "shop/accounts", "web/access"];
+    assert_eq!(places(&office, &format!("email={ADA}")).await, ada);
+    let zoe = ["forum/members", "forum/posts", "web/access"];
+    assert_eq!(places(&office, "user_id@forum=1").await, zoe);
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_identifier_that_no_system_can_be_searched_by_is_an_exception_and_its_kind_is_told() {
     let mut office = Office::open(MemoryConnector::new("chat").unwrap()).await;
     let open =

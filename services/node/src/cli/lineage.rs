@@ -44,18 +44,18 @@ pub(super) async fn run(client: &Client, args: LineageArgs, talk: &mut Talk<'_>)
             })
             .collect();
         talk.print(&table(
-            &["system", "dataset", "rows or lines", "reached by", "link"],
+            &["system", "dataset", "rows or lines", "reached by", "hangs on"],
             &rows,
         ))?;
         let rows = view.records.iter().map(|record| record.count).sum();
         let records = words::counted(view.records.len() as u64, "record");
         talk.say(&format!("{records}, one a line; {} in them", words::rows(rows)));
+        if view.records.iter().any(|record| record.link.is_some()) {
+            talk.say("hangs on: the one link of the picture (--dot) without which the record would not be reached; - where there are several");
+        }
     }
     if view.candidates_behind_shared > 0 {
-        let count = words::counted(view.candidates_behind_shared, "record");
-        talk.say(&format!(
-            "{count} share only a shared identifier and do not count as this person's"
-        ));
+        talk.say(&words::behind_shared(view.candidates_behind_shared));
     }
     if let Some(code) = &view.cut_off {
         talk.say(&format!(

@@ -300,6 +300,7 @@ fn rejected(position: Position, refused: &Refused, bytes: &[u8]) -> Rejected {
         code: refused.code,
         expected: refused.expected.clone(),
         input: bytes.to_vec(),
+        of: Vec::new(),
     }
 }
 
