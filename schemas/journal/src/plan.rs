@@ -131,6 +131,8 @@ pub enum RemarkCode {
     LeadTimeBreaksDeadline,
     /// Quarantined input of a system may hide data of the person.
     QuarantineMayHide,
+    /// The same of a system that cannot be searched: nothing else finds what its input hides.
+    QuarantineNotSearchable,
     /// Several people seem to stand behind an identifier, so the walk did not go on from there: records of the person may hang on it.
     SuspiciousFanOut,
     /// The same of a strong identifier, on which a person's records hang as a rule.
@@ -150,7 +152,10 @@ impl RemarkCode {
 
     /// Whether records of the person may stay that no step covers: what is completed in spite of it is completed with exceptions.
     pub const fn leaves_open(self) -> bool {
-        matches!(self, Self::IdentifierNotFollowed | Self::IdentifierNotSearchable)
+        matches!(
+            self,
+            Self::QuarantineNotSearchable | Self::IdentifierNotFollowed | Self::IdentifierNotSearchable
+        )
     }
 
     /// The code as it stands on the wire.
@@ -161,6 +166,7 @@ impl RemarkCode {
             Self::CopyWillBeRefilled => "copy_will_be_refilled",
             Self::LeadTimeBreaksDeadline => "lead_time_breaks_deadline",
             Self::QuarantineMayHide => "quarantine_may_hide",
+            Self::QuarantineNotSearchable => "quarantine_not_searchable",
             Self::SuspiciousFanOut => "suspicious_fan_out",
             Self::IdentifierNotFollowed => "identifier_not_followed",
             Self::ReachedByIdAlone => "reached_by_id_alone",

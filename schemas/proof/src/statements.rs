@@ -98,6 +98,16 @@ const IDENTIFIER_NOT_FOLLOWED: &str = "identifier_not_followed";
 /// An identifier of the request led to no record, and no system can be searched by its kind.
 const IDENTIFIER_NOT_SEARCHABLE: &str = "identifier_not_searchable";
 
+/// Input of a system that cannot be searched stands in quarantine.
+const QUARANTINE_NOT_SEARCHABLE: &str = "quarantine_not_searchable";
+
+/// Remarks with which data of the person may stay that no row is about.
+const LEAVE_OPEN: [&str; 3] = [
+    IDENTIFIER_NOT_FOLLOWED,
+    IDENTIFIER_NOT_SEARCHABLE,
+    QUARANTINE_NOT_SEARCHABLE,
+];
+
 /// What was remarked on the plan before it was approved: names and numbers, never values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -127,6 +137,9 @@ impl PlanRemark {
                     "{place}: had unreadable input that may hide data of the person: {detail} in quarantine"
                 )
             }
+            QUARANTINE_NOT_SEARCHABLE => format!(
+                "{place}: had unreadable input that may hide data of the person: {detail} in quarantine, and it cannot be searched"
+            ),
             "suspicious_fan_out" | IDENTIFIER_NOT_FOLLOWED => format!(
                 "{place}: names an identifier behind which several people seem to stand ({detail}): what hangs on it is not covered"
             ),
@@ -142,7 +155,7 @@ impl PlanRemark {
 
     /// Whether data of the person may stay that no row is about.
     pub fn leaves_open(&self) -> bool {
-        [IDENTIFIER_NOT_FOLLOWED, IDENTIFIER_NOT_SEARCHABLE].contains(&self.code.as_str())
+        LEAVE_OPEN.contains(&self.code.as_str())
     }
 
     fn is_formed(&self) -> bool {

@@ -159,8 +159,9 @@ fn a_strong_identifier_that_was_not_followed_is_an_exception() {
         "a cookie of two people is left alone by rule"
     );
     assert_eq!(weak.remarks, report.remarks);
-    let not_searched = not_followed("identifier_not_searchable");
-    assert_eq!(not_searched.status, Status::CompleteWithExceptions);
+    for code in ["identifier_not_searchable", "quarantine_not_searchable"] {
+        assert_eq!(not_followed(code).status, Status::CompleteWithExceptions);
+    }
 }
 
 #[test]

@@ -337,6 +337,10 @@ pub fn remark(remark: &RemarkView) -> String {
         "quarantine_may_hide" => {
             format!("has unreadable input that may hide data of the person: {detail} in quarantine")
         }
+        "quarantine_not_searchable" => format!(
+            "has unreadable input that may hide data of the person: {detail} in quarantine. It cannot be searched, so the case can only be completed \
+             with exceptions: look what the input is, drop what hides nobody, and plan again"
+        ),
         "suspicious_fan_out" => not_followed(remark),
         "identifier_not_followed" => format!(
             "{}, so the case can only be completed with exceptions: where it is the person's, open a case that names it, too",

@@ -101,7 +101,11 @@ fn quarantine_may_hide(inventory: &Inventory) -> Vec<Remark> {
         .iter()
         .filter(|system| system.quarantined > 0)
         .map(|system| Remark {
-            code: RemarkCode::QuarantineMayHide,
+            code: if system.locates {
+                RemarkCode::QuarantineMayHide
+            } else {
+                RemarkCode::QuarantineNotSearchable
+            },
             system: Some(system.name.clone()),
             dataset: None,
             detail: vec![system.quarantined.to_string()],

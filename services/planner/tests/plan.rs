@@ -370,11 +370,19 @@ fn the_linter_remarks_input_that_stands_in_quarantine() {
     let mut inventory = inventory(&["shop.people"], &[]);
     inventory.systems[0].quarantined = 3;
     let from = basis(&["shop.people"]);
-    let made = plan(&request(1), &from, &inventory, None);
-    assert_eq!(
-        remarks(&made, &from.holdings, &inventory),
-        ["quarantine_may_hide shop - [\"3\"]"]
-    );
+    // What a search may find in spite of it, and what nothing finds.
+    for (locates, code, leaves_open) in [
+        (true, "quarantine_may_hide", false),
+        (false, "quarantine_not_searchable", true),
+    ] {
+        inventory.systems[0].locates = locates;
+        let made = plan(&request(1), &from, &inventory, None);
+        assert_eq!(
+            remarks(&made, &from.holdings, &inventory),
+            [format!("{code} shop - [\"3\"]")]
+        );
+        assert_eq!(made.remarks[0].code.leaves_open(), leaves_open);
+    }
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub(super) async fn run(client: &Client, args: LineageArgs, talk: &mut Talk<'_>)
     if hidden {
         let inputs = words::counted(view.quarantined, "input");
         talk.say(&format!(
-            "{inputs} in quarantine may hide records of this person (lethe quarantine list)"
+            "{inputs} in quarantine may hide records of this person (lethe log quarantine list)"
         ));
     }
     if view.records.is_empty() {
