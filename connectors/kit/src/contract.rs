@@ -126,6 +126,8 @@ pub struct Observation {
     pub dataset: DatasetName,
     /// Stable key of the record within the dataset; may be personal.
     pub key: String,
+    /// Stable key of the unit of which the record is a part, where the system acts on several records as one: a restriction of one holds for all.
+    pub unit: Option<String>,
     /// How the connector finds the record again; may be personal, is sealed by intake. Often the key.
     pub handle: String,
     /// Every identifier, as the system holds it. Empty means that the record is not there any more.
@@ -134,6 +136,16 @@ pub struct Observation {
     pub count: u64,
     /// Whether the record is gone.
     pub gone: bool,
+}
+
+impl Observation {
+    /// What names its record.
+    pub fn name(&self) -> RecordName {
+        RecordName {
+            dataset: self.dataset.clone(),
+            key: self.key.clone(),
+        }
+    }
 }
 
 impl fmt::Debug for Observation {
@@ -159,6 +171,23 @@ pub struct Rejected {
     pub expected: String,
     /// The input itself; sealed by intake.
     pub input: Vec<u8>,
+    /// The observations of the same page that it is a part of: it is kept no longer than any of their records. Empty where it is no record's.
+    pub of: Vec<RecordName>,
+}
+
+/// What names a record in its system.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RecordName {
+    /// Its dataset.
+    pub dataset: DatasetName,
+    /// Its key; may be personal.
+    pub key: String,
+}
+
+impl fmt::Debug for RecordName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecordName({})", self.dataset)
+    }
 }
 
 impl fmt::Debug for Rejected {

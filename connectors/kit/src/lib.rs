@@ -10,6 +10,6 @@ pub mod suite;
 
 pub use contract::{
     Ask, Connector, DatasetManifest, Error, FeedPage, Finding, Located, Manifest, Observation, Observed,
-    Page, Performed, Receipt, Rejected, Selected, Selector,
+    Page, Performed, Receipt, RecordName, Rejected, Selected, Selector,
 };
 pub use host::{Call, Count, Host};

@@ -288,6 +288,7 @@ impl MemoryConnector {
         Observation {
             dataset: id.0.clone(),
             key: id.1.clone(),
+            unit: None,
             handle: id.1.clone(),
             identifiers,
             count: u64::from(!gone),

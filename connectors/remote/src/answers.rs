@@ -152,6 +152,7 @@ fn observation(manifest: &Manifest, record: ObservationMessage) -> Result<Observ
     Ok(Observation {
         dataset: record.dataset,
         key: record.key,
+        unit: None,
         handle,
         identifiers: record.identifiers,
         count: if record.gone { 0 } else { record.count },
@@ -168,6 +169,7 @@ fn rejected_input(message: RejectedMessage) -> Result<Rejected, Failure> {
         code: "remote-input",
         expected: "input that the program can read".to_owned(),
         input,
+        of: Vec::new(),
     })
 }
 

@@ -89,6 +89,7 @@ pub(crate) async fn records(
             dataset: unit.name.clone(),
             handle: key.clone(),
             key,
+            unit: None,
             count: record.rows,
             identifiers,
             gone,

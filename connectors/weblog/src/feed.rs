@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use lethe_kit::{FeedPage, Observation, Rejected};
+use lethe_kit::{FeedPage, Observation, RecordName, Rejected};
 
 use crate::error::Error;
 use crate::files::{self, Found, LineAt, Lines};
@@ -332,10 +332,13 @@ impl Log {
             }
             reading.lines += 1;
             reading.bytes += place.len;
+            let records = seen.records(&self.config.name);
             if seen.parsed.is_none() && !files::text(&line).is_empty() && !reading.counting {
-                reading.reject(position(&self.config.name, file, at), files::text(&line));
+                let of = records.iter().filter(|record| !record.identifiers.is_empty());
+                let of = of.map(|record| observation(record, 1).name()).collect();
+                reading.reject(position(&self.config.name, file, at), files::text(&line), of);
             }
-            for record in seen.records(&self.config.name) {
+            for record in records {
                 self.count(record, reading);
             }
         }
@@ -386,13 +389,14 @@ impl Log {
 }
 
 impl Reading {
-    fn reject(&mut self, position: String, text: &[u8]) {
+    fn reject(&mut self, position: String, text: &[u8], of: Vec<RecordName>) {
         let kept = &text[..text.len().min(REJECTED_BYTES_MAX)];
         self.page.rejected.push(Rejected {
             position,
             code: "weblog-line",
             expected: "a line in the common, combined or vhost_combined format".to_owned(),
             input: kept.to_vec(),
+            of,
         });
     }
 
@@ -404,6 +408,7 @@ impl Reading {
                 code: "weblog-archive",
                 expected: "a whole gzip file".to_owned(),
                 input: Vec::new(),
+                of: Vec::new(),
             });
         }
         GIVEN_UP
@@ -424,6 +429,7 @@ pub(crate) fn observation(record: &Record, count: u64) -> Observation {
     Observation {
         dataset: record.log.clone(),
         key: record.handle(),
+        unit: record.is_part().then(|| record.unit().handle()),
         handle: record.handle(),
         identifiers: record.identifiers.iter().cloned().collect(),
         count,

@@ -184,6 +184,11 @@ impl Log {
         self.dir.digest(&[b"record", record.handle().as_bytes()])
     }
 
+    /// The same for the lines that an instruction about the record acts on, whichever of their records it names.
+    pub(crate) fn digest_of_unit(&self, record: &Record) -> String {
+        self.digest_of(&record.unit())
+    }
+
     /// The same for an identifier.
     pub(crate) fn digest_of_identifier(&self, one: &Identifier) -> String {
         self.dir.digest(&[one.name().as_bytes(), one.value.as_bytes()])

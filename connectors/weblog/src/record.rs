@@ -44,6 +44,20 @@ impl Record {
         serde_json::to_string(self).unwrap_or_default()
     }
 
+    /// Whether it is one of several records of the same lines.
+    pub(crate) const fn is_part(&self) -> bool {
+        self.crowd.is_some()
+    }
+
+    /// What its lines are known by, whichever of their records is meant.
+    pub(crate) fn unit(&self) -> Self {
+        let mut unit = self.clone();
+        if self.is_part() {
+            unit.identifiers.clear();
+        }
+        unit
+    }
+
     /// Reads a handle.
     pub(crate) fn from_handle(handle: &str) -> Option<Self> {
         serde_json::from_str(handle).ok()

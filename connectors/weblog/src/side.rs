@@ -67,7 +67,7 @@ pub(crate) struct SideLine {
     pub(crate) claims: BTreeSet<Claim>,
 }
 
-/// By what a restriction took a line: digests of the records that it named or, where it named none of them, of the person's identifiers in the line.
+/// By what a restriction took a line: digests of the lines whose records it named or, where it named none of them, of the person's identifiers in the line.
 /// An instruction about any of them ends it.
 pub(crate) type Claim = BTreeSet<String>;
 
@@ -129,9 +129,9 @@ impl Side {
 }
 
 impl Log {
-    /// Digests of the records and identifiers that an instruction is about.
+    /// Digests of the lines and identifiers that an instruction is about.
     pub(crate) fn digests_of(&self, matcher: &Matcher) -> BTreeSet<String> {
-        let records = matcher.records().iter().map(|r| self.digest_of(r));
+        let records = matcher.records().iter().map(|r| self.digest_of_unit(r));
         let needles = matcher.needles().iter().map(|i| self.digest_of_identifier(i));
         records.chain(needles).collect()
     }
@@ -144,7 +144,7 @@ impl Log {
     /// The claim of a restriction on a line that it selects.
     pub(crate) fn claim_of(&self, hit: &Hit<'_>) -> Claim {
         match &hit.by {
-            By::Records(records) => records.iter().map(|r| self.digest_of(r)).collect(),
+            By::Records(records) => records.iter().map(|r| self.digest_of_unit(r)).collect(),
             By::Identifiers(needles) => needles.iter().map(|i| self.digest_of_identifier(i)).collect(),
         }
     }

@@ -218,6 +218,7 @@ kinds! {
     crate::ErasedMark = "erased.marked",
     crate::Quarantined = "input.quarantined",
     crate::InputDropped = "input.dropped",
+    crate::InputEnded = "input.ended",
     crate::InputRetryAsked = "input.retry_asked",
     crate::InputRetried = "input.retried",
     crate::CaseEntry = "case.entry",
@@ -225,6 +226,7 @@ kinds! {
     crate::Instruction = "instruction",
     crate::Answer = "answer",
     crate::SystemTold = "system.told",
+    crate::ScanAsked = "scan.asked",
     crate::PartitionOwned = "partition.owned",
     crate::ProcessTold = "process.told",
 }

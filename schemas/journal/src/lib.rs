@@ -28,9 +28,9 @@ pub use plan::{
 };
 pub use process::{LagTold, ProcessTold};
 pub use record::{
-    CursorAdvanced, ErasedMark, InputDropped, InputRetried, InputRetryAsked, InputStays, KeyWrapped,
-    Quarantined, RecordObserved, RecordSecret, Token,
+    CursorAdvanced, ErasedMark, InputDropped, InputEnded, InputOrigin, InputRetried, InputRetryAsked,
+    InputStays, KeyWrapped, Quarantined, RecordObserved, RecordSecret, Token,
 };
 pub use sealed::Sealed;
 pub use stream::{Stream, StreamKind, TABLE_PARTITIONS, partition_of};
-pub use system::{PartitionOwned, SystemTold};
+pub use system::{PartitionOwned, ScanAsked, SystemTold};

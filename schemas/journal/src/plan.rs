@@ -1,7 +1,8 @@
 //! The plan: an immutable value with no choices left, and the inventory that it was made from.
 
 use lethe_terms::{
-    CaseId, DataCategory, DatasetName, IdentifierKind, RecordToken, Right, SystemName, Timestamp, Verb,
+    CaseId, DataCategory, DatasetName, IdentifierKind, IssuedKind, RecordToken, Right, SystemName, Timestamp,
+    UnitToken, Verb,
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,13 @@ pub struct HoldingRef {
     pub record: RecordToken,
     /// Kinds of the identifiers along the path from the request to the record, nearest last.
     pub via: Vec<IdentifierKind>,
+}
+
+impl HoldingRef {
+    /// What the system acts on for it.
+    pub fn unit(&self) -> UnitToken {
+        self.record.unit()
+    }
 }
 
 /// One step: one verb on one dataset of one system.
@@ -123,6 +131,8 @@ pub enum RemarkCode {
     LeadTimeBreaksDeadline,
     /// Quarantined input of a system may hide data of the person.
     QuarantineMayHide,
+    /// The same of a system that cannot be searched: nothing else finds what its input hides.
+    QuarantineNotSearchable,
     /// Several people seem to stand behind an identifier, so the walk did not go on from there: records of the person may hang on it.
     SuspiciousFanOut,
     /// The same of a strong identifier, on which a person's records hang as a rule.
@@ -130,6 +140,8 @@ pub enum RemarkCode {
     /// Only an id joins records with the person's others, although they name somebody by an e-mail address or a telephone number: perhaps another
     /// person whom another system counts under the same number.
     ReachedByIdAlone,
+    /// An identifier of the request led to no record, and no system can be searched by its kind: nothing was looked for by it.
+    IdentifierNotSearchable,
 }
 
 impl RemarkCode {
@@ -140,7 +152,10 @@ impl RemarkCode {
 
     /// Whether records of the person may stay that no step covers: what is completed in spite of it is completed with exceptions.
     pub const fn leaves_open(self) -> bool {
-        matches!(self, Self::IdentifierNotFollowed)
+        matches!(
+            self,
+            Self::QuarantineNotSearchable | Self::IdentifierNotFollowed | Self::IdentifierNotSearchable
+        )
     }
 
     /// The code as it stands on the wire.
@@ -151,9 +166,11 @@ impl RemarkCode {
             Self::CopyWillBeRefilled => "copy_will_be_refilled",
             Self::LeadTimeBreaksDeadline => "lead_time_breaks_deadline",
             Self::QuarantineMayHide => "quarantine_may_hide",
+            Self::QuarantineNotSearchable => "quarantine_not_searchable",
             Self::SuspiciousFanOut => "suspicious_fan_out",
             Self::IdentifierNotFollowed => "identifier_not_followed",
             Self::ReachedByIdAlone => "reached_by_id_alone",
+            Self::IdentifierNotSearchable => "identifier_not_searchable",
         }
     }
 }
@@ -164,11 +181,11 @@ impl RemarkCode {
 pub struct Remark {
     /// What is remarked.
     pub code: RemarkCode,
-    /// The system that it is about.
-    pub system: SystemName,
+    /// The system that it is about; nothing where it is about all of them.
+    pub system: Option<SystemName>,
     /// The dataset that it is about, where it is about one.
     pub dataset: Option<DatasetName>,
-    /// Names of fields or systems, without personal data.
+    /// Names of fields, systems or kinds of identifiers, without personal data.
     pub detail: Vec<String>,
 }
 
@@ -236,6 +253,11 @@ impl Inventory {
         let mut datasets = system.datasets.iter();
         datasets.find(|dataset| dataset.name == place.dataset)
     }
+
+    /// Whether some system can be searched by identifiers of this kind and issuer.
+    pub fn is_searchable_by(&self, kind: &IssuedKind) -> bool {
+        self.systems.iter().any(|system| system.locates_by.contains(kind))
+    }
 }
 
 /// One system of the inventory.
@@ -246,6 +268,9 @@ pub struct InventorySystem {
     pub name: SystemName,
     /// Whether it can be searched for a person.
     pub locates: bool,
+    /// Kinds of identifiers by which it can be searched, ids with who gives those that it holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locates_by: Vec<IssuedKind>,
     /// Its datasets.
     pub datasets: Vec<InventoryDataset>,
     /// Input of this system that stands in quarantine.

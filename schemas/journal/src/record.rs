@@ -112,14 +112,36 @@ pub struct Quarantined {
     pub code: String,
     /// What was expected, without personal data.
     pub expected: String,
-    /// The input itself, under a data key of its own.
+    /// The input itself, under a data key of its own; where it is a part of records, in that under the first one's key, too.
     pub input: Sealed,
     /// That key, wrapped.
     pub key: KeyWrapped,
+    /// The records that it is a part of ([`InputOrigin`]), under the same key; nothing where it is no record's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Sealed>,
     /// What intake needs to take the input in again, under the same key, and in it what its record held, under the record's key; nothing where only
     /// the source has the whole of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Sealed>,
+}
+
+/// What a quarantined input is a part of. With the first of its records that is gone it counts no more, and opens no more once the key of the first
+/// one named is ended (GDPR Art. 17).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputOrigin {
+    /// Its records: one, or those of a crowd.
+    pub records: Vec<RecordToken>,
+}
+
+/// A record that a quarantined input was a part of is gone, and the input with it: it counts no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputEnded {
+    /// The system it came from.
+    pub system: SystemName,
+    /// Where the input stands in the `quarantine` stream.
+    pub position: Position,
 }
 
 /// An operator asks for a quarantined input to be taken in again: something was mended.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lethe_terms::{DatasetName, Timestamp};
+use lethe_terms::{DatasetName, SystemName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{FailureCode, InventorySystem};
@@ -27,6 +27,20 @@ pub struct SystemTold {
     pub total: u64,
     /// Records that were new or changed since its host started.
     pub appended: u64,
+    /// The newest wish for a scan ([`ScanAsked`]) that its host has heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan_asked: Option<Timestamp>,
+    /// Whether it is being read from its beginning, or is to be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub scanning: bool,
+}
+
+/// Somebody asks for a system to be read from its beginning: its host does it. Keyed by `scan:` and its name in `systems`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScanAsked {
+    /// The system.
+    pub system: SystemName,
 }
 
 /// An owner of a partition of lineage that has caught up: whoever asks about the partition asks here. Keyed by its number in `owners`.

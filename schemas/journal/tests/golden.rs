@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use lethe_journal::{
     Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, Error, Event, InputDropped,
-    InputRetried, InputRetryAsked, Instruction, KeyWrapped, Kind, PartitionOwned, ProcessTold, Quarantined,
-    RecordObserved, RecordSecret, SelectorsWire, SystemTold,
+    InputEnded, InputRetried, InputRetryAsked, Instruction, KeyWrapped, Kind, PartitionOwned, ProcessTold,
+    Quarantined, RecordObserved, RecordSecret, ScanAsked, SelectorsWire, SystemTold,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,7 @@ fn every_golden_entry_decodes_and_encodes_to_the_same_bytes() {
         event_stays::<ErasedMark>("erased-marked"),
         event_stays::<Quarantined>("input-quarantined"),
         event_stays::<InputDropped>("input-dropped"),
+        event_stays::<InputEnded>("input-ended"),
         event_stays::<InputRetryAsked>("input-retry-asked"),
         event_stays::<InputRetried>("input-retried"),
         event_stays::<CaseEntry>("case-entry"),
@@ -79,6 +80,7 @@ fn every_golden_entry_decodes_and_encodes_to_the_same_bytes() {
         event_stays::<Instruction>("instruction"),
         event_stays::<Answer>("answer"),
         event_stays::<SystemTold>("system-told"),
+        event_stays::<ScanAsked>("scan-asked"),
         event_stays::<PartitionOwned>("partition-owned"),
         event_stays::<ProcessTold>("process-told"),
         data_stays::<CaseEvent>("case-event"),

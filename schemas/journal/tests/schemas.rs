@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lethe_journal::{
-    Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, InputDropped, InputRetried,
-    InputRetryAsked, Instruction, Inventory, KeyWrapped, PartitionOwned, Plan, ProcessTold, Quarantined,
-    RecordObserved, SystemTold,
+    Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, InputDropped, InputEnded,
+    InputRetried, InputRetryAsked, Instruction, Inventory, KeyWrapped, PartitionOwned, Plan, ProcessTold,
+    Quarantined, RecordObserved, ScanAsked, SystemTold,
 };
 use schemars::{Schema, schema_for};
 
@@ -31,6 +31,7 @@ fn the_schemas_of_events_and_of_the_proof_are_current() {
         ("erased-marked", schema_for!(ErasedMark)),
         ("input-quarantined", schema_for!(Quarantined)),
         ("input-dropped", schema_for!(InputDropped)),
+        ("input-ended", schema_for!(InputEnded)),
         ("input-retry-asked", schema_for!(InputRetryAsked)),
         ("input-retried", schema_for!(InputRetried)),
         ("case-entry", schema_for!(CaseEntry)),
@@ -41,6 +42,7 @@ fn the_schemas_of_events_and_of_the_proof_are_current() {
         ("plan", schema_for!(Plan)),
         ("inventory", schema_for!(Inventory)),
         ("system-told", schema_for!(SystemTold)),
+        ("scan-asked", schema_for!(ScanAsked)),
         ("partition-owned", schema_for!(PartitionOwned)),
         ("process-told", schema_for!(ProcessTold)),
     ]

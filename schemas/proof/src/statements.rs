@@ -95,17 +95,30 @@ pub struct ExceptionRow {
 /// A strong identifier of the person behind which several people seem to stand: what hangs on it was left out.
 const IDENTIFIER_NOT_FOLLOWED: &str = "identifier_not_followed";
 
+/// An identifier of the request led to no record, and no system can be searched by its kind.
+const IDENTIFIER_NOT_SEARCHABLE: &str = "identifier_not_searchable";
+
+/// Input of a system that cannot be searched stands in quarantine.
+const QUARANTINE_NOT_SEARCHABLE: &str = "quarantine_not_searchable";
+
+/// Remarks with which data of the person may stay that no row is about.
+const LEAVE_OPEN: [&str; 3] = [
+    IDENTIFIER_NOT_FOLLOWED,
+    IDENTIFIER_NOT_SEARCHABLE,
+    QUARANTINE_NOT_SEARCHABLE,
+];
+
 /// What was remarked on the plan before it was approved: names and numbers, never values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanRemark {
     /// Code of the remark, such as `field_not_erasable`.
     pub code: String,
-    /// The system.
-    pub system: SystemName,
+    /// The system; nothing where it is about all of them.
+    pub system: Option<SystemName>,
     /// The dataset, where it is about one.
     pub dataset: Option<DatasetName>,
-    /// Names of fields or systems, or numbers.
+    /// Names of fields, systems or kinds of identifiers, or numbers.
     pub detail: Vec<String>,
 }
 
@@ -113,7 +126,8 @@ impl PlanRemark {
     /// The remark in words.
     pub(crate) fn words(&self) -> String {
         let dataset = self.dataset.as_ref().map(|dataset| format!(" {dataset}"));
-        let place = format!("{}{}", self.system, dataset.unwrap_or_default());
+        let system = self.system.as_ref().map_or("the request", SystemName::as_str);
+        let place = format!("{system}{}", dataset.unwrap_or_default());
         let detail = self.detail.join(", ");
         match self.code.as_str() {
             "field_not_erasable" => format!("{place}: leaves in place: {detail}"),
@@ -123,11 +137,17 @@ impl PlanRemark {
                     "{place}: had unreadable input that may hide data of the person: {detail} in quarantine"
                 )
             }
+            QUARANTINE_NOT_SEARCHABLE => format!(
+                "{place}: had unreadable input that may hide data of the person: {detail} in quarantine, and it cannot be searched"
+            ),
             "suspicious_fan_out" | IDENTIFIER_NOT_FOLLOWED => format!(
                 "{place}: names an identifier behind which several people seem to stand ({detail}): what hangs on it is not covered"
             ),
             "reached_by_id_alone" => format!(
                 "{place}: belongs to the person by an id alone, and names somebody by what nothing else of the person's does ({detail})"
+            ),
+            IDENTIFIER_NOT_SEARCHABLE => format!(
+                "{place}: names an identifier ({detail}) that leads to no record and that no system can be searched by: nothing was looked for by it"
             ),
             code => format!("{place}: {code} {detail}"),
         }
@@ -135,7 +155,7 @@ impl PlanRemark {
 
     /// Whether data of the person may stay that no row is about.
     pub fn leaves_open(&self) -> bool {
-        self.code == IDENTIFIER_NOT_FOLLOWED
+        LEAVE_OPEN.contains(&self.code.as_str())
     }
 
     fn is_formed(&self) -> bool {

@@ -124,7 +124,7 @@ fn what_was_remarked_on_the_plan_is_told() {
     let report = after(|story| {
         story.plan.remarks = vec![PlanRemark {
             code: "field_not_erasable".into(),
-            system: "shop".parse().unwrap(),
+            system: Some("shop".parse().unwrap()),
             dataset: Some("orders".parse().unwrap()),
             detail: vec!["orders.total".into()],
         }];
@@ -139,7 +139,7 @@ fn a_strong_identifier_that_was_not_followed_is_an_exception() {
         after(|story| {
             story.plan.remarks = vec![PlanRemark {
                 code: code.into(),
-                system: "shop".parse().unwrap(),
+                system: Some("shop".parse().unwrap()),
                 dataset: Some("orders".parse().unwrap()),
                 detail: vec!["email".into(), "6".into()],
             }];
@@ -159,6 +159,9 @@ fn a_strong_identifier_that_was_not_followed_is_an_exception() {
         "a cookie of two people is left alone by rule"
     );
     assert_eq!(weak.remarks, report.remarks);
+    for code in ["identifier_not_searchable", "quarantine_not_searchable"] {
+        assert_eq!(not_followed(code).status, Status::CompleteWithExceptions);
+    }
 }
 
 #[test]

@@ -162,6 +162,35 @@ token!(
     /// Names a record without saying whose it is: a keyed digest of system, dataset and record key.
     RecordToken, "record token"
 );
+/// Bytes of a record's token that name its unit.
+const UNIT_BYTES: usize = 8;
+
+/// Names what a system acts on as one: a record, or what several records are parts of, such as a line of a log that names more people than one
+/// record holds. The first half of a record's token: parts of one unit share it, and two units do not but by a chance that no company meets.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnitToken([u8; UNIT_BYTES]);
+
+impl fmt::Debug for UnitToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        redacted(f, "unit token")
+    }
+}
+
+impl RecordToken {
+    /// The unit that the record is, or is a part of.
+    pub fn unit(self) -> UnitToken {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        UnitToken([a, b, c, d, e, f, g, h])
+    }
+
+    /// The token of a part of the same unit, which the second half of this digest tells from the others.
+    pub fn part(self, digest: [u8; 16]) -> Self {
+        let mut bytes = digest;
+        bytes[..UNIT_BYTES].copy_from_slice(&self.0[..UNIT_BYTES]);
+        Self(bytes)
+    }
+}
+
 token!(
     /// Names an identifier without saying it: a keyed digest of kind and normalised value.
     IdentifierToken, "identifier token"

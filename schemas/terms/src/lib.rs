@@ -12,7 +12,7 @@ mod work;
 
 pub use ids::{
     CaseId, CommandId, DatasetName, EntryId, IdentifierToken, InstructionId, IssuerName, NameError,
-    RecordToken, ShardName, SuppressionToken, SystemName,
+    RecordToken, ShardName, SuppressionToken, SystemName, UnitToken,
 };
 pub use law::{ErasureGround, LegalBasis, RestrictionGround, Right};
 pub use people::{Identifier, IdentifierKind, IssuedKind, Strength};

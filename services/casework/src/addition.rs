@@ -60,7 +60,12 @@ fn acts(plan: &Plan) -> BTreeSet<(DatasetRef, Verb, &[DataCategory])> {
         .collect()
 }
 
-type Remarked<'a> = (RemarkCode, &'a SystemName, Option<&'a DatasetName>, Vec<&'a str>);
+type Remarked<'a> = (
+    RemarkCode,
+    Option<&'a SystemName>,
+    Option<&'a DatasetName>,
+    Vec<&'a str>,
+);
 
 /// What is remarked on a plan, but for how many of something there are: that may grow without changing what an approver decided on.
 fn remarks(plan: &Plan) -> BTreeSet<Remarked<'_>> {
@@ -71,7 +76,7 @@ fn remarks(plan: &Plan) -> BTreeSet<Remarked<'_>> {
             let named = named.filter(|detail| detail.parse::<u64>().is_err());
             (
                 remark.code,
-                &remark.system,
+                remark.system.as_ref(),
                 remark.dataset.as_ref(),
                 named.collect(),
             )

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lethe_journal::{DatasetRef, Held, Step};
-use lethe_terms::{Outcome, RecordToken, Verb};
+use lethe_journal::{DatasetRef, Held, HoldingRef, Step};
+use lethe_terms::{Outcome, UnitToken, Verb};
 
 use crate::{Case, StepProgress};
 
@@ -22,17 +22,17 @@ impl Case {
         }
     }
 
-    /// Records on which this case claims a restriction: from the moment in which the instruction to restrict goes out until the lift is
+    /// Units on which this case claims a restriction: from the moment in which the instruction to restrict goes out until the lift is
     /// verified (GDPR Art. 18).
-    pub fn claims(&self) -> BTreeSet<RecordToken> {
+    pub fn claims(&self) -> BTreeSet<UnitToken> {
         let mut claims = BTreeSet::new();
         for (step, progress) in self.all_steps() {
-            let records = step.records.iter().map(|holding| holding.record);
+            let units = step.records.iter().map(HoldingRef::unit);
             match step.verb {
-                Verb::Restrict if progress.sent.is_some() => claims.extend(records),
+                Verb::Restrict if progress.sent.is_some() => claims.extend(units),
                 Verb::Lift if progress.is_verified(step) => {
-                    records.for_each(|record| {
-                        claims.remove(&record);
+                    units.for_each(|unit| {
+                        claims.remove(&unit);
                     });
                 }
                 _ => {}

@@ -1,10 +1,11 @@
-//! What cases hold of each other's records: restrictions that keep an erasure waiting, and later plans that came first.
+//! What cases hold of each other's records: restrictions that keep an erasure waiting, and later plans that came first. All of it goes by the units
+//! that systems act on: who restricts one part of a line restricts the line.
 
 use lethe_casework::{Case, PlanProgress, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_journal::{CaseEvent, DatasetRef, Held, HoldingRef, Step};
-use lethe_terms::{CaseId, CaseState, Observed, RecordToken, Right, Timestamp, Verb};
+use lethe_terms::{CaseId, CaseState, Observed, Right, Timestamp, UnitToken, Verb};
 
 use crate::conductor::Conductor;
 
@@ -19,24 +20,24 @@ impl Conductor {
         }
         step.records
             .iter()
-            .any(|holding| self.holders(case, step.verb, holding.record).next().is_some())
+            .any(|holding| self.holders(case, step.verb, holding.unit()).next().is_some())
     }
 
-    /// The other cases whose restriction of a record keeps this one from going on there.
+    /// The other cases whose restriction of a unit keeps this one from going on there.
     pub(crate) fn holders(
         &self,
         case: &Case,
         verb: Verb,
-        record: RecordToken,
+        unit: UnitToken,
     ) -> impl Iterator<Item = CaseId> + use<'_> {
         let (own, superseded) = (case.id, case.opening.supersedes);
         // Two restrictions that both end do not wait for each other, nor does a lift for a record that is given up for an erasure.
         let ends = move |holder: CaseId| {
             verb == Verb::Lift
                 && (self.cases.get(&holder).is_some_and(|case| case.lift.is_some())
-                    || self.is_to_be_given_up(holder, record))
+                    || self.is_to_be_given_up(holder, unit))
         };
-        let holders = self.claims.get(&record).into_iter().flatten().copied();
+        let holders = self.claims.get(&unit).into_iter().flatten().copied();
         holders.filter(move |holder| *holder != own && Some(*holder) != superseded && !ends(*holder))
     }
 
@@ -46,27 +47,27 @@ impl Conductor {
     }
 
     /// What a restriction claims and was not given up for an erasure.
-    fn left(&self, case: &Case) -> BTreeSet<RecordToken> {
+    fn left(&self, case: &Case) -> BTreeSet<UnitToken> {
         let given_up = self.given_up(case);
         let mut left = case.claims();
-        left.retain(|record| !given_up.contains(record));
+        left.retain(|unit| !given_up.contains(unit));
         left
     }
 
-    /// Records that the erasures which supersede a restriction have erased since it restricted them. What they did not cover stays as it is:
+    /// Units that the erasures which supersede a restriction have erased since it restricted them. What they did not cover stays as it is:
     /// the system still restricts it.
-    pub(crate) fn given_up(&self, case: &Case) -> BTreeSet<RecordToken> {
+    pub(crate) fn given_up(&self, case: &Case) -> BTreeSet<UnitToken> {
         let Some(erased) = self.given_up.get(&case.id) else {
             return BTreeSet::new();
         };
         let restricted: BTreeMap<_, _> = instructed(case)
             .filter(|(verb, ..)| *verb == Verb::Restrict)
-            .map(|(_, record, index)| (record, index))
+            .map(|(_, unit, index)| (unit, index))
             .collect();
         erased
             .iter()
-            .filter(|(record, erased)| restricted.get(record).is_none_or(|index| index < erased))
-            .map(|(record, _)| *record)
+            .filter(|(unit, erased)| restricted.get(unit).is_none_or(|index| index < erased))
+            .map(|(unit, _)| *unit)
             // What was not there to be restricted, no erasure has to cover.
             .chain(seen_absent(case, Verb::Restrict).into_keys())
             .collect()
@@ -77,7 +78,7 @@ impl Conductor {
     pub(crate) fn held(&self, case: &Case) -> BTreeMap<DatasetRef, Held> {
         let mut held = case.held();
         let given_up = self.given_up(case);
-        let is_given_up = |holding: &HoldingRef| given_up.contains(&holding.record);
+        let is_given_up = |holding: &HoldingRef| given_up.contains(&holding.unit());
         for (place, step) in case.restricting() {
             let Some(now) = held.get_mut(&place) else { continue };
             if step.records.iter().all(is_given_up) {
@@ -90,26 +91,26 @@ impl Conductor {
     }
 
     fn is_shared(&self, case: &Case, step: &Step) -> bool {
-        let records: BTreeSet<_> = step.records.iter().map(|holding| holding.record).collect();
+        let units: BTreeSet<_> = step.records.iter().map(HoldingRef::unit).collect();
         let first_plan = case.plans.iter().find_map(|made| made.logged.as_ref());
         let since = first_plan.map_or(0, |(index, _)| *index);
         let mut others = self.cases.values().filter(|other| other.id != case.id);
         others.any(|other| {
             other.opening.right == Right::Restriction
-                && (!other.claims().is_disjoint(&records)
-                    || instructed(other).any(|(_, record, index)| index > since && records.contains(&record)))
+                && (!other.claims().is_disjoint(&units)
+                    || instructed(other).any(|(_, unit, index)| index > since && units.contains(&unit)))
         })
     }
 
     /// Remembers that the instruction of a step went out.
     pub(crate) fn reach(&mut self, present: u64, step: &Step) {
         for holding in &step.records {
-            self.note_reached(holding.record, present);
+            self.note_reached(holding.unit(), present);
         }
     }
 
-    pub(crate) fn note_reached(&mut self, record: RecordToken, index: u64) {
-        let newest = self.reached.entry(record).or_default();
+    pub(crate) fn note_reached(&mut self, unit: UnitToken, index: u64) {
+        let newest = self.reached.entry(unit).or_default();
         *newest = index.max(*newest);
     }
 
@@ -121,7 +122,7 @@ impl Conductor {
         };
         step.records.iter().any(|holding| {
             self.reached
-                .get(&holding.record)
+                .get(&holding.unit())
                 .is_some_and(|newest| newest > index)
         })
     }
@@ -130,8 +131,8 @@ impl Conductor {
     pub(crate) fn rebuild_claims(&mut self) {
         self.claims.clear();
         let sent: Vec<_> = self.cases.values().flat_map(instructed).collect();
-        for (_, record, index) in sent {
-            self.note_reached(record, index);
+        for (_, unit, index) in sent {
+            self.note_reached(unit, index);
         }
         self.given_up.clear();
         let done = self.cases.values().filter(|case| is_done(case));
@@ -172,15 +173,15 @@ impl Conductor {
             .flat_map(|present| present.plan.steps.iter())
             .flat_map(|step| &step.records);
         for holding in holdings {
-            if let Some(holders) = self.claims.get_mut(&holding.record) {
+            if let Some(holders) = self.claims.get_mut(&holding.unit()) {
                 holders.remove(&id);
                 if holders.is_empty() {
-                    self.claims.remove(&holding.record);
+                    self.claims.remove(&holding.unit());
                 }
             }
         }
-        for record in left {
-            self.claims.entry(record).or_default().insert(id);
+        for unit in left {
+            self.claims.entry(unit).or_default().insert(id);
         }
     }
 
@@ -202,11 +203,11 @@ impl Conductor {
         }
     }
 
-    /// Whether an erasure that is under way supersedes the restriction of the record and covers it.
-    fn is_to_be_given_up(&self, restriction: CaseId, record: RecordToken) -> bool {
+    /// Whether an erasure that is under way supersedes the restriction of the unit and covers it.
+    fn is_to_be_given_up(&self, restriction: CaseId, unit: UnitToken) -> bool {
         let covers = |present: &PlanProgress| {
             let mut holdings = present.plan.steps.iter().flat_map(|step| &step.records);
-            holdings.any(|holding| holding.record == record)
+            holdings.any(|holding| holding.unit() == unit)
         };
         self.cases
             .values()
@@ -223,8 +224,8 @@ pub(crate) fn is_done(case: &Case) -> bool {
     )
 }
 
-/// Records of every instruction of a case that went out, with its verb and the index of its plan; earlier plans come first.
-pub(crate) fn instructed(case: &Case) -> impl Iterator<Item = (Verb, RecordToken, u64)> {
+/// Units of every instruction of a case that went out, with its verb and the index of its plan; earlier plans come first.
+pub(crate) fn instructed(case: &Case) -> impl Iterator<Item = (Verb, UnitToken, u64)> {
     case.plans.iter().flat_map(|made| {
         let index = index_of(made);
         let steps = made.plan.steps.iter().zip(&made.steps);
@@ -232,13 +233,13 @@ pub(crate) fn instructed(case: &Case) -> impl Iterator<Item = (Verb, RecordToken
             .filter(|(_, progress)| progress.sent.is_some())
             .flat_map(move |(step, _)| {
                 let records = step.records.iter();
-                records.map(move |holding| (step.verb, holding.record, index))
+                records.map(move |holding| (step.verb, holding.unit(), index))
             })
     })
 }
 
-/// Records that steps of this verb left absent and that were seen so, with the index of the plan; a later plan that takes one again decides of it.
-fn seen_absent(case: &Case, verb: Verb) -> BTreeMap<RecordToken, u64> {
+/// Units that steps of this verb left absent and that were seen so, with the index of the plan; a later plan that takes one again decides of it.
+fn seen_absent(case: &Case, verb: Verb) -> BTreeMap<UnitToken, u64> {
     let mut absent = BTreeMap::new();
     for made in &case.plans {
         let steps = made.plan.steps.iter().zip(&made.steps);
@@ -248,9 +249,9 @@ fn seen_absent(case: &Case, verb: Verb) -> BTreeMap<RecordToken, u64> {
                 progress.is_verified(step) && sighting.is_some_and(|seen| seen.observed == Observed::Absent);
             for holding in &step.records {
                 if is_absent {
-                    absent.insert(holding.record, index_of(made));
+                    absent.insert(holding.unit(), index_of(made));
                 } else {
-                    absent.remove(&holding.record);
+                    absent.remove(&holding.unit());
                 }
             }
         }

@@ -8,7 +8,7 @@ use lethe_journal::{
 };
 use lethe_planner::Basis;
 use lethe_terms::{
-    CaseId, CaseState, CommandId, InstructionId, RecordToken, Right, Strength, SystemName, Timestamp,
+    CaseId, CaseState, CommandId, InstructionId, Right, Strength, SystemName, Timestamp, UnitToken,
 };
 
 use crate::sharing::Sharing;
@@ -159,7 +159,7 @@ pub enum Effect {
         case: CaseId,
         /// Where it starts.
         tokens: Vec<Token>,
-        /// Identifiers that are known already, as selectors under the case's key.
+        /// Identifiers that are known already, as selectors under the case's key: first those of the request.
         known: Vec<Sealed>,
         /// Selectors of the earlier plan by dataset, where it was not seen absent: the new selectors of the dataset have to hold their
         /// records too, and a dataset that is only here gets selectors as well.
@@ -198,10 +198,10 @@ pub struct Conductor {
     pub(crate) walking: BTreeMap<CaseId, WalkPurpose>,
     pub(crate) polling: BTreeSet<InstructionId>,
     pub(crate) looked: BTreeMap<CaseId, u32>,
-    pub(crate) claims: BTreeMap<RecordToken, BTreeSet<CaseId>>,
+    pub(crate) claims: BTreeMap<UnitToken, BTreeSet<CaseId>>,
     /// By restriction: what the erasures that supersede it erased, with the index of the plan.
-    pub(crate) given_up: BTreeMap<CaseId, BTreeMap<RecordToken, u64>>,
-    pub(crate) reached: BTreeMap<RecordToken, u64>,
+    pub(crate) given_up: BTreeMap<CaseId, BTreeMap<UnitToken, u64>>,
+    pub(crate) reached: BTreeMap<UnitToken, u64>,
     pub(crate) wakes: BTreeMap<Timestamp, BTreeSet<CaseId>>,
     pub(crate) sharing: Sharing,
     damaged: BTreeMap<CaseId, Error>,

@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 
 use lethe_casework::{Case, PlanProgress};
-use lethe_journal::{CaseEvent, Instruction, Step, Stream, partition_of};
+use lethe_journal::{CaseEvent, HoldingRef, Instruction, Step, Stream, partition_of};
 use lethe_terms::{CaseId, InstructionId, Verb};
 
 use crate::claims::{index_of, instructed, is_done};
@@ -78,14 +78,14 @@ impl Conductor {
         {
             let steps = present.plan.steps.iter().filter(|planned| planned.step == *step);
             let holdings = steps.flat_map(|planned| &planned.records);
-            reached.extend(holdings.map(|holding| (holding.record, *index)));
+            reached.extend(holdings.map(|holding| (holding.unit(), *index)));
         }
         let ends = case.opening.supersedes.filter(|_| is_done(case));
         if ends.is_some_and(|earlier| self.carries(earlier)) {
             self.sharing.completed.insert(id);
         }
-        for (record, index) in reached {
-            self.note_reached(record, index);
+        for (unit, index) in reached {
+            self.note_reached(unit, index);
         }
         self.sharing.has_moved |= !self.blocked.is_empty();
     }
@@ -160,23 +160,23 @@ impl Conductor {
             })
     }
 
-    /// Whether a case that was planned after this restriction acts on one of its records: it did not see the restriction.
+    /// Whether a case that was planned after this restriction acts on one of its units: it did not see the restriction.
     fn is_past(&self, case: &Case, present: &PlanProgress, step: &Step) -> bool {
         if !self.is_overtaken(present, step) {
             return false;
         }
-        let records: BTreeSet<_> = step.records.iter().map(|holding| holding.record).collect();
+        let units: BTreeSet<_> = step.records.iter().map(HoldingRef::unit).collect();
         let index = index_of(present);
         let mut others = self.cases.values().filter(|other| other.id != case.id);
         others.any(|other| {
             other.opening.supersedes != Some(case.id)
-                && instructed(other).any(|(verb, record, later)| {
-                    verb != Verb::Restrict && later > index && records.contains(&record)
+                && instructed(other).any(|(verb, unit, later)| {
+                    verb != Verb::Restrict && later > index && units.contains(&unit)
                 })
         })
     }
 
-    /// Whether another case restricts a record of the step by a plan that is older than this one: no generation would keep the step from it.
+    /// Whether another case restricts a unit of the step by a plan that is older than this one: no generation would keep the step from it.
     fn is_held_since(&self, case: &Case, present: &PlanProgress, step: &Step) -> bool {
         let index = index_of(present);
         let restricts_since = |holder: CaseId, held| {
@@ -184,11 +184,11 @@ impl Conductor {
             holder
                 .into_iter()
                 .flat_map(instructed)
-                .any(|(verb, record, earlier)| verb == Verb::Restrict && record == held && earlier < index)
+                .any(|(verb, unit, earlier)| verb == Verb::Restrict && unit == held && earlier < index)
         };
         step.records.iter().any(|holding| {
-            self.holders(case, step.verb, holding.record)
-                .any(|holder| restricts_since(holder, holding.record))
+            self.holders(case, step.verb, holding.unit())
+                .any(|holder| restricts_since(holder, holding.unit()))
         })
     }
 }

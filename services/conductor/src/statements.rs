@@ -150,7 +150,20 @@ fn copies(config: &Config, inventory: &Inventory) -> Vec<Copy> {
             gone_by: format!("{} days", system.backup_days?),
         })
     });
-    own.chain(backups).collect()
+    let unread = inventory.systems.iter().filter(|system| system.quarantined > 0);
+    let unread = unread.map(|system| Copy {
+        place: format!(
+            "quarantine: {} of {} that could not be read, sealed",
+            inputs(system.quarantined),
+            system.name
+        ),
+        gone_by: "when somebody has looked at each".into(),
+    });
+    own.chain(backups).chain(unread).collect()
+}
+
+fn inputs(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "input" } else { "inputs" })
 }
 
 fn kind_of(case: &Case) -> Kind {

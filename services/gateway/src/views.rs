@@ -184,11 +184,11 @@ pub struct RemarkView {
     pub code: String,
     /// Whether approving in spite of it would leave data behind.
     pub fatal: bool,
-    /// The system.
-    pub system: String,
+    /// The system; nothing where it is about all of them.
+    pub system: Option<String>,
     /// The dataset, where it is about one.
     pub dataset: Option<String>,
-    /// Names of fields or systems.
+    /// Names of fields, systems or kinds of identifiers.
     pub detail: Vec<String>,
 }
 
@@ -220,6 +220,9 @@ pub struct LineageView {
     /// Code of the bound that ended the walk before it had reached everything, with a page in ops/errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_off: Option<String>,
+    /// Inputs in quarantine, of whatever system: each may hide records of the person.
+    #[serde(default)]
+    pub quarantined: u64,
 }
 
 /// Records of one dataset that a walk reached in one way.

@@ -132,8 +132,11 @@ pub const fn case_tone(state: CaseState) -> Tone {
     }
 }
 
-/// The state of a step in words, with what it waits for and what the system says.
-pub fn step_state(step: &StepView) -> String {
+/// The state of a step in words, with what it waits for and what the system says. In a case that ended, what was never begun never will be.
+pub fn step_state(step: &StepView, case: CaseState) -> String {
+    if case.is_ended() && matches!(step.state, StepState::Planned | StepState::Blocked) {
+        return "not done".to_owned();
+    }
     if step.verb == Verb::Observe {
         return look_state(step.state).to_owned();
     }
@@ -152,6 +155,25 @@ pub fn step_state(step: &StepView) -> String {
         StepState::Verified => format!("{outcome}, seen to be"),
         StepState::Failed => "failed".to_owned(),
         StepState::Overdue => "no answer in time".to_owned(),
+    }
+}
+
+/// Datasets in which nothing was found: whether that was looked at.
+pub fn looks(case: &CaseView) -> String {
+    let looks = case.looks().count() as u64;
+    let seen = case
+        .looks()
+        .filter(|step| step.state == StepState::Verified)
+        .count() as u64;
+    let datasets = counted(looks, "dataset");
+    match (seen, case.state.is_ended()) {
+        (0, false) => format!("Nothing was found in {datasets}: looked at once the rest is done"),
+        (0, true) => format!("Nothing was found in {datasets}, and none was looked at again"),
+        (seen, _) if seen == looks => format!("Nothing was found in {datasets}, and nothing was seen there"),
+        (seen, _) => format!(
+            "Nothing was found in {datasets}: {} of them seen to hold nothing",
+            grouped(seen)
+        ),
     }
 }
 
@@ -315,6 +337,10 @@ pub fn remark(remark: &RemarkView) -> String {
         "quarantine_may_hide" => {
             format!("has unreadable input that may hide data of the person: {detail} in quarantine")
         }
+        "quarantine_not_searchable" => format!(
+            "has unreadable input that may hide data of the person: {detail} in quarantine. It cannot be searched, so the case can only be completed \
+             with exceptions: look what the input is, drop what hides nobody, and plan again"
+        ),
         "suspicious_fan_out" => not_followed(remark),
         "identifier_not_followed" => format!(
             "{}, so the case can only be completed with exceptions: where it is the person's, open a case that names it, too",
@@ -326,7 +352,20 @@ pub fn remark(remark: &RemarkView) -> String {
             remark.detail.first().map_or("", String::as_str),
             remark.detail.get(1).map_or("", String::as_str),
         ),
+        "identifier_not_searchable" => format!(
+            "names an identifier ({detail}) that leads to no record and that no system can be searched by, so nothing is looked for by it and the \
+             case can only be completed with exceptions: where it was mistyped, withdraw, and open a case that names it right"
+        ),
         _ => detail,
+    }
+}
+
+/// What a remark is about: a dataset, a system, or the request.
+pub fn remarked(remark: &RemarkView) -> String {
+    let system = remark.system.as_deref().unwrap_or("the request");
+    match &remark.dataset {
+        Some(dataset) => format!("{system} / {dataset}"),
+        None => system.to_owned(),
     }
 }
 
@@ -502,6 +541,19 @@ pub fn rows(number: u64) -> String {
         "rows or lines"
     };
     format!("{} {noun}", grouped(number))
+}
+
+/// Records that only a shared identifier leads to.
+pub fn behind_shared(records: u64) -> String {
+    let (share, count) = if records == 1 {
+        ("shares", "does not count")
+    } else {
+        ("share", "do not count")
+    };
+    format!(
+        "{} {share} only a shared identifier, such as an office address, and {count} as this person's.",
+        counted(records, "record")
+    )
 }
 
 /// What a record is, for whoever reads a number of them.

@@ -37,6 +37,8 @@ struct Kept {
 struct Whole {
     dataset: DatasetName,
     key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<String>,
     handle: String,
     identifiers: Vec<Identifier>,
     count: u64,
@@ -63,6 +65,7 @@ pub(crate) fn keep(key: &DataKey, part_of: &PartOf<'_>) -> Result<Option<Sealed>
     let whole = Whole {
         dataset: observation.dataset.clone(),
         key: observation.key.clone(),
+        unit: observation.unit.clone(),
         handle: observation.handle.clone(),
         identifiers: observation.identifiers.clone(),
         count: observation.count,
@@ -161,7 +164,7 @@ impl Intake {
         }
         let mut batch = Batch::default();
         self.take_one(&self.maker(), system, &read, last, &mut batch)?;
-        self.send(&mut batch, &mut recent).await?;
+        self.send(system, &mut batch, &mut recent).await?;
         self.count(&batch.published);
         Ok(Again::Taken(batch.published.findings))
     }
@@ -205,6 +208,7 @@ fn observation(whole: Whole) -> Observation {
     Observation {
         dataset: whole.dataset,
         key: whole.key,
+        unit: whole.unit,
         handle: whole.handle,
         identifiers: whole.identifiers,
         count: whole.count,

@@ -14,6 +14,7 @@ use lethe_terms::{CaseId, EntryId, Identifier, RecordToken, ShardName, Strength,
 use lethe_vault::{DataKey, KeyVault, Normaliser, TokenKeys, open_json, record_context};
 
 use crate::Error;
+use crate::inputs::Inputs;
 use crate::outgoing::{Batch, Outgoing};
 use crate::page::{Maker, Naming, Read, oversize, read_for};
 use crate::suppression::{Finding, Suppressed};
@@ -128,6 +129,7 @@ pub struct Intake {
     pub(crate) vault: Arc<dyn KeyVault>,
     pub(crate) naming: Naming,
     known: Arc<dyn Known>,
+    pub(crate) inputs: Arc<dyn Inputs>,
     shell: Shell,
     state: Mutex<State>,
     pub(crate) recent: tokio::sync::Mutex<Recent>,
@@ -141,6 +143,7 @@ impl Intake {
         vault: Arc<dyn KeyVault>,
         normaliser: Normaliser,
         known: Arc<dyn Known>,
+        inputs: Arc<dyn Inputs>,
         shell: Shell,
     ) -> Self {
         Self {
@@ -151,6 +154,7 @@ impl Intake {
             log,
             vault,
             known,
+            inputs,
             shell,
             state: Mutex::default(),
             recent: tokio::sync::Mutex::default(),
@@ -246,13 +250,14 @@ impl Intake {
     /// As [`Intake::publish`].
     pub async fn quarantine(&self, system: Option<&SystemName>, rejected: &[Rejected]) -> Result<(), Error> {
         let (maker, mut out) = (self.maker(), Outgoing::default());
+        let mut quarantined = 0;
         for rejected in rejected {
-            maker.quarantined(rejected, None, system, &mut out)?;
+            quarantined += usize::from(maker.quarantined(rejected, None, None, system, &mut out)?);
             self.send_inputs_if_much(&mut out).await?;
         }
         self.send_inputs(&mut out).await?;
         let published = Published {
-            quarantined: rejected.len(),
+            quarantined,
             ..Published::default()
         };
         self.count(&published);
@@ -283,6 +288,23 @@ impl Intake {
         let mut state = self.state();
         state.positions.insert(Stream::Cursors, next);
         state.cursors.insert(name, cursor.to_owned());
+        Ok(())
+    }
+
+    /// Takes the cursor of a shard back: it is read from its beginning.
+    ///
+    /// # Errors
+    /// As [`Intake::publish`].
+    pub async fn begin_anew(&self, system: &SystemName, shard: &ShardName) -> Result<(), Error> {
+        let name = cursor_key(system, shard);
+        if !self.state().cursors.contains_key(&name) {
+            return Ok(());
+        }
+        let ended = self.maker().ended(name.clone().into_bytes());
+        let next = self.append(&Stream::Cursors, 0, vec![ended]).await?;
+        let mut state = self.state();
+        state.positions.insert(Stream::Cursors, next);
+        state.cursors.remove(&name);
         Ok(())
     }
 
@@ -326,7 +348,7 @@ impl Intake {
                 ended += 1;
             }
         }
-        self.send(&mut batch, &mut recent).await?;
+        self.send(system, &mut batch, &mut recent).await?;
         self.counts.gone.fetch_add(ended, Ordering::Relaxed);
         Ok(())
     }
@@ -368,6 +390,7 @@ impl Intake {
         Maker {
             vault: &*self.vault,
             keys: &self.naming.keys,
+            inputs: &*self.inputs,
             now: (self.shell.now)(),
             id: self.shell.id,
         }
@@ -437,7 +460,7 @@ impl Intake {
         let mut fitting = Vec::with_capacity(observations.len());
         for observation in observations {
             match oversize(&observation) {
-                Some(refused) => batch.refuse(&maker, system, &refused)?,
+                Some(refused) => batch.refuse(&maker, system, &refused, None)?,
                 None => fitting.push(observation),
             }
         }
@@ -446,30 +469,37 @@ impl Intake {
             .map(|observation| self.naming.record(system, observation))
             .collect();
         let known = self.known_of(&recent, &named).await?;
+        let was_known =
+            |record: &&RecordToken| last_of(&recent, &BTreeMap::new(), &known, **record).is_some();
+        let known_before: BTreeSet<_> = named.iter().filter(was_known).copied().collect();
         let mut parts = Vec::new();
         for observation in fitting {
             let (read, unread, part) = read_for(observation, system, &self.naming, &sought);
             parts.extend(part);
             let last = last_of(&recent, &batch.staged, &known, read.record);
-            records.push((read.record, last.is_some()));
+            let is_new = last.is_none();
+            records.push((read.record, !is_new));
             if let Some(key) = self.take_one(&maker, system, &read, last, &mut batch)? {
-                batch.put_away(&maker, system, (&read, &key), &unread)?;
+                batch.put_away(&maker, system, (&read, key, is_new), &unread)?;
             }
-            self.send_if_much(&mut batch, &mut recent).await?;
+            self.send_if_much(system, &mut batch, &mut recent).await?;
         }
         let named: Vec<_> = parts.iter().map(|part| part.record).collect();
-        let known = self.known_of(&recent, &named).await?;
+        let known_parts = self.known_of(&recent, &named).await?;
         for part in parts {
-            let last = last_of(&recent, &batch.staged, &known, part.record);
+            let last = last_of(&recent, &batch.staged, &known_parts, part.record);
             records.push((part.record, last.is_some()));
             self.take_one(&maker, system, &part, last, &mut batch)?;
-            self.send_if_much(&mut batch, &mut recent).await?;
+            self.send_if_much(system, &mut batch, &mut recent).await?;
         }
         for rejected in rejected {
-            batch.refuse(&maker, system, rejected)?;
-            self.send_if_much(&mut batch, &mut recent).await?;
+            let origin = self.origin(system, rejected, &known_before, |record| {
+                last_of(&recent, &batch.staged, &known, record)
+            })?;
+            batch.refuse(&maker, system, rejected, origin.as_ref())?;
+            self.send_if_much(system, &mut batch, &mut recent).await?;
         }
-        self.send(&mut batch, &mut recent).await?;
+        self.send(system, &mut batch, &mut recent).await?;
         self.count(&batch.published);
         Ok((batch.published, records))
     }
@@ -510,10 +540,11 @@ impl Intake {
 
     /// What of a record is of erased people: one finding for each case that had erased one.
     fn findings(&self, system: &SystemName, read: &Read, now: Timestamp) -> Vec<Finding> {
-        let erased = self
-            .state()
-            .suppressed
-            .erased(&read.identifiers, &self.naming.keys, now);
+        let erased = self.state().suppressed.erased(
+            read.identifiers.iter().chain(&read.beyond),
+            &self.naming.keys,
+            now,
+        );
         let finding = |(of, identifiers)| Finding {
             system: system.clone(),
             dataset: read.observation.dataset.clone(),

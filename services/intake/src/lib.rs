@@ -1,10 +1,11 @@
 //! From observations to sealed entries on the log: cursors, known-is-free, suppression, quarantine.
 //!
 //! A page is moved as one batch, or as several where it is large: data keys first, then quarantine, then records, then the keys of what is gone; and
-//! the cursor last. A crash in between repeats the page: records come out the same, and an input may stand in quarantine twice. What is equal to the
-//! known state costs a look-up and no append.
+//! the cursor last. A crash in between repeats the page: records come out the same, and of an input that was put away twice the later one counts. What is
+//! equal to the known state costs a look-up and no append.
 
 mod again;
+mod inputs;
 mod intake;
 mod outgoing;
 mod page;
@@ -13,6 +14,7 @@ mod suppression;
 mod tables;
 
 pub use again::{Again, Refused, can_be_taken_again};
+pub use inputs::{Inputs, open_input, records_of};
 pub use intake::{Counters, Intake, Known, KnownRecord, Published, Shell};
 pub use page::{IDENTIFIERS_MAX, INPUT_BYTES_MAX, UNREADABLE_MAX};
 pub use sequences::{RANGES_MAX, Taken, Turn};

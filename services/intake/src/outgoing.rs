@@ -9,6 +9,7 @@ use lethe_terms::{RecordToken, SystemName};
 use lethe_vault::DataKey;
 
 use crate::again::PartOf;
+use crate::inputs::Origin;
 use crate::intake::{Last, Published, Recent};
 use crate::page::{Maker, Read, Unread};
 use crate::{Error, Intake};
@@ -23,6 +24,8 @@ pub(crate) struct Outgoing {
     quarantine: Vec<Entry>,
     records: BTreeMap<u16, Vec<Entry>>,
     gone_keys: BTreeMap<u16, Vec<Entry>>,
+    /// Records that end.
+    ends: Vec<RecordToken>,
     bytes: usize,
 }
 
@@ -42,6 +45,11 @@ impl Outgoing {
         self.records.entry(partition).or_default().push(entry);
     }
 
+    pub(crate) fn ended(&mut self, partition: u16, record: RecordToken, entry: Entry) {
+        self.ends.push(record);
+        self.record(partition, entry);
+    }
+
     pub(crate) fn gone_key(&mut self, partition: u16, entry: Entry) {
         self.bytes += bytes_of(&entry);
         self.gone_keys.entry(partition).or_default().push(entry);
@@ -58,15 +66,17 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Puts away an input that is no part of a record that is known.
+    /// Puts away an input, a part of these records where it is any's.
     pub(crate) fn refuse(
         &mut self,
         maker: &Maker<'_>,
         system: &SystemName,
         rejected: &Rejected,
+        origin: Option<&Origin>,
     ) -> Result<(), Error> {
-        self.published.quarantined += 1;
-        maker.quarantined(rejected, None, Some(system), &mut self.out)
+        let is_new = maker.quarantined(rejected, origin, None, Some(system), &mut self.out)?;
+        self.published.quarantined += usize::from(is_new);
+        Ok(())
     }
 
     /// Puts away what could not be read of a record, beside the record and its data key.
@@ -74,33 +84,56 @@ impl Batch {
         &mut self,
         maker: &Maker<'_>,
         system: &SystemName,
-        (read, key): (&Read, &DataKey),
+        (read, key, is_new): (&Read, DataKey, bool),
         unread: &[Unread],
     ) -> Result<(), Error> {
+        let origin = Origin {
+            records: vec![read.record],
+            key,
+            is_new,
+        };
         for Unread { numbers, rejected } in unread {
-            let part_of = PartOf { read, numbers, key };
-            maker.quarantined(rejected, Some(part_of), Some(system), &mut self.out)?;
+            let part_of = PartOf {
+                read,
+                numbers,
+                key: &origin.key,
+            };
+            let of = (Some(&origin), Some(part_of));
+            let is_new = maker.quarantined(rejected, of.0, of.1, Some(system), &mut self.out)?;
+            self.published.quarantined += usize::from(is_new);
         }
-        self.published.quarantined += unread.len();
         Ok(())
     }
 }
 
 impl Intake {
     /// Appends what has come together where it is much; between two records only, so that a record and its inputs go together.
-    pub(crate) async fn send_if_much(&self, batch: &mut Batch, recent: &mut Recent) -> Result<(), Error> {
+    pub(crate) async fn send_if_much(
+        &self,
+        system: &SystemName,
+        batch: &mut Batch,
+        recent: &mut Recent,
+    ) -> Result<(), Error> {
         if batch.out.bytes < OUTGOING_BYTES_MAX {
             return Ok(());
         }
-        self.send(batch, recent).await
+        self.send(system, batch, recent).await
     }
 
     /// Appends in the order in which a reader may need it, and notes what was appended. Until that is certain it counts as unsure, also
     /// where this call is dropped half-way. Inputs come before their records: of a record that is known as it is, no input is put away any
-    /// more, and one that is put away twice does no harm.
-    pub(crate) async fn send(&self, batch: &mut Batch, recent: &mut Recent) -> Result<(), Error> {
+    /// more, and one that is put away twice does no harm. What ends with a record ends before it, since afterwards nobody would come back to it.
+    pub(crate) async fn send(
+        &self,
+        system: &SystemName,
+        batch: &mut Batch,
+        recent: &mut Recent,
+    ) -> Result<(), Error> {
         let (out, staged) = (std::mem::take(&mut batch.out), std::mem::take(&mut batch.staged));
         recent.unsure = true;
+        if !out.ends.is_empty() {
+            self.inputs.end(system, &out.ends).await?;
+        }
         self.append_all(&Stream::Keys, out.new_keys).await?;
         self.append_inputs(out.quarantine).await?;
         self.append_all(&Stream::Records, out.records).await?;

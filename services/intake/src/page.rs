@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lethe_journal::{
-    Entry, Event, KeyWrapped, Kind, Quarantined, RecordObserved, RecordSecret, Stream, Token, partition_of,
+    Entry, Event, KeyWrapped, Kind, RecordObserved, RecordSecret, Stream, Token, partition_of,
 };
 use lethe_kit::{Observation, Rejected};
 use lethe_terms::{EntryId, Identifier, RecordToken, SystemName, Timestamp};
 use lethe_vault::{DataKey, KeyVault, Normaliser, TokenKeys, record_context, related, seal_json};
 
 use crate::Error;
-use crate::again::{self, PartOf};
+use crate::inputs::Inputs;
 use crate::outgoing::Outgoing;
 
 /// Identifiers that are kept of one observation: people have a handful, and a record with more is not one person's.
@@ -28,6 +28,8 @@ pub(crate) struct Read {
     pub(crate) observation: Observation,
     pub(crate) record: RecordToken,
     pub(crate) identifiers: Vec<Identifier>,
+    /// Normalised identifiers that it holds beyond what is kept of it: what comes back among them is caught all the same.
+    pub(crate) beyond: BTreeSet<Identifier>,
     pub(crate) digest: String,
 }
 
@@ -47,6 +49,7 @@ pub(crate) fn oversize(observation: &Observation) -> Option<Rejected> {
         code: "intake-oversize",
         expected: "a key and a handle of at most 64 KiB".into(),
         input: observation.key.as_bytes().to_vec(),
+        of: Vec::new(),
     })
 }
 
@@ -59,7 +62,11 @@ pub(crate) struct Naming {
 impl Naming {
     /// The token of the record that an observation is of.
     pub(crate) fn record(&self, system: &SystemName, observation: &Observation) -> RecordToken {
-        self.keys.record(system, &observation.dataset, &observation.key)
+        let record = |key: &str| self.keys.record(system, &observation.dataset, key);
+        match &observation.unit {
+            Some(unit) => self.keys.part_of_unit(record(unit), &observation.key),
+            None => record(&observation.key),
+        }
     }
 }
 
@@ -78,8 +85,8 @@ pub(crate) fn read_for(
     naming: &Naming,
     sought: &BTreeSet<Identifier>,
 ) -> (Read, Vec<Unread>, Option<Read>) {
-    let mut missed = BTreeSet::new();
-    let (mut identifiers, mut unread, mut beyond) = (BTreeSet::new(), Vec::new(), Vec::new());
+    let (mut identifiers, mut beyond) = (BTreeSet::new(), BTreeSet::new());
+    let (mut unread, mut numbers) = (Vec::new(), Vec::new());
     // What decides the state besides the identifiers that were read: a change in it brings a new input.
     let mut others = Vec::new();
     for (number, identifier) in observation.identifiers.iter().enumerate() {
@@ -93,16 +100,17 @@ pub(crate) fn read_for(
                 unread.push(unreadable(&observation, number, &error))
             }
             Ok(normalised) => {
-                beyond.push(number);
-                missed.extend(Some(normalised).filter(|one| sought.contains(one)));
+                numbers.push(number);
+                beyond.insert(normalised);
             }
-            Err(_) => beyond.push(number),
+            Err(_) => numbers.push(number),
         }
         others.push(identifier);
     }
-    if !beyond.is_empty() {
-        unread.push(too_many(&observation, beyond));
+    if !numbers.is_empty() {
+        unread.push(too_many(&observation, numbers));
     }
+    let missed: BTreeSet<_> = beyond.intersection(sought).cloned().collect();
     let identifiers: Vec<Identifier> = identifiers.into_iter().collect();
     let record = naming.record(system, &observation);
     let state = naming
@@ -111,6 +119,7 @@ pub(crate) fn read_for(
     let read = Read {
         record,
         identifiers,
+        beyond,
         digest: state.to_hex(),
         observation,
     };
@@ -131,6 +140,7 @@ fn part(read: &Read, identifiers: BTreeSet<Identifier>, naming: &Naming) -> Read
         },
         record,
         identifiers,
+        beyond: BTreeSet::new(),
     }
 }
 
@@ -142,6 +152,7 @@ fn unreadable(observation: &Observation, number: usize, error: &lethe_vault::Err
             code: error.code(),
             expected: error.to_string(),
             input: head(observation.identifiers[number].value.as_bytes()).to_vec(),
+            of: Vec::new(),
         },
     }
 }
@@ -166,13 +177,14 @@ fn too_many(observation: &Observation, numbers: Vec<usize>) -> Unread {
             code: "intake-too-many-identifiers",
             expected,
             input: head(&input).to_vec(),
+            of: Vec::new(),
         },
         numbers,
     }
 }
 
 /// What is kept of an input.
-fn head(input: &[u8]) -> &[u8] {
+pub(crate) fn head(input: &[u8]) -> &[u8] {
     &input[..input.len().min(INPUT_BYTES_MAX)]
 }
 
@@ -180,12 +192,13 @@ fn head(input: &[u8]) -> &[u8] {
 pub(crate) struct Maker<'a> {
     pub(crate) vault: &'a dyn KeyVault,
     pub(crate) keys: &'a TokenKeys,
+    pub(crate) inputs: &'a dyn Inputs,
     pub(crate) now: Timestamp,
     pub(crate) id: fn() -> EntryId,
 }
 
 impl Maker<'_> {
-    fn entry<T: Kind>(&self, key: Vec<u8>, data: T) -> Result<Entry, Error> {
+    pub(crate) fn entry<T: Kind>(&self, key: Vec<u8>, data: T) -> Result<Entry, Error> {
         let id = (self.id)();
         let event = Event {
             id,
@@ -200,7 +213,7 @@ impl Maker<'_> {
         })
     }
 
-    fn ended(&self, key: Vec<u8>) -> Entry {
+    pub(crate) fn ended(&self, key: Vec<u8>) -> Entry {
         Entry {
             id: (self.id)(),
             key,
@@ -268,37 +281,8 @@ impl Maker<'_> {
         }
         let partition = partition_of(record.as_bytes(), Stream::Records.partitions());
         let name = record.as_bytes().to_vec();
-        out.record(partition, self.ended(name.clone()));
+        out.ended(partition, record, self.ended(name.clone()));
         out.gone_key(partition, self.ended(name));
-        Ok(())
-    }
-
-    /// The entry of an input that could not be read, with the observation that it was a part of, where it was one.
-    pub(crate) fn quarantined(
-        &self,
-        rejected: &Rejected,
-        part_of: Option<PartOf<'_>>,
-        system: Option<&SystemName>,
-        out: &mut Outgoing,
-    ) -> Result<(), Error> {
-        let (key, wrapped) = self.vault.create().map_err(Error::Vault)?;
-        let again = match part_of {
-            Some(part_of) => again::keep(&key, &part_of)?,
-            None => None,
-        };
-        let quarantined = Quarantined {
-            system: system.cloned(),
-            position: rejected.position.clone(),
-            code: rejected.code.to_owned(),
-            expected: rejected.expected.clone(),
-            input: key
-                .seal("quarantine", head(&rejected.input))
-                .map_err(Error::Vault)?,
-            key: wrapped,
-            again,
-        };
-        let name = system.map_or("", SystemName::as_str).as_bytes().to_vec();
-        out.quarantined(self.entry(name, quarantined)?);
         Ok(())
     }
 }

@@ -45,9 +45,9 @@ impl Suppressed {
 
     /// Those of the identifiers that are of erased people, by the case that had erased them. Only strong ones count: a shared address is
     /// nobody's.
-    pub(crate) fn erased(
+    pub(crate) fn erased<'a>(
         &self,
-        identifiers: &[Identifier],
+        identifiers: impl IntoIterator<Item = &'a Identifier>,
         keys: &TokenKeys,
         now: Timestamp,
     ) -> BTreeMap<CaseId, Vec<Identifier>> {

@@ -28,8 +28,10 @@ impl Intake {
         self.recent.lock().await.unsure = true;
         for (key, value) in self.table::<CursorAdvanced>(&Stream::Cursors).await? {
             let name = String::from_utf8_lossy(&key).into_owned();
-            if let Some(advanced) = value {
-                self.state().cursors.insert(name, advanced.cursor);
+            let mut state = self.state();
+            match value {
+                Some(advanced) => drop(state.cursors.insert(name, advanced.cursor)),
+                None => drop(state.cursors.remove(&name)),
             }
         }
         self.refresh().await?;

@@ -41,6 +41,7 @@ fn inventory(datasets: &[&str], flows: &[&str]) -> Inventory {
             None => inventory.systems.push(InventorySystem {
                 name: place.system,
                 locates: true,
+                locates_by: Vec::new(),
                 datasets: vec![dataset],
                 quarantined: 0,
                 backup_days: None,

@@ -31,7 +31,7 @@ use crate::quarantine::{Quarantine, Retry};
 use crate::readiness::Readiness;
 use crate::systems::System;
 use crate::walker::Walker;
-use crate::{Error, publish, shell, views};
+use crate::{Error, issuers, publish, scans, shell, views};
 
 /// How long an answer to a command may take until the request is told that the outcome is unknown.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
@@ -190,6 +190,7 @@ impl NodeBackend {
         })?;
         let identifiers: Vec<Identifier> = ask.identifiers.iter().cloned().map(Identifier::from).collect();
         let identifiers = self.normalised(&identifiers)?;
+        issuers::check(&identifiers, &self.board.inventory())?;
         let commitment = self
             .evidence
             .commit(&self.keys, case, &identifiers)
@@ -394,7 +395,9 @@ impl Backend for NodeBackend {
             .lineage_view(&identifiers)
             .await
             .map_err(|error| unavailable(&error))?;
-        view.complete &= self.all_read();
+        let quarantined = self.quarantine.count().await;
+        view.complete &= self.all_read() && quarantined.is_some();
+        view.quarantined = quarantined.unwrap_or_default();
         Ok(view)
     }
 
@@ -489,11 +492,9 @@ impl Backend for NodeBackend {
     async fn start_scan(&self, name: &str) -> Result<ScanView, BackendError> {
         let told = self.system(name)?;
         let name = told.inventory.name.clone();
-        // A host elsewhere reads its feeds on its own beat.
-        if let Some(system) = self.board.hosted(&name) {
-            system.feed_now();
-        }
         let now = shell::now();
+        let started = scans::start(&self.board, &*self.log, &name, now).await;
+        started.map_err(|error| unavailable(&error))?;
         self.asked().insert(name, now);
         Ok(views::scan_view(&told, Some(now)))
     }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::patience::Answering;
 use crate::processes::is_process;
+use crate::scans::is_scan;
 use crate::settings::SystemSettings;
 use crate::systems::{System, away};
 use crate::{Error, following, publish, shell};
@@ -122,7 +123,10 @@ impl Board {
     ) -> Result<(), Error> {
         let take = |entries: &[Stored]| {
             let mut told = BTreeMap::new();
-            for stored in entries.iter().filter(|stored| !is_process(stored)) {
+            for stored in entries
+                .iter()
+                .filter(|stored| !is_process(stored) && !is_scan(stored))
+            {
                 if let Some(value) = &stored.entry.value {
                     let event = Event::<SystemTold>::decode(value)?;
                     told.insert(event.data.inventory.name.clone(), (event.time, event.data));
@@ -148,6 +152,8 @@ fn silent(settings: &SystemSettings) -> SystemTold {
         done: 0,
         total: 0,
         appended: 0,
+        scan_asked: None,
+        scanning: false,
     }
 }
 

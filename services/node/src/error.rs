@@ -76,6 +76,16 @@ pub enum Error {
     /// A statement or envelope.
     #[error("a statement cannot be handled")]
     Proof(#[from] lethe_proof::Error),
+    /// Evidence is not what it was.
+    #[error("{damaged} of {of} pieces of evidence do not verify, such as {one}")]
+    DamagedEvidence {
+        /// How many.
+        damaged: usize,
+        /// Of how many.
+        of: usize,
+        /// The name of one.
+        one: String,
+    },
     /// A connector.
     #[error("{file}: system {system}, in [[systems]], cannot be opened: {message}")]
     Connector {
@@ -128,6 +138,7 @@ impl Error {
             Self::Lineage(error) => error.code(),
             Self::Conductor(error) => error.code(),
             Self::Proof(error) => error.code(),
+            Self::DamagedEvidence { .. } => "node-damaged-evidence",
             Self::Connector { .. } => "node-connector",
             Self::Gateway(error) => error.code(),
         }

@@ -1,8 +1,8 @@
 //! Evidence of this node: signed payloads, certificates, openings of commitments, and the verifier's policy.
 
 use lethe_journal::Sealed;
-use lethe_ledger::EvidenceStore;
-use lethe_proof::{Bundle, Envelope, SubjectOpening, commit};
+use lethe_ledger::{EvidenceStore, Keys};
+use lethe_proof::{Bundle, Completion, Envelope, Policy, Status, SubjectOpening, commit, verify};
 use lethe_terms::{CaseId, Identifier, Timestamp};
 
 use crate::case_keys::CaseKeys;
@@ -123,6 +123,58 @@ impl Evidence {
     pub(crate) fn sweep(&self) -> Result<usize, Error> {
         Ok(self.store.sweep(shell::now())?)
     }
+}
+
+/// Pieces of evidence, and the names of those that are not what they were: an envelope of another digest, a certificate that does not verify under
+/// the keys that stand.
+pub(crate) fn look(
+    store: &EvidenceStore,
+    policy: &Policy,
+    signing: &Keys,
+) -> Result<(usize, Vec<String>), Error> {
+    let names: Vec<String> = store.list().into_iter().map(|(name, _)| name).collect();
+    let mut damaged = Vec::new();
+    for name in &names {
+        // What expires meanwhile is removed by right.
+        if let Some(bytes) = store.get(name, shell::now())?
+            && !is_whole(name, &bytes, policy, signing)?
+        {
+            damaged.push(name.clone());
+        }
+    }
+    Ok((names.len(), damaged))
+}
+
+fn is_whole(name: &str, bytes: &[u8], policy: &Policy, signing: &Keys) -> Result<bool, Error> {
+    let text = || String::from_utf8_lossy(bytes);
+    Ok(if name.starts_with("certificate-") {
+        is_valid(bytes, policy, signing)?
+    } else if name.starts_with("plan-") {
+        text().starts_with("sha256:")
+    } else if name.starts_with("opening-") {
+        // Only its case's key opens it; an empty one it never was.
+        !bytes.is_empty()
+    } else {
+        let digest = Envelope::from_text(&text()).and_then(|envelope| envelope.digest());
+        digest.is_ok_and(|digest| name_of(&digest) == *name)
+    })
+}
+
+/// Whether a certificate verifies. Under the keys that stand nobody can tell it of one that speaks of a system which is configured no more.
+fn is_valid(bytes: &[u8], policy: &Policy, signing: &Keys) -> Result<bool, Error> {
+    let Ok(bundle) = Bundle::from_bytes(bytes) else {
+        return Ok(false);
+    };
+    let statement = bundle.statement.envelope;
+    let Ok(said) = statement.open_statement::<Completion>(&signing.statement().public()) else {
+        return Ok(false);
+    };
+    let is_known = |row: &lethe_proof::Row| signing.observes(&row.step.system).is_some();
+    if !said.rows.iter().all(is_known) {
+        return Ok(true);
+    }
+    let status = verify(bytes, Some(&policy.to_bytes()?)).status;
+    Ok(!matches!(status, Status::Invalid | Status::Malformed))
 }
 
 fn name_of(digest: &str) -> String {

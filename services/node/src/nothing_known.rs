@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use lethe_intake::{Known, KnownRecord};
-use lethe_terms::RecordToken;
+use lethe_intake::{Inputs, Known, KnownRecord};
+use lethe_terms::{EntryId, RecordToken, SystemName};
 
 /// A fold that knows no record.
 pub(crate) struct NothingKnown;
@@ -20,5 +20,16 @@ impl Known for NothingKnown {
 
     async fn settled(&self) -> bool {
         true
+    }
+}
+
+#[async_trait]
+impl Inputs for NothingKnown {
+    fn holds(&self, _: EntryId) -> bool {
+        false
+    }
+
+    async fn end(&self, _: &SystemName, _: &[RecordToken]) -> Result<(), lethe_intake::Error> {
+        Ok(())
     }
 }

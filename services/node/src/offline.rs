@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use lethe_gateway::words;
 use lethe_journal::{Place, Stream};
-use lethe_ledger::{Keys, Ledger, Start};
+use lethe_ledger::{EvidenceStore, Keys, Ledger, Start};
 use lethe_log::EventLog;
 use lethe_vault::{Attestation, FileVault, FirstStart, Openers, OsEntropy};
 use serde::Serialize;
 
 use crate::Error;
 use crate::cli::Exit;
+use crate::evidence::look;
 use crate::lineage::Owners;
 use crate::log::Log;
 use crate::server::{Folders, origin};
@@ -146,6 +147,11 @@ pub async fn doctor(config: &Path) -> Result<Vec<Diagnosis>, Error> {
         &folders.ledger(),
         ledger(&settings, &folders),
     ));
+    found.push(diagnosis_of(
+        "evidence",
+        &folders.evidence(),
+        evidence(&settings, &folders),
+    ));
     Ok(found)
 }
 
@@ -217,12 +223,7 @@ fn ledger(settings: &Settings, folders: &Folders) -> Result<String, Error> {
             "there is no ledger here: expected the data folder of a server",
         ));
     }
-    let names: Vec<_> = settings
-        .systems
-        .iter()
-        .map(|system| system.name.clone())
-        .collect();
-    let keys = Keys::open(&folders.keys(), &names, Start::Again)?;
+    let keys = keys(settings, folders)?;
     let mut ledger = Ledger::open(
         &folders.tree(),
         &folders.head(),
@@ -235,6 +236,34 @@ fn ledger(settings: &Settings, folders: &Folders) -> Result<String, Error> {
         "{} leaves, and they contain the last signed head",
         ledger.size()
     ))
+}
+
+fn keys(settings: &Settings, folders: &Folders) -> Result<Keys, Error> {
+    let names = settings.systems.iter().map(|system| system.name.clone());
+    let names: Vec<_> = names.collect();
+    Ok(Keys::open(&folders.keys(), &names, Start::Again)?)
+}
+
+fn evidence(settings: &Settings, folders: &Folders) -> Result<String, Error> {
+    // To open a store that is not there would make one.
+    if !folders.evidence().is_dir() {
+        return Err(crate::settings::refused(
+            &folders.evidence(),
+            "there is no evidence here: expected the data folder of a server",
+        ));
+    }
+    let keys = keys(settings, folders)?;
+    let policy = keys.policy(&settings.controller.id, &origin(settings));
+    let store = EvidenceStore::open(&folders.evidence())?;
+    let (of, damaged) = look(&store, &policy, &keys)?;
+    match damaged.first() {
+        None => Ok(format!("{} verify", words::counted(of as u64, "piece"))),
+        Some(one) => Err(Error::DamagedEvidence {
+            damaged: damaged.len(),
+            of,
+            one: one.clone(),
+        }),
+    }
 }
 
 #[cfg(test)]

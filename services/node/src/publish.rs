@@ -6,7 +6,11 @@ use lethe_log::{Appended, EventLog};
 use crate::{Error, shell};
 
 /// An event of this moment as an entry.
-pub(crate) fn entry<T: Kind>(key: &[u8], source: &'static str, data: T) -> Result<Entry, Error> {
+pub(crate) fn entry<T: Kind>(
+    key: &[u8],
+    source: &'static str,
+    data: T,
+) -> Result<Entry, lethe_journal::Error> {
     let id = shell::entry_id();
     let event = Event {
         id,

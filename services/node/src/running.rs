@@ -18,7 +18,6 @@ use lethe_store::Store;
 use lethe_terms::SystemName;
 use tokio::sync::watch;
 
-use crate::Error;
 use crate::backend::NodeBackend;
 use crate::board::{self, Board};
 use crate::callbacks::Callbacks;
@@ -40,6 +39,7 @@ use crate::server::{Parts, Tasks, positions};
 use crate::settings::Settings;
 use crate::systems::System;
 use crate::walker::Walker;
+use crate::{Error, scans};
 
 /// How often the inventory is compared with what the connectors say.
 const INVENTORY_EVERY: Duration = Duration::from_millis(250);
@@ -195,6 +195,9 @@ impl Starting<'_> {
                 Arc::clone(&self.parts.answering),
                 stopped.clone(),
             ));
+            let systems = self.parts.systems.clone();
+            let hear = scans::hear(systems, self.parts.started, Arc::clone(port), stopped.clone());
+            self.tasks.spawn(hear);
             let intake = Arc::clone(&self.parts.intake);
             self.tasks
                 .spawn(follow_marks(intake, Arc::clone(port), stopped.clone()));

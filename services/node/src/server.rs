@@ -269,7 +269,9 @@ async fn open(
         _ => whole_lineage(&port, &folders, tasks, stopped)?,
     };
     wait_for_lineage(&lineage, tasks).await?;
-    let intake = intake(&settings, &port, &vault, &lineage).await?;
+    let known = Arc::clone(&lineage) as _;
+    let quarantine = Arc::new(Quarantine::new(Arc::clone(&port), Arc::clone(&vault), known));
+    let intake = intake(&settings, &port, &vault, (&lineage, &quarantine)).await?;
     let keys = CaseKeys::new(Arc::clone(&vault), Arc::clone(&port), Arc::clone(&lineage));
     let walker = Arc::new(Walker {
         lineage: Arc::clone(&lineage),
@@ -280,7 +282,6 @@ async fn open(
     let intake_keys = IntakeKeyring::open(Arc::clone(&vault), &*port, settings.intake_key_days)?;
     let checker = Checker::new(declared.published, Arc::new(intake_keys), Arc::clone(&intake));
     let systems = systems(&settings, &roles, &port, kinds, tasks, stopped).await?;
-    let quarantine = Arc::new(Quarantine::new(Arc::clone(&port), Arc::clone(&vault)));
     let names: Vec<_> = settings
         .systems
         .iter()
@@ -419,13 +420,14 @@ async fn intake(
     settings: &Settings,
     port: &Arc<dyn EventLog>,
     vault: &Arc<dyn KeyVault>,
-    lineage: &Arc<Lineage>,
+    (lineage, quarantine): (&Arc<Lineage>, &Arc<Quarantine>),
 ) -> Result<Arc<Intake>, Error> {
     let intake = Intake::new(
         Arc::clone(port),
         Arc::clone(vault),
         Normaliser::new(&settings.region)?,
         Arc::clone(lineage) as _,
+        Arc::clone(quarantine) as _,
         Shell {
             now: shell::now,
             id: shell::entry_id,

@@ -16,8 +16,9 @@ use tokio::sync::{Notify, watch};
 use crate::connect::{Kinds, Unopened};
 use crate::connector_shell::FeedState;
 use crate::follow_ups::FollowUps;
+use crate::scans::Scan;
 use crate::settings::SystemSettings;
-use crate::{Error, shell};
+use crate::{Error, published, shell};
 
 /// Units of one page of a feed: rows or lines; moved as one batch, so it bounds memory.
 const FEED_UNITS: usize = 500;
@@ -37,6 +38,7 @@ pub(crate) struct System {
     /// Why it could not be opened, until it is.
     away: Mutex<String>,
     pub(crate) feed: FeedState,
+    scan: Scan,
     wake: Notify,
 }
 
@@ -49,6 +51,7 @@ impl System {
             host: OnceLock::new(),
             away: Mutex::new(String::new()),
             feed: FeedState::default(),
+            scan: Scan::default(),
             wake: Notify::new(),
         }
     }
@@ -114,6 +117,7 @@ impl System {
         let quarantined = self.feed.quarantined.load(Ordering::Relaxed);
         let manifest = self.host().map(|host| host.manifest());
         let caught_up_at = self.feed.caught_up_at.load(Ordering::Relaxed);
+        let (scan_asked, scanning) = self.scan.stands();
         SystemTold {
             inventory: match manifest {
                 Some(manifest) => inventory_system(manifest, quarantined),
@@ -131,7 +135,19 @@ impl System {
             done: self.feed.done.load(Ordering::Relaxed),
             total: self.feed.total.load(Ordering::Relaxed),
             appended: self.feed.records.load(Ordering::Relaxed),
+            scan_asked,
+            scanning: scanning && !self.is_published(),
         }
+    }
+
+    fn is_published(&self) -> bool {
+        published::is_published(&self.settings)
+    }
+
+    /// Reads the feed from its beginning, since somebody asked for that then.
+    pub(crate) fn scan_anew(&self, asked_at: Timestamp) {
+        self.scan.ask(asked_at);
+        self.feed_now();
     }
 
     /// Reads the feed now instead of at the next beat.
@@ -211,6 +227,9 @@ impl System {
         stop: &watch::Receiver<bool>,
     ) -> Result<(), &'static str> {
         let shards = host.manifest().shards.clone();
+        self.begin_anew(intake, &shards)
+            .await
+            .map_err(|error| error.code())?;
         let mut before = (0, 0);
         for shard in &shards {
             before = self
@@ -220,6 +239,23 @@ impl System {
         if before.1 > 0 {
             // What was erased meanwhile is no longer there to be read.
             self.feed.total.store(before.1, Ordering::Relaxed);
+        }
+        self.scan.ended();
+        Ok(())
+    }
+
+    /// Takes the cursors back where a scan is wanted. What is known is told apart by its digest, so that a scan repeats and changes nothing.
+    async fn begin_anew(&self, intake: &Intake, shards: &[ShardName]) -> Result<(), lethe_intake::Error> {
+        let system = &self.settings.name;
+        if self.scan.is_wanted() {
+            for shard in shards {
+                intake.begin_anew(system, shard).await?;
+            }
+        }
+        for shard in shards {
+            if intake.cursor(system, shard)?.is_none() {
+                self.scan.begun();
+            }
         }
         Ok(())
     }
@@ -273,6 +309,7 @@ pub(crate) fn inventory_system(manifest: &Manifest, quarantined: u64) -> Invento
     InventorySystem {
         name: manifest.system.clone(),
         locates: !manifest.locates_by.is_empty(),
+        locates_by: manifest.locates_by.clone(),
         datasets: manifest
             .datasets
             .iter()
@@ -303,6 +340,7 @@ pub(crate) fn away(name: SystemName, quarantined: u64) -> InventorySystem {
     InventorySystem {
         name,
         locates: true,
+        locates_by: Vec::new(),
         datasets: Vec::new(),
         quarantined,
         backup_days: None,

@@ -153,7 +153,7 @@ fn remark_view(remark: &Remark) -> RemarkView {
     RemarkView {
         code: remark.code.code().to_owned(),
         fatal: remark.code.is_fatal(),
-        system: remark.system.to_string(),
+        system: remark.system.as_ref().map(ToString::to_string),
         dataset: remark.dataset.as_ref().map(ToString::to_string),
         detail: remark.detail.clone(),
     }
@@ -255,9 +255,8 @@ pub(crate) fn system_view(told: &SystemTold, records: impl Fn(&DatasetRef) -> Op
 
 /// How far the scan of a system is that was asked for at that moment.
 pub(crate) fn scan_view(told: &SystemTold, asked_at: Option<Timestamp>) -> ScanView {
-    let caught_up = told
-        .caught_up_at
-        .is_some_and(|at| asked_at.is_none_or(|asked| at >= asked));
+    let is_heard = asked_at.is_none_or(|asked| told.scan_asked.is_some_and(|heard| heard >= asked));
+    let caught_up = is_heard && !told.scanning && told.caught_up_at.is_some();
     ScanView {
         system: told.inventory.name.to_string(),
         state: match (&told.failure, caught_up) {

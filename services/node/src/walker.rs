@@ -10,7 +10,7 @@ use lethe_intake::Intake;
 use lethe_journal::{DatasetRef, FailureCode, Inventory, Person, Sealed, Selectors, Token};
 use lethe_lineage::{Limits, Next, Reached, ReachedIdentifier, ReachedRecord, Standing, Walk};
 use lethe_planner::{Basis, Doubt, Holding, Suspicion};
-use lethe_terms::{CaseId, Identifier, RecordToken, Strength};
+use lethe_terms::{CaseId, Identifier, IdentifierKind, IssuedKind, RecordToken, Strength};
 
 use crate::Error;
 use crate::case_keys::CaseKeys;
@@ -101,9 +101,12 @@ impl Walker {
             let earlier = keys.open_selectors(case, &sealed).await?.records;
             records.extend(earlier.into_iter().filter(|(record, _)| !fresh.contains(record)));
         }
-        let mut identifiers = BTreeSet::new();
+        let (mut identifiers, mut fruitless) = (BTreeSet::new(), None);
         for sealed in &known {
-            identifiers.extend(keys.open_selectors(case, sealed).await?.identifiers);
+            let opened = keys.open_selectors(case, sealed).await?.identifiers;
+            // The first are those of the request.
+            fruitless.get_or_insert_with(|| self.fruitless(&reached, &opened));
+            identifiers.extend(opened);
         }
         identifiers.extend(
             held.into_iter()
@@ -134,6 +137,7 @@ impl Walker {
             identity_sources: identity_sources(&reached),
             suspicious: suspicious(&reached),
             doubtful: doubtful(&reached),
+            fruitless: fruitless.unwrap_or_default(),
             read_up_to: records_read(&read_up_to),
         };
         Ok(WalkOutcome::Reached {
@@ -152,6 +156,21 @@ impl Walker {
             token: self.intake.tokens().identifier(identifier),
         };
         identifier.kind.strength() != Strength::Shared && reached.is_followed(token)
+    }
+
+    /// Kinds of those identifiers that no record reached holds.
+    fn fruitless(&self, reached: &Reached, identifiers: &[Identifier]) -> BTreeSet<IssuedKind> {
+        let records = reached.records.iter();
+        let held: BTreeSet<_> = records.flat_map(|found| &found.tokens).collect();
+        let keys = self.intake.tokens();
+        let leads_nowhere = |identifier: &&Identifier| {
+            !held.contains(&Token {
+                kind: identifier.kind,
+                token: keys.identifier(identifier),
+            })
+        };
+        let fruitless = identifiers.iter().filter(leads_nowhere);
+        fruitless.map(Identifier::issued_kind).collect()
     }
 
     async fn opened(&self, reached: &Reached, read_up_to: &ReadUpTo) -> Result<Opened, Error> {
@@ -252,6 +271,12 @@ fn identity_sources(reached: &Reached) -> BTreeSet<DatasetRef> {
     sources
 }
 
+/// Records of one place together, the shortest way to one first.
+fn order(record: &LineageRecord) -> (String, String, usize, Vec<IdentifierKind>) {
+    let place = (record.system.clone(), record.dataset.clone());
+    (place.0, place.1, record.path.len(), record.path.clone())
+}
+
 fn view(reached: &Reached) -> LineageView {
     let mut nodes = Vec::new();
     let mut names = BTreeMap::new();
@@ -293,7 +318,7 @@ fn view(reached: &Reached) -> LineageView {
             },
         });
     }
-    let records = reached
+    let mut records: Vec<_> = reached
         .records
         .iter()
         .enumerate()
@@ -311,6 +336,7 @@ fn view(reached: &Reached) -> LineageView {
             }),
         })
         .collect();
+    records.sort_by_cached_key(order);
     LineageView {
         records,
         nodes,
@@ -318,5 +344,6 @@ fn view(reached: &Reached) -> LineageView {
         candidates_behind_shared: reached.candidates.iter().map(|candidate| candidate.records).sum(),
         complete: reached.bound.is_none(),
         cut_off: reached.bound.map(|bound| bound.code().to_owned()),
+        quarantined: 0,
     }
 }

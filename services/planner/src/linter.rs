@@ -22,7 +22,7 @@ pub fn lint(plan: &Plan, holdings: &[Holding], inventory: &Inventory, due: Times
 fn remark(code: RemarkCode, place: &DatasetRef, detail: Vec<String>) -> Remark {
     Remark {
         code,
-        system: place.system.clone(),
+        system: Some(place.system.clone()),
         dataset: Some(place.dataset.clone()),
         detail,
     }
@@ -101,8 +101,12 @@ fn quarantine_may_hide(inventory: &Inventory) -> Vec<Remark> {
         .iter()
         .filter(|system| system.quarantined > 0)
         .map(|system| Remark {
-            code: RemarkCode::QuarantineMayHide,
-            system: system.name.clone(),
+            code: if system.locates {
+                RemarkCode::QuarantineMayHide
+            } else {
+                RemarkCode::QuarantineNotSearchable
+            },
+            system: Some(system.name.clone()),
             dataset: None,
             detail: vec![system.quarantined.to_string()],
         })

@@ -7,7 +7,8 @@ use lethe_journal::{
     DatasetRef, Held, HoldingRef, Inventory, Person, Plan, Position, Remark, RemarkCode, Sealed, Step,
 };
 use lethe_terms::{
-    CaseId, DatasetName, IdentifierKind, RecordToken, Right, Strength, SystemName, Timestamp, Verb,
+    CaseId, DatasetName, IdentifierKind, IssuedKind, RecordToken, Right, Strength, SystemName, Timestamp,
+    UnitToken, Verb,
 };
 use sha2::{Digest, Sha256};
 
@@ -73,6 +74,8 @@ pub struct Basis {
     pub suspicious: Vec<Suspicion>,
     /// Records that an id alone joins with the others, although they name somebody: perhaps somebody else.
     pub doubtful: BTreeSet<Doubt>,
+    /// Kinds of the request's identifiers that no record reached holds.
+    pub fruitless: BTreeSet<IssuedKind>,
 }
 
 /// Records that an id alone joins with the others.
@@ -145,17 +148,34 @@ pub fn plan(
                 Strength::Strong => RemarkCode::IdentifierNotFollowed,
                 Strength::Weak | Strength::Shared => RemarkCode::SuspiciousFanOut,
             },
-            system: suspicion.place.system.clone(),
+            system: Some(suspicion.place.system.clone()),
             dataset: Some(suspicion.place.dataset.clone()),
             detail: vec![suspicion.kind.code().to_owned(), suspicion.found.to_string()],
         }));
     plan.remarks.extend(basis.doubtful.iter().map(|doubt| Remark {
         code: RemarkCode::ReachedByIdAlone,
-        system: doubt.place.system.clone(),
+        system: Some(doubt.place.system.clone()),
         dataset: Some(doubt.place.dataset.clone()),
         detail: vec![doubt.id.code().to_owned(), doubt.names.code().to_owned()],
     }));
+    plan.remarks.extend(not_searchable(basis, inventory, earlier));
     plan
+}
+
+/// Identifiers of the request by which nothing was looked for. What led to a record when an `earlier` plan acted may lead to none now, because that
+/// plan erased it.
+fn not_searchable(basis: &Basis, inventory: &Inventory, earlier: Option<&PlanProgress>) -> Vec<Remark> {
+    let kinds = basis.fruitless.iter();
+    let remarks = kinds
+        .filter(|kind| !inventory.is_searchable_by(kind))
+        .map(|kind| Remark {
+            code: RemarkCode::IdentifierNotSearchable,
+            system: None,
+            dataset: None,
+            detail: vec![kind.to_string()],
+        });
+    let was_so = |remark: &Remark| earlier.is_none_or(|earlier| earlier.plan.remarks.contains(remark));
+    remarks.filter(was_so).collect()
 }
 
 /// The plan that lifts what a case has restricted, by whatever plan: the same records, in the same places, without a walk, since restricted
@@ -163,7 +183,7 @@ pub fn plan(
 pub fn plan_lift(
     request: &Request,
     case: &Case,
-    erased: &BTreeSet<RecordToken>,
+    erased: &BTreeSet<UnitToken>,
     inventory: &Inventory,
 ) -> Plan {
     let restricting = case.restricting().into_values();
@@ -195,8 +215,8 @@ pub fn plan_lift(
     plan
 }
 
-fn without(records: &[HoldingRef], erased: &BTreeSet<RecordToken>) -> Vec<HoldingRef> {
-    let left = records.iter().filter(|holding| !erased.contains(&holding.record));
+fn without(records: &[HoldingRef], erased: &BTreeSet<UnitToken>) -> Vec<HoldingRef> {
+    let left = records.iter().filter(|holding| !erased.contains(&holding.unit()));
     left.cloned().collect()
 }
 

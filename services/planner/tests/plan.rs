@@ -41,6 +41,7 @@ fn inventory(places: &[&str], flows: &[(&str, &str)]) -> Inventory {
             None => inventory.systems.push(InventorySystem {
                 name: system,
                 locates: false,
+                locates_by: Vec::new(),
                 datasets: vec![dataset],
                 quarantined: 0,
                 backup_days: None,
@@ -79,6 +80,7 @@ fn basis(places: &[&str]) -> Basis {
     Basis {
         suspicious: Vec::new(),
         doubtful: BTreeSet::new(),
+        fruitless: BTreeSet::new(),
         holdings: places
             .iter()
             .zip(1..)
@@ -153,7 +155,7 @@ fn remarks(plan: &Plan, holdings: &[Holding], inventory: &Inventory) -> Vec<Stri
             format!(
                 "{} {} {dataset} {:?}",
                 remark.code.code(),
-                remark.system,
+                remark.system.as_ref().map_or("-", |system| system.as_str()),
                 remark.detail
             )
         })
@@ -368,9 +370,44 @@ fn the_linter_remarks_input_that_stands_in_quarantine() {
     let mut inventory = inventory(&["shop.people"], &[]);
     inventory.systems[0].quarantined = 3;
     let from = basis(&["shop.people"]);
-    let made = plan(&request(1), &from, &inventory, None);
-    assert_eq!(
-        remarks(&made, &from.holdings, &inventory),
-        ["quarantine_may_hide shop - [\"3\"]"]
-    );
+    // What a search may find in spite of it, and what nothing finds.
+    for (locates, code, leaves_open) in [
+        (true, "quarantine_may_hide", false),
+        (false, "quarantine_not_searchable", true),
+    ] {
+        inventory.systems[0].locates = locates;
+        let made = plan(&request(1), &from, &inventory, None);
+        assert_eq!(
+            remarks(&made, &from.holdings, &inventory),
+            [format!("{code} shop - [\"3\"]")]
+        );
+        assert_eq!(made.remarks[0].code.leaves_open(), leaves_open);
+    }
+}
+
+#[test]
+fn an_identifier_that_nothing_is_looked_for_by_is_remarked() {
+    let mut inventory = inventory(&["shop.people"], &[]);
+    inventory.systems[0].locates_by = vec!["email".parse().unwrap(), "user_id@shop".parse().unwrap()];
+    let given = |kinds: &[&str], earlier: Option<&PlanProgress>| {
+        let mut basis = basis(&[]);
+        basis.fruitless = kinds.iter().map(|kind| kind.parse().unwrap()).collect();
+        plan(&request(1), &basis, &inventory, earlier)
+    };
+    let remarks = |plan: &Plan| -> Vec<String> {
+        let line = |remark: &lethe_journal::Remark| format!("{} {:?}", remark.code.code(), remark.detail);
+        plan.remarks.iter().map(line).collect()
+    };
+    let searched = given(&["email", "user_id@shop"], None);
+    assert_eq!(remarks(&searched), Vec::<String>::new());
+    let not_searched = given(&["cookie_id", "email", "user_id", "user_id@shopp"], None);
+    let expected = ["user_id", "user_id@shopp", "cookie_id"]
+        .map(|kind| format!("identifier_not_searchable [\"{kind}\"]"));
+    assert_eq!(remarks(&not_searched), expected);
+
+    // What a plan has erased leads nowhere afterwards; what led nowhere then still does.
+    let again = given(&["cookie_id"], Some(&begun(searched)));
+    assert_eq!(remarks(&again), Vec::<String>::new());
+    let again = given(&["cookie_id"], Some(&begun(not_searched)));
+    assert_eq!(remarks(&again), expected[2..]);
 }

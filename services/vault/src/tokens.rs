@@ -77,13 +77,19 @@ impl TokenKeys {
         RecordToken::from_bytes(digest(&self.token, parts))
     }
 
+    /// The token of a record that is a part of a unit; its key tells it from the others.
+    pub fn part_of_unit(&self, unit: RecordToken, key: &str) -> RecordToken {
+        let parts = [b"unit part/v1".as_slice(), unit.as_bytes(), key.as_bytes()];
+        unit.part(digest(&self.token, parts))
+    }
+
     /// The token of a part of a record: of what it holds of these normalised identifiers, in order.
     pub fn part(&self, record: RecordToken, identifiers: &BTreeSet<Identifier>) -> RecordToken {
         let head = [b"part/v1".as_slice(), record.as_bytes()];
         let names: Vec<String> = identifiers.iter().map(Identifier::name).collect();
         let named = identifiers.iter().zip(&names);
         let named = named.flat_map(|(one, name)| [name.as_bytes(), one.value.as_bytes()]);
-        RecordToken::from_bytes(digest(&self.token, head.into_iter().chain(named)))
+        record.part(digest(&self.token, head.into_iter().chain(named)))
     }
 
     /// The token under which a normalised identifier of an erased person is remembered.
@@ -202,6 +208,25 @@ mod tests {
             ada.as_bytes(),
             keys().suppression(&email("ada@example.org")).as_bytes()
         );
+    }
+
+    #[test]
+    fn the_parts_of_a_unit_are_told_apart_and_known_to_be_of_one() {
+        let record = |key: &str| keys().record(&"web".parse().unwrap(), &"access".parse().unwrap(), key);
+        let (unit, other) = (record("a line"), record("another line"));
+        let parts = [
+            keys().part_of_unit(unit, "1"),
+            keys().part_of_unit(unit, "2"),
+            keys().part(unit, &BTreeSet::from([email("ada@example.org")])),
+        ];
+        let told_apart: BTreeSet<_> = parts.iter().collect();
+        assert_eq!(told_apart.len(), 3);
+        assert!(
+            parts
+                .iter()
+                .all(|part| part.unit() == unit.unit() && *part != unit)
+        );
+        assert_ne!(unit.unit(), other.unit());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use lethe_intake::{Intake, Known, KnownRecord, Shell};
+use lethe_intake::{Inputs, Intake, Known, KnownRecord, Shell};
 use lethe_journal::Stream;
 use lethe_kit::{FeedPage, Observation};
 use lethe_log::{EmbeddedLog, EventLog, OpenOptions};
@@ -55,6 +55,7 @@ impl From<Wire> for Observation {
         Self {
             dataset: wire.dataset,
             key: wire.key,
+            unit: None,
             handle: wire.handle,
             identifiers: wire.identifiers,
             count: wire.count,
@@ -65,6 +66,17 @@ impl From<Wire> for Observation {
 
 /// Nothing was seen before: every observation has to be written.
 struct Unknown;
+
+#[async_trait]
+impl Inputs for Unknown {
+    fn holds(&self, _: EntryId) -> bool {
+        false
+    }
+
+    async fn end(&self, _: &SystemName, _: &[RecordToken]) -> Result<(), lethe_intake::Error> {
+        Ok(())
+    }
+}
 
 #[async_trait]
 impl Known for Unknown {
@@ -149,6 +161,7 @@ pub(crate) fn intake_on(folder: &Path, log: Arc<dyn EventLog>) -> Result<Intake,
         Arc::new(vault),
         Normaliser::new("DE")?,
         Arc::new(Unknown),
+        Arc::new(Unknown),
         Shell { now, id },
     ))
 }
@@ -157,6 +170,7 @@ pub(crate) fn observation(n: u32) -> Result<Observation, Failure> {
     Ok(Observation {
         dataset: "accounts".parse()?,
         key: n.to_string(),
+        unit: None,
         handle: format!("[\"{n}\"]"),
         identifiers: vec![
             Identifier::new(IdentifierKind::UserId, format!("usr_{n:08}")),

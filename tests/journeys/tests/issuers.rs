@@ -167,6 +167,13 @@ async fn whoever_is_erased_in_the_shop_leaves_the_forums_member_of_the_same_numb
         .lethe("case open --right erasure --identifier email@forum=a@b.example")
         .await;
     assert!(exit == Exit::Usage && err.contains("KIND@ISSUER=VALUE"), "{err}");
+    let (exit, _, err) = office
+        .lethe("case open --right erasure --identifier user_id@forun=1")
+        .await;
+    assert!(
+        exit == Exit::Usage && err.contains("expected user_id@forum, or user_id"),
+        "{exit:?} {err}"
+    );
     office.close().await;
 }
 
@@ -194,5 +201,62 @@ async fn before_a_strangers_account_is_erased_by_its_number_alone_the_plan_says_
     assert!(shown.contains("only by an id (user_id)"), "{shown}");
     let page = office.page(&format!("/cases/{id}")).await;
     assert!(page.contains("only by an id (user_id)"), "{page}");
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_is_named_later_counts_once_the_systems_are_scanned_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut office = company(folder.path(), "user_id").await;
+    let ada = places(&office, &format!("email={ADA}")).await;
+    assert!(ada.contains(&"forum/posts".to_owned()), "one issuer: {ada:?}");
+    office.close().await;
+    let config = office.folder.path().join("lethe.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let named = text.replace(
+        &systems(folder.path(), "user_id"),
+        &systems(folder.path(), "user_id@forum"),
+    );
+    std::fs::write(&config, named).unwrap();
+    office.start().await;
+    for system in ["forum", "web"] {
+        office.scan(system).await;
+    }
+    let ada = ["chat/contacts", "crm/contacts", "shop/accounts", "web/access"];
+    assert_eq!(places(&office, &format!("email={ADA}")).await, ada);
+    let zoe = ["forum/members", "forum/posts", "web/access"];
+    assert_eq!(places(&office, "user_id@forum=1").await, zoe);
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identifier_that_no_system_can_be_searched_by_is_an_exception_and_its_kind_is_told() {
+    let mut office = Office::open(MemoryConnector::new("chat").unwrap()).await;
+    let open =
+        format!("case open --right erasure --identifier email={ADA} --identifier cookie_id=crumbs-7 --wait");
+    let (_, planned) = office.json(&open).await;
+    let word = |name: &str| planned[name].as_str().unwrap();
+    let (id, digest) = (word("id"), word("plan_digest"));
+    let (exit, case) = office
+        .json(&format!("case approve {id} --plan {digest} --wait"))
+        .await;
+    assert_eq!(
+        (exit, &case["state"]),
+        (Exit::Yes, &"completed_with_exceptions".into()),
+        "{case:#}"
+    );
+    let (_, shown, _) = office.lethe(&format!("case show {id}")).await;
+    let page = office.page(&format!("/cases/{id}")).await;
+    let (certificate, policy) = office.statement(id).await;
+    let mut verified = Vec::new();
+    let code = lethe_verify::show(&certificate, Some(&policy), false, &mut verified);
+    let verified = String::from_utf8(verified).unwrap();
+    assert_eq!(code, 1, "{verified}");
+    for told in [&shown, &page, &verified] {
+        assert!(
+            told.contains("names an identifier (cookie_id) that leads to no record and that no system can be searched by")
+        , "{told}");
+        assert!(!told.contains("crumbs-7"), "{told}");
+    }
     office.close().await;
 }

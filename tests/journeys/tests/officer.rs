@@ -151,3 +151,41 @@ async fn whom_a_certificate_is_about_shows_with_its_opening_and_with_nothing_les
     assert_eq!(office.page(&format!("/cases/{id}/opening")).await, text);
     office.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_names_evidence_that_is_not_what_it_was_and_keys_that_are_others() {
+    let mut office = office().await;
+    office.erase().await;
+    office.close().await;
+    let root = office.folder.path().to_owned();
+    let evidence = async || {
+        let found = lethe_node::doctor(&root.join("lethe.toml")).await.unwrap();
+        let row = found.into_iter().find(|row| row.what == "evidence").unwrap();
+        (row.ok, row.code)
+    };
+    assert_eq!(evidence().await, (Some(true), None));
+    let folder = root.join("lethe/evidence");
+    let of = |folder: &Path, name: &str| {
+        let mut files = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|file| file.unwrap().path());
+        files.find(|file| file.to_str().unwrap().contains(name)).unwrap()
+    };
+    for kind in ["@certificate-", "@sha256-"] {
+        let file = of(&folder, kind);
+        let whole = std::fs::read(&file).unwrap();
+        let mut flipped = whole.clone();
+        let middle = flipped.len() / 2;
+        flipped[middle] ^= 1;
+        std::fs::write(&file, &flipped).unwrap();
+        assert_eq!(
+            evidence().await,
+            (Some(false), Some("node-damaged-evidence")),
+            "{kind}"
+        );
+        std::fs::write(&file, &whole).unwrap();
+    }
+    let keys = root.join("lethe/ledger/keys");
+    std::fs::copy(of(&keys, "observes.chat"), of(&keys, "observes.crm")).unwrap();
+    assert_eq!(evidence().await.0, Some(false));
+}

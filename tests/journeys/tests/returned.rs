@@ -9,6 +9,7 @@
 use lethe_journeys::office::{ADA, BOB, Office};
 use lethe_kit::Connector as _;
 use lethe_kit::memory::MemoryConnector;
+use lethe_node::cli::Exit;
 use lethe_terms::{Identifier, IdentifierKind};
 use serde_json::Value;
 
@@ -48,5 +49,49 @@ async fn many_records_of_one_person_that_come_back_at_once_open_one_case_that_er
     assert!(!office.crm.holds(ADA) && office.crm.holds(BOB));
     let (_, all) = office.json("case list").await;
     assert_eq!(all["cases"].as_array().unwrap().len(), 2, "{all:#}");
+    office.close().await;
+}
+
+/// More addresses than are kept of one record, and behind them all this one.
+fn crowd_with(last: &str) -> Vec<Identifier> {
+    let others = (0..300).map(|number| format!("a{number:03}@crowd.example"));
+    others
+        .chain([last.to_owned()])
+        .map(|address| Identifier::new(IdentifierKind::Email, address))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_person_who_comes_back_in_a_crowd_is_caught() {
+    let mut office = Office::open(MemoryConnector::new("chat").unwrap()).await;
+    let (_, done) = office.erase().await;
+    assert_eq!(done["state"], "completed", "{done:#}");
+    let dataset = office.crm.manifest().datasets[0].name.clone();
+    office.crm.put(&dataset, "crowd", crowd_with(ADA));
+    office.scan("crm").await;
+    let opened = follow_up(&office).await;
+    assert!(opened["resurrection"].is_object(), "{opened:#}");
+    let (id, digest) = (&opened["id"], &opened["plan_digest"]);
+    let (id, digest) = (id.as_str().unwrap(), digest.as_str().unwrap());
+    let (_, done) = office
+        .json(&format!("case approve {id} --plan {digest} --wait"))
+        .await;
+    assert_eq!(done["state"], "completed", "{done:#}");
+    assert!(!office.crm.holds(ADA) && office.crm.holds(BOB));
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_whom_a_crowd_may_hide_it_cannot_be_told_that_nothing_is_there() {
+    let mut office = Office::open(MemoryConnector::new("chat").unwrap()).await;
+    let carol = "carol@example.org";
+    let look = || office.lethe("lineage --identifier email=carol@example.org");
+    assert_eq!(look().await.0, Exit::No);
+    let dataset = office.crm.manifest().datasets[0].name.clone();
+    office.crm.put(&dataset, "crowd", crowd_with(carol));
+    office.scan("crm").await;
+    let (exit, _, err) = look().await;
+    assert_eq!(exit, Exit::Unknown, "{err}");
+    assert!(err.contains("1 input in quarantine may hide"), "{err}");
     office.close().await;
 }

@@ -74,3 +74,36 @@ async fn a_line_is_observed_to_be_there_for_each_of_its_records() {
     done(&connector, &ask(2, Verb::Lift, &selected)).await;
     assert_eq!(observed(&connector, &selected).await.observed, Observed::Present);
 }
+
+#[tokio::test]
+async fn what_is_done_to_a_line_by_one_of_its_records_holds_for_the_others() {
+    let bench = Bench::new("");
+    bench.write("access.log", crowd(399, "zoe@example.org").as_bytes());
+    let connector = bench.open();
+    let page = connector
+        .feed(&"access".parse().unwrap(), None, 100)
+        .await
+        .unwrap();
+    let [first, .., last] = page.observations.as_slice() else {
+        panic!("one record")
+    };
+    assert!(first.unit.is_some() && first.unit == last.unit && first.key != last.key);
+    let [first, last] = [first, last].map(|one| by_handle(std::slice::from_ref(one)));
+    done(&connector, &ask(2, Verb::Restrict, &first)).await;
+    let stale = connector.perform(&ask(1, Verb::Erase, &last)).await.unwrap();
+    assert!(
+        matches!(
+            stale,
+            Performed::Refused {
+                code: "weblog-stale-generation",
+                ..
+            }
+        ),
+        "{stale:?}"
+    );
+    done(&connector, &ask(3, Verb::Restrict, &last)).await;
+    done(&connector, &ask(4, Verb::Lift, &first)).await;
+    for selected in [&first, &last] {
+        assert_eq!(observed(&connector, selected).await.observed, Observed::Present);
+    }
+}

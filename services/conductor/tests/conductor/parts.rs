@@ -33,6 +33,7 @@ pub fn inventory(systems: &[&str], locates: bool) -> Inventory {
     let system = |text: &&str| InventorySystem {
         name: name(text),
         locates,
+        locates_by: Vec::new(),
         datasets: vec![dataset.clone()],
         quarantined: 0,
         backup_days: None,

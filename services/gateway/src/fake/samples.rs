@@ -91,7 +91,7 @@ fn plan(id: CaseId, right: Right, at: Timestamp) -> PlanView {
         remarks: vec![RemarkView {
             code: "quarantine_may_hide".to_owned(),
             fatal: false,
-            system: "website".to_owned(),
+            system: Some("website".to_owned()),
             dataset: None,
             detail: vec!["12 lines".to_owned()],
         }],

@@ -159,7 +159,7 @@ fn approval(case: &CaseView, plan: Option<&PlanView>) -> Markup {
     html! {
         h2 { "Approve this plan" }
         @match case.acting().count() {
-            0 => p { "Nothing was found. Approving has every system looked at once more, and changes nothing." },
+            0 => p { "Nothing was found: look whether the identifiers are spelled as the person spells them. Approving has every system looked at once more, and changes nothing." },
             steps => p { "Approving sends " (words::counted(steps as u64, "step")) " to the systems. "
                 @if case.right == lethe_terms::Right::Erasure { "What is erased cannot be brought back." }
                 @else { "A restriction can be lifted again." } },
@@ -248,19 +248,19 @@ fn steps(case: &CaseView, now: Timestamp) -> Markup {
         };
         return html! { p.empty { (text) } };
     }
+    let acting = case.acting().count();
     let verified = case
-        .steps
-        .iter()
+        .acting()
         .filter(|step| step.state == StepState::Verified)
         .count();
     html! {
         section aria-labelledby="steps" {
-            h2 id="steps" { "Steps" small { (verified) " of " (case.steps.len()) " seen to be done" } }
-            @if case.acting().next().is_none() { p.empty { (NOTHING_FOUND) } }
+            h2 id="steps" { "Steps" @if acting > 0 { small { (verified) " of " (acting) " seen to be done" } } }
+            @if acting == 0 { p.empty { (NOTHING_FOUND) } }
             @else {
                 table.list {
                     thead { tr { th { "System" } th { "Dataset" } th { "Verb" } th { "Records" } th { "State" } th { "Observation" } } }
-                    tbody { @for step in case.acting() { (step_row(step, now)) } }
+                    tbody { @for step in case.acting() { (step_row(step, case.state, now)) } }
                 }
             }
             (looks(case))
@@ -275,14 +275,14 @@ fn looks(case: &CaseView) -> Markup {
     html! {
         @if !looks.is_empty() {
             details id="looks" open[failed] {
-                summary { "Nothing was found in " (words::counted(looks.len() as u64, "dataset")) ": looked at whether that is so" }
+                summary { (words::looks(case)) }
                 table.list {
                     thead { tr { th { "System" } th { "Dataset" } th { "State" } th { "Observation" } } }
                     tbody { @for step in looks {
                         tr {
                             td data-label="System" { (step.system) }
                             td data-label="Dataset" { (step.dataset) }
-                            (state_and_observation(step, None))
+                            (state_and_observation(step, case.state, None))
                         }
                     } }
                 }
@@ -291,22 +291,22 @@ fn looks(case: &CaseView) -> Markup {
     }
 }
 
-fn step_row(step: &StepView, now: Timestamp) -> Markup {
+fn step_row(step: &StepView, state: CaseState, now: Timestamp) -> Markup {
     html! {
         tr {
             td data-label="System" { (step.system) }
             td data-label="Dataset" { (step.dataset) }
             td data-label="Verb" { (words::verb(step.verb)) }
             td.number data-label="Records" { (words::grouped(step.records)) }
-            (state_and_observation(step, words::in_progress(step, now).as_deref()))
+            (state_and_observation(step, state, words::in_progress(step, now).as_deref()))
         }
     }
 }
 
-fn state_and_observation(step: &StepView, waits: Option<&str>) -> Markup {
+fn state_and_observation(step: &StepView, state: CaseState, waits: Option<&str>) -> Markup {
     html! {
         td data-label="State" {
-            (badge(words::step_tone(step.state), &words::step_state(step)))
+            (badge(words::step_tone(step.state), &words::step_state(step, state)))
             @if let Some(code) = &step.code { " " code { (code) } }
             @if let Some(waits) = waits { small.waits { (waits) } }
         }
@@ -314,6 +314,7 @@ fn state_and_observation(step: &StepView, waits: Option<&str>) -> Markup {
             @match (step.observed, step.independence) {
                 (Some(observed), Some(how)) => { (observed.code().replace('_', " ")) small { " by " (how.code().replace('_', " ")) } }
                 (Some(observed), None) => (observed.code().replace('_', " ")),
+                _ if state.is_ended() => "none",
                 _ => "not yet",
             }
         }
@@ -326,7 +327,7 @@ fn remarks(remarks: &[RemarkView]) -> Markup {
             ul.remarks {
                 @for remark in remarks {
                     li class=(if remark.fatal { "fatal" } else { "" }) {
-                        strong { (remark.system) @if let Some(dataset) = &remark.dataset { " / " (dataset) } }
+                        strong { (words::remarked(remark)) }
                         " " (words::remark(remark)) " " code { (remark.code) }
                     }
                 }

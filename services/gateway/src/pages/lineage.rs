@@ -53,7 +53,7 @@ pub(crate) fn fields() -> Markup {
                         }
                     }
                     input name="value" aria-label="Value" required[number == 0] autocomplete="off" spellcheck="false";
-                    input name="issuer" aria-label="Who gave the id" placeholder="of an id: by whom" title="Only of an id that the company did not give itself: the issuer that the system's configuration names" autocomplete="off" spellcheck="false";
+                    input name="issuer" aria-label="Who gave the id" placeholder="issuer" title="Only of an id that the company did not give itself: the issuer that the system's configuration names" autocomplete="off" spellcheck="false";
                 }
             }
         }
@@ -79,7 +79,10 @@ fn content(view: &LineageView) -> Markup {
             section.alarm role="alert" { h2 { "This is not everything" } p { "A part of lineage lags behind, or a system was not read to its end: what is missing is unknown, not absent." } }
         }
         @if view.candidates_behind_shared > 0 {
-            p.note { (words::counted(view.candidates_behind_shared, "record")) " share only a shared identifier, such as an office address, and do not count as this person's." }
+            p.note { (words::behind_shared(view.candidates_behind_shared)) }
+        }
+        @if view.quarantined > 0 {
+            p.note { (words::counted(view.quarantined, "input")) " in quarantine may hide records of this person." }
         }
         @if view.records.is_empty() { p.empty { "No record of this person is known." } }
         @else {

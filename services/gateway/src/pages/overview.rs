@@ -263,7 +263,7 @@ fn system_tile(system: &SystemView, now: Timestamp) -> Markup {
                 }
             }
             @if system.quarantined > 0 {
-                p.finding { (words::counted(system.quarantined, "input")) " could not be read and stand in quarantine" }
+                p.finding { (words::counted(system.quarantined, "input")) " in quarantine: could not be read" }
             }
             @for finding in system.findings.iter().filter(|finding| !finding.ok) {
                 p.finding { strong { (finding.what) } " " (finding.detail) }

@@ -8,7 +8,11 @@ use crate::words;
 
 /// Draws a plan with how far it is.
 pub(crate) fn plan_picture(case: &CaseView, plan: &PlanView) -> Picture {
-    let done: BTreeMap<u32, &StepView> = case.steps.iter().map(|step| (step.step, step)).collect();
+    let told = |step: &StepView| {
+        let mark = Mark::of(words::step_tone(step.state));
+        (words::step_state(step, case.state), mark)
+    };
+    let done: BTreeMap<u32, (String, Mark)> = case.steps.iter().map(|step| (step.step, told(step))).collect();
     let mut picture = Picture {
         title: format!("Plan of {}", case.id),
         description: format!(
@@ -81,7 +85,7 @@ fn systems(plan: &PlanView) -> String {
 fn steps(
     picture: &mut Picture,
     plan: &PlanView,
-    done: &BTreeMap<u32, &StepView>,
+    done: &BTreeMap<u32, (String, Mark)>,
     of_system: &BTreeMap<String, usize>,
 ) {
     // Steps stand in an order that fits their dependencies, so one pass finds the depth of each.
@@ -99,10 +103,8 @@ fn steps(
             .max();
         let index = picture.nodes.len();
         of_step.insert(step.step, index);
-        let (state, mark) = done.get(&step.step).map_or_else(
-            || ("planned".to_owned(), Mark::Open),
-            |step| (words::step_state(step), Mark::of(words::step_tone(step.state))),
-        );
+        let told = done.get(&step.step).cloned();
+        let (state, mark) = told.unwrap_or_else(|| ("planned".to_owned(), Mark::Open));
         picture.nodes.push(Node {
             layer: depth.unwrap_or(1),
             lines: vec![

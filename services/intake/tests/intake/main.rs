@@ -124,6 +124,7 @@ async fn nothing_personal_stands_in_the_clear_behind_intake() {
         code: "weblog-line",
         expected: "a line".into(),
         input: canary.as_bytes().to_vec(),
+        of: Vec::new(),
     };
     let page = FeedPage {
         rejected: vec![rejected],

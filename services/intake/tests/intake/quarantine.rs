@@ -10,7 +10,8 @@ use lethe_terms::{Identifier, IdentifierKind};
 use lethe_vault::{KeyVault as _, MemoryVault, SeededEntropy};
 
 use crate::world::{
-    NEVER, World, inputs, newest, observation, page, plain_inputs, records, take, world, world_on,
+    NEVER, World, inputs, newest, observation, page, plain_input, plain_inputs, records, take, world,
+    world_on,
 };
 
 /// A number that is too short where it is read as an American one.
@@ -94,6 +95,7 @@ async fn what_was_not_kept_whole_says_what_to_do_instead() {
         code: "weblog-line",
         expected: "a line".into(),
         input: vec![b'x'; bytes],
+        of: Vec::new(),
     };
     let unread = FeedPage {
         rejected: vec![rejected(9), rejected(lethe_intake::INPUT_BYTES_MAX + 1)],
@@ -240,6 +242,7 @@ async fn what_a_page_becomes_is_appended_before_it_is_much() {
         code: "weblog-line",
         expected: "a line".into(),
         input: vec![b'x'; INPUT_BYTES_MAX],
+        of: Vec::new(),
     });
     let unread = FeedPage {
         rejected: rejected.collect(),
@@ -321,4 +324,75 @@ async fn what_is_kept_of_an_observation_ends_with_its_record() {
         stays(world.intake.take_again(&system, &kept).await.unwrap()),
         "the record came back under another key"
     );
+}
+
+/// A line that fits no format, of the record that was read from it.
+fn line_of(seen: &Observation, byte: u64) -> Rejected {
+    Rejected {
+        position: format!("access.log byte {byte}"),
+        code: "weblog-line",
+        expected: "a line".into(),
+        input: b"ada@example.org was here".to_vec(),
+        of: vec![seen.name()],
+    }
+}
+
+#[tokio::test]
+async fn an_input_opens_no_more_once_its_record_is_gone_and_ends_before_it() {
+    let world = world(NEVER, false).await;
+    let system = "shop".parse().unwrap();
+    let (ada, bob) = (
+        observation("1", "ada@example.org"),
+        observation("2", "bob@example.org"),
+    );
+    let read = FeedPage {
+        rejected: vec![line_of(&ada, 7), line_of(&bob, 70)],
+        ..page(vec![ada.clone(), bob], "c1")
+    };
+    take(&world, &read).await.unwrap();
+    let kept = inputs(&world).await;
+    for input in &kept {
+        assert!(plain_input(&world, input).await.is_some());
+    }
+    let record = world.intake.tokens().record(&system, &ada.dataset, &ada.key);
+    world.intake.gone_records(&system, &[record]).await.unwrap();
+    assert_eq!(*world.ended.0.lock().unwrap(), [record]);
+    assert!(plain_input(&world, &kept[0]).await.is_none());
+    assert!(plain_input(&world, &kept[1]).await.is_some());
+    // The record comes back: what was kept of the old one stays shut.
+    take(&world, &page(vec![ada.clone()], "c2")).await.unwrap();
+    assert!(plain_input(&world, &kept[0]).await.is_none());
+    // The source says by itself that it is gone.
+    let gone = Observation { gone: true, ..ada };
+    take(&world, &page(vec![gone], "c3")).await.unwrap();
+    assert_eq!(*world.ended.0.lock().unwrap(), [record, record]);
+}
+
+#[tokio::test]
+async fn an_input_is_the_same_wherever_its_source_tells_it_again() {
+    let world = world(NEVER, false).await;
+    let ada = observation("1", "ada@example.org");
+    let again = |byte| FeedPage {
+        rejected: vec![line_of(&ada, byte)],
+        ..page(vec![ada.clone()], "c1")
+    };
+    for byte in [7, 70] {
+        take(&world, &again(byte)).await.unwrap();
+    }
+    let other = FeedPage {
+        rejected: vec![Rejected {
+            input: b"another".to_vec(),
+            ..line_of(&ada, 7)
+        }],
+        ..page(vec![ada.clone()], "c1")
+    };
+    take(&world, &other).await.unwrap();
+    let read = world.log.read(&Place::new(Stream::Quarantine, 0), 0, 9).await;
+    let ids: Vec<_> = read
+        .unwrap()
+        .entries
+        .iter()
+        .map(|stored| stored.entry.id)
+        .collect();
+    assert!(ids[0] == ids[1] && ids[0] != ids[2]);
 }

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lethe_intake::{Error, Intake, Known, KnownRecord, Shell};
+use lethe_intake::{Error, Inputs, Intake, Known, KnownRecord, Shell, open_input, records_of};
 use lethe_journal::{Entry, Epoch, Event, KeyWrapped, Place, Position, Quarantined, RecordObserved, Stream};
 use lethe_kit::{FeedPage, Observation};
 use lethe_log::{Appended, EventLog, GoneBy, MemoryLog, Page};
-use lethe_terms::{EntryId, Identifier, IdentifierKind, RecordToken, Timestamp};
-use lethe_vault::{KeyVault as _, MemoryVault, Normaliser, SeededEntropy};
+use lethe_terms::{EntryId, Identifier, IdentifierKind, RecordToken, SystemName, Timestamp};
+use lethe_vault::{MemoryVault, Normaliser, SeededEntropy};
 
 /// The fold of `records` and `keys`: stands still until somebody waits for it, as a real one may.
 pub(crate) struct Fold {
@@ -60,6 +60,22 @@ impl Known for Fold {
             .map(|(key, wrapped)| (token(&key), wrapped))
             .collect();
         true
+    }
+}
+
+/// Remembers the records with which inputs were to end.
+#[derive(Default)]
+pub(crate) struct Ended(pub(crate) Mutex<Vec<RecordToken>>);
+
+#[async_trait]
+impl Inputs for Ended {
+    fn holds(&self, _: EntryId) -> bool {
+        false
+    }
+
+    async fn end(&self, _: &SystemName, records: &[RecordToken]) -> Result<(), Error> {
+        self.0.lock().unwrap().extend_from_slice(records);
+        Ok(())
     }
 }
 
@@ -130,6 +146,7 @@ pub(crate) struct World {
     pub(crate) port: Arc<Failing>,
     pub(crate) intake: Intake,
     pub(crate) vault: Arc<MemoryVault>,
+    pub(crate) ended: Arc<Ended>,
 }
 
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -158,12 +175,14 @@ pub(crate) async fn world_on(
         rows: Mutex::default(),
         keys: Mutex::default(),
     });
+    let ended = Arc::new(Ended::default());
     let normaliser = Normaliser::new(country).unwrap();
     let intake = Intake::new(
         Arc::clone(&port) as _,
         Arc::clone(&vault) as _,
         normaliser,
         fold,
+        Arc::clone(&ended) as _,
         Shell { now, id },
     );
     intake.recover().await.unwrap();
@@ -172,6 +191,7 @@ pub(crate) async fn world_on(
         port,
         intake,
         vault,
+        ended,
     }
 }
 
@@ -179,6 +199,7 @@ pub(crate) fn observation(key: &str, email: &str) -> Observation {
     Observation {
         dataset: "accounts".parse().unwrap(),
         key: key.into(),
+        unit: None,
         handle: format!("handle-{key}"),
         identifiers: vec![
             Identifier::new(IdentifierKind::Email, email),
@@ -228,12 +249,24 @@ pub(crate) async fn inputs(world: &World) -> Vec<Quarantined> {
         .collect()
 }
 
-/// What stands in quarantine, each input once: its place, its code, and what it is.
+/// The bytes of an input, with the keys that its record has now.
+pub(crate) async fn plain_input(world: &World, input: &Quarantined) -> Option<Vec<u8>> {
+    let keys = newest::<KeyWrapped>(&world.log, &Stream::Keys).await;
+    let records = records_of(&*world.vault, input).unwrap();
+    let first = records
+        .first()
+        .map(|record| (*record, keys.get(record.as_bytes().as_slice())));
+    let plain = open_input(&*world.vault, input, first).unwrap();
+    plain.map(|plain| plain.to_vec())
+}
+
+/// What stands in quarantine, each input once: its place, its code, and what it is. What a failed attempt put away opens no more.
 pub(crate) async fn plain_inputs(world: &World) -> BTreeSet<(String, String, Vec<u8>)> {
-    let open = |input: Quarantined| {
-        let key = world.vault.unwrap(&input.key).unwrap();
-        let plain = key.open("quarantine", &input.input).unwrap();
-        (input.position, input.code, plain.to_vec())
-    };
-    inputs(world).await.into_iter().map(open).collect()
+    let mut plain = BTreeSet::new();
+    for input in inputs(world).await {
+        if let Some(bytes) = plain_input(world, &input).await {
+            plain.insert((input.position, input.code, bytes));
+        }
+    }
+    plain
 }

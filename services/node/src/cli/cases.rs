@@ -345,7 +345,7 @@ fn steps_text(case: &CaseView) -> String {
                 step.dataset.clone(),
                 words::verb(step.verb).to_owned(),
                 words::grouped(step.records),
-                format!("{}{code}", words::step_state(step)),
+                format!("{}{code}", words::step_state(step, case.state)),
             ]
         })
         .collect();
@@ -353,14 +353,8 @@ fn steps_text(case: &CaseView) -> String {
     if !rows.is_empty() {
         text.push_str(&table(&["system", "dataset", "verb", "records", "state"], &rows));
     }
-    let looks = case.looks().count();
-    if looks > 0 {
-        let seen = case
-            .looks()
-            .filter(|step| step.state == StepState::Verified)
-            .count();
-        let datasets = words::counted(looks as u64, "dataset");
-        let _ = writeln!(text, "nothing found in {datasets}: {seen} seen to hold nothing");
+    if case.looks().next().is_some() {
+        let _ = writeln!(text, "{}", words::looks(case));
     }
     for step in &case.steps {
         if let Some(waits) = words::in_progress(step, now()) {
@@ -373,11 +367,6 @@ fn steps_text(case: &CaseView) -> String {
 fn remarks_text(remarks: &[RemarkView]) -> String {
     let mut text = String::new();
     for remark in remarks {
-        let place = remark
-            .dataset
-            .as_ref()
-            .map(|dataset| format!(" / {dataset}"))
-            .unwrap_or_default();
         let weight = if remark.fatal {
             "leaves data behind"
         } else {
@@ -385,8 +374,8 @@ fn remarks_text(remarks: &[RemarkView]) -> String {
         };
         let _ = writeln!(
             text,
-            "{weight}: {}{place} {} ({})",
-            remark.system,
+            "{weight}: {} {} ({})",
+            words::remarked(remark),
             words::remark(remark),
             remark.code
         );

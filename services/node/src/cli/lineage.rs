@@ -44,18 +44,18 @@ pub(super) async fn run(client: &Client, args: LineageArgs, talk: &mut Talk<'_>)
             })
             .collect();
         talk.print(&table(
-            &["system", "dataset", "rows or lines", "reached by", "link"],
+            &["system", "dataset", "rows or lines", "reached by", "hangs on"],
             &rows,
         ))?;
         let rows = view.records.iter().map(|record| record.count).sum();
         let records = words::counted(view.records.len() as u64, "record");
         talk.say(&format!("{records}, one a line; {} in them", words::rows(rows)));
+        if view.records.iter().any(|record| record.link.is_some()) {
+            talk.say("hangs on: the one link of the picture (--dot) without which the record would not be reached; - where there are several");
+        }
     }
     if view.candidates_behind_shared > 0 {
-        let count = words::counted(view.candidates_behind_shared, "record");
-        talk.say(&format!(
-            "{count} share only a shared identifier and do not count as this person's"
-        ));
+        talk.say(&words::behind_shared(view.candidates_behind_shared));
     }
     if let Some(code) = &view.cut_off {
         talk.say(&format!(
@@ -67,9 +67,16 @@ pub(super) async fn run(client: &Client, args: LineageArgs, talk: &mut Talk<'_>)
         talk.say("this is not everything: a part of lineage lags behind, or a system was not read to its end (lethe system list)");
         return Ok(Exit::Unknown);
     }
+    let hidden = view.quarantined > 0;
+    if hidden {
+        let inputs = words::counted(view.quarantined, "input");
+        talk.say(&format!(
+            "{inputs} in quarantine may hide records of this person (lethe log quarantine list)"
+        ));
+    }
     if view.records.is_empty() {
         talk.say("no record of this person is known");
-        return Ok(Exit::No);
+        return Ok(if hidden { Exit::Unknown } else { Exit::No });
     }
     Ok(Exit::Yes)
 }

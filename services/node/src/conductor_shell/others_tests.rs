@@ -42,6 +42,7 @@ fn inventory() -> Inventory {
         systems: vec![InventorySystem {
             name: place().system,
             locates: false,
+            locates_by: Vec::new(),
             datasets: vec![dataset],
             quarantined: 0,
             backup_days: None,

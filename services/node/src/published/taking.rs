@@ -286,6 +286,7 @@ fn observation(record: PublishedRecord) -> Observation {
         handle: record.handle.unwrap_or_else(|| record.key.clone()),
         dataset: record.dataset,
         key: record.key,
+        unit: None,
         identifiers: record.identifiers,
         count: record.count,
         gone: record.gone,
@@ -299,6 +300,7 @@ fn rejected(position: Position, refused: &Refused, bytes: &[u8]) -> Rejected {
         code: refused.code,
         expected: refused.expected.clone(),
         input: bytes.to_vec(),
+        of: Vec::new(),
     }
 }
 

@@ -62,6 +62,7 @@ async fn a_page_of_garbage_is_one_append_for_each_system_that_it_names() {
         Arc::new(MemoryVault::new(Arc::new(SeededEntropy::new(1))).unwrap()),
         Normaliser::new("DE").unwrap(),
         Arc::new(NothingKnown),
+        Arc::new(NothingKnown),
         Shell {
             now: shell::now,
             id: shell::entry_id,

@@ -6,6 +6,7 @@ use lethe_log::MemoryLog;
 use lethe_terms::{CaseId, Identifier, IdentifierKind, RecordToken};
 use lethe_vault::{MemoryVault, Normaliser, SeededEntropy};
 
+use super::fold::VIEWS_MAX;
 use super::*;
 use crate::case_keys::CaseKeys;
 use crate::evidence::Evidence;
@@ -36,16 +37,27 @@ impl World {
         Arc::new(Quarantine::new(
             Arc::clone(&self.log) as _,
             Arc::clone(&self.vault) as _,
+            Arc::new(NothingKnown),
+        ))
+    }
+
+    fn intake(&self, inputs: Arc<dyn Inputs>) -> Arc<Intake> {
+        Arc::new(Intake::new(
+            Arc::clone(&self.log) as _,
+            Arc::clone(&self.vault) as _,
+            Normaliser::new("DE").unwrap(),
+            Arc::new(NothingKnown),
+            inputs,
+            Shell {
+                now: shell::now,
+                id: shell::entry_id,
+            },
         ))
     }
 
     /// What takes inputs in again, with its files in a folder.
     fn retrier(&self, folder: &Path) -> Retrier {
         let (log, vault) = (Arc::clone(&self.log), Arc::clone(&self.vault));
-        let shell = Shell {
-            now: shell::now,
-            id: shell::entry_id,
-        };
         let owners = Arc::new(Owners::none(folder));
         let lineage = Arc::new(Lineage::new(Arc::clone(&log) as _, owners, None));
         let evidence = Evidence {
@@ -54,14 +66,7 @@ impl World {
             days: 1,
             policy: Vec::new(),
         };
-        let normaliser = Normaliser::new("DE").unwrap();
-        let intake = Arc::new(Intake::new(
-            Arc::clone(&log) as _,
-            Arc::clone(&vault) as _,
-            normaliser,
-            Arc::new(NothingKnown),
-            shell,
-        ));
+        let intake = self.intake(Arc::new(NothingKnown));
         Retrier {
             systems: ["shop".parse().unwrap()].into(),
             nobodys: true,
@@ -89,6 +94,7 @@ impl World {
                 position: format!("accounts identifier {number}"),
                 code: "vault-not-normalised".into(),
                 expected: "a telephone number".into(),
+                of: None,
                 again: is_kept.then(|| input.clone()),
                 input,
                 key: wrapped,
@@ -113,7 +119,7 @@ async fn a_list_is_read_page_by_page_also_where_it_is_longer_than_what_memory_ho
     world.put(&quarantine, "shop", VIEWS_MAX + 3, true).await;
     world.put(&quarantine, "website", 2, false).await;
     quarantine.catch_up(&BTreeMap::new()).await.unwrap();
-    assert!(quarantine.fold().views.len() <= VIEWS_MAX);
+    assert!(quarantine.fold().in_memory() <= VIEWS_MAX);
     let head = VIEWS_MAX as u64 + 5;
     assert_eq!(positions(&quarantine, None, 2).await, [head - 1, head - 2]);
     assert_eq!(positions(&quarantine, Some(4), 3).await, [3, 2, 1]);
@@ -143,6 +149,66 @@ async fn neither_what_was_dropped_nor_what_never_was_is_shown() {
 }
 
 #[tokio::test]
+async fn an_input_is_one_however_often_its_source_tells_it_and_ends_with_the_first_of_its_records() {
+    let world = World::new();
+    let quarantine = world.quarantine();
+    let intake = world.intake(Arc::clone(&quarantine) as _);
+    let shop: SystemName = "shop".parse().unwrap();
+    let seen = |key: &str| lethe_kit::Observation {
+        dataset: "access".parse().unwrap(),
+        key: key.into(),
+        handle: key.into(),
+        identifiers: vec![Identifier::new(
+            IdentifierKind::Email,
+            format!("{key}@example.org"),
+        )],
+        unit: None,
+        count: 1,
+        gone: false,
+    };
+    let line = |of: &[&str], byte: u64| lethe_kit::Rejected {
+        position: format!("byte {byte}"),
+        code: "weblog-line",
+        expected: "a line".into(),
+        input: format!("a line of {of:?}").into_bytes(),
+        of: of.iter().map(|key| seen(key).name()).collect(),
+    };
+    for byte in [0, 1_000] {
+        let page = lethe_kit::FeedPage {
+            observations: ["ada", "bob", "eve"].map(seen).into(),
+            rejected: vec![
+                line(&["ada"], byte),
+                line(&["ada", "bob"], byte),
+                line(&["eve"], byte),
+                line(&[], byte),
+            ],
+            cursor: byte.to_string(),
+            ..lethe_kit::FeedPage::default()
+        };
+        intake.publish(&shop, intake.mark(&shop), &page).await.unwrap();
+        quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+        assert_eq!(quarantine.fold().count_of(&shop), 4);
+    }
+    let record = |key: &str| {
+        let dataset = "access".parse().unwrap();
+        intake.tokens().record(&shop, &dataset, key)
+    };
+    for (key, left) in [("bob", 3), ("ada", 2)] {
+        intake.gone_records(&shop, &[record(key)]).await.unwrap();
+        quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+        assert_eq!(quarantine.fold().count_of(&shop), left, "{key}");
+    }
+    let left = positions(&quarantine, None, 9).await;
+    assert!(
+        quarantine.show(left[0]).await.unwrap().is_some(),
+        "it is nobody's"
+    );
+    for position in 0..left[1] {
+        assert!(quarantine.show(position).await.unwrap().is_none(), "{position}");
+    }
+}
+
+#[tokio::test]
 async fn an_input_leaves_when_it_was_taken_in_and_stays_with_its_new_reason_otherwise() {
     let world = World::new();
     let (gateway, host) = (world.quarantine(), world.quarantine());
@@ -159,7 +225,7 @@ async fn an_input_leaves_when_it_was_taken_in_and_stays_with_its_new_reason_othe
             }),
         ];
         for (position, stays) in [(0, outcomes[0].clone()), (1, outcomes[1].clone())] {
-            while !host.fold().asked.contains(&position) {
+            while !host.fold().is_asked(position) {
                 let next = host.fold().next;
                 world.log.wait(&place(), next, IDLE).await.unwrap();
                 host.catch_up(&BTreeMap::new()).await.unwrap();
@@ -194,7 +260,10 @@ async fn an_input_leaves_when_it_was_taken_in_and_stays_with_its_new_reason_othe
     );
     assert_eq!(positions(&gateway, None, 9).await, [2, 1]);
     host.catch_up(&BTreeMap::new()).await.unwrap();
-    assert!(host.fold().asked.is_empty(), "nothing is left to be tried");
+    assert!(
+        !host.fold().is_asked(0) && !host.fold().is_asked(1),
+        "nothing is left to be tried"
+    );
     assert_eq!(
         gateway.show(1).await.unwrap().unwrap().about.code,
         "intake-changed-since"

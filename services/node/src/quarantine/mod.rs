@@ -3,23 +3,29 @@
 //! An operator drops an input, or asks for it to be taken in again; both go over the stream. Whoever hosts its system takes it in again,
 //! since only one intake may write the records of a system, and says there what became of it.
 
+mod fold;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lethe_gateway::views::{QuarantineList, QuarantinedInput, QuarantinedView, RetriedView};
-use lethe_intake::{Again, Intake, Refused, can_be_taken_again};
+use lethe_intake::{Again, Inputs, Intake, Known, Refused, can_be_taken_again, open_input, records_of};
 use lethe_journal::{
-    Event, InputDropped, InputRetried, InputRetryAsked, InputStays, Kind, Place, Position, Quarantined,
-    Stored, Stream,
+    InputDropped, InputEnded, InputRetried, InputRetryAsked, InputStays, Kind, Place, Position, Quarantined,
+    Stream,
 };
-use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
-use lethe_terms::{SystemName, Timestamp};
+use lethe_log::{APPEND_ENTRIES_MAX, Appended, EventLog, PAGE_ENTRIES_MAX};
+use lethe_terms::{EntryId, RecordToken, SystemName, Timestamp};
 use lethe_vault::KeyVault;
 use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use self::fold::{Fold, Said, said};
 
 use crate::follow_ups::FollowUps;
 use crate::systems::System;
@@ -34,125 +40,19 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// How long somebody who asked for an input to be taken in again waits for what became of it: shorter than the API's own limit.
 const RETRY_PATIENCE: Duration = Duration::from_secs(15);
 
-/// Inputs whose particulars stay in memory, the newest: more than a page of a list. Of older ones only the place stays, and they are read again.
-const VIEWS_MAX: usize = 1_000;
-
-/// What an entry of the stream says.
-enum Said {
-    Kept(Timestamp, Quarantined),
-    Dropped(InputDropped),
-    RetryAsked(InputRetryAsked),
-    Retried(InputRetried),
-}
-
-fn said(stored: &Stored) -> Result<Option<Said>, Error> {
-    let Some(value) = &stored.entry.value else {
-        return Ok(None);
-    };
-    match Event::<Quarantined>::decode(value) {
-        Ok(event) => return Ok(Some(Said::Kept(event.time, event.data))),
-        Err(lethe_journal::Error::UnexpectedType { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
-    if let Some(dropped) = if_of_kind(value)? {
-        return Ok(Some(Said::Dropped(dropped)));
-    }
-    if let Some(asked) = if_of_kind(value)? {
-        return Ok(Some(Said::RetryAsked(asked)));
-    }
-    Ok(Some(Said::Retried(Event::decode(value)?.data)))
-}
-
-fn if_of_kind<T: Kind>(value: &[u8]) -> Result<Option<T>, Error> {
-    match Event::<T>::decode(value) {
-        Ok(event) => Ok(Some(event.data)),
-        Err(lethe_journal::Error::UnexpectedType { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
+/// How long somebody who wants to know how many inputs there are waits for the fold.
+const COUNT_PATIENCE: Duration = Duration::from_secs(2);
 
 fn place() -> Place {
     Place::new(Stream::Quarantine, 0)
-}
-
-/// The stream, folded.
-#[derive(Default)]
-struct Fold {
-    /// Inputs that count, with their systems.
-    kept: BTreeMap<Position, Option<SystemName>>,
-    /// The newest of them.
-    views: BTreeMap<Position, QuarantinedView>,
-    /// Why inputs that were tried again stay.
-    stay: BTreeMap<Position, InputStays>,
-    /// Inputs to be taken in again, of which nobody has said what became.
-    asked: BTreeSet<Position>,
-    next: Position,
-}
-
-impl Fold {
-    fn take(&mut self, stored: &Stored) -> Result<(), Error> {
-        match said(stored)? {
-            Some(Said::Kept(at, input)) => {
-                let view = view(stored.position, at, &input);
-                self.kept.insert(stored.position, input.system);
-                self.views.insert(stored.position, view);
-                if self.views.len() > VIEWS_MAX {
-                    self.views.pop_first();
-                }
-            }
-            Some(Said::Dropped(dropped)) => self.leaves(dropped.position),
-            Some(Said::RetryAsked(asked)) if self.kept.contains_key(&asked.position) => {
-                self.asked.insert(asked.position);
-            }
-            Some(Said::Retried(retried)) => match retried.stays {
-                None => self.leaves(retried.position),
-                Some(stays) => {
-                    self.asked.remove(&retried.position);
-                    if self.kept.contains_key(&retried.position) {
-                        self.stay.insert(retried.position, stays);
-                    }
-                }
-            },
-            Some(Said::RetryAsked(_)) | None => {}
-        }
-        Ok(())
-    }
-
-    fn leaves(&mut self, position: Position) {
-        self.kept.remove(&position);
-        self.views.remove(&position);
-        self.stay.remove(&position);
-        self.asked.remove(&position);
-    }
-
-    /// Inputs that are asked for and are this process's to take in again.
-    fn asked_of(&self, retrier: &Retrier) -> Vec<Position> {
-        let is_ours = |position: &Position| match self.kept.get(position) {
-            Some(Some(system)) => retrier.systems.contains(system),
-            Some(None) | None => retrier.nobodys,
-        };
-        self.asked.iter().copied().filter(is_ours).collect()
-    }
-
-    fn count_of(&self, name: &SystemName) -> u64 {
-        let own = self.kept.values().filter(|system| system.as_ref() == Some(name));
-        u64::try_from(own.count()).unwrap_or(u64::MAX)
-    }
-
-    /// With the newest reason why it stays.
-    fn with_reason(&self, mut view: QuarantinedView) -> QuarantinedView {
-        if let Some(stays) = self.stay.get(&view.position) {
-            view.code.clone_from(&stays.code);
-            view.expected.clone_from(&stays.expected);
-        }
-        view
-    }
 }
 
 /// The quarantine as this process knows it.
 pub(crate) struct Quarantine {
     log: Arc<dyn EventLog>,
     vault: Arc<dyn KeyVault>,
+    /// Knows the keys of the records that inputs are a part of.
+    known: Arc<dyn Known>,
     fold: Mutex<Fold>,
     /// Hears of every page that was folded.
     changed: watch::Sender<Position>,
@@ -168,10 +68,11 @@ pub(crate) struct Retrier {
 }
 
 impl Quarantine {
-    pub(crate) fn new(log: Arc<dyn EventLog>, vault: Arc<dyn KeyVault>) -> Self {
+    pub(crate) fn new(log: Arc<dyn EventLog>, vault: Arc<dyn KeyVault>, known: Arc<dyn Known>) -> Self {
         Self {
             log,
             vault,
+            known,
             fold: Mutex::default(),
             changed: watch::Sender::new(0),
         }
@@ -189,7 +90,18 @@ impl Quarantine {
     /// Up to where nothing of the stream counts any more: the first input that does, or where the fold stands.
     pub(crate) fn passed(&self) -> Position {
         let fold = self.fold();
-        fold.kept.keys().next().copied().unwrap_or(fold.next)
+        fold.first().unwrap_or(fold.next)
+    }
+
+    /// How many inputs count of all that stand on the log now; nothing where that cannot be told in time.
+    pub(crate) async fn count(&self) -> Option<u64> {
+        let mut changed = self.changed.subscribe();
+        let folded = async {
+            let head = self.log.head(&place()).await.ok()?;
+            changed.wait_for(|next| *next >= head).await.ok().map(drop)
+        };
+        tokio::time::timeout(COUNT_PATIENCE, folded).await.ok()??;
+        Some(self.fold().count())
     }
 
     /// Reads what is there, so that hosted systems know how much of theirs it is.
@@ -226,12 +138,17 @@ impl Quarantine {
     }
 
     /// Folds a page; whether there was one.
-    async fn step(&self) -> Result<bool, Error> {
+    async fn step(&self) -> Result<bool, lethe_intake::Error> {
         let from = self.fold().next;
-        let page = self.log.read(&place(), from, PAGE_ENTRIES_MAX).await?;
+        let page = self.log.read(&place(), from, PAGE_ENTRIES_MAX).await;
+        let page = page.map_err(lethe_intake::Error::Log)?;
         let mut fold = self.fold();
+        // Somebody who wanted it up to date at once may have read the page meanwhile.
+        if fold.next != from {
+            return Ok(true);
+        }
         for stored in &page.entries {
-            fold.take(stored)?;
+            fold.take(stored, &*self.vault)?;
         }
         fold.next = page.next;
         drop(fold);
@@ -286,8 +203,7 @@ impl Quarantine {
             }),
         };
         self.say(input.system.as_ref(), "/lethe/intake", retried).await?;
-        // The entry itself is folded next; until then the input must not be taken in once more.
-        self.fold().asked.remove(&position);
+        self.fold().tried(position);
         Ok(())
     }
 
@@ -309,19 +225,10 @@ impl Quarantine {
         before: Option<Position>,
         limit: usize,
     ) -> Result<QuarantineList, Error> {
-        let (positions, total) = {
-            let fold = self.fold();
-            let fits = |kept: &Option<SystemName>| system.is_none() || kept.as_ref() == system;
-            let total = fold.kept.values().filter(|kept| fits(kept)).count();
-            let older = fold.kept.range(..before.unwrap_or(Position::MAX)).rev();
-            let fitting = older
-                .filter(|(_, kept)| fits(kept))
-                .map(|(position, _)| *position);
-            (fitting.take(limit).collect::<Vec<_>>(), total)
-        };
+        let (positions, total) = self.fold().older(system, before, limit);
         let mut inputs = Vec::with_capacity(positions.len());
         for position in positions {
-            let known = self.fold().views.get(&position).cloned();
+            let known = self.fold().view(position);
             let found = match known {
                 Some(view) => Some(view),
                 None => self
@@ -340,18 +247,28 @@ impl Quarantine {
     /// One input with what it is; nothing where there is none of that number.
     pub(crate) async fn show(&self, position: Position) -> Result<Option<QuarantinedInput>, Error> {
         // What was dropped or taken in is nobody's business any more, though its entry may stand there for a while.
-        if !self.fold().kept.contains_key(&position) {
+        if !self.fold().counts(position) {
             return Ok(None);
         }
         let Some((at, input)) = self.find(position).await? else {
             return Ok(None);
         };
-        let key = self.vault.unwrap(&input.key)?;
-        let plain = key.open("quarantine", &input.input)?;
-        Ok(Some(QuarantinedInput {
-            about: self.fold().with_reason(view(position, at, &input)),
+        let about = self.fold().with_reason(view(position, at, &input));
+        Ok(self.open(&input).await?.map(|plain| QuarantinedInput {
+            about,
             input: STANDARD.encode(&*plain),
         }))
+    }
+
+    /// The bytes of an input; nothing where it was a part of a record that is gone.
+    async fn open(&self, input: &Quarantined) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        let records = records_of(&*self.vault, input)?;
+        let Some(first) = records.first() else {
+            return Ok(open_input(&*self.vault, input, None)?);
+        };
+        let known = self.known.known(&[*first]).await?;
+        let key = known.get(first).and_then(|known| known.key.as_ref());
+        Ok(open_input(&*self.vault, input, Some((*first, key)))?)
     }
 
     /// Takes an input out of the count; nothing where there is none of that number.
@@ -382,14 +299,14 @@ impl Quarantine {
         let mut changed = self.changed.subscribe();
         self.say(input.system.as_ref(), "/lethe/gateway", asked).await?;
         let head = self.log.head(&place()).await?;
-        let settled = changed.wait_for(|next| *next >= head && !self.fold().asked.contains(&position));
+        let settled = changed.wait_for(|next| *next >= head && !self.fold().is_asked(position));
         match tokio::time::timeout(RETRY_PATIENCE, settled).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => return Ok(Retry::Unsettled),
         }
         let fold = self.fold();
         Ok(Retry::Done(RetriedView {
-            taken_in: !fold.kept.contains_key(&position),
+            taken_in: !fold.counts(position),
             about: fold.with_reason(view(position, at, &input)),
         }))
     }
@@ -404,6 +321,35 @@ impl Quarantine {
             Some(Said::Kept(at, input)) => Ok(Some((at, input))),
             _ => Ok(None),
         }
+    }
+}
+
+#[async_trait]
+impl Inputs for Quarantine {
+    fn holds(&self, input: EntryId) -> bool {
+        self.fold().holds(input)
+    }
+
+    async fn end(&self, system: &SystemName, records: &[RecordToken]) -> Result<(), lethe_intake::Error> {
+        while self.step().await? {}
+        let ended: Vec<_> = self.fold().parts_of(records).into_iter().collect();
+        for part in ended.chunks(APPEND_ENTRIES_MAX) {
+            let entries = part.iter().map(|position| {
+                let ended = InputEnded {
+                    system: system.clone(),
+                    position: *position,
+                };
+                publish::entry(system.as_str().as_bytes(), "/lethe/intake", ended)
+            });
+            let entries: Result<Vec<_>, _> = entries.collect();
+            let entries = entries.map_err(lethe_intake::Error::Journal)?;
+            let appended = self.log.append(&place(), None, entries).await;
+            if let Appended::StaleEpoch { .. } = appended.map_err(lethe_intake::Error::Log)? {
+                let stream = Stream::Quarantine.to_string();
+                return Err(lethe_intake::Error::Fenced { stream });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -456,5 +402,4 @@ fn view(position: Position, at: Timestamp, input: &Quarantined) -> QuarantinedVi
 }
 
 #[cfg(test)]
-#[path = "quarantine_tests.rs"]
 mod tests;

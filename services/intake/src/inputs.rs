@@ -1,0 +1,183 @@
+//! Inputs that could not be read: how they are sealed, and how long they are kept.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use lethe_journal::{Entry, InputOrigin, KeyWrapped, Quarantined, Sealed};
+use lethe_kit::Rejected;
+use lethe_terms::{EntryId, RecordToken, SystemName};
+use lethe_vault::{DataKey, KeyVault, open_json, seal_json};
+use zeroize::Zeroizing;
+
+use crate::again::{self, PartOf};
+use crate::intake::Last;
+use crate::outgoing::Outgoing;
+use crate::page::{Maker, head};
+use crate::{Error, Intake};
+
+/// What an input is sealed for.
+const CONTEXT: &str = "quarantine";
+/// What is said of its records is sealed for this.
+const OF_CONTEXT: &str = "quarantine/of";
+
+/// What is known of the inputs that stand in quarantine: the fold of its stream.
+#[async_trait]
+pub trait Inputs: Send + Sync {
+    /// Whether the input stands there. One that was put away a moment ago may be missing: twice does no harm.
+    fn holds(&self, input: EntryId) -> bool;
+
+    /// Ends those that are a part of these records, which are about to end.
+    ///
+    /// # Errors
+    /// Of the log, and where its fold cannot be brought up to date: the records do not end either.
+    async fn end(&self, system: &SystemName, records: &[RecordToken]) -> Result<(), Error>;
+}
+
+/// Records that an input is a part of, the first with its data key.
+pub(crate) struct Origin {
+    pub(crate) records: Vec<RecordToken>,
+    pub(crate) key: DataKey,
+    /// Whether the first was not known before: if that was tried before and failed half-way, what was put away then opens under no key that stands.
+    pub(crate) is_new: bool,
+}
+
+impl Maker<'_> {
+    /// The entry of an input that could not be read, with what it was a part of; whether it is a new one.
+    pub(crate) fn quarantined(
+        &self,
+        rejected: &Rejected,
+        origin: Option<&Origin>,
+        part_of: Option<PartOf<'_>>,
+        system: Option<&SystemName>,
+        out: &mut Outgoing,
+    ) -> Result<bool, Error> {
+        let name = system.map_or("", SystemName::as_str).as_bytes().to_vec();
+        let records = origin.map_or(&[] as &[_], |origin| &origin.records);
+        let id = self.input_id(&name, rejected, records);
+        let is_new = origin.is_some_and(|origin| origin.is_new);
+        if !is_new && self.inputs.holds(id) {
+            return Ok(false);
+        }
+        let (key, wrapped) = self.vault.create().map_err(Error::Vault)?;
+        let (input, of) = seal(&key, origin, head(&rejected.input)).map_err(Error::Vault)?;
+        let again = match part_of {
+            Some(part_of) => again::keep(&key, &part_of)?,
+            None => None,
+        };
+        let quarantined = Quarantined {
+            system: system.cloned(),
+            position: rejected.position.clone(),
+            code: rejected.code.to_owned(),
+            expected: rejected.expected.clone(),
+            input,
+            key: wrapped,
+            of,
+            again,
+        };
+        let Entry { value, .. } = self.entry(Vec::new(), quarantined)?;
+        out.quarantined(Entry { id, key: name, value });
+        Ok(true)
+    }
+
+    /// What makes an input the same when its source tells it again: its bytes and its records, not its place, which moves as the source is rewritten.
+    fn input_id(&self, system: &[u8], rejected: &Rejected, records: &[RecordToken]) -> EntryId {
+        let place: &[u8] = if rejected.input.is_empty() {
+            rejected.position.as_bytes()
+        } else {
+            &[]
+        };
+        let mut content = vec![
+            b"input/v1".as_slice(),
+            system,
+            rejected.code.as_bytes(),
+            place,
+            &rejected.input,
+        ];
+        content.extend(records.iter().map(|record| record.as_bytes().as_slice()));
+        self.keys.entry_id(content)
+    }
+}
+
+impl Intake {
+    /// The records of the page that an input is a part of, as they were last appended; nothing where there is none with a key.
+    pub(crate) fn origin(
+        &self,
+        system: &SystemName,
+        rejected: &Rejected,
+        known_before: &BTreeSet<RecordToken>,
+        last: impl Fn(RecordToken) -> Last,
+    ) -> Result<Option<Origin>, Error> {
+        let named = rejected.of.iter();
+        let records = named.map(|name| self.naming.keys.record(system, &name.dataset, &name.key));
+        let keyed: Vec<_> = records
+            .filter_map(|record| Some((record, last(record)?.1?)))
+            .collect();
+        let Some((first, wrapped)) = keyed.first() else {
+            return Ok(None);
+        };
+        Ok(Some(Origin {
+            is_new: !known_before.contains(first),
+            key: self.vault.unwrap(wrapped).map_err(Error::Vault)?,
+            records: keyed.into_iter().map(|(record, _)| record).collect(),
+        }))
+    }
+}
+
+fn seal(
+    key: &DataKey,
+    origin: Option<&Origin>,
+    input: &[u8],
+) -> Result<(Sealed, Option<Sealed>), lethe_vault::Error> {
+    let Some((origin, first)) = origin.and_then(|origin| Some((origin, origin.records.first()?))) else {
+        return Ok((key.seal(CONTEXT, input)?, None));
+    };
+    let inner = origin.key.seal(&context_of(*first), input)?;
+    let of = InputOrigin {
+        records: origin.records.clone(),
+    };
+    Ok((
+        key.seal(CONTEXT, inner.as_bytes())?,
+        Some(seal_json(key, OF_CONTEXT, &of)?),
+    ))
+}
+
+fn context_of(record: RecordToken) -> String {
+    format!("{CONTEXT}/{}", record.to_hex())
+}
+
+/// The records that an input is a part of; none where it is no record's.
+///
+/// # Errors
+/// Where its key does not open it.
+pub fn records_of(vault: &dyn KeyVault, input: &Quarantined) -> Result<Vec<RecordToken>, lethe_vault::Error> {
+    let Some(of) = &input.of else {
+        return Ok(Vec::new());
+    };
+    let origin: InputOrigin = open_json(&vault.unwrap(&input.key)?, OF_CONTEXT, of)?;
+    Ok(origin.records)
+}
+
+/// The input itself, with the key of the first of its records where it is a part of any; nothing where that was ended.
+///
+/// # Errors
+/// Where its own key does not open it.
+pub fn open_input(
+    vault: &dyn KeyVault,
+    input: &Quarantined,
+    first: Option<(RecordToken, Option<&KeyWrapped>)>,
+) -> Result<Option<Zeroizing<Vec<u8>>>, lethe_vault::Error> {
+    let plain = vault.unwrap(&input.key)?.open(CONTEXT, &input.input)?;
+    let Some((record, wrapped)) = first else {
+        return Ok(Some(plain));
+    };
+    let Some(wrapped) = wrapped else {
+        return Ok(None);
+    };
+    let inner = Sealed::from_bytes(plain.to_vec());
+    match vault.unwrap(wrapped)?.open(&context_of(record), &inner) {
+        Ok(plain) => Ok(Some(plain)),
+        // Its bytes are whole: they were authenticated by the key around them. So the record ended and came back under another key.
+        Err(lethe_vault::Error::CannotOpen { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

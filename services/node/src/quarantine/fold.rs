@@ -1,0 +1,227 @@
+//! The stream, folded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lethe_gateway::views::QuarantinedView;
+use lethe_intake::records_of;
+use lethe_journal::{
+    Event, InputDropped, InputEnded, InputRetried, InputRetryAsked, InputStays, Kind, Position, Quarantined,
+    Stored,
+};
+use lethe_terms::{EntryId, RecordToken, SystemName, Timestamp};
+use lethe_vault::KeyVault;
+
+use super::{Retrier, view};
+
+/// Inputs whose particulars stay in memory, the newest: more than a page of a list. Of older ones only the place stays, and they are read again.
+pub(super) const VIEWS_MAX: usize = 1_000;
+
+/// What an entry of the stream says.
+pub(super) enum Said {
+    Kept(Timestamp, Quarantined),
+    Dropped(InputDropped),
+    Ended(InputEnded),
+    RetryAsked(InputRetryAsked),
+    Retried(InputRetried),
+}
+
+pub(super) fn said(stored: &Stored) -> Result<Option<Said>, lethe_journal::Error> {
+    let Some(value) = &stored.entry.value else {
+        return Ok(None);
+    };
+    if let Some(event) = if_of_kind::<Quarantined>(value)? {
+        return Ok(Some(Said::Kept(event.time, event.data)));
+    }
+    if let Some(dropped) = if_of_kind(value)? {
+        return Ok(Some(Said::Dropped(dropped.data)));
+    }
+    if let Some(ended) = if_of_kind(value)? {
+        return Ok(Some(Said::Ended(ended.data)));
+    }
+    if let Some(asked) = if_of_kind(value)? {
+        return Ok(Some(Said::RetryAsked(asked.data)));
+    }
+    Ok(Some(Said::Retried(Event::decode(value)?.data)))
+}
+
+fn if_of_kind<T: Kind>(value: &[u8]) -> Result<Option<Event<T>>, lethe_journal::Error> {
+    match Event::<T>::decode(value) {
+        Ok(event) => Ok(Some(event)),
+        Err(lethe_journal::Error::UnexpectedType { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// An input that counts.
+struct Kept {
+    id: EntryId,
+    system: Option<SystemName>,
+    /// What it is a part of.
+    records: Vec<RecordToken>,
+}
+
+/// What the stream says, up to a position.
+#[derive(Default)]
+pub(super) struct Fold {
+    kept: BTreeMap<Position, Kept>,
+    /// Where each stands: what its source tells again is no other input.
+    places: BTreeMap<EntryId, Position>,
+    /// Those that are a part of a record.
+    parts: BTreeMap<RecordToken, BTreeSet<Position>>,
+    /// The newest of them.
+    views: BTreeMap<Position, QuarantinedView>,
+    /// Why inputs that were tried again stay.
+    stay: BTreeMap<Position, InputStays>,
+    /// Inputs to be taken in again, of which nobody has said what became.
+    asked: BTreeSet<Position>,
+    pub(super) next: Position,
+}
+
+impl Fold {
+    pub(super) fn take(&mut self, stored: &Stored, vault: &dyn KeyVault) -> Result<(), lethe_intake::Error> {
+        match said(stored).map_err(lethe_intake::Error::Journal)? {
+            Some(Said::Kept(at, input)) => {
+                // The newer one: the older may have been put away by an attempt that failed.
+                if let Some(older) = self.places.get(&stored.entry.id) {
+                    self.leaves(*older);
+                }
+                let records = records_of(vault, &input).map_err(lethe_intake::Error::Vault)?;
+                self.keep(stored, at, input, records);
+            }
+            Some(Said::Dropped(dropped)) => self.leaves(dropped.position),
+            Some(Said::Ended(ended)) => self.leaves(ended.position),
+            Some(Said::RetryAsked(asked)) if self.counts(asked.position) => {
+                self.asked.insert(asked.position);
+            }
+            Some(Said::Retried(retried)) => match retried.stays {
+                None => self.leaves(retried.position),
+                Some(stays) => {
+                    self.asked.remove(&retried.position);
+                    if self.counts(retried.position) {
+                        self.stay.insert(retried.position, stays);
+                    }
+                }
+            },
+            Some(Said::RetryAsked(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, stored: &Stored, at: Timestamp, input: Quarantined, records: Vec<RecordToken>) {
+        let (position, id) = (stored.position, stored.entry.id);
+        self.views.insert(position, view(position, at, &input));
+        if self.views.len() > VIEWS_MAX {
+            self.views.pop_first();
+        }
+        self.places.insert(id, position);
+        for record in &records {
+            self.parts.entry(*record).or_default().insert(position);
+        }
+        let system = input.system;
+        self.kept.insert(position, Kept { id, system, records });
+    }
+
+    pub(super) fn leaves(&mut self, position: Position) {
+        if let Some(Kept { id, records, .. }) = self.kept.remove(&position) {
+            self.places.remove(&id);
+            for record in records {
+                if let Some(parts) = self.parts.get_mut(&record) {
+                    parts.remove(&position);
+                }
+                if self.parts.get(&record).is_some_and(BTreeSet::is_empty) {
+                    self.parts.remove(&record);
+                }
+            }
+        }
+        self.views.remove(&position);
+        self.stay.remove(&position);
+        self.asked.remove(&position);
+    }
+
+    /// Whether the input at a position counts.
+    pub(super) fn counts(&self, position: Position) -> bool {
+        self.kept.contains_key(&position)
+    }
+
+    /// Whether this input counts, wherever it stands.
+    pub(super) fn holds(&self, input: EntryId) -> bool {
+        self.places.contains_key(&input)
+    }
+
+    /// Where the first input stands that counts.
+    pub(super) fn first(&self) -> Option<Position> {
+        self.kept.keys().next().copied()
+    }
+
+    /// Those that are a part of any of these records.
+    pub(super) fn parts_of(&self, records: &[RecordToken]) -> BTreeSet<Position> {
+        let parts = records.iter().filter_map(|record| self.parts.get(record));
+        parts.flatten().copied().collect()
+    }
+
+    /// The newest that are older than a position, at most so many of one system or of all, and how many there are of them at all.
+    pub(super) fn older(
+        &self,
+        system: Option<&SystemName>,
+        before: Option<Position>,
+        limit: usize,
+    ) -> (Vec<Position>, usize) {
+        let fits = |kept: &Kept| system.is_none() || kept.system.as_ref() == system;
+        let total = self.kept.values().filter(|kept| fits(kept)).count();
+        let older = self.kept.range(..before.unwrap_or(Position::MAX)).rev();
+        let fitting = older
+            .filter(|(_, kept)| fits(kept))
+            .map(|(position, _)| *position);
+        (fitting.take(limit).collect(), total)
+    }
+
+    /// The particulars of an input, where they are in memory.
+    pub(super) fn view(&self, position: Position) -> Option<QuarantinedView> {
+        self.views.get(&position).cloned()
+    }
+
+    pub(super) fn is_asked(&self, position: Position) -> bool {
+        self.asked.contains(&position)
+    }
+
+    /// Notes that an input was tried: it must not be once more before the entry that says so is folded.
+    pub(super) fn tried(&mut self, position: Position) {
+        self.asked.remove(&position);
+    }
+
+    /// Inputs that are asked for and are this process's to take in again.
+    pub(super) fn asked_of(&self, retrier: &Retrier) -> Vec<Position> {
+        let is_ours = |position: &Position| match self.kept.get(position).map(|kept| &kept.system) {
+            Some(Some(system)) => retrier.systems.contains(system),
+            Some(None) | None => retrier.nobodys,
+        };
+        self.asked.iter().copied().filter(is_ours).collect()
+    }
+
+    /// How many inputs count.
+    pub(super) fn count(&self) -> u64 {
+        u64::try_from(self.kept.len()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn count_of(&self, name: &SystemName) -> u64 {
+        let own = self
+            .kept
+            .values()
+            .filter(|kept| kept.system.as_ref() == Some(name));
+        u64::try_from(own.count()).unwrap_or(u64::MAX)
+    }
+
+    /// With the newest reason why it stays.
+    pub(super) fn with_reason(&self, mut view: QuarantinedView) -> QuarantinedView {
+        if let Some(stays) = self.stay.get(&view.position) {
+            view.code.clone_from(&stays.code);
+            view.expected.clone_from(&stays.expected);
+        }
+        view
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_memory(&self) -> usize {
+        self.views.len()
+    }
+}
