@@ -117,7 +117,8 @@ pub struct Case {
     pub plans: Vec<PlanProgress>,
     /// Whether a new plan is due (after a replan, new holdings or a lift).
     pub plan_due: bool,
-    /// Whether the plan that is due, or the present one, was made because a walk found more, and for nothing else.
+    /// Whether the plan that is due, or the present one, was made because a walk found more, or because another case came first on a record of an
+    /// erasure, and for nothing else.
     pub found_more: bool,
     /// The command to lift and the person's notice.
     pub lift: Option<(CommandId, LiftRequest)>,
@@ -250,7 +251,8 @@ impl Case {
             CaseEvent::WalkCutOff { code } => self.cut_off = Some(code.clone()),
             CaseEvent::AdditionApproved { digest } => self.addition_approved(digest)?,
             CaseEvent::NewHoldings { .. } => self.plan_again(true),
-            CaseEvent::Overtaken { .. } => self.plan_again(false),
+            // Whoever approved an erasure did so knowing that it may have to wait for a restriction to end.
+            CaseEvent::Overtaken { .. } => self.plan_again(self.opening.right == Right::Erasure),
             CaseEvent::ReplanAsked { command } => {
                 self.commands.insert(*command);
                 self.plan_again(false);

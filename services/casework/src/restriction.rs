@@ -23,13 +23,13 @@ impl Case {
     }
 
     /// Units on which this case claims a restriction: from the moment in which the instruction to restrict goes out until the lift is
-    /// verified (GDPR Art. 18).
+    /// verified (GDPR Art. 18). What a system refused to restrict is not.
     pub fn claims(&self) -> BTreeSet<UnitToken> {
         let mut claims = BTreeSet::new();
         for (step, progress) in self.all_steps() {
             let units = step.records.iter().map(HoldingRef::unit);
             match step.verb {
-                Verb::Restrict if progress.sent.is_some() => claims.extend(units),
+                Verb::Restrict if progress.sent.is_some() && !progress.is_refused() => claims.extend(units),
                 Verb::Lift if progress.is_verified(step) => {
                     units.for_each(|unit| {
                         claims.remove(&unit);

@@ -261,6 +261,12 @@ impl StepProgress {
         self.sent.is_some() && self.report.is_none() && (self.may_have_acted || !did_not_happen)
     }
 
+    /// Whether the system refused for good to act, and never may have.
+    pub fn is_refused(&self) -> bool {
+        let is_final = |failure: &Failure| !failure.observing && failure.class == FailureClass::Final;
+        self.failure.as_ref().is_some_and(is_final) && self.report.is_none() && !self.may_have_acted
+    }
+
     /// State of the step. Whether it is blocked depends on other steps and cases: the caller knows.
     pub fn state(&self, step: &Step, blocked: bool) -> StepState {
         if self.is_verified(step) {

@@ -139,6 +139,7 @@ impl Conductor {
         if let Some(present) = case.plan().filter(|_| case.only_adds()) {
             let digest = present.digest.clone();
             self.record(id, CaseEvent::AdditionApproved { digest }, moment.now);
+            self.wake_blocked(moment);
             self.advance(id, moment);
         }
     }

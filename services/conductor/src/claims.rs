@@ -203,9 +203,12 @@ impl Conductor {
         }
     }
 
-    /// Whether an erasure that is under way supersedes the restriction of the unit and covers it.
+    /// Whether an erasure that was approved supersedes the restriction of the unit and covers it. One that nobody has approved may yet be withdrawn.
     fn is_to_be_given_up(&self, restriction: CaseId, unit: UnitToken) -> bool {
         let covers = |present: &PlanProgress| {
+            if present.approved.is_none() {
+                return false;
+            }
             let mut holdings = present.plan.steps.iter().flat_map(|step| &step.records);
             holdings.any(|holding| holding.unit() == unit)
         };

@@ -458,6 +458,10 @@ impl Conductor {
             refused,
         });
         if settled {
+            // What was approved takes the place of the restriction that it supersedes: a lift may wait for that.
+            if matches!(command, Command::Approve { .. }) {
+                self.wake_blocked(moment);
+            }
             self.advance(command.case(), moment);
         }
     }

@@ -400,3 +400,48 @@ fn a_restriction_that_may_have_happened_stays_possible_where_later_attempts_did_
         );
     }
 }
+
+#[test]
+fn an_erasure_that_nobody_has_approved_gives_no_restriction_up() {
+    let mut world = restricted();
+    world.open(2, 1, Right::Restriction, None);
+    world.run();
+    world.approving = false;
+    world.open(3, 1, Right::Erasure, Some(case(2)));
+    world.run();
+    assert_eq!(world.state(3), CaseState::AwaitingApproval);
+    lift_of(&mut world, 1, 9, -1);
+    assert_eq!(
+        world.held[&(1, name("shop"))],
+        Observed::Restricted,
+        "it may yet be withdrawn"
+    );
+    approve(&mut world, 3);
+    assert_eq!(world.state(1), CaseState::Completed, "its lift waits no more");
+    assert_eq!(
+        (world.state(3), world.held[&(1, name("shop"))]),
+        (CaseState::Completed, Observed::Absent),
+        "the same plan needs no other approval"
+    );
+}
+
+#[test]
+fn what_a_system_refused_to_restrict_is_not_restricted() {
+    let mut world = World::new(&["shop"], &[1], false);
+    world.open(1, 1, Right::Restriction, None);
+    world
+        .system("shop")
+        .acting
+        .push_back(Whim::Fail(FailureClass::Final));
+    world.run();
+    close(&mut world, 7);
+    assert_eq!(world.state(1), CaseState::NotCompleted);
+    assert!(
+        !world
+            .conductor
+            .is_restricted(world.conductor.case(case(1)).unwrap())
+    );
+    world.open(2, 1, Right::Erasure, None);
+    world.run();
+    assert_eq!(world.state(2), CaseState::Completed);
+}
