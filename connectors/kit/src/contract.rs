@@ -143,6 +143,7 @@ impl Observation {
     pub fn name(&self) -> RecordName {
         RecordName {
             dataset: self.dataset.clone(),
+            unit: self.unit.clone(),
             key: self.key.clone(),
         }
     }
@@ -180,6 +181,8 @@ pub struct Rejected {
 pub struct RecordName {
     /// Its dataset.
     pub dataset: DatasetName,
+    /// Key of the unit of which it is a part, where it is one; may be personal.
+    pub unit: Option<String>,
     /// Its key; may be personal.
     pub key: String,
 }

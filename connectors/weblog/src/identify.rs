@@ -85,6 +85,12 @@ impl Rules {
             if let Some(referrer) = &parsed.referrer {
                 self.address(&line[referrer.clone()], &mut found);
             }
+        } else {
+            // Where the fields stand nobody knows; an address shows by itself.
+            let words = line.split(|b| matches!(b, b' ' | b'\t' | b'"'));
+            for word in words.filter(|word| word.iter().any(|b| matches!(b, b'/' | b'?'))) {
+                self.address(word, &mut found);
+            }
         }
         let whole: BTreeSet<String> = found
             .iter()

@@ -26,7 +26,7 @@ pub trait Inputs: Send + Sync {
     /// Whether the input stands there. One that was put away a moment ago may be missing: twice does no harm.
     fn holds(&self, input: EntryId) -> bool;
 
-    /// Ends those that are a part of these records, which are about to end.
+    /// Ends those that are a part of the units of these records, which are about to end.
     ///
     /// # Errors
     /// Of the log, and where its fold cannot be brought up to date: the records do not end either.
@@ -108,7 +108,7 @@ impl Intake {
         last: impl Fn(RecordToken) -> Last,
     ) -> Result<Option<Origin>, Error> {
         let named = rejected.of.iter();
-        let records = named.map(|name| self.naming.keys.record(system, &name.dataset, &name.key));
+        let records = named.map(|name| self.naming.record(system, name));
         let keyed: Vec<_> = records
             .filter_map(|record| Some((record, last(record)?.1?)))
             .collect();

@@ -466,7 +466,7 @@ impl Intake {
         }
         let named: Vec<_> = fitting
             .iter()
-            .map(|observation| self.naming.record(system, observation))
+            .map(|observation| self.naming.record(system, &observation.name()))
             .collect();
         let known = self.known_of(&recent, &named).await?;
         let was_known =

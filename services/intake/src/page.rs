@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lethe_journal::{
     Entry, Event, KeyWrapped, Kind, RecordObserved, RecordSecret, Stream, Token, partition_of,
 };
-use lethe_kit::{Observation, Rejected};
+use lethe_kit::{Observation, RecordName, Rejected};
 use lethe_terms::{EntryId, Identifier, RecordToken, SystemName, Timestamp};
 use lethe_vault::{DataKey, KeyVault, Normaliser, TokenKeys, record_context, related, seal_json};
 
@@ -60,12 +60,12 @@ pub(crate) struct Naming {
 }
 
 impl Naming {
-    /// The token of the record that an observation is of.
-    pub(crate) fn record(&self, system: &SystemName, observation: &Observation) -> RecordToken {
-        let record = |key: &str| self.keys.record(system, &observation.dataset, key);
-        match &observation.unit {
-            Some(unit) => self.keys.part_of_unit(record(unit), &observation.key),
-            None => record(&observation.key),
+    /// The token of a record.
+    pub(crate) fn record(&self, system: &SystemName, name: &RecordName) -> RecordToken {
+        let record = |key: &str| self.keys.record(system, &name.dataset, key);
+        match &name.unit {
+            Some(unit) => self.keys.part_of_unit(record(unit), &name.key),
+            None => record(&name.key),
         }
     }
 }
@@ -112,7 +112,7 @@ pub(crate) fn read_for(
     }
     let missed: BTreeSet<_> = beyond.intersection(sought).cloned().collect();
     let identifiers: Vec<Identifier> = identifiers.into_iter().collect();
-    let record = naming.record(system, &observation);
+    let record = naming.record(system, &observation.name());
     let state = naming
         .keys
         .state(record, &observation.handle, &identifiers, &others);

@@ -24,6 +24,7 @@ name = "web"
 kind = "weblog"
 state_dir = "{0}/state"
 reopen = ["true"]
+path_identifiers = ["/u/{{user_id}}"]
 [[systems.logs]]
 name = "access"
 path = "{0}/access.log"
@@ -148,5 +149,35 @@ erase = "row"
     assert_eq!(records().await, before + 1, "the change has no time");
     let (exit, _) = office.json("lineage --identifier email=eve@example.org").await;
     assert_eq!(exit, Exit::Yes);
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_input_leaves_with_whoever_is_in_it_however_many_that_are_and_wherever_they_are_named() {
+    let crowd: Vec<String> = (0..300).map(|n| format!("p{n:04}@crowd.example")).collect();
+    let lines = [
+        format!("no server wrote of {ADA} and {}\n", crowd.join(",")),
+        "BROKEN GET /u/ada12345 HTTP\n".to_owned(),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    std::fs::write(&log, lines.concat()).unwrap();
+    let chat = MemoryConnector::new("chat").unwrap();
+    let mut office = Office::found(chat).and(&web(folder.path()));
+    office.start().await;
+    office.scan("web").await;
+    quarantined(&office, 2).await;
+    let open =
+        format!("case open --right erasure --identifier email={ADA} --identifier user_id=ada12345 --wait");
+    let (_, planned) = office.json(&open).await;
+    let word = |name: &str| planned[name].as_str().unwrap().to_owned();
+    let approve = format!(
+        "case approve {} --plan {} --wait",
+        word("id"),
+        word("plan_digest")
+    );
+    let (_, done) = office.json(&approve).await;
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "", "{done:#}");
+    quarantined(&office, 0).await;
     office.close().await;
 }

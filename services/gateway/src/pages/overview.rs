@@ -177,13 +177,13 @@ fn table(cases: &CasePage, now: Timestamp) -> Markup {
             thead { tr { th { "Case" } th { "Right" } th { "State" } th { "Seen to be done" } th { "Received" } th { "Due" } } }
             tbody {
                 @for case in &cases.cases {
-                    @let verified = case.steps.iter().filter(|step| step.state == lethe_terms::StepState::Verified).count();
+                    @let verified = case.acting().filter(|step| step.state == lethe_terms::StepState::Verified).count();
                     tr {
                         td data-label="Case" { a href={ "/cases/" (case.id) } { code { (case.id) } } }
                         td data-label="Right" { (words::right(case.right)) }
                         td data-label="State" { (badge(words::case_tone(case.state), words::standing(case))) }
                         td data-label="Seen to be done" {
-                            @if case.acting().next().is_none() { (words::no_steps(case)) } @else { (verified) " of " (words::counted(case.steps.len() as u64, "step")) }
+                            @if case.acting().next().is_none() { (words::no_steps(case)) } @else { (verified) " of " (words::counted(case.acting().count() as u64, "step")) }
                         }
                         td data-label="Received" { (moment(case.received_at, now)) }
                         td data-label="Due" { (due(case, now)) }

@@ -484,19 +484,19 @@ async fn list(client: &Client, args: ListArgs, talk: &mut Talk<'_>) -> Result<Ex
         .cases
         .iter()
         .map(|case| {
+            let acting = case.acting().count();
             let verified = case
-                .steps
-                .iter()
+                .acting()
                 .filter(|step| step.state == StepState::Verified)
                 .count();
             vec![
                 case.id.to_string(),
                 words::right(case.right).to_lowercase(),
                 words::standing(case).to_owned(),
-                if case.steps.is_empty() {
+                if acting == 0 {
                     "-".to_owned()
                 } else {
-                    format!("{verified} of {}", case.steps.len())
+                    format!("{verified} of {acting}")
                 },
                 words::day(case.received_at),
                 format!("{} ({})", words::day(case.due), words::due(case, now())),

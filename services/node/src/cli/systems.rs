@@ -145,7 +145,7 @@ async fn scan(client: &Client, args: &ScanArgs, talk: &mut Talk<'_>) -> Result<E
             })
             .collect();
         talk.print(&table(
-            &["system", "scan", "read", "records", "quarantined"],
+            &["system", "scan", "read", "new or changed", "quarantined"],
             &rows,
         ))?;
     }

@@ -8,7 +8,7 @@ use lethe_journal::{
     Event, InputDropped, InputEnded, InputRetried, InputRetryAsked, InputStays, Kind, Position, Quarantined,
     Stored,
 };
-use lethe_terms::{EntryId, RecordToken, SystemName, Timestamp};
+use lethe_terms::{EntryId, RecordToken, SystemName, Timestamp, UnitToken};
 use lethe_vault::KeyVault;
 
 use super::{Retrier, view};
@@ -57,7 +57,7 @@ struct Kept {
     id: EntryId,
     system: Option<SystemName>,
     /// What it is a part of.
-    records: Vec<RecordToken>,
+    units: BTreeSet<UnitToken>,
 }
 
 /// What the stream says, up to a position.
@@ -66,8 +66,8 @@ pub(super) struct Fold {
     kept: BTreeMap<Position, Kept>,
     /// Where each stands: what its source tells again is no other input.
     places: BTreeMap<EntryId, Position>,
-    /// Those that are a part of a record.
-    parts: BTreeMap<RecordToken, BTreeSet<Position>>,
+    /// Those that are a part of a unit: what is erased of a row or a line for one person is the whole of it.
+    parts: BTreeMap<UnitToken, BTreeSet<Position>>,
     /// The newest of them.
     views: BTreeMap<Position, QuarantinedView>,
     /// Why inputs that were tried again stay.
@@ -114,22 +114,23 @@ impl Fold {
             self.views.pop_first();
         }
         self.places.insert(id, position);
-        for record in &records {
-            self.parts.entry(*record).or_default().insert(position);
+        let units: BTreeSet<_> = records.into_iter().map(RecordToken::unit).collect();
+        for unit in &units {
+            self.parts.entry(*unit).or_default().insert(position);
         }
         let system = input.system;
-        self.kept.insert(position, Kept { id, system, records });
+        self.kept.insert(position, Kept { id, system, units });
     }
 
     pub(super) fn leaves(&mut self, position: Position) {
-        if let Some(Kept { id, records, .. }) = self.kept.remove(&position) {
+        if let Some(Kept { id, units, .. }) = self.kept.remove(&position) {
             self.places.remove(&id);
-            for record in records {
-                if let Some(parts) = self.parts.get_mut(&record) {
+            for unit in units {
+                if let Some(parts) = self.parts.get_mut(&unit) {
                     parts.remove(&position);
                 }
-                if self.parts.get(&record).is_some_and(BTreeSet::is_empty) {
-                    self.parts.remove(&record);
+                if self.parts.get(&unit).is_some_and(BTreeSet::is_empty) {
+                    self.parts.remove(&unit);
                 }
             }
         }
@@ -153,9 +154,9 @@ impl Fold {
         self.kept.keys().next().copied()
     }
 
-    /// Those that are a part of any of these records.
+    /// Those that are a part of the unit of any of these records.
     pub(super) fn parts_of(&self, records: &[RecordToken]) -> BTreeSet<Position> {
-        let parts = records.iter().filter_map(|record| self.parts.get(record));
+        let parts = records.iter().filter_map(|record| self.parts.get(&record.unit()));
         parts.flatten().copied().collect()
     }
 
