@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use lethe_journal::{Entry, InputOrigin, KeyWrapped, Quarantined, Sealed};
+use lethe_journal::{Entry, InputEnded, InputOrigin, KeyWrapped, Position, Quarantined, Sealed};
 use lethe_kit::Rejected;
 use lethe_terms::{EntryId, RecordToken, SystemName};
 use lethe_vault::{DataKey, KeyVault, open_json, seal_json};
@@ -26,11 +26,11 @@ pub trait Inputs: Send + Sync {
     /// Whether the input stands there. One that was put away a moment ago may be missing: twice does no harm.
     fn holds(&self, input: EntryId) -> bool;
 
-    /// Ends those that are a part of the units of these records, which are about to end.
+    /// Where those stand that are a part of the units of these records.
     ///
     /// # Errors
-    /// Of the log, and where its fold cannot be brought up to date: the records do not end either.
-    async fn end(&self, system: &SystemName, records: &[RecordToken]) -> Result<(), Error>;
+    /// Of the log, and where its fold cannot be brought up to date.
+    async fn parts_of(&self, records: &[RecordToken]) -> Result<Vec<Position>, Error>;
 }
 
 /// Records that an input is a part of, the first with its data key.
@@ -99,12 +99,23 @@ impl Maker<'_> {
 }
 
 impl Intake {
+    /// Ends the inputs that are a part of these records, which are about to end.
+    pub(crate) async fn end_inputs(&self, system: &SystemName, records: &[RecordToken]) -> Result<(), Error> {
+        let (maker, parts) = (self.maker(), self.inputs.parts_of(records).await?);
+        let ended = parts.into_iter().map(|position| {
+            let system = system.clone();
+            let name = system.as_str().as_bytes().to_vec();
+            maker.entry(name, InputEnded { system, position })
+        });
+        self.append_inputs(ended.collect::<Result<_, _>>()?).await
+    }
+
     /// The records of the page that an input is a part of, as they were last appended; nothing where there is none with a key.
     pub(crate) fn origin(
         &self,
         system: &SystemName,
         rejected: &Rejected,
-        known_before: &BTreeSet<RecordToken>,
+        new: &BTreeSet<RecordToken>,
         last: impl Fn(RecordToken) -> Last,
     ) -> Result<Option<Origin>, Error> {
         let named = rejected.of.iter();
@@ -116,7 +127,7 @@ impl Intake {
             return Ok(None);
         };
         Ok(Some(Origin {
-            is_new: !known_before.contains(first),
+            is_new: new.contains(first),
             key: self.vault.unwrap(wrapped).map_err(Error::Vault)?,
             records: keyed.into_iter().map(|(record, _)| record).collect(),
         }))

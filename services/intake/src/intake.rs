@@ -469,9 +469,6 @@ impl Intake {
             .map(|observation| self.naming.record(system, &observation.name()))
             .collect();
         let known = self.known_of(&recent, &named).await?;
-        let was_known =
-            |record: &&RecordToken| last_of(&recent, &BTreeMap::new(), &known, **record).is_some();
-        let known_before: BTreeSet<_> = named.iter().filter(was_known).copied().collect();
         let mut parts = Vec::new();
         for observation in fitting {
             let (read, unread, part) = read_for(observation, system, &self.naming, &sought);
@@ -492,8 +489,10 @@ impl Intake {
             self.take_one(&maker, system, &part, last, &mut batch)?;
             self.send_if_much(system, &mut batch, &mut recent).await?;
         }
+        let new = records.iter().filter(|(_, known)| !known);
+        let new: BTreeSet<_> = new.map(|(record, _)| *record).collect();
         for rejected in rejected {
-            let origin = self.origin(system, rejected, &known_before, |record| {
+            let origin = self.origin(system, rejected, &new, |record| {
                 last_of(&recent, &batch.staged, &known, record)
             })?;
             batch.refuse(&maker, system, rejected, origin.as_ref())?;

@@ -98,8 +98,13 @@ impl Batch {
                 numbers,
                 key: &origin.key,
             };
-            let of = (Some(&origin), Some(part_of));
-            let is_new = maker.quarantined(rejected, of.0, of.1, Some(system), &mut self.out)?;
+            let is_new = maker.quarantined(
+                rejected,
+                Some(&origin),
+                Some(part_of),
+                Some(system),
+                &mut self.out,
+            )?;
             self.published.quarantined += usize::from(is_new);
         }
         Ok(())
@@ -132,7 +137,7 @@ impl Intake {
         let (out, staged) = (std::mem::take(&mut batch.out), std::mem::take(&mut batch.staged));
         recent.unsure = true;
         if !out.ends.is_empty() {
-            self.inputs.end(system, &out.ends).await?;
+            self.end_inputs(system, &out.ends).await?;
         }
         self.append_all(&Stream::Keys, out.new_keys).await?;
         self.append_inputs(out.quarantine).await?;
@@ -156,7 +161,7 @@ impl Intake {
         self.append_inputs(std::mem::take(out).quarantine).await
     }
 
-    async fn append_inputs(&self, entries: Vec<Entry>) -> Result<(), Error> {
+    pub(crate) async fn append_inputs(&self, entries: Vec<Entry>) -> Result<(), Error> {
         self.append(&Stream::Quarantine, 0, entries).await.map(drop)
     }
 

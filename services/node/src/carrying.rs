@@ -6,9 +6,8 @@
 //! epoch.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +17,8 @@ use lethe_log_kafka::Membership;
 use lethe_store::{Batch, Store};
 use tokio::sync::watch;
 
-use crate::Error;
 use crate::janitor::{self, Passed};
+use crate::{Error, standby};
 
 /// How often is looked whether a partition is free that another process still carries.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -195,12 +194,7 @@ impl Share {
 
 impl Group {
     fn new(assigned: watch::Receiver<BTreeSet<u16>>, folder: &Path) -> Result<Self, Error> {
-        let mut builder = fs::DirBuilder::new();
-        builder
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(unusable)?;
+        standby::make_folder(folder).map_err(unusable)?;
         Ok(Self {
             membership: None,
             assigned,
@@ -243,7 +237,7 @@ impl Group {
     }
 
     fn try_lock(&self, partition: u16) -> Result<Option<File>, Error> {
-        let lock = open(&self.folder.join(format!("{partition}.lock")))?;
+        let lock = standby::lock_file(&self.folder.join(format!("{partition}.lock"))).map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => Ok(Some(lock)),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -279,12 +273,6 @@ fn worked(folder: &Path, partition: u16) -> Result<Worked, Error> {
         (Some(Ok(commands)), Some(Ok(answers))) => Worked { commands, answers },
         _ => Worked::default(),
     })
-}
-
-fn open(file: &Path) -> Result<File, Error> {
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true).mode(0o600);
-    options.open(file).map_err(unusable)
 }
 
 fn unusable(_: std::io::Error) -> Error {

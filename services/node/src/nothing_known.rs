@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use lethe_intake::{Inputs, Known, KnownRecord};
-use lethe_terms::{EntryId, RecordToken, SystemName};
+use lethe_journal::Position;
+use lethe_terms::{EntryId, RecordToken};
 
 /// A fold that knows no record.
 pub(crate) struct NothingKnown;
@@ -29,7 +30,7 @@ impl Inputs for NothingKnown {
         false
     }
 
-    async fn end(&self, _: &SystemName, _: &[RecordToken]) -> Result<(), lethe_intake::Error> {
-        Ok(())
+    async fn parts_of(&self, _: &[RecordToken]) -> Result<Vec<Position>, lethe_intake::Error> {
+        Ok(Vec::new())
     }
 }

@@ -255,7 +255,7 @@ fn evidence(settings: &Settings, folders: &Folders) -> Result<String, Error> {
     let keys = keys(settings, folders)?;
     let policy = keys.policy(&settings.controller.id, &origin(settings));
     let store = EvidenceStore::open(&folders.evidence())?;
-    let (of, damaged) = look(&store, &policy, &keys)?;
+    let (of, damaged) = look(&store, &policy.to_bytes()?, &keys)?;
     match damaged.first() {
         None => Ok(format!("{} verify", words::counted(of as u64, "piece"))),
         Some(one) => Err(Error::DamagedEvidence {

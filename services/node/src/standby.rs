@@ -31,19 +31,10 @@ pub(crate) async fn take(folder: &Path, roles: &Roles, systems: &[SystemSettings
     let unusable = |_| Error::Roles {
         reason: "the folder `roles` below data_dir cannot be written: expected one that this user may write",
     };
-    let mut builder = fs::DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(unusable)?;
+    make_folder(folder).map_err(unusable)?;
     let mut locks = Vec::new();
     for (kind, name) in sole(roles, systems) {
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true).mode(0o600);
-        let lock = options
-            .open(folder.join(format!("{kind}-{name}")))
-            .map_err(unusable)?;
+        let lock = lock_file(&folder.join(format!("{kind}-{name}"))).map_err(unusable)?;
         let mut said = false;
         while let Err(why) = lock.try_lock() {
             if let TryLockError::Error(error) = why {
@@ -58,6 +49,19 @@ pub(crate) async fn take(folder: &Path, roles: &Roles, systems: &[SystemSettings
         locks.push(lock);
     }
     Ok(Held { _locks: locks })
+}
+
+/// Makes a folder of locks that nobody else may look into.
+pub(crate) fn make_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(folder)
+}
+
+/// The file of a lock, made where it is not there.
+pub(crate) fn lock_file(file: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    options.open(file)
 }
 
 /// What is taken, in an order that is the same everywhere, so that no two processes wait for each other.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use lethe_intake::{Inputs, Intake, Known, KnownRecord, Shell};
-use lethe_journal::Stream;
+use lethe_journal::{Position, Stream};
 use lethe_kit::{FeedPage, Observation};
 use lethe_log::{EmbeddedLog, EventLog, OpenOptions};
 use lethe_terms::{
@@ -73,8 +73,8 @@ impl Inputs for Unknown {
         false
     }
 
-    async fn end(&self, _: &SystemName, _: &[RecordToken]) -> Result<(), lethe_intake::Error> {
-        Ok(())
+    async fn parts_of(&self, _: &[RecordToken]) -> Result<Vec<Position>, lethe_intake::Error> {
+        Ok(Vec::new())
     }
 }
 

@@ -186,6 +186,14 @@ impl Office {
         (word("id"), word("plan_digest"))
     }
 
+    /// Approves the plan of a case as it was shown, and waits.
+    pub async fn approve(&self, planned: &Value) -> (Exit, Value) {
+        let word = |name: &str| planned[name].as_str().unwrap();
+        let (id, digest) = (word("id"), word("plan_digest"));
+        self.json(&format!("case approve {id} --plan {digest} --wait"))
+            .await
+    }
+
     /// Erases Ada, as far as it gets.
     pub async fn erase(&self) -> (Exit, Value) {
         let (id, digest) = self.planned_erasure().await;

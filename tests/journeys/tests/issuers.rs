@@ -122,13 +122,7 @@ async fn places(office: &Office, identifier: &str) -> Vec<String> {
 }
 
 async fn approved(office: &Office, planned: &Value) -> Value {
-    let word = |name: &str| planned[name].as_str().unwrap();
-    let approve = format!(
-        "case approve {} --plan {} --wait",
-        word("id"),
-        word("plan_digest")
-    );
-    let (exit, case) = office.json(&approve).await;
+    let (exit, case) = office.approve(planned).await;
     assert_eq!(
         (exit, &case["state"]),
         (Exit::Yes, &"completed".into()),
@@ -235,11 +229,8 @@ async fn an_identifier_that_no_system_can_be_searched_by_is_an_exception_and_its
     let open =
         format!("case open --right erasure --identifier email={ADA} --identifier cookie_id=crumbs-7 --wait");
     let (_, planned) = office.json(&open).await;
-    let word = |name: &str| planned[name].as_str().unwrap();
-    let (id, digest) = (word("id"), word("plan_digest"));
-    let (exit, case) = office
-        .json(&format!("case approve {id} --plan {digest} --wait"))
-        .await;
+    let id = planned["id"].as_str().unwrap();
+    let (exit, case) = office.approve(&planned).await;
     assert_eq!(
         (exit, &case["state"]),
         (Exit::Yes, &"completed_with_exceptions".into()),

@@ -127,13 +127,7 @@ const CAROL: &str = "carol@example.org";
 async fn erase_carol(office: &Office) -> (Exit, Value) {
     let open = format!("case open --right erasure --identifier email={CAROL} --wait");
     let (_, planned) = office.json(&open).await;
-    let word = |name: &str| planned[name].as_str().unwrap().to_owned();
-    let approve = format!(
-        "case approve {} --plan {} --wait",
-        word("id"),
-        word("plan_digest")
-    );
-    office.json(&approve).await
+    office.approve(&planned).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

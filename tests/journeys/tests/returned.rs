@@ -39,11 +39,7 @@ async fn many_records_of_one_person_that_come_back_at_once_open_one_case_that_er
     }
     office.scan("crm").await;
     let opened = follow_up(&office).await;
-    let (id, digest) = (&opened["id"], &opened["plan_digest"]);
-    let (id, digest) = (id.as_str().unwrap(), digest.as_str().unwrap());
-    let (_, done) = office
-        .json(&format!("case approve {id} --plan {digest} --wait"))
-        .await;
+    let (_, done) = office.approve(&opened).await;
     assert_eq!(done["state"], "completed", "{done:#}");
     assert!(done["resurrection"].is_object(), "{done:#}");
     assert!(!office.crm.holds(ADA) && office.crm.holds(BOB));
@@ -71,11 +67,7 @@ async fn an_erased_person_who_comes_back_in_a_crowd_is_caught() {
     office.scan("crm").await;
     let opened = follow_up(&office).await;
     assert!(opened["resurrection"].is_object(), "{opened:#}");
-    let (id, digest) = (&opened["id"], &opened["plan_digest"]);
-    let (id, digest) = (id.as_str().unwrap(), digest.as_str().unwrap());
-    let (_, done) = office
-        .json(&format!("case approve {id} --plan {digest} --wait"))
-        .await;
+    let (_, done) = office.approve(&opened).await;
     assert_eq!(done["state"], "completed", "{done:#}");
     assert!(!office.crm.holds(ADA) && office.crm.holds(BOB));
     office.close().await;

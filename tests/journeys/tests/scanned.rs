@@ -52,15 +52,9 @@ async fn quarantined(office: &Office, expected: u64) -> Value {
 async fn carried_out(office: &Office, right: &str) -> String {
     let open = format!("case open --right {right} --identifier email={ADA} --wait");
     let (_, planned) = office.json(&open).await;
-    let word = |name: &str| planned[name].as_str().unwrap().to_owned();
-    let approve = format!(
-        "case approve {} --plan {} --wait",
-        word("id"),
-        word("plan_digest")
-    );
-    let (exit, done) = office.json(&approve).await;
+    let (exit, done) = office.approve(&planned).await;
     assert_eq!(exit, Exit::Yes, "{done:#}");
-    word("id")
+    planned["id"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,13 +164,7 @@ async fn an_input_leaves_with_whoever_is_in_it_however_many_that_are_and_whereve
     let open =
         format!("case open --right erasure --identifier email={ADA} --identifier user_id=ada12345 --wait");
     let (_, planned) = office.json(&open).await;
-    let word = |name: &str| planned[name].as_str().unwrap().to_owned();
-    let approve = format!(
-        "case approve {} --plan {} --wait",
-        word("id"),
-        word("plan_digest")
-    );
-    let (_, done) = office.json(&approve).await;
+    let (_, done) = office.approve(&planned).await;
     assert_eq!(std::fs::read_to_string(&log).unwrap(), "", "{done:#}");
     quarantined(&office, 0).await;
     office.close().await;

@@ -10,7 +10,7 @@ use lethe_intake::{Error, Inputs, Intake, Known, KnownRecord, Shell, open_input,
 use lethe_journal::{Entry, Epoch, Event, KeyWrapped, Place, Position, Quarantined, RecordObserved, Stream};
 use lethe_kit::{FeedPage, Observation};
 use lethe_log::{Appended, EventLog, GoneBy, MemoryLog, Page};
-use lethe_terms::{EntryId, Identifier, IdentifierKind, RecordToken, SystemName, Timestamp};
+use lethe_terms::{EntryId, Identifier, IdentifierKind, RecordToken, Timestamp};
 use lethe_vault::{MemoryVault, Normaliser, SeededEntropy};
 
 /// The fold of `records` and `keys`: stands still until somebody waits for it, as a real one may.
@@ -73,9 +73,9 @@ impl Inputs for Ended {
         false
     }
 
-    async fn end(&self, _: &SystemName, records: &[RecordToken]) -> Result<(), Error> {
+    async fn parts_of(&self, records: &[RecordToken]) -> Result<Vec<Position>, Error> {
         self.0.lock().unwrap().extend_from_slice(records);
-        Ok(())
+        Ok(Vec::new())
     }
 }
 

@@ -16,10 +16,9 @@ use base64::engine::general_purpose::STANDARD;
 use lethe_gateway::views::{QuarantineList, QuarantinedInput, QuarantinedView, RetriedView};
 use lethe_intake::{Again, Inputs, Intake, Known, Refused, can_be_taken_again, open_input, records_of};
 use lethe_journal::{
-    InputDropped, InputEnded, InputRetried, InputRetryAsked, InputStays, Kind, Place, Position, Quarantined,
-    Stream,
+    InputDropped, InputRetried, InputRetryAsked, InputStays, Kind, Place, Position, Quarantined, Stream,
 };
-use lethe_log::{APPEND_ENTRIES_MAX, Appended, EventLog, PAGE_ENTRIES_MAX};
+use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
 use lethe_terms::{EntryId, RecordToken, SystemName, Timestamp};
 use lethe_vault::KeyVault;
 use tokio::sync::watch;
@@ -330,26 +329,9 @@ impl Inputs for Quarantine {
         self.fold().holds(input)
     }
 
-    async fn end(&self, system: &SystemName, records: &[RecordToken]) -> Result<(), lethe_intake::Error> {
+    async fn parts_of(&self, records: &[RecordToken]) -> Result<Vec<Position>, lethe_intake::Error> {
         while self.step().await? {}
-        let ended: Vec<_> = self.fold().parts_of(records).into_iter().collect();
-        for part in ended.chunks(APPEND_ENTRIES_MAX) {
-            let entries = part.iter().map(|position| {
-                let ended = InputEnded {
-                    system: system.clone(),
-                    position: *position,
-                };
-                publish::entry(system.as_str().as_bytes(), "/lethe/intake", ended)
-            });
-            let entries: Result<Vec<_>, _> = entries.collect();
-            let entries = entries.map_err(lethe_intake::Error::Journal)?;
-            let appended = self.log.append(&place(), None, entries).await;
-            if let Appended::StaleEpoch { .. } = appended.map_err(lethe_intake::Error::Log)? {
-                let stream = Stream::Quarantine.to_string();
-                return Err(lethe_intake::Error::Fenced { stream });
-            }
-        }
-        Ok(())
+        Ok(self.fold().parts_of(records).into_iter().collect())
     }
 }
 
