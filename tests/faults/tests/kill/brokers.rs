@@ -1,5 +1,6 @@
 //! One broker of three is killed and started again, over and over, while systems are read and cases run. For the soak: more than a million
-//! records and a thousand cases, or as many as `LETHE_TEST_PEOPLE` (a person has about six records) and `LETHE_TEST_CASES` say.
+//! entries and a thousand cases, or as many as `LETHE_TEST_PEOPLE` (a person has three or four records, each with an entry for its key) and
+//! `LETHE_TEST_CASES` say.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
