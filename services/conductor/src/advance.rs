@@ -215,7 +215,7 @@ impl Conductor {
         match (&progress.sent, &progress.failure) {
             (Some(sent), Some(failure)) => due_at(retry_at(sent, failure), now, Errand::Act(planned.step)),
             (Some(sent), None) if !self.is_kept_back(sent.instruction) => Move::Nothing,
-            _ if self.is_claimed(case, step) => Move::Blocked,
+            _ if self.held_by(case, step).is_some() => Move::Blocked,
             _ if overtaken() => Move::PlanAgain,
             _ if case.is_ready(step) => Move::Do(Errand::Act(planned.step)),
             _ => Move::Nothing,

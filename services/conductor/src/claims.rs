@@ -10,17 +10,15 @@ use lethe_terms::{CaseId, CaseState, Observed, Right, Timestamp, UnitToken, Verb
 use crate::conductor::Conductor;
 
 impl Conductor {
-    /// Whether another case's restriction keeps a step from going on.
-    pub fn is_claimed(&self, case: &Case, step: usize) -> bool {
-        let Some(step) = case.plan().and_then(|present| present.plan.steps.get(step)) else {
-            return false;
-        };
+    /// The case whose restriction keeps a step from going on, the first where there are several.
+    pub fn held_by(&self, case: &Case, step: usize) -> Option<CaseId> {
+        let present = case.plan()?;
+        let step = present.plan.steps.get(step)?;
         if step.verb == Verb::Restrict {
-            return false;
+            return None;
         }
-        step.records
-            .iter()
-            .any(|holding| self.holders(case, step.verb, holding.unit()).next().is_some())
+        let mut units = step.records.iter().map(HoldingRef::unit);
+        units.find_map(|unit| self.holders(case, step.verb, unit).next())
     }
 
     /// The other cases whose restriction of a unit keeps this one from going on there.

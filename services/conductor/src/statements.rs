@@ -144,11 +144,11 @@ fn copies(config: &Config, inventory: &Inventory) -> Vec<Copy> {
         place: place.clone(),
         gone_by: gone_by.clone(),
     });
-    let backups = inventory.systems.iter().filter_map(|system| {
-        Some(Copy {
-            place: format!("backups of {}", system.name),
-            gone_by: format!("{} days", system.backup_days?),
-        })
+    let backups = inventory.systems.iter().map(|system| Copy {
+        place: format!("backups of {}", system.name),
+        gone_by: system
+            .backup_days
+            .map_or_else(|| "unknown, nobody told".into(), |days| format!("{days} days")),
     });
     let unread = inventory.systems.iter().filter(|system| system.quarantined > 0);
     let unread = unread.map(|system| Copy {

@@ -71,6 +71,19 @@ impl CaseView {
         self.steps.iter().filter(|step| step.verb != Verb::Observe)
     }
 
+    /// Whether it goes on by a person only, or not at all.
+    pub fn rests(&self) -> bool {
+        self.state.is_ended() || self.state.waits_for_person() || self.held_up_by().is_some()
+    }
+
+    /// The case by whose restriction an approved one comes to a stand: nothing of it goes on until somebody lifts that.
+    pub fn held_up_by(&self) -> Option<CaseId> {
+        let mut open = self.steps.iter().filter(|step| step.state != StepState::Verified);
+        let stands = open.clone().all(|step| step.state == StepState::Blocked);
+        open.find_map(|step| step.held_by)
+            .filter(|_| stands && self.state == CaseState::Acting)
+    }
+
     /// Steps that look whether nothing is there, where nothing of the person was found.
     pub fn looks(&self) -> impl Iterator<Item = &StepView> {
         self.steps.iter().filter(|step| step.verb == Verb::Observe)
@@ -151,6 +164,9 @@ pub struct StepView {
     pub code: Option<String>,
     /// What it waits for, where it is blocked.
     pub blocked_by: Option<BlockedBy>,
+    /// The case whose restriction it waits for, where it does: one of them, where there are several.
+    #[serde(default)]
+    pub held_by: Option<CaseId>,
     /// What the system said that works on it, and when it is asked again.
     #[serde(default)]
     pub in_progress: Option<InProgressView>,

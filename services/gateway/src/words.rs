@@ -2,7 +2,11 @@
 
 use lethe_terms::{Awaited, CaseState, IdentifierKind, Outcome, Right, StepState, Timestamp, Verb};
 
+pub use self::deadlines::{answered, awaits_answer, day, distance, due, is_overdue, minute, overdue, span};
+
 use crate::views::{BlockedBy, CaseFlag, CaseView, IssuedView, RemarkView, ScanState, StepView, SystemState};
+
+mod deadlines;
 
 /// How something stands, for colour and shape. The words always stand beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,11 +55,29 @@ pub const fn case_state(state: CaseState) -> &'static str {
     }
 }
 
-/// The state of a case in words. A case that nobody asked for has nobody who could have taken it back.
-pub const fn standing(case: &CaseView) -> &'static str {
-    match (case.state, &case.resurrection) {
-        (CaseState::Withdrawn, Some(_)) => "ended without erasing",
-        (state, _) => case_state(state),
+/// The state of a case in words. A case that nobody asked for has nobody who could have taken it back, and an answered restriction has an end of its own.
+pub fn standing(case: &CaseView) -> &'static str {
+    match case.state {
+        CaseState::Withdrawn if case.resurrection.is_some() => "ended without erasing",
+        CaseState::Completed | CaseState::CompletedWithExceptions if case.right == Right::Restriction => {
+            restriction(case)
+        }
+        state => case_state(state),
+    }
+}
+
+fn restriction(case: &CaseView) -> &'static str {
+    if case.given_up_for.is_some() {
+        return "given up for an erasure";
+    }
+    match (case.state, case.flags.contains(&CaseFlag::Restricted)) {
+        (CaseState::Completed, true) => "completed, in force",
+        (_, true) => "completed with exceptions, in force",
+        (state, false) if case.certificates.iter().any(|issued| issued.verb == Verb::Lift) => match state {
+            CaseState::Completed => "lifted",
+            _ => "lifted with exceptions",
+        },
+        (state, false) => case_state(state),
     }
 }
 
@@ -89,7 +111,7 @@ pub fn attention(code: &str) -> &'static str {
         "casework-not-supported" | "kit-verb-not-supported" | "sql-verb-not-supported" => {
             "the system cannot do what is asked of it"
         }
-        "casework-not-notified" => "the person has not been told yet",
+        "casework-not-notified" => "the person was not told between the request and the lifting",
         "conductor-dataset-gone" => "the system no longer has the dataset that the plan names",
         "conductor-history-damaged" | "conductor-history-unreadable" => {
             "the history of the case cannot be read"
@@ -427,104 +449,6 @@ pub const fn withdraw(case: &CaseView) -> &'static str {
     } else {
         "Withdraw"
     }
-}
-
-/// The day of a moment, such as `2026-11-24`, in UTC.
-pub fn day(moment: Timestamp) -> String {
-    moment.to_string().chars().take(10).collect()
-}
-
-/// The day and minute of a moment, such as `2026-11-24 12:30 UTC`.
-pub fn minute(moment: Timestamp) -> String {
-    let text = moment.to_string();
-    format!(
-        "{} {} UTC",
-        text.get(..10).unwrap_or(&text),
-        text.get(11..16).unwrap_or_default()
-    )
-}
-
-/// Whether the answer to a request is overdue (GDPR Art. 12(3)): due, and neither given nor taken back. A later lift has no such end.
-pub const fn is_overdue(state: CaseState, is_answered: bool, due: Timestamp, now: Timestamp) -> bool {
-    !state.is_ended() && !is_answered && due.millis() <= now.millis()
-}
-
-/// That the answer of a case is overdue, and by how long, where it is.
-pub fn overdue(case: &CaseView, now: Timestamp) -> Option<String> {
-    is_overdue(case.state, !case.certificates.is_empty(), case.due, now).then(|| {
-        let by = now.since(case.due).unsigned_abs();
-        format!("overdue by {}", span(by))
-    })
-}
-
-/// Whether an answer is still to be given: a case that has ended, or that is lifted after its certificate, counts down to nothing.
-pub const fn awaits_answer(case: &CaseView) -> bool {
-    !case.state.is_ended() && case.certificates.is_empty()
-}
-
-/// When a case was answered, with the day and whether that was in time; that it has ended, where it ended without an answer of ours.
-pub fn answered(case: &CaseView, now: Timestamp) -> Option<String> {
-    let Some(first) = case.certificates.first() else {
-        return case
-            .state
-            .is_ended()
-            .then(|| "no answer is due any more".to_owned());
-    };
-    let at = first.issued_at;
-    let what = if first.completed {
-        "answered"
-    } else {
-        "closed as not completed"
-    };
-    let late = at.since(case.due);
-    let in_time = if late > 0 {
-        format!("{} late", span(late.unsigned_abs()))
-    } else {
-        "in time".to_owned()
-    };
-    Some(format!("{what} {}, {}, {in_time}", distance(at, now), day(at)))
-}
-
-/// When the answer of a case is due, or that there is none to be given any more.
-pub fn due(case: &CaseView, now: Timestamp) -> String {
-    if case.state.is_ended() {
-        "ended".to_owned()
-    } else if !case.certificates.is_empty() {
-        "answered".to_owned()
-    } else {
-        overdue(case, now).unwrap_or_else(|| distance(case.due, now))
-    }
-}
-
-/// How far a moment is from now: `in 12 days`, `3 hours ago`.
-pub fn distance(moment: Timestamp, now: Timestamp) -> String {
-    let ms = moment.since(now);
-    if ms.unsigned_abs() < 60_000 {
-        return if ms < 0 {
-            "just now"
-        } else {
-            "in less than a minute"
-        }
-        .to_owned();
-    }
-    let text = span(ms.unsigned_abs());
-    if ms < 0 {
-        format!("{text} ago")
-    } else {
-        format!("in {text}")
-    }
-}
-
-/// A length of time in its largest whole unit: `3 hours`, `12 days`.
-pub fn span(ms: u64) -> String {
-    let seconds = ms / 1000;
-    let (number, unit) = match seconds {
-        0..60 => (seconds, "second"),
-        60..3_600 => (seconds / 60, "minute"),
-        3_600..172_800 => (seconds / 3_600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
-    counted(number, unit)
 }
 
 /// A number with its noun: `1 record`, `2 records`, `12,345 records`.

@@ -152,8 +152,9 @@ impl NodeBackend {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn normalised(&self, identifiers: &[Identifier]) -> Result<Vec<Identifier>, BackendError> {
-        self.walker.normalised(identifiers).map_err(|error| match error {
+    /// What a person can be looked for by, as lineage and systems know it.
+    fn sought(&self, identifiers: &[Identifier]) -> Result<Vec<Identifier>, BackendError> {
+        let normalised = self.walker.normalised(identifiers).map_err(|error| match error {
             Error::Intake(lethe_intake::Error::Vault(lethe_vault::Error::NotNormalised {
                 kind,
                 expected,
@@ -163,7 +164,9 @@ impl NodeBackend {
                 expected: expected.to_owned(),
             },
             other => unavailable(&other),
-        })
+        })?;
+        issuers::check(&normalised, &self.board.inventory())?;
+        Ok(normalised)
     }
 
     /// Whether every feed was read to its end, and the last look went well: what was never read is unknown, not absent.
@@ -189,8 +192,7 @@ impl NodeBackend {
             expected,
         })?;
         let identifiers: Vec<Identifier> = ask.identifiers.iter().cloned().map(Identifier::from).collect();
-        let identifiers = self.normalised(&identifiers)?;
-        issuers::check(&identifiers, &self.board.inventory())?;
+        let identifiers = self.sought(&identifiers)?;
         let commitment = self
             .evidence
             .commit(&self.keys, case, &identifiers)
@@ -292,7 +294,7 @@ impl Backend for NodeBackend {
             loop {
                 let view = self.view(id)?;
                 let news = after.is_none_or(|after| view.revision > after);
-                if news && (view.state.is_ended() || view.state.waits_for_person()) {
+                if news && view.rests() {
                     return Ok(view);
                 }
                 if changes.changed().await.is_err() {
@@ -389,7 +391,7 @@ impl Backend for NodeBackend {
     }
 
     async fn lineage(&self, identifiers: Vec<Identifier>) -> Result<LineageView, BackendError> {
-        let identifiers = self.normalised(&identifiers)?;
+        let identifiers = self.sought(&identifiers)?;
         let mut view = self
             .walker
             .lineage_view(&identifiers)

@@ -120,7 +120,7 @@ pub async fn doctor(config: &Path) -> Result<Vec<Diagnosis>, Error> {
     let folders = Folders::of_one(&settings.data_dir);
     let mut found = vec![diagnosis(
         "configuration",
-        Ok(format!("{} systems", settings.systems.len())),
+        Ok(words::counted(settings.systems.len() as u64, "system")),
     )];
     found.push(diagnosis_of("vault", &folders.vault(), vault(&folders)));
     let log_result = |result| match &settings.kafka {

@@ -109,14 +109,12 @@ fn step_view(
     step: &Step,
     progress: &StepProgress,
 ) -> StepView {
-    let blocked_by = if conductor.is_held_back(case, index) {
-        Some(BlockedBy::Hold)
-    } else if progress.sent.is_some() {
-        None
-    } else if conductor.is_claimed(case, index) {
-        Some(BlockedBy::Hold)
-    } else {
-        (!case.is_ready(index)).then_some(BlockedBy::Dependency)
+    let is_open = progress.sent.is_none() || conductor.is_held_back(case, index);
+    let held_by = conductor.held_by(case, index).filter(|_| is_open);
+    let blocked_by = match held_by {
+        Some(_) => Some(BlockedBy::Hold),
+        None if progress.sent.is_some() || case.is_ready(index) => None,
+        None => Some(BlockedBy::Dependency),
     };
     let state = progress.state(step, blocked_by.is_some());
     let planned = u64::try_from(step.records.len()).unwrap_or(u64::MAX);
@@ -137,6 +135,7 @@ fn step_view(
             .map(|failure| failure.class),
         code: progress.attention(step).map(|attention| attention.code),
         blocked_by,
+        held_by,
         in_progress: progress
             .ticket
             .as_ref()

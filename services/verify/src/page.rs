@@ -3,13 +3,14 @@
 use std::fmt::{Display, Write as _};
 
 use lethe_proof::{Report, Status, SystemRow, limit_text};
+use lethe_terms::Verb;
 
 use crate::is_complete;
 
 /// The report in plain words, without control characters of whoever wrote the file.
 pub(crate) fn of(report: &Report) -> String {
     let mut page = String::new();
-    let _ = writeln!(page, "{}", verdict(report.status));
+    let _ = writeln!(page, "{}", verdict(report));
     for check in report.checks.iter().filter(|check| !check.ok) {
         let _ = writeln!(
             page,
@@ -59,8 +60,12 @@ pub(crate) fn of(report: &Report) -> String {
     page.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
 }
 
-const fn verdict(status: Status) -> &'static str {
-    match status {
+fn verdict(report: &Report) -> &'static str {
+    let changed = |row: &SystemRow| row.verb != Verb::Observe;
+    match report.status {
+        Status::Complete if !report.systems.iter().any(changed) => {
+            "COMPLETE: nothing was found that had to be changed, and a look at every dataset saw nothing."
+        }
         Status::Complete => "COMPLETE: everything that was planned was done and observed.",
         Status::CompleteWithExceptions => {
             "COMPLETE WITH EXCEPTIONS: done and observed, but for what the law lets stay."

@@ -19,22 +19,35 @@ async fn office() -> Office {
 
 /// Restricts Ada, and lifts it again.
 async fn restricted_and_lifted(office: &Office) -> Value {
-    let open = format!("case open --right restriction --identifier email={ADA} --wait");
-    let (_, planned) = office.json(&open).await;
-    let (id, digest) = (
-        planned["id"].as_str().unwrap(),
-        planned["plan_digest"].as_str().unwrap(),
-    );
-    let (_, done) = office
-        .json(&format!("case approve {id} --plan {digest} --wait"))
-        .await;
+    let (_, done) = approved(office, "restriction").await;
     assert_eq!(done["state"], "completed", "{done:#}");
+    let id = done["id"].as_str().unwrap();
     let told_at = done["received_at"].as_str().unwrap();
     let (_, lifted) = office
         .json(&format!("case lift {id} --notified-at {told_at} --wait"))
         .await;
     assert_eq!(lifted["flags"], serde_json::json!([]), "{lifted:#}");
     lifted
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_under_a_restriction_says_whose_lift_it_waits_for() {
+    let office = office().await;
+    let restriction = approved(&office, "restriction").await;
+    let erasure = approved(&office, "erasure").await;
+    assert_eq!(
+        (erasure.0, &erasure.1["state"]),
+        (Exit::Unknown, &"acting".into())
+    );
+    let (id, steps) = (&restriction.1["id"], erasure.1["steps"].as_array().unwrap());
+    assert!(steps.iter().any(|step| step["held_by"] == *id), "{erasure:#?}");
+}
+
+/// A case about Ada, approved and waited for.
+async fn approved(office: &Office, right: &str) -> (Exit, Value) {
+    let open = format!("case open --right {right} --identifier email={ADA} --wait");
+    let (_, planned) = office.json(&open).await;
+    office.approve(&planned).await
 }
 
 fn verified(certificate: &Path, policy: &Path) -> (u8, Value) {

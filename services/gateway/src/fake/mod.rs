@@ -140,8 +140,7 @@ fn conflict(code: &str, message: &str) -> BackendError {
 }
 
 fn is_ready(case: &CaseView, after: Option<u64>) -> bool {
-    after.is_none_or(|after| case.revision > after)
-        && (case.state.is_ended() || case.state.waits_for_person())
+    after.is_none_or(|after| case.revision > after) && case.rests()
 }
 
 fn case_that_needs_attention(state: &mut State, id: CaseId) -> Result<&mut CaseView, BackendError> {

@@ -132,6 +132,7 @@ pub(super) fn opened(id: CaseId, right: Right, at: Timestamp) -> (CaseView, Plan
             failure: None,
             code: None,
             blocked_by: None,
+            held_by: None,
             in_progress: None,
         })
         .collect();

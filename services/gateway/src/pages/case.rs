@@ -307,6 +307,7 @@ fn state_and_observation(step: &StepView, state: CaseState, waits: Option<&str>)
     html! {
         td data-label="State" {
             (badge(words::step_tone(step.state), &words::step_state(step, state)))
+            @if let Some(holder) = step.held_by { " of " a href={ "/cases/" (holder) } { (holder) } }
             @if let Some(code) = &step.code { " " code { (code) } }
             @if let Some(waits) = waits { small.waits { (waits) } }
         }

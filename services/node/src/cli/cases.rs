@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use lethe_gateway::asks::{CLOSE_REASONS, CaseQuery, Close, Ground, Lift, OpenCase};
 use lethe_gateway::client::Client;
-use lethe_gateway::views::{BlockedBy, CasePage, CaseView, PlanView, RemarkView};
+use lethe_gateway::views::{CasePage, CaseView, PlanView, RemarkView};
 use lethe_gateway::words::{self, Move};
 use lethe_terms::{CaseId, CaseState, Right, StepState, Timestamp};
 
@@ -227,12 +227,8 @@ fn show(case: &CaseView, talk: &mut Talk<'_>) -> Result<(), Error> {
     if case.acting().next().is_none() && case.plan_digest.is_some() {
         talk.say("nothing was found under these identifiers: look whether they are spelled as the person spells them");
     }
-    if case
-        .steps
-        .iter()
-        .any(|step| step.blocked_by == Some(BlockedBy::Hold))
-    {
-        talk.say("held: the person's data is restricted, and nothing is done until that restriction is lifted; an erasure that the person wants in its place is opened with --supersedes CASE");
+    if let Some(holder) = case.steps.iter().find_map(|step| step.held_by) {
+        talk.say(&format!("held: {holder} restricts the data, and nothing is done to it until that is lifted; an erasure that the person wants in its place is opened with --supersedes {holder}"));
     }
     for line in next(case) {
         talk.say(&line);

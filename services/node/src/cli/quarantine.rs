@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lethe_gateway::asks::QuarantineQuery;
-use lethe_gateway::client::Client;
+use lethe_gateway::client::{Client, ClientError};
 use lethe_gateway::views::QuarantinedView;
 use lethe_gateway::words;
 use serde_json::json;
@@ -74,10 +74,26 @@ async fn show(client: &Client, args: &PositionArgs, talk: &mut Talk<'_>) -> Resu
     Ok(Exit::Yes)
 }
 
+/// An answer; where one of several fails, which were done before it.
+fn told<T>(
+    answer: Result<T, ClientError>,
+    done: usize,
+    args: &PositionArgs,
+    what: &str,
+    talk: &mut Talk<'_>,
+) -> Result<T, Error> {
+    if answer.is_err() && done > 0 {
+        let before: Vec<String> = args.positions[..done].iter().map(u64::to_string).collect();
+        talk.say(&format!("{what}: {}; the rest was not", before.join(", ")));
+    }
+    Ok(answer?)
+}
+
 async fn drop_all(client: &Client, args: &PositionArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
     let mut dropped = Vec::new();
     for position in &args.positions {
-        dropped.push(client.drop_quarantined(*position).await?);
+        let answer = client.drop_quarantined(*position).await;
+        dropped.push(told(answer, dropped.len(), args, "dropped", talk)?);
     }
     if talk.json {
         talk.data(&json!({ "dropped": dropped }))?;
@@ -91,7 +107,8 @@ async fn drop_all(client: &Client, args: &PositionArgs, talk: &mut Talk<'_>) -> 
 async fn retry_all(client: &Client, args: &PositionArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
     let mut retried = Vec::new();
     for position in &args.positions {
-        retried.push(client.retry_quarantined(*position).await?);
+        let answer = client.retry_quarantined(*position).await;
+        retried.push(told(answer, retried.len(), args, "tried again", talk)?);
     }
     let stay: Vec<_> = retried.iter().filter(|input| !input.taken_in).collect();
     let exit = if stay.is_empty() { Exit::Yes } else { Exit::No };

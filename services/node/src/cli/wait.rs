@@ -18,7 +18,7 @@ const STRETCH: Duration = Duration::from_secs(2);
 /// What is waited for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Goal {
-    /// The case has changed since this revision, where one is given, and has ended or waits for a person.
+    /// The case has changed since this revision, where one is given, and has ended or waits for a person, be it the one who lifts a restriction.
     Rest(Option<u64>),
     /// The case has ended.
     End,
@@ -35,7 +35,7 @@ impl Goal {
     fn is_reached(self, case: &CaseView) -> bool {
         let is_new = self.after().is_none_or(|after| case.revision > after);
         match self {
-            Self::Rest(_) => is_new && (case.state.is_ended() || case.state.waits_for_person()),
+            Self::Rest(_) => is_new && case.rests(),
             Self::End => case.state.is_ended(),
         }
     }

@@ -332,6 +332,17 @@ async fn json_has_the_documented_shape() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_several_inputs_it_is_told_which_were_dropped_before_one_that_is_not_there() {
+    let server = started().await;
+    let (exit, _, err) = server.run("log quarantine drop 9 5 7").await;
+    assert!(
+        exit == Exit::No && err.contains("dropped: 9; the rest was not"),
+        "{err}"
+    );
+    assert_eq!(server.json("log quarantine list").await.1["total"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lineage_comes_as_text_graph_and_picture() {
     let server = started().await;
     let (exit, out, err) = server.run(&format!("lineage {ADA}")).await;
