@@ -183,8 +183,9 @@ impl Conductor {
             return Move::Nothing;
         }
         let overtaken = || {
-            case.plan()
-                .is_some_and(|present| self.is_overtaken(present, planned))
+            let present = case.plan();
+            present.is_some_and(|present| self.is_overtaken(present, planned))
+                || self.is_lift_of_erased(case, planned)
         };
         let refused = |failure: &Failure| !failure.observing && failure.class == FailureClass::Final;
         if progress.report.is_none() && progress.failure.as_ref().is_some_and(refused) && overtaken() {
@@ -373,7 +374,10 @@ impl Conductor {
         if let Some(event) = event {
             let claims = matches!(
                 event,
-                CaseEvent::PlanLogged { .. } | CaseEvent::Observed { .. } | CaseEvent::StatementIssued { .. }
+                CaseEvent::PlanLogged { .. }
+                    | CaseEvent::Observed { .. }
+                    | CaseEvent::StepFailed { .. }
+                    | CaseEvent::StatementIssued { .. }
             );
             self.record(id, event, moment.now);
             if claims {

@@ -29,14 +29,64 @@ impl Conductor {
         unit: UnitToken,
     ) -> impl Iterator<Item = CaseId> + use<'_> {
         let (own, superseded) = (case.id, case.opening.supersedes);
-        // Two restrictions that both end do not wait for each other, nor does a lift for a record that is given up for an erasure.
-        let ends = move |holder: CaseId| {
-            verb == Verb::Lift
-                && (self.cases.get(&holder).is_some_and(|case| case.lift.is_some())
-                    || self.is_to_be_given_up(holder, unit))
-        };
         let holders = self.claims.get(&unit).into_iter().flatten().copied();
-        holders.filter(move |holder| *holder != own && Some(*holder) != superseded && !ends(*holder))
+        holders.filter(move |holder| {
+            *holder != own && Some(*holder) != superseded && !self.makes_way(*holder, superseded, verb, unit)
+        })
+    }
+
+    /// Whether a restriction of a unit that is about to end holds a step no longer. Two restrictions that both end do not wait for each other. Nor
+    /// does an erasure for one that another erasure takes the place of, or whose lift waits for the very restriction that this erasure gives up:
+    /// released for the moment in between, the unit would stand open under a restriction in force.
+    fn makes_way(&self, holder: CaseId, superseded: Option<CaseId>, verb: Verb, unit: UnitToken) -> bool {
+        let Some(restriction) = self.cases.get(&holder) else {
+            return false;
+        };
+        let ends = restriction.lift.is_some();
+        match verb {
+            Verb::Lift => ends,
+            Verb::Erase => {
+                let own = superseded.is_some_and(|own| self.claims_of(unit).contains(&own));
+                self.is_to_be_given_up(holder, unit) || (ends && own && !is_lift_sent(restriction, unit))
+            }
+            _ => false,
+        }
+    }
+
+    fn claims_of(&self, unit: UnitToken) -> &BTreeSet<CaseId> {
+        const NOBODY: &BTreeSet<CaseId> = &BTreeSet::new();
+        self.claims.get(&unit).unwrap_or(NOBODY)
+    }
+
+    /// Whether other erasures went ahead on what this approved one covers because it gives its restriction up: what they erased cannot be
+    /// restricted again.
+    pub(crate) fn was_relied_on(&self, erasure: &Case) -> bool {
+        let earlier = erasure.opening.supersedes.and_then(|id| self.cases.get(&id));
+        let approved = erasure.plan().filter(|present| present.approved.is_some());
+        let (Some(earlier), Some(present)) = (earlier, approved) else {
+            return false;
+        };
+        let restricted = restricted(earlier);
+        let holdings = present.plan.steps.iter().flat_map(|step| &step.records);
+        let covered: BTreeSet<_> = holdings.map(HoldingRef::unit).collect();
+        let mut others = self.cases.values().filter(|other| other.id != erasure.id);
+        others.any(|other| {
+            instructed(other).any(|(verb, unit, index)| {
+                verb == Verb::Erase
+                    && covered.contains(&unit)
+                    && restricted.get(&unit).is_some_and(|since| *since < index)
+            })
+        })
+    }
+
+    /// Whether a step would release what an erasure has erased since it was restricted.
+    pub(crate) fn is_lift_of_erased(&self, case: &Case, step: &Step) -> bool {
+        step.verb == Verb::Lift && {
+            let given_up = self.given_up(case);
+            step.records
+                .iter()
+                .any(|holding| given_up.contains(&holding.unit()))
+        }
     }
 
     /// Whether a restriction of the case is in force: something is claimed that was not given up for an erasure.
@@ -52,23 +102,23 @@ impl Conductor {
         left
     }
 
-    /// Units that the erasures which supersede a restriction have erased since it restricted them. What they did not cover stays as it is:
-    /// the system still restricts it.
+    /// Units that erasures have erased since the case restricted them, whoever asked for those. What they did not cover stays as it is: the system
+    /// still restricts it.
     pub(crate) fn given_up(&self, case: &Case) -> BTreeSet<UnitToken> {
-        let Some(erased) = self.given_up.get(&case.id) else {
-            return BTreeSet::new();
+        let is_erased = |unit: &UnitToken, since: u64| {
+            let erased = self.erased.get(unit).into_iter().flatten();
+            erased.map(|(_, index)| *index).any(|index| since < index)
         };
-        let restricted: BTreeMap<_, _> = instructed(case)
-            .filter(|(verb, ..)| *verb == Verb::Restrict)
-            .map(|(_, unit, index)| (unit, index))
+        let restricted = restricted(case).into_iter();
+        let mut given_up: BTreeSet<_> = restricted
+            .filter(|(unit, since)| is_erased(unit, *since))
+            .map(|(unit, _)| unit)
             .collect();
-        erased
-            .iter()
-            .filter(|(unit, erased)| restricted.get(unit).is_none_or(|index| index < erased))
-            .map(|(unit, _)| *unit)
+        if self.superseded.contains(&case.id) {
             // What was not there to be restricted, no erasure has to cover.
-            .chain(seen_absent(case, Verb::Restrict).into_keys())
-            .collect()
+            given_up.extend(seen_absent(case, Verb::Restrict).into_keys());
+        }
+        given_up
     }
 
     /// What earlier steps of a case left restricted, by place. Where another case restricts one of the records too, or has lifted it since,
@@ -132,38 +182,42 @@ impl Conductor {
         for (_, unit, index) in sent {
             self.note_reached(unit, index);
         }
-        self.given_up.clear();
-        let done = self.cases.values().filter(|case| is_done(case));
-        for erasure in done {
-            if let Some(earlier) = erasure.opening.supersedes {
-                self.given_up
-                    .entry(earlier)
-                    .or_default()
-                    .extend(seen_absent(erasure, Verb::Erase));
-            }
-        }
+        self.erased.clear();
+        self.superseded.clear();
         let cases: Vec<_> = self.cases.keys().copied().collect();
         for case in cases {
             self.refresh_claims(case);
         }
     }
 
-    /// Brings the claims of one case up to date, and lets what they had blocked go on with the next tick.
+    /// Brings the claims of one case up to date, or those that its erasure ends, and lets what they had blocked go on with the next tick.
     pub(crate) fn refresh_claims(&mut self, id: CaseId) {
         let Some(case) = self.cases.get(&id) else { return };
-        if is_done(case)
-            && let Some(earlier) = case.opening.supersedes
-        {
-            self.given_up
-                .entry(earlier)
-                .or_default()
-                .extend(seen_absent(case, Verb::Erase));
-            self.refresh_claims(earlier);
+        if case.opening.right == Right::Restriction {
+            self.refresh_claims_of_restriction(id);
             return;
         }
-        if case.opening.right != Right::Restriction {
-            return;
+        let mut affected: BTreeSet<_> = case.opening.supersedes.into_iter().collect();
+        if is_done(case) {
+            self.superseded.extend(&affected);
         }
+        let absent = seen_absent(case, Verb::Erase);
+        let units: BTreeSet<_> = instructed(case).map(|(_, unit, _)| unit).collect();
+        for unit in units {
+            affected.extend(self.claims_of(unit));
+            if let Some(index) = absent.get(&unit) {
+                self.erased.entry(unit).or_default().insert(id, *index);
+            } else if let Some(erasures) = self.erased.get_mut(&unit) {
+                erasures.remove(&id);
+            }
+        }
+        for restriction in affected {
+            self.refresh_claims_of_restriction(restriction);
+        }
+    }
+
+    fn refresh_claims_of_restriction(&mut self, id: CaseId) {
+        let Some(case) = self.cases.get(&id) else { return };
         let left = self.left(case);
         let holdings = case
             .plans
@@ -225,6 +279,25 @@ pub(crate) fn is_done(case: &Case) -> bool {
     )
 }
 
+/// Whether the present lift of a restriction went out for a unit.
+fn is_lift_sent(restriction: &Case, unit: UnitToken) -> bool {
+    let present = restriction.plan().into_iter();
+    let mut steps = present.flat_map(|present| present.plan.steps.iter().zip(&present.steps));
+    steps.any(|(step, progress)| {
+        step.verb == Verb::Lift
+            && progress.sent.is_some()
+            && step.records.iter().any(|holding| holding.unit() == unit)
+    })
+}
+
+/// Units that a case was told to restrict, with the index of the latest plan that did.
+fn restricted(case: &Case) -> BTreeMap<UnitToken, u64> {
+    instructed(case)
+        .filter(|(verb, ..)| *verb == Verb::Restrict)
+        .map(|(_, unit, index)| (unit, index))
+        .collect()
+}
+
 /// Units of every instruction of a case that went out, with its verb and the index of its plan; earlier plans come first.
 pub(crate) fn instructed(case: &Case) -> impl Iterator<Item = (Verb, UnitToken, u64)> {
     case.plans.iter().flat_map(|made| {
@@ -239,7 +312,7 @@ pub(crate) fn instructed(case: &Case) -> impl Iterator<Item = (Verb, UnitToken, 
     })
 }
 
-/// Units that steps of this verb left absent and that were seen so, with the index of the plan; a later plan that takes one again decides of it.
+/// Units that steps of this verb left absent and that were seen so, with the index of the plan; a later instruction for one decides of it.
 fn seen_absent(case: &Case, verb: Verb) -> BTreeMap<UnitToken, u64> {
     let mut absent = BTreeMap::new();
     for made in &case.plans {
@@ -251,7 +324,7 @@ fn seen_absent(case: &Case, verb: Verb) -> BTreeMap<UnitToken, u64> {
             for holding in &step.records {
                 if is_absent {
                     absent.insert(holding.unit(), index_of(made));
-                } else {
+                } else if progress.sent.is_some() {
                     absent.remove(&holding.unit());
                 }
             }

@@ -199,8 +199,10 @@ pub struct Conductor {
     pub(crate) polling: BTreeSet<InstructionId>,
     pub(crate) looked: BTreeMap<CaseId, u32>,
     pub(crate) claims: BTreeMap<UnitToken, BTreeSet<CaseId>>,
-    /// By restriction: what the erasures that supersede it erased, with the index of the plan.
-    pub(crate) given_up: BTreeMap<CaseId, BTreeMap<UnitToken, u64>>,
+    /// What erasures have erased and seen gone: by unit and case, with the index of the plan.
+    pub(crate) erased: BTreeMap<UnitToken, BTreeMap<CaseId, u64>>,
+    /// Restrictions that an erasure with a certificate supersedes.
+    pub(crate) superseded: BTreeSet<CaseId>,
     pub(crate) reached: BTreeMap<UnitToken, u64>,
     pub(crate) wakes: BTreeMap<Timestamp, BTreeSet<CaseId>>,
     pub(crate) sharing: Sharing,
@@ -222,7 +224,8 @@ impl Conductor {
             polling: BTreeSet::new(),
             looked: BTreeMap::new(),
             claims: BTreeMap::new(),
-            given_up: BTreeMap::new(),
+            erased: BTreeMap::new(),
+            superseded: BTreeSet::new(),
             reached: BTreeMap::new(),
             wakes: BTreeMap::new(),
             sharing: Sharing::new(),
@@ -458,8 +461,8 @@ impl Conductor {
             refused,
         });
         if settled {
-            // What was approved takes the place of the restriction that it supersedes: a lift may wait for that.
-            if matches!(command, Command::Approve { .. }) {
+            // An erasure that was approved, and a restriction that is to end, hold other erasures back no longer.
+            if matches!(command, Command::Approve { .. } | Command::Lift { .. }) {
                 self.wake_blocked(moment);
             }
             self.advance(command.case(), moment);
@@ -472,6 +475,12 @@ impl Conductor {
         };
         if matches!(command, Command::Lift { .. }) && !self.is_restricted(case) {
             return Some(Refused::ByCase(Refusal::NotRestricted));
+        }
+        if matches!(command, Command::Withdraw { .. }) && self.was_relied_on(case) {
+            return Some(Refused::ByCase(Refusal::WrongState {
+                state: case.state(),
+                what: "withdrawn: another erasure has gone ahead because this one gives its restriction up",
+            }));
         }
         match decide(case, command, moment.now) {
             Ok(events) => {

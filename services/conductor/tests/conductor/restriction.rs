@@ -447,3 +447,18 @@ fn what_a_system_refused_to_restrict_is_not_restricted() {
     world.run();
     assert_eq!(world.state(2), CaseState::Completed);
 }
+
+#[test]
+fn what_a_system_refused_to_restrict_holds_nobody_back_while_a_person_looks() {
+    let mut world = World::new(&["shop"], &[1], false);
+    world.open(1, 1, Right::Restriction, None);
+    world
+        .system("shop")
+        .acting
+        .push_back(Whim::Fail(FailureClass::Final));
+    world.run();
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    world.open(2, 1, Right::Erasure, None);
+    world.run();
+    assert_eq!(world.state(2), CaseState::Completed);
+}

@@ -4,7 +4,7 @@ use lethe_conductor::Input;
 use lethe_journal::{Command, Token};
 use lethe_terms::{CaseState, FailureClass, IdentifierKind, Observed, Right, Verb};
 
-use crate::parts::token;
+use crate::parts::{place, token};
 use crate::world::{Whim, World, case, command, name};
 
 fn restricted() -> World {
@@ -25,15 +25,23 @@ fn erase_without_shop(world: &mut World) {
 }
 
 fn is_restricted(world: &World) -> bool {
-    let restriction = world.conductor.case(case(1)).unwrap();
+    is_in_force(world, 1)
+}
+
+fn is_in_force(world: &World, number: u8) -> bool {
+    let restriction = world.conductor.case(case(number)).unwrap();
     world.conductor.is_restricted(restriction)
 }
 
 fn lift(world: &mut World) {
+    lift_of(world, 1);
+}
+
+fn lift_of(world: &mut World, number: u8) {
     let notified_at = world.now.plus_millis(-1);
     world.say(Command::Lift {
-        command: command(9),
-        case: case(1),
+        command: command(30 + number),
+        case: case(number),
         notified_at,
     });
     world.run();
@@ -140,4 +148,114 @@ fn share(world: &mut World, shared: Token) {
     if let Some(Input::Command { tokens, .. }) = world.inputs.back_mut() {
         tokens.push(shared);
     }
+}
+
+/// Two restrictions of the same records are in force.
+fn restricted_twice() -> World {
+    let mut world = restricted();
+    world.open(2, 1, Right::Restriction, None);
+    world.run();
+    assert_eq!(world.state(2), CaseState::Completed);
+    world
+}
+
+#[test]
+fn two_erasures_that_both_give_up_a_restriction_do_not_wait_for_each_other() {
+    let mut world = restricted_twice();
+    world.open(3, 1, Right::Erasure, Some(case(1)));
+    world.run();
+    assert_eq!(
+        world.state(3),
+        CaseState::Acting,
+        "the other restriction holds it"
+    );
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Restricted);
+    world.open(4, 1, Right::Erasure, Some(case(2)));
+    world.run();
+    for _ in 0..2 {
+        assert_eq!(
+            [3, 4].map(|number| world.state(number)),
+            [CaseState::Completed; 2]
+        );
+        assert!(!is_in_force(&world, 1) && !is_in_force(&world, 2));
+        world.crash();
+        world.run();
+    }
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Absent);
+}
+
+#[test]
+fn nothing_is_released_that_another_restriction_claims_though_an_erasure_is_to_give_that_up() {
+    let mut world = restricted_twice();
+    world
+        .system("shop")
+        .acting
+        .push_back(Whim::Fail(FailureClass::Final));
+    world.open(3, 1, Right::Erasure, Some(case(1)));
+    world.run();
+    lift_of(&mut world, 2);
+    for _ in 0..2 {
+        assert_eq!(
+            world.state(3),
+            CaseState::NeedsAttention,
+            "the shop has refused it"
+        );
+        assert_eq!(world.state(2), CaseState::Acting, "its lift waits");
+        assert!(is_restricted(&world));
+        assert_eq!(world.held[&(1, name("shop"))], Observed::Restricted);
+        assert_eq!(world.held[&(1, name("crm"))], Observed::Absent);
+        world.crash();
+        world.run();
+    }
+    lift(&mut world);
+    assert_eq!(
+        [1, 2].map(|number| world.state(number)),
+        [CaseState::Completed; 2]
+    );
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Present);
+}
+
+/// Opens a case about the first person, while lineage leads to no record of that system.
+fn open_without(world: &mut World, system: &str, number: u8, right: Right, supersedes: Option<u8>) {
+    let there = world.held.remove(&(1, name(system)));
+    world.open(number, 1, right, supersedes.map(case));
+    world.run();
+    world.held.extend(there.map(|there| ((1, name(system)), there)));
+}
+
+#[test]
+fn an_erasure_on_which_another_one_relied_is_not_taken_back() {
+    let mut world = World::new(&["shop", "web"], &[1], false);
+    world.inventory.flows = vec![(place(&name("web")), place(&name("shop")))];
+    world
+        .inputs
+        .push_back(Input::InventoryChanged(world.inventory.clone()));
+    open_without(&mut world, "web", 1, Right::Restriction, None);
+    open_without(&mut world, "web", 2, Right::Restriction, None);
+    open_without(&mut world, "shop", 5, Right::Restriction, None);
+    open_without(&mut world, "web", 3, Right::Erasure, Some(1));
+    assert_eq!(world.state(3), CaseState::Acting);
+    world.open(4, 1, Right::Erasure, Some(case(2)));
+    world.run();
+    assert_eq!(
+        world.state(4),
+        CaseState::Acting,
+        "what is restricted in web comes first"
+    );
+    assert_eq!(
+        world.held[&(1, name("shop"))],
+        Observed::Absent,
+        "erased for the other case"
+    );
+    world.say(Command::Withdraw {
+        command: command(40),
+        case: case(4),
+    });
+    world.run();
+    assert_eq!(world.refused, [(command(40), "casework-wrong-state")]);
+    lift_of(&mut world, 5);
+    assert_eq!(
+        [3, 4].map(|number| world.state(number)),
+        [CaseState::Completed; 2]
+    );
 }
