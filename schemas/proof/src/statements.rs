@@ -130,6 +130,9 @@ impl PlanRemark {
         let place = format!("{system}{}", dataset.unwrap_or_default());
         let detail = self.detail.join(", ");
         match self.code.as_str() {
+            "field_not_erasable" if detail.ends_with("is not supported") => {
+                format!("{place}: could not do what was planned: {detail}")
+            }
             "field_not_erasable" => format!("{place}: leaves in place: {detail}"),
             "copy_will_be_refilled" => format!("{place}: is a copy that {detail} may fill again"),
             "quarantine_may_hide" => {

@@ -44,7 +44,9 @@ impl Case {
     /// The newest step of each place by which the case restricted something, or may have.
     pub fn restricting(&self) -> BTreeMap<DatasetRef, &Step> {
         self.all_steps()
-            .filter(|(step, progress)| step.verb == Verb::Restrict && progress.sent.is_some())
+            .filter(|(step, progress)| {
+                step.verb == Verb::Restrict && progress.sent.is_some() && !progress.is_refused()
+            })
             .map(|(step, _)| (step.place(), step))
             .collect()
     }

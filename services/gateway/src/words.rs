@@ -351,6 +351,9 @@ pub fn remark(remark: &RemarkView) -> String {
     let detail = remark.detail.join(", ");
     match remark.code.as_str() {
         "holding_without_step" => "holds data of the person, and nothing in the plan acts on it".to_owned(),
+        "field_not_erasable" if detail.ends_with("is not supported") => {
+            format!("will fail, and the case with it: {detail}")
+        }
         "field_not_erasable" => format!("leaves in place: {detail}"),
         "copy_will_be_refilled" => format!("is a copy that {detail} will fill again"),
         "lead_time_breaks_deadline" => {

@@ -223,6 +223,9 @@ fn a_restriction_that_one_system_could_not_do_is_lifted_in_the_others() {
     assert_eq!(world.state(1), CaseState::Completed);
     assert_eq!(world.held[&(1, name("shop"))], Observed::Present);
     assert_eq!(world.statement(1)["kind"], "restriction_lifted");
+    let lifts = world.sent.iter().filter(|order| order.verb == Verb::Lift);
+    let lifted: Vec<_> = lifts.map(|order| order.system.as_str()).collect();
+    assert_eq!(lifted, ["shop"], "what was refused is not lifted");
     world.crash();
     assert_eq!(world.state(1), CaseState::Completed);
 }
