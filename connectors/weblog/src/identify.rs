@@ -85,6 +85,14 @@ impl Rules {
             if let Some(referrer) = &parsed.referrer {
                 self.address(&line[referrer.clone()], &mut found);
             }
+            let fields = [
+                Some(&parsed.request),
+                parsed.referrer.as_ref(),
+                parsed.agent.as_ref(),
+            ];
+            for field in fields.into_iter().flatten().chain(&parsed.further) {
+                self.words(&line[field.clone()], &mut found);
+            }
         } else {
             self.running(line, &mut found);
         }
@@ -128,7 +136,7 @@ impl Rules {
         let mut text = line::unescape(text);
         self.path(&text, found);
         for round in 0..=DECODE_ROUNDS_MAX {
-            let Some(query) = text.iter().position(|b| *b == b'?') else {
+            let Some(query) = text.iter().position(ends_part) else {
                 break;
             };
             for part in text[query + 1..].split(ends_part) {

@@ -1,5 +1,5 @@
-//! Identifiers in a line that fits no format: where its fields stand nobody knows, so each word may be an address or a list of parameters, in
-//! whatever punctuation. What several readings make of a value counts, since such a line is only ever erased whole.
+//! Identifiers in running text. In a line that fits no format nobody knows where its fields stand, so each word may be an address or a list of
+//! parameters, in whatever punctuation. What several readings make of a value counts, since such a line is only ever erased whole.
 
 use std::collections::BTreeSet;
 
@@ -15,27 +15,23 @@ impl Rules {
             self.user(&line[user], found);
         }
         for word in line.split(|b| matches!(b, b' ' | b'\t' | b'"')) {
-            let mut text = line::unescape(word);
-            // Each program that passed it on may have escaped the backslashes again.
-            while text.contains(&b'\\') {
-                let next = line::unescape(&text);
-                if next == text {
-                    break;
+            unescaped(word, |text| self.word(text, found));
+        }
+    }
+
+    /// Adds what words of a field name as parameters, wherever in it they stand. A blank or quote that was escaped begins one, and ends none that
+    /// began before: it may be part of the value.
+    pub(crate) fn words(&self, field: &[u8], found: &mut BTreeSet<Identifier>) {
+        let words = field.split(|b| matches!(b, b' ' | b'\t'));
+        for word in words.filter(|word| word.iter().any(|b| matches!(b, b'=' | b'%' | b'\\'))) {
+            unescaped(word, |text| {
+                for part in text.split(ends_part) {
+                    self.parameter_in(part, found);
+                    for piece in part.split(ends_piece).skip(1) {
+                        self.parameter_in(piece, found);
+                    }
                 }
-                self.word(&text, found);
-                text = next;
-            }
-            for _ in 0..DECODE_ROUNDS_MAX {
-                self.word(&text, found);
-                let Some(next) = line::percent_decoded(&text) else {
-                    break;
-                };
-                text = next;
-            }
-            // What is deeper, and what stands between escapes of JSON.
-            if text.iter().any(|b| matches!(b, b'%' | b'\\')) {
-                self.word(&line::flat(&text, false), found);
-            }
+            });
         }
     }
 
@@ -44,7 +40,7 @@ impl Rules {
         for part in text.split(ends_part) {
             self.parameter_in(part, found);
         }
-        for piece in text.split(|b| b.is_ascii_whitespace() || matches!(b, 0x0b | b'"' | b'\\')) {
+        for piece in text.split(|b| ends_piece(b) || *b == b'\\') {
             // Only what begins like an address is one: a slash stands in dates and versions, too.
             let address = bare(piece);
             if address.starts_with(b"/") || address.windows(3).any(|w| w == b"://") {
@@ -70,6 +66,36 @@ impl Rules {
             }
         }
     }
+}
+
+/// Hands over a word as it stands after each round of taking its escapes back.
+fn unescaped(word: &[u8], mut each: impl FnMut(&[u8])) {
+    let mut text = line::unescape(word);
+    // Each program that passed it on may have escaped the backslashes again.
+    while text.contains(&b'\\') {
+        let next = line::unescape(&text);
+        if next == text {
+            break;
+        }
+        each(&text);
+        text = next;
+    }
+    for _ in 0..DECODE_ROUNDS_MAX {
+        each(&text);
+        let Some(next) = line::percent_decoded(&text) else {
+            break;
+        };
+        text = next;
+    }
+    // What is deeper, and what stands between escapes of JSON.
+    if text.iter().any(|b| matches!(b, b'%' | b'\\')) {
+        each(&line::flat(&text, false));
+    }
+}
+
+/// What ends a word beside the mark of a parameter.
+const fn ends_piece(b: &u8) -> bool {
+    b.is_ascii_whitespace() || matches!(b, 0x0b | b'"')
 }
 
 /// What may stand before a name, a value or an address.

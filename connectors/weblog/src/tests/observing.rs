@@ -239,3 +239,38 @@ async fn a_parameter_in_a_later_piece_of_running_text_is_read() {
         assert_eq!((found, seen), (1, lethe_terms::Observed::Present));
     }
 }
+
+#[test]
+fn a_search_and_an_observation_find_parameters_in_the_same_fields() {
+    let (config, rules) = rules();
+    let ada = selector("user_id", "42");
+    let finder = Finder::new(&ada, &rules, &config.query_identifiers, &config.user_kind);
+    let fields = |request: &str, agent: &str, further: &str| {
+        format!(
+            "203.0.113.9 - - [26/Nov/2026:10:00:00 +0000] \"{request}\" 200 5 \"-\" \"{agent}\" {further}"
+        )
+    };
+    for (line, named) in [
+        (fields("GET /x;uid=42 HTTP/1.1", "-", "-"), true),
+        (fields("GET /x?q=a uid=42 HTTP/1.1", "-", "-"), true),
+        (fields("GET /x?q=a%20uid=42 HTTP/1.1", "-", "-"), true),
+        (fields(r"GET /x?q=\x22uid=42\x22 HTTP/1.1", "-", "-"), true),
+        (fields(r"GET /x?a=1\x5Cu0026uid=42 HTTP/1.1", "-", "-"), true),
+        (fields("uid=42", "-", "-"), true),
+        (fields("-", "app uid=42", "-"), true),
+        (fields("-", "-", "rt=0.1 uid=42"), true),
+        (fields("-", "-", "\"uid=42; session=7\""), true),
+        (fields("GET /x?uid=x=42 HTTP/1.1", "uid=421", "uid=(42)"), false),
+        (fields("GET /x?uid=42-1 HTTP/1.1", "xuid=42", "uid:42"), false),
+    ] {
+        assert_eq!(
+            rules
+                .read(line.as_bytes())
+                .identifiers
+                .contains(&ada.identifiers[0]),
+            named,
+            "read: {line}"
+        );
+        assert_eq!(finder.finds(line.as_bytes()), named, "observed: {line}");
+    }
+}
