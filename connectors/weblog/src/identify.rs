@@ -85,12 +85,16 @@ impl Rules {
             if let Some(referrer) = &parsed.referrer {
                 self.address(&line[referrer.clone()], &mut found);
             }
-        } else {
-            // Where the fields stand nobody knows; an address shows by itself.
-            let words = line.split(|b| matches!(b, b' ' | b'\t' | b'"'));
-            for word in words.filter(|word| word.iter().any(|b| matches!(b, b'/' | b'?'))) {
-                self.address(word, &mut found);
+            let fields = [
+                Some(&parsed.request),
+                parsed.referrer.as_ref(),
+                parsed.agent.as_ref(),
+            ];
+            for field in fields.into_iter().flatten().chain(&parsed.further) {
+                self.words(&line[field.clone()], &mut found);
             }
+        } else {
+            self.running(line, &mut found);
         }
         let whole: BTreeSet<String> = found
             .iter()
@@ -115,9 +119,15 @@ impl Rules {
         found.insert(Identifier::new(kind, ip.to_string()));
     }
 
-    fn user(&self, user: &[u8], found: &mut BTreeSet<Identifier>) {
+    pub(crate) fn user(&self, user: &[u8], found: &mut BTreeSet<Identifier>) {
         if user != b"-" && user != b"\"\"" {
             found.extend(identifier(&self.user_kind, &line::unescape(user)));
+        }
+    }
+
+    pub(crate) fn parameter_in(&self, part: &[u8], found: &mut BTreeSet<Identifier>) {
+        if let Some((kind, value)) = self.parameter(part) {
+            found.extend(identifier(kind, &value));
         }
     }
 
@@ -126,13 +136,11 @@ impl Rules {
         let mut text = line::unescape(text);
         self.path(&text, found);
         for round in 0..=DECODE_ROUNDS_MAX {
-            let Some(query) = text.iter().position(|b| *b == b'?') else {
+            let Some(query) = text.iter().position(ends_part) else {
                 break;
             };
-            for part in text[query + 1..].split(|b| matches!(b, b'?' | b'&' | b';' | b'#')) {
-                if let Some((kind, value)) = self.parameter(part) {
-                    found.extend(identifier(kind, &value));
-                }
+            for part in text[query + 1..].split(ends_part) {
+                self.parameter_in(part, found);
             }
             // Deeper than that nobody sees where a value ends: what is left is read as if it were flat.
             let next = if round + 1 < DECODE_ROUNDS_MAX {
@@ -170,7 +178,7 @@ impl Rules {
             .is_some_and(|(kind, _)| kind.kind() == IdentifierKind::Email)
     }
 
-    fn path(&self, text: &[u8], found: &mut BTreeSet<Identifier>) {
+    pub(crate) fn path(&self, text: &[u8], found: &mut BTreeSet<Identifier>) {
         if self.templates.is_empty() {
             return;
         }
@@ -221,6 +229,11 @@ impl Rules {
             }
         }
     }
+}
+
+/// What ends a parameter.
+pub(crate) const fn ends_part(b: &u8) -> bool {
+    matches!(b, b'?' | b'&' | b';' | b'#')
 }
 
 /// An identifier that an instruction names, in its one spelling; `None` where no line can be searched for it, which is not to say that none holds it.

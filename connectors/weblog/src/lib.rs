@@ -23,6 +23,7 @@ mod observe;
 mod perform;
 mod record;
 mod rewrite;
+mod running;
 mod search;
 mod side;
 mod sieve;

@@ -9,6 +9,11 @@ use std::ops::Range;
 /// Length of the time in its brackets: `[24/Nov/2026:11:40:00 +0000]`.
 const TIME_LEN: usize = 28;
 
+/// How many closing brackets are tried as the end of the time: one of an address and one of a name may stand before it.
+const BRACKETS_MAX: usize = 4;
+/// What makes a line of its beginning up to the time.
+const REST: &[u8] = b" \"GET / HTTP/1.1\" 200 0";
+
 /// How often percent signs and backslashes may take turns.
 const FLAT_ROUNDS_MAX: usize = 16;
 
@@ -75,6 +80,13 @@ pub(crate) fn parse(line: &[u8]) -> Option<Parsed> {
         agent,
         further: further(line, rest),
     })
+}
+
+/// Where the remote user stands in a line of which only the beginning fits a format.
+pub(crate) fn user_of(line: &[u8]) -> Option<Range<usize>> {
+    let closing = memchr::memchr_iter(b']', line).take(BRACKETS_MAX);
+    let mut heads = closing.map(|at| &line[..=at]);
+    heads.find_map(|head| Some(parse(&[head, REST].concat())?.user))
 }
 
 /// Values from a byte on, up to the end: quoted ones, and words.

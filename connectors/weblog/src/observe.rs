@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use lethe_kit::{Observed, Selector};
 use lethe_terms::{DatasetName, Identifier, IdentifierKind, Independence, IssuedKind, Strength};
@@ -12,13 +13,14 @@ use memchr::memmem;
 
 use crate::error::Error;
 use crate::identify::Rules;
+use crate::line;
 use crate::log::Log;
 use crate::matcher::{Matcher, Sight};
 use crate::record::Record;
 
 /// How often an escaped line is unescaped: more often than anybody but an attacker escapes.
 const ROUNDS_MAX: usize = 64;
-/// How far before a value its parameter's name is looked for: a client must not make a long line cost its length for each hit in it.
+/// How far before a value its parameter's name, or the client whose user it is, is looked for: a client must not make a long line cost its length for each hit in it.
 const PARAMETER_BYTES_MAX: usize = 1_024;
 /// Longest e-mail address (RFC 5321).
 const MAIL_BYTES_MAX: usize = 254;
@@ -158,14 +160,15 @@ const fn word_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b == b'_' || b == b'-'
 }
 
-struct Finder {
+/// The search for a person's texts in a line.
+pub(crate) struct Finder {
     needles: Vec<Needle>,
     parameters: BTreeMap<String, IssuedKind>,
     user_kind: IssuedKind,
 }
 
 impl Finder {
-    fn new(
+    pub(crate) fn new(
         selector: &Selector,
         rules: &Rules,
         parameters: &BTreeMap<String, IssuedKind>,
@@ -178,15 +181,18 @@ impl Finder {
         }
     }
 
-    fn finds(&self, line: &[u8]) -> bool {
+    /// Whether one of them stands where it counts.
+    pub(crate) fn finds(&self, line: &[u8]) -> bool {
         let mut text = plain(line);
+        // Without fields of a format there is only running text.
+        let running = LazyCell::new(|| line::parse(line).is_none());
         let whole = LazyCell::new(|| self.whole_mails(line));
         for round in 0..=ROUNDS_MAX {
             let lower = LazyCell::new(|| lowered(&text));
             if self
                 .needles
                 .iter()
-                .any(|needle| self.finds_one(needle, &text, &lower, &whole, round == 0))
+                .any(|needle| self.finds_one(needle, &text, &lower, &whole, &running, round == 0))
             {
                 return true;
             }
@@ -199,12 +205,13 @@ impl Finder {
         false
     }
 
-    fn finds_one<F: FnOnce() -> Vec<u8>, W: FnOnce() -> BTreeSet<Vec<u8>>>(
+    fn finds_one<F: FnOnce() -> Vec<u8>, W: FnOnce() -> BTreeSet<Vec<u8>>, R: FnOnce() -> bool>(
         &self,
         needle: &Needle,
         text: &[u8],
         lower: &LazyCell<Vec<u8>, F>,
         whole: &LazyCell<BTreeSet<Vec<u8>>, W>,
+        running: &LazyCell<bool, R>,
         raw: bool,
     ) -> bool {
         let len = needle.text.needle().len();
@@ -215,9 +222,11 @@ impl Finder {
                 let before = at.checked_sub(1).is_none_or(|n| !word_byte(text[n]));
                 before && text.get(at + len).is_none_or(|b| !word_byte(*b))
             }),
-            Place::Field(kind) => {
-                hits(text, &needle.text).any(|at| self.is_field(kind, text, lower, at, len))
-            }
+            Place::Field(kind) => hits(text, &needle.text).any(|at| {
+                let of_user = raw && *kind == self.user_kind;
+                of_user && is_user(&text[..at], &text[at + len..])
+                    || self.is_field(kind, text, lower, &(at..at + len), **running)
+            }),
         }
     }
 
@@ -264,16 +273,55 @@ impl Finder {
         whole
     }
 
-    fn is_field(&self, kind: &IssuedKind, text: &[u8], lower: &[u8], at: usize, len: usize) -> bool {
-        let rest = &text[at + len..];
-        let user = *kind == self.user_kind
-            && rest.starts_with(b" [")
-            && text[..at].ends_with(b" ")
-            && !text[..at].contains(&b'"');
-        let ended = rest
-            .first()
-            .is_none_or(|b| matches!(b, b'&' | b';' | b'#' | b'"' | b' ' | b'?'));
-        user || (ended && text[..at].ends_with(b"=") && self.parameter(lower, at) == Some(kind))
+    fn is_field(
+        &self,
+        kind: &IssuedKind,
+        text: &[u8],
+        lower: &[u8],
+        value: &Range<usize>,
+        running: bool,
+    ) -> bool {
+        let (before, mut rest) = (&lower[..value.start], &text[value.end..]);
+        if !running {
+            let ended = rest
+                .first()
+                .is_none_or(|b| matches!(b, b'&' | b';' | b'#' | b'"' | b' ' | b'?'));
+            return ended && self.named_before(before, false) == Some(kind);
+        }
+        while let [
+            b')' | b']' | b'}' | b'>' | b'\'' | b'`' | b':' | b'!' | b'.',
+            more @ ..,
+        ] = rest
+        {
+            rest = more;
+        }
+        if !rest.first().is_none_or(ends_in_text) {
+            return false;
+        }
+        let dressed = before.iter().rev().take_while(|b| opens_in_text(b)).count();
+        let bare = &before[..before.len() - dressed];
+        [before, bare]
+            .iter()
+            .any(|before| self.named_before(before, true) == Some(kind))
+    }
+
+    /// Kind of the parameter whose value begins behind a text.
+    fn named_before(&self, lower: &[u8], running: bool) -> Option<&IssuedKind> {
+        let text = lower.strip_suffix(b"=")?;
+        let near = &text[text.len().saturating_sub(PARAMETER_BYTES_MAX)..];
+        let bound = |b: &u8| match running {
+            true => ends_in_text(b),
+            false => matches!(b, b'?' | b'&' | b';' | b'#' | b' ' | b'"'),
+        };
+        let mut name = near.rsplit(bound).next()?;
+        if running {
+            // What stands behind an equals sign is a value.
+            name = name
+                .rsplit(opens_in_text)
+                .next()
+                .filter(|_| !name.contains(&b'='))?;
+        }
+        self.parameters.get(std::str::from_utf8(name).ok()?)
     }
 
     fn in_mail_parameter(&self, lower: &[u8], at: usize) -> bool {
@@ -292,6 +340,43 @@ impl Finder {
         let name = &part[..part.iter().position(|b| *b == b'=')?];
         self.parameters.get(std::str::from_utf8(name).ok()?)
     }
+}
+
+/// Whether what stands between these is the remote user: behind the client and what its machine calls its user, and before a time.
+fn is_user(before: &[u8], behind: &[u8]) -> bool {
+    const MONTHS: &[u8] = b"janfebmaraprmayjunjulaugsepoctnovdec";
+    let is_time = |time: &[u8]| {
+        let month = time.get(5..8).unwrap_or_default().to_ascii_lowercase();
+        let digits = |range: Range<usize>| time[range].iter().all(u8::is_ascii_digit);
+        (time[0], time[1], time[4], time[8], time[13]) == (b' ', b'[', b'/', b'/', b':')
+            && (time[22], time[28]) == (b' ', b']')
+            && digits(2..4)
+            && digits(9..13)
+            && digits(14..16)
+            && MONTHS.chunks(3).any(|one| one == month)
+    };
+    if before.len() > PARAMETER_BYTES_MAX || !behind.get(..29).is_some_and(is_time) {
+        return false;
+    }
+    let words: Vec<&[u8]> = before.split(|b| *b == b' ').take(5).collect();
+    let is_named = |host: &[u8]| line::ip_of(host).is_none();
+    let is_behind = match words.as_slice() {
+        [host, client, _, b""] if is_named(host) && !is_named(client) => true,
+        [host, client, b""] => !is_named(host) || is_named(client),
+        _ => false,
+    };
+    let one_by_one = !words.iter().rev().skip(1).any(|word| word.is_empty());
+    is_behind && one_by_one && !before.contains(&b'"')
+}
+
+/// What ends a word, or a parameter in it, in a line that fits no format.
+fn ends_in_text(b: &u8) -> bool {
+    b.is_ascii_whitespace() || b"\x0b\"\\,|?&;#".contains(b)
+}
+
+/// What may stand before a name or a value there.
+fn opens_in_text(b: &u8) -> bool {
+    b"([{<'`:!".contains(b)
 }
 
 /// Whether a hit is only the end of an address that a parameter holds whole.
