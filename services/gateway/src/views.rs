@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 mod plan;
 
-pub use plan::{ExceptionView, PathView, PlanStepView, PlanView};
+pub use plan::{EarlierView, ExceptionView, PathView, PlanStepView, PlanView};
 
 /// A case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,6 +28,9 @@ pub struct CaseView {
     pub plan_digest: Option<String>,
     /// The steps of the newest plan.
     pub steps: Vec<StepView>,
+    /// What went out to systems by the plans before it, the oldest first.
+    #[serde(default)]
+    pub earlier: Vec<EarlierView>,
     /// Id of the newest certificate or statement, once issued.
     pub certificate: Option<String>,
     /// Every certificate and statement of the case, the oldest first: the one of a restriction stays when it is lifted.
@@ -69,6 +72,12 @@ impl CaseView {
     /// Steps that change something; none where nothing of the person was found.
     pub fn acting(&self) -> impl Iterator<Item = &StepView> {
         self.steps.iter().filter(|step| step.verb != Verb::Observe)
+    }
+
+    /// Whether an instruction to change something went out, by whatever plan: from then on the request cannot be taken back.
+    pub fn has_acted(&self) -> bool {
+        let is_open = |step: &StepView| matches!(step.state, StepState::Planned | StepState::Blocked);
+        !self.earlier.is_empty() || self.acting().any(|step| !is_open(step))
     }
 
     /// Whether it goes on by a person only, or not at all.

@@ -4,7 +4,9 @@ use lethe_terms::{Awaited, CaseState, IdentifierKind, Outcome, Right, StepState,
 
 pub use self::deadlines::{answered, awaits_answer, day, distance, due, is_overdue, minute, overdue, span};
 
-use crate::views::{BlockedBy, CaseFlag, CaseView, IssuedView, RemarkView, ScanState, StepView, SystemState};
+use crate::views::{
+    BlockedBy, CaseFlag, CaseView, EarlierView, IssuedView, RemarkView, ScanState, StepView, SystemState,
+};
 
 mod deadlines;
 
@@ -178,6 +180,27 @@ pub fn step_state(step: &StepView, case: CaseState) -> String {
         StepState::Failed => "failed".to_owned(),
         StepState::Overdue => "no answer in time".to_owned(),
     }
+}
+
+/// What earlier plans of the case did, where one has acted.
+pub fn earlier(case: &CaseView) -> Option<String> {
+    let last = case.earlier.last()?;
+    let did: Vec<String> = case.earlier.iter().map(earlier_step).collect();
+    let who = if case.earlier.iter().all(|step| step.plan == last.plan) {
+        "An earlier plan has acted"
+    } else {
+        "Earlier plans have acted"
+    };
+    Some(format!("{who}: {}", did.join("; ")))
+}
+
+fn earlier_step(step: &EarlierView) -> String {
+    let became = match (step.outcome, step.seen) {
+        (Some(did), true) => format!("{}, seen to be", outcome(did)),
+        (Some(did), false) => format!("says {}, not seen", outcome(did)),
+        (None, _) => format!("{} sent, and no word of what became of it", verb(step.verb)),
+    };
+    format!("{} / {} {became}", step.system, step.dataset)
 }
 
 /// Datasets in which nothing was found: whether that was looked at.
@@ -431,12 +454,12 @@ pub fn moves(case: &CaseView) -> Vec<Move> {
         }
         _ => {}
     }
-    // Once systems act there is no taking back: nothing un-erases.
-    let acted = matches!(
+    // Once systems act there is no taking back, whatever was planned since: nothing un-erases.
+    let acts = matches!(
         case.state,
         CaseState::Acting | CaseState::Observing | CaseState::NeedsAttention
     );
-    if !case.state.is_ended() && !acted {
+    if !case.state.is_ended() && !acts && !case.has_acted() {
         moves.push(Move::Withdraw);
     }
     moves

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use lethe_casework::{Case, Issued, PlanProgress, StepProgress};
 use lethe_conductor::Conductor;
 use lethe_gateway::views::{
-    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, InProgressView,
-    IssuedView, PathView, PlanStepView, PlanView, RemarkView, ResurrectionView, ScanState, ScanView,
-    StepView, SystemState, SystemView,
+    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, EarlierView, ExceptionView, FindingView,
+    InProgressView, IssuedView, PathView, PlanStepView, PlanView, RemarkView, ResurrectionView, ScanState,
+    ScanView, StepView, SystemState, SystemView,
 };
 use lethe_journal::{CaseOrigin, DatasetRef, Remark, Step, SystemTold};
 use lethe_terms::{IdentifierKind, StepState, Timestamp};
@@ -30,6 +30,10 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
         due: case.due,
         plan_digest: present.map(|present| present.digest.clone()),
         steps: present.map_or_else(Vec::new, |present| step_views(conductor, case, present)),
+        earlier: case
+            .plans
+            .split_last()
+            .map_or_else(Vec::new, |(_, before)| earlier(before)),
         certificate: case.issued.last().map(|issued| issued.certificate.clone()),
         certificates: case.issued.iter().map(issued_view).collect(),
         received_at: opening.received_at,
@@ -89,6 +93,25 @@ fn stands_still(error: &lethe_conductor::Error) -> AttentionView {
         dataset: None,
         code: error.code().to_owned(),
     }
+}
+
+/// What went out by plans that a later one took the place of.
+fn earlier(plans: &[PlanProgress]) -> Vec<EarlierView> {
+    let steps = plans.iter().flat_map(|made| {
+        let steps = made.plan.steps.iter().zip(&made.steps);
+        steps.map(|(step, progress)| (made.plan.number, step, progress))
+    });
+    steps
+        .filter(|(_, _, progress)| progress.sent.is_some())
+        .map(|(plan, step, progress)| EarlierView {
+            plan,
+            system: step.system.to_string(),
+            dataset: step.dataset.to_string(),
+            verb: step.verb,
+            outcome: progress.report.as_ref().map(|report| report.outcome),
+            seen: progress.is_verified(step),
+        })
+        .collect()
 }
 
 fn step_views(conductor: &Conductor, case: &Case, present: &PlanProgress) -> Vec<StepView> {

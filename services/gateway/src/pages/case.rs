@@ -43,7 +43,10 @@ fn content(case: &CaseView, plan: Option<&PlanView>) -> Markup {
     let now = now();
     html! {
         div data-live="head" { (head(case, now)) }
-        div data-live="steps" { (steps(case, now)) }
+        div data-live="steps" {
+            (steps(case, now))
+            @if let Some(earlier) = words::earlier(case) { p.note { (earlier) "." } }
+        }
         div data-live="moves" { (moves(case, plan)) }
         @if let Some(plan) = plan {
             section aria-labelledby="plan" data-live="plan" {

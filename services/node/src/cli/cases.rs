@@ -318,6 +318,9 @@ fn case_text(case: &CaseView) -> String {
         line(name, &format!("{}  {about}, {at}", issued.certificate));
     }
     text.push_str(&steps_text(case));
+    if let Some(earlier) = words::earlier(case) {
+        let _ = writeln!(text, "{earlier}");
+    }
     text.push_str(&remarks_text(&case.remarks));
     text
 }
