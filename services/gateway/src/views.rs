@@ -45,6 +45,9 @@ pub struct CaseView {
     /// The erasure for which the person gave this restriction up before it had ended.
     #[serde(default)]
     pub given_up_for: Option<CaseId>,
+    /// The erasure that was opened to supersede this restriction, where there is one.
+    #[serde(default)]
+    pub superseded_by: Option<SupersededView>,
     /// What came back, where that opened the case and no person asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resurrection: Option<ResurrectionView>,
@@ -112,6 +115,15 @@ pub struct IssuedView {
     pub issued_at: Timestamp,
     /// Digest of its plan, `sha256:<hex>`.
     pub plan_digest: String,
+}
+
+/// The erasure in whose favour the person gives a restriction up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SupersededView {
+    /// The erasure.
+    pub case: CaseId,
+    /// Whether it was completed: what it erased is restricted no more.
+    pub done: bool,
 }
 
 /// Data of an erased person that was observed again.

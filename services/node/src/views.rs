@@ -7,10 +7,10 @@ use lethe_conductor::Conductor;
 use lethe_gateway::views::{
     AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, EarlierView, ExceptionView, FindingView,
     InProgressView, IssuedView, PathView, PlanStepView, PlanView, RemarkView, ResurrectionView, ScanState,
-    ScanView, StepView, SystemState, SystemView,
+    ScanView, StepView, SupersededView, SystemState, SystemView,
 };
 use lethe_journal::{CaseOrigin, DatasetRef, Remark, Step, SystemTold};
-use lethe_terms::{IdentifierKind, StepState, Timestamp};
+use lethe_terms::{CaseState, IdentifierKind, Right, StepState, Timestamp};
 
 use crate::shell;
 
@@ -40,6 +40,7 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
         ground: ground.map(str::to_owned),
         supersedes: opening.supersedes,
         given_up_for: case.given_up_for,
+        superseded_by: superseded_by(conductor, case),
         resurrection: match &opening.origin {
             CaseOrigin::Resurrection { of, system } => Some(ResurrectionView {
                 of: *of,
@@ -93,6 +94,25 @@ fn stands_still(error: &lethe_conductor::Error) -> AttentionView {
         dataset: None,
         code: error.code().to_owned(),
     }
+}
+
+/// The erasure that supersedes a restriction: one that is done before one that may yet be.
+fn superseded_by(conductor: &Conductor, restriction: &Case) -> Option<SupersededView> {
+    if restriction.opening.right != Right::Restriction {
+        return None;
+    }
+    let erasures = conductor
+        .cases()
+        .filter(|case| case.opening.supersedes == Some(restriction.id));
+    let standing = erasures.filter_map(|case| {
+        let done = match case.state() {
+            CaseState::Completed | CaseState::CompletedWithExceptions => true,
+            CaseState::NotCompleted | CaseState::Refused | CaseState::Withdrawn => return None,
+            _ => false,
+        };
+        Some(SupersededView { case: case.id, done })
+    });
+    standing.max_by_key(|erasure| erasure.done)
 }
 
 /// What went out by plans that a later one took the place of.

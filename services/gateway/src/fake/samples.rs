@@ -157,6 +157,7 @@ pub(super) fn opened(id: CaseId, right: Right, at: Timestamp) -> (CaseView, Plan
         ),
         supersedes: None,
         given_up_for: None,
+        superseded_by: None,
         resurrection: None,
         flags: Vec::new(),
         attention: Vec::new(),
