@@ -346,3 +346,17 @@ fn a_result_that_was_not_written_does_not_end_well() {
         assert!(err.contains("cannot write"), "{words:?}: {err}");
     }
 }
+
+#[test]
+fn commands_without_a_server_show_no_option_of_one_and_take_them() {
+    for command in ["serve", "verify", "replay", "doctor"] {
+        let (_, help, _) = program(&[command, "-h"]);
+        for option in ["--server", "--key-file", "--ca-file"] {
+            assert!(!help.contains(option), "{command} shows {option}: {help}");
+        }
+        assert!(help.contains("--json"), "{help}");
+    }
+    assert!(program(&["policy", "-h"]).1.contains("--server"));
+    let (code, _, err) = program(&["verify", "/nowhere", "--server", "http://127.0.0.1:9"]);
+    assert_eq!(code, 4, "{err}");
+}
