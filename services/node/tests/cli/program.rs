@@ -360,3 +360,43 @@ fn commands_without_a_server_show_no_option_of_one_and_take_them() {
     let (code, _, err) = program(&["verify", "/nowhere", "--server", "http://127.0.0.1:9"]);
     assert_eq!(code, 4, "{err}");
 }
+
+#[test]
+fn the_doctor_answers_for_a_configuration_that_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configured(folder.path(), 0);
+    std::fs::write(&config, "data_dri = \"d\"\n").unwrap();
+    let (code, found) = doctor(&config);
+    assert_eq!(code, 1, "{found}");
+    assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
+    let row = of(&found, "configuration");
+    assert_eq!(
+        (&row["ok"], &row["code"]),
+        (&Value::Bool(false), &Value::from("node-settings"))
+    );
+    assert!(row["detail"].as_str().unwrap().contains(&config), "{found}");
+}
+
+#[test]
+fn a_file_of_the_command_line_that_is_not_there_is_named_whichever_it_is() {
+    for option in ["--key-file", "--ca-file"] {
+        let (code, _, err) = program(&["policy", option, "/nowhere/file"]);
+        assert!(
+            code == 2 && err.contains("/nowhere/file"),
+            "{option}: {code} {err}"
+        );
+        assert!(err.contains("cli-unreadable-file"), "{option}: {err}");
+    }
+}
+
+#[test]
+fn a_replay_into_a_folder_that_holds_something_is_wrong_usage_and_no_matter_of_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configured(folder.path(), 0);
+    let into = folder.path().to_str().unwrap();
+    let (code, _, err) = program(&["replay", "--config", &config, "--into", into]);
+    assert!(
+        code == 64 && err.contains("node-occupied") && err.contains(into),
+        "{code} {err}"
+    );
+}
