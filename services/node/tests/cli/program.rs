@@ -400,3 +400,45 @@ fn a_replay_into_a_folder_that_holds_something_is_wrong_usage_and_no_matter_of_t
         "{code} {err}"
     );
 }
+
+#[test]
+fn a_refused_setting_is_named_with_its_table_and_where_it_came_from() {
+    let refused = |wrong: &str, variable: Option<(&str, &str)>| {
+        let folder = tempfile::tempdir().unwrap();
+        let config = configured(folder.path(), 0);
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, text + wrong).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_lethe"))
+            .args(["doctor", "--config", &config])
+            .envs(variable)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let of_file = said.contains(&config);
+        (said, of_file)
+    };
+    let (said, of_file) = refused("nmae = \"a\"", None);
+    assert!(
+        of_file && said.contains("unknown key controller.nmae: did you mean name?"),
+        "{said}"
+    );
+    let (said, of_file) = refused("", Some(("LETHE_FEED_EVRY_MS", "9")));
+    assert!(
+        !of_file && said.contains("variable LETHE_FEED_EVRY_MS of the environment: unknown key feed_evry_ms"),
+        "{said}"
+    );
+    let (said, of_file) = refused("", Some(("LETHE_LISTEN", "here")));
+    assert!(
+        !of_file
+            && said.contains("variable LETHE_LISTEN")
+            && said.contains("expected an IP address with a port"),
+        "{said}"
+    );
+    let (said, _) = refused("", Some(("LETHE_FEED_EVERY_MS", "1")));
+    assert!(
+        said.contains("variable LETHE_FEED_EVERY_MS") && said.contains("expected 10"),
+        "{said}"
+    );
+    let (said, of_file) = refused("[[systems]]\nkind = \"x\"\n", None);
+    assert!(of_file && said.contains("systems[0].name"), "{said}");
+}
