@@ -25,7 +25,7 @@ pub use form::LIST_MAX;
 pub use leaf::{LEAF_BYTES, Leaf, LeafKind};
 pub use note::{Checkpoint, NoteKey, open_checkpoint, sign_checkpoint};
 pub use policy::{POLICY_BYTES_MAX, Policy, SystemKeys};
-pub use report::{Check, Report, Status, SystemRow, limit_text};
+pub use report::{About, Check, Report, Status, SystemRow, limit_text};
 pub use statements::{
     Completion, Conclusion, Connector, Copy, ExceptionRow, Generation, Kind, ObservationStatement, Party,
     PlanReference, PlanRemark, PlanStatement, PlanStep, ReceiptStatement, RequestReference, Row, Software,

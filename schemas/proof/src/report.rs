@@ -1,8 +1,10 @@
 //! What the verifier says.
 
-use lethe_terms::{DatasetName, Independence, Outcome, SystemName, Verb};
+use lethe_terms::{CaseId, DatasetName, Independence, Outcome, SystemName, Timestamp, Verb};
 use schemars::JsonSchema;
 use serde::Serialize;
+
+use crate::statements::{Completion, Kind, Party};
 
 /// The verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -60,6 +62,40 @@ pub struct Check {
     pub detail: Option<String>,
 }
 
+/// What the certificate is about, as its statement says: nothing of it names the person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct About {
+    /// Who answers for it.
+    pub controller: Party,
+    /// Erasure, restriction, or the end of one.
+    pub kind: Kind,
+    /// The ground, such as `17-1-b`; empty where none was stated.
+    pub ground: String,
+    /// The case.
+    pub case: CaseId,
+    /// Id of the certificate or statement.
+    pub certificate: String,
+    /// When the request arrived.
+    pub received_at: Timestamp,
+    /// When the certificate or statement was issued.
+    pub issued_at: Timestamp,
+}
+
+impl About {
+    pub(crate) fn of(completion: &Completion) -> Self {
+        let request = &completion.request;
+        Self {
+            controller: completion.controller.clone(),
+            kind: completion.kind,
+            ground: request.ground.clone(),
+            case: request.request_id,
+            certificate: completion.certificate_id.clone(),
+            received_at: request.received_at,
+            issued_at: completion.issued_at,
+        }
+    }
+}
+
 /// What became of one dataset of one system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SystemRow {
@@ -85,6 +121,9 @@ pub struct SystemRow {
 pub struct Report {
     /// The verdict.
     pub status: Status,
+    /// What it is about; only where everything that was checked holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub about: Option<About>,
     /// What was checked, in order; the first that does not hold ends it.
     pub checks: Vec<Check>,
     /// What became of each system.
@@ -103,6 +142,7 @@ impl Report {
     pub(crate) fn new() -> Self {
         Self {
             status: Status::Pending,
+            about: None,
             checks: Vec::new(),
             systems: Vec::new(),
             copies: Vec::new(),

@@ -6,7 +6,7 @@ use crate::bundle::Bundle;
 use crate::merkle::verify_inclusion;
 use crate::note::{Checkpoint, open_checkpoint};
 use crate::policy::{Keys, Policy};
-use crate::report::{Report, SUBJECT_NOT_CHECKED, Status, SystemRow};
+use crate::report::{About, Report, SUBJECT_NOT_CHECKED, Status, SystemRow};
 use crate::rows::{self, Evidence, Opened};
 use crate::statements::{Completion, Conclusion, PlanRemark, PlanStatement, Row, Statement};
 use crate::{Error, Leaf, LeafKind, Logged, SubjectOpening};
@@ -69,8 +69,8 @@ fn verified(file: &[u8], policy: Option<&[u8]>, named: Option<Named<'_>>) -> Rep
 
 const SUBJECT_CHECK: &str = "subject";
 
-const SUBJECT_OBJECTION: &str = "the opening and the identifier are not those behind the certificate: it is about somebody else, or the \
-    identifier is spelled otherwise";
+const SUBJECT_OBJECTION: &str = "the opening and the identifier are not those behind the certificate: it is about somebody else, the \
+    opening is that of another case, or the identifier is spelled otherwise";
 
 fn is_about(completion: &Completion, opening: &SubjectOpening, identifiers: &[Identifier]) -> bool {
     let subject = &completion.subject;
@@ -257,6 +257,7 @@ fn concluded(mut report: Report, completion: &Completion, of_plan: &[PlanRemark]
             reason: row.reason.clone(),
         })
         .collect();
+    report.about = Some(About::of(completion));
     report.copies.clone_from(&completion.copies);
     report.limits.clone_from(&completion.limits);
     report.remarks = remarks_on(completion, of_plan);

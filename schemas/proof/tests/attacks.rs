@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{Story, build, keys, policy, story};
+use common::{Story, build, keys, policy, restriction, story};
 use lethe_proof::*;
-use lethe_terms::{Independence, Observed, Outcome, Right, StepState, Timestamp, Verb};
+use lethe_terms::{Independence, Observed, Outcome, Right, StepState, Timestamp};
 
 fn verdict(bundle: &Bundle) -> Report {
     verify(&bundle.to_bytes().unwrap(), Some(&policy(&keys(1))))
@@ -391,29 +391,6 @@ fn the_subject_opens_the_commitment_and_nobody_else_guesses_it() {
         "emaila",
         "@b.example"
     ));
-}
-
-/// The same story about a restriction.
-fn restriction(story: &mut Story) {
-    story.plan.right = Right::Restriction;
-    story.completion.kind = Kind::Restriction;
-    story
-        .plan
-        .steps
-        .iter_mut()
-        .for_each(|step| step.verb = Verb::Restrict);
-    story.receipts.iter_mut().for_each(|receipt| {
-        receipt.step.verb = Verb::Restrict;
-        receipt.outcome = Outcome::Restricted;
-    });
-    story.observations.iter_mut().for_each(|seen| {
-        seen.step.verb = Verb::Restrict;
-        seen.observed = Observed::Restricted;
-    });
-    story.completion.rows.iter_mut().for_each(|row| {
-        row.step.verb = Verb::Restrict;
-        row.reported = Some(Outcome::Restricted);
-    });
 }
 
 #[test]

@@ -39,6 +39,12 @@ fn a_certificate_is_about_whom_its_opening_and_the_identifier_say_and_about_nobo
             "what is about somebody else is not repeated"
         );
         assert!(!format!("{report:?}").contains("b.example"), "{report:?}");
+        let said = report
+            .checks
+            .last()
+            .and_then(|check| check.detail.as_deref())
+            .unwrap();
+        assert!(said.contains("opening is that of another case"), "{said}");
     }
     let nobody = verify_subject(&file, Some(&policy), &opening(5, "acme"), &[]);
     assert_eq!(nobody.status, Status::Invalid);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 mod plan;
 
-pub use plan::{ExceptionView, PathView, PlanStepView, PlanView};
+pub use plan::{EarlierView, ExceptionView, PathView, PlanStepView, PlanView};
 
 /// A case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,6 +28,9 @@ pub struct CaseView {
     pub plan_digest: Option<String>,
     /// The steps of the newest plan.
     pub steps: Vec<StepView>,
+    /// What went out to systems by the plans before it, the oldest first.
+    #[serde(default)]
+    pub earlier: Vec<EarlierView>,
     /// Id of the newest certificate or statement, once issued.
     pub certificate: Option<String>,
     /// Every certificate and statement of the case, the oldest first: the one of a restriction stays when it is lifted.
@@ -42,6 +45,9 @@ pub struct CaseView {
     /// The erasure for which the person gave this restriction up before it had ended.
     #[serde(default)]
     pub given_up_for: Option<CaseId>,
+    /// The erasure that was opened to supersede this restriction, where there is one.
+    #[serde(default)]
+    pub superseded_by: Option<SupersededView>,
     /// What came back, where that opened the case and no person asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resurrection: Option<ResurrectionView>,
@@ -69,6 +75,12 @@ impl CaseView {
     /// Steps that change something; none where nothing of the person was found.
     pub fn acting(&self) -> impl Iterator<Item = &StepView> {
         self.steps.iter().filter(|step| step.verb != Verb::Observe)
+    }
+
+    /// Whether an instruction to change something went out, by whatever plan: from then on the request cannot be taken back.
+    pub fn has_acted(&self) -> bool {
+        let is_open = |step: &StepView| matches!(step.state, StepState::Planned | StepState::Blocked);
+        !self.earlier.is_empty() || self.acting().any(|step| !is_open(step))
     }
 
     /// Whether it goes on by a person only, or not at all.
@@ -103,6 +115,15 @@ pub struct IssuedView {
     pub issued_at: Timestamp,
     /// Digest of its plan, `sha256:<hex>`.
     pub plan_digest: String,
+}
+
+/// The erasure in whose favour the person gives a restriction up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SupersededView {
+    /// The erasure.
+    pub case: CaseId,
+    /// Whether it was completed: what it erased is restricted no more.
+    pub done: bool,
 }
 
 /// Data of an erased person that was observed again.

@@ -1,10 +1,14 @@
 //! States and verbs in words, for people: dashboard and command line say the same.
 
-use lethe_terms::{Awaited, CaseState, IdentifierKind, Outcome, Right, StepState, Timestamp, Verb};
+use lethe_terms::{
+    Awaited, CaseId, CaseState, IdentifierKind, Observed, Outcome, Right, StepState, Timestamp, Verb,
+};
 
 pub use self::deadlines::{answered, awaits_answer, day, distance, due, is_overdue, minute, overdue, span};
 
-use crate::views::{BlockedBy, CaseFlag, CaseView, IssuedView, RemarkView, ScanState, StepView, SystemState};
+use crate::views::{
+    BlockedBy, CaseFlag, CaseView, EarlierView, IssuedView, RemarkView, ScanState, StepView, SystemState,
+};
 
 mod deadlines;
 
@@ -66,14 +70,33 @@ pub fn standing(case: &CaseView) -> &'static str {
     }
 }
 
+/// The erasure for which the person gives this restriction up, in words before and after its id.
+pub fn given_up(case: &CaseView) -> Option<(&'static str, CaseId, &'static str)> {
+    let open = case.superseded_by.as_ref().filter(|erasure| !erasure.done);
+    let done = case.superseded_by.as_ref().filter(|erasure| erasure.done);
+    if let Some(erasure) = case.given_up_for.or(done.map(|erasure| erasure.case)) {
+        let rest = if case.flags.contains(&CaseFlag::Restricted) {
+            ", which is done; what it left is restricted still"
+        } else {
+            ", which is done"
+        };
+        return Some(("given up by the person for the erasure ", erasure, rest));
+    }
+    let erasure = open?.case;
+    Some(("superseded by the erasure ", erasure, ", once that is done"))
+}
+
 fn restriction(case: &CaseView) -> &'static str {
-    if case.given_up_for.is_some() {
+    let is_in_force = case.flags.contains(&CaseFlag::Restricted);
+    let is_lifted = case.certificates.iter().any(|issued| issued.verb == Verb::Lift);
+    let is_superseded = case.superseded_by.as_ref().is_some_and(|erasure| erasure.done);
+    if case.given_up_for.is_some() || (is_superseded && !is_in_force && !is_lifted) {
         return "given up for an erasure";
     }
-    match (case.state, case.flags.contains(&CaseFlag::Restricted)) {
+    match (case.state, is_in_force) {
         (CaseState::Completed, true) => "completed, in force",
         (_, true) => "completed with exceptions, in force",
-        (state, false) if case.certificates.iter().any(|issued| issued.verb == Verb::Lift) => match state {
+        (state, false) if is_lifted => match state {
             CaseState::Completed => "lifted",
             _ => "lifted with exceptions",
         },
@@ -180,6 +203,36 @@ pub fn step_state(step: &StepView, case: CaseState) -> String {
     }
 }
 
+/// What earlier plans of the case did, where one has acted.
+pub fn earlier(case: &CaseView) -> Option<String> {
+    let last = case.earlier.last()?;
+    let did: Vec<String> = case.earlier.iter().map(earlier_step).collect();
+    let who = if case.earlier.iter().all(|step| step.plan == last.plan) {
+        "An earlier plan has acted"
+    } else {
+        "Earlier plans have acted"
+    };
+    Some(format!("{who}: {}", did.join("; ")))
+}
+
+fn earlier_step(step: &EarlierView) -> String {
+    let became = match (step.outcome, step.seen) {
+        (Some(did), true) => format!("{}, seen to be", outcome(did)),
+        (Some(did), false) => format!("says {}, not seen", outcome(did)),
+        (None, _) => format!("{} sent, and no word of what became of it", verb(step.verb)),
+    };
+    format!("{} / {} {became}", step.system, step.dataset)
+}
+
+/// What an observation saw. Rows without the person may stay: of those it is the person that is absent.
+pub fn observed(step: &StepView) -> Option<String> {
+    let observed = step.observed?;
+    Some(match (step.outcome, observed) {
+        (Some(Outcome::Anonymised), Observed::Absent) => "nothing of the person".to_owned(),
+        _ => observed.code().replace('_', " "),
+    })
+}
+
 /// Datasets in which nothing was found: whether that was looked at.
 pub fn looks(case: &CaseView) -> String {
     let looks = case.looks().count() as u64;
@@ -275,13 +328,13 @@ pub const fn verb(verb: Verb) -> &'static str {
 
 /// What a certificate or statement is about, in words.
 pub const fn issued(issued: &IssuedView) -> &'static str {
-    if !issued.completed {
-        return "statement that the case was not completed";
-    }
-    match issued.verb {
-        Verb::Restrict => "certificate of the restriction",
-        Verb::Lift => "certificate of the lift",
-        _ => "certificate of the erasure",
+    match (issued.verb, issued.completed) {
+        (Verb::Restrict, true) => "certificate of the restriction",
+        (Verb::Restrict, false) => "statement that the restriction was not completed",
+        (Verb::Lift, true) => "certificate of the lift",
+        (Verb::Lift, false) => "statement that the lift was not completed",
+        (_, true) => "certificate of the erasure",
+        (_, false) => "statement that the erasure was not completed",
     }
 }
 
@@ -434,12 +487,12 @@ pub fn moves(case: &CaseView) -> Vec<Move> {
         }
         _ => {}
     }
-    // Once systems act there is no taking back: nothing un-erases.
-    let acted = matches!(
+    // Once systems act there is no taking back, whatever was planned since: nothing un-erases.
+    let acts = matches!(
         case.state,
         CaseState::Acting | CaseState::Observing | CaseState::NeedsAttention
     );
-    if !case.state.is_ended() && !acted {
+    if !case.state.is_ended() && !acts && !case.has_acted() {
         moves.push(Move::Withdraw);
     }
     moves

@@ -150,7 +150,7 @@ fn unreadable(observation: &Observation, number: usize, error: &lethe_vault::Err
         rejected: Rejected {
             position: format!("{} identifier {number}", observation.dataset),
             code: error.code(),
-            expected: error.to_string(),
+            expected: error.expected(),
             input: head(observation.identifiers[number].value.as_bytes()).to_vec(),
             of: Vec::new(),
         },

@@ -13,6 +13,12 @@ pub enum Error {
         /// What is wrong and what was expected.
         message: String,
     },
+    /// A folder in which something is to be built holds something; nothing was done.
+    #[error("{folder}: the folder is not empty: expected an empty or a new one")]
+    Occupied {
+        /// Whole path of the folder.
+        folder: String,
+    },
     /// The roles do not fit the configuration; nothing was started.
     #[error("{reason}")]
     Roles {
@@ -121,6 +127,7 @@ impl Error {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Settings { .. } => "node-settings",
+            Self::Occupied { .. } => "node-occupied",
             Self::Roles { .. } => "node-roles",
             Self::Fenced { .. } => "node-fenced",
             Self::NoCaseKey { .. } => "node-no-case-key",

@@ -111,7 +111,10 @@ fn run<T>(work: impl Future<Output = Result<T, lethe_node::Error>>) -> Result<T,
     runtime.block_on(work).map_err(|error| {
         let code = failed(&error);
         eprintln!("       code {0}, see ops/errors/{0}.md", error.code());
-        if matches!(error, lethe_node::Error::Roles { .. }) {
+        if matches!(
+            error,
+            lethe_node::Error::Roles { .. } | lethe_node::Error::Occupied { .. }
+        ) {
             ExitCode::from(USAGE)
         } else {
             code
@@ -138,7 +141,7 @@ fn replay(config: &Path, into: &Path, json: bool) -> ExitCode {
 }
 
 fn doctor(config: &Path, json: bool) -> ExitCode {
-    let found = match run(lethe_node::doctor(config)) {
+    let found = match run(async { Ok(lethe_node::doctor(config).await) }) {
         Ok(found) => found,
         Err(code) => return code,
     };

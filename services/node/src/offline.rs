@@ -26,10 +26,9 @@ pub async fn replay(config: &Path, into: &Path) -> Result<String, Error> {
     let settings = Settings::load(config)?;
     let occupied = std::fs::read_dir(into).is_ok_and(|mut entries| entries.next().is_some());
     if occupied {
-        return Err(crate::settings::refused(
-            into,
-            "the folder is not empty: expected an empty or a new one",
-        ));
+        return Err(Error::Occupied {
+            folder: crate::settings::whole(into),
+        });
     }
     let log = open_log(&settings).await?;
     let owners = Owners::open_all(&into.join("lineage"))?;
@@ -111,12 +110,13 @@ fn could_not_look(error: &Error) -> bool {
     }
 }
 
-/// Looks at a stopped server's files: whether everything that is stored can be read and fits together.
-///
-/// # Errors
-/// Where the configuration cannot be read.
-pub async fn doctor(config: &Path) -> Result<Vec<Diagnosis>, Error> {
-    let settings = Settings::load(config)?;
+/// Looks at a stopped server's files: whether everything that is stored can be read and fits together. Without a configuration nobody knows where
+/// they are, and it is all that is looked at.
+pub async fn doctor(config: &Path) -> Vec<Diagnosis> {
+    let settings = match Settings::load(config) {
+        Ok(settings) => settings,
+        Err(error) => return vec![diagnosis("configuration", Err(error))],
+    };
     let folders = Folders::of_one(&settings.data_dir);
     let mut found = vec![diagnosis(
         "configuration",
@@ -152,7 +152,7 @@ pub async fn doctor(config: &Path) -> Result<Vec<Diagnosis>, Error> {
         &folders.evidence(),
         evidence(&settings, &folders),
     ));
-    Ok(found)
+    found
 }
 
 async fn open_log(settings: &Settings) -> Result<Arc<dyn EventLog>, Error> {

@@ -15,6 +15,10 @@ use serde::Deserialize;
 
 use crate::{Error, connect};
 
+pub(crate) use self::told::{refused, whole, with_nearest, with_unit};
+
+mod told;
+
 /// Where the API listens unless told otherwise: loopback.
 const LISTEN: &str = "127.0.0.1:7380";
 
@@ -54,9 +58,6 @@ const INTAKE_KEY_DAYS_RANGE: RangeInclusive<u32> = 1..=366;
 
 /// How long things may stay in Kafka, in milliseconds: at once is never, and beyond a century the numbers of Kafka end.
 const RETENTION_MS_RANGE: RangeInclusive<u64> = 1..=3_155_760_000_000;
-
-/// Units of numbers by the end of their key, as people read them.
-const UNITS: [(&str, &str); 3] = [("_ms", "milliseconds"), ("_s", "seconds"), ("_days", "days")];
 
 /// Longest legal name, in bytes: a statement takes no longer one, and none could be signed.
 const NAME_BYTES_MAX: usize = 200;
@@ -276,10 +277,15 @@ const fn intake_key_days() -> u32 {
 impl Settings {
     /// Reads the file and the environment.
     pub fn load(file: &Path) -> Result<Self, Error> {
+        let environment = settings_of_environment();
+        Self::read(file, environment.clone()).map_err(|error| blamed(file, &environment, error))
+    }
+
+    fn read(file: &Path, environment: Environment) -> Result<Self, Error> {
         let environment = config::Environment::with_prefix("LETHE")
             .prefix_separator("_")
             .separator("__")
-            .source(Some(settings_of_environment()));
+            .source(Some(environment));
         let mut settings: Self = config::Config::builder()
             .add_source(config::File::from(file).format(config::FileFormat::Toml))
             .add_source(environment)
@@ -398,7 +404,30 @@ fn dataset_ref(file: &Path, text: &str) -> Result<DatasetRef, Error> {
         .ok_or_else(|| refused(file, &format!("flow end {text}: expected system.dataset")))
 }
 
-fn settings_of_environment() -> std::collections::HashMap<String, String> {
+/// Variables of the environment that are settings, with their values.
+type Environment = std::collections::HashMap<String, String>;
+
+/// The error, with the variable of the environment in place of the file where the file alone is not refused like that.
+fn blamed(file: &Path, environment: &Environment, error: Error) -> Error {
+    let said = error.to_string();
+    let is_refused =
+        |given: Environment| Settings::read(file, given).is_err_and(|other| other.to_string() == said);
+    if environment.is_empty() || is_refused(Environment::new()) {
+        return error;
+    }
+    let alone = |(name, value): &(&String, &String)| {
+        is_refused(Environment::from([((*name).clone(), (*value).clone())]))
+    };
+    match (environment.iter().find(alone), error) {
+        (Some((name, _)), Error::Settings { message, .. }) => Error::Settings {
+            file: format!("variable {name} of the environment"),
+            message,
+        },
+        (_, error) => error,
+    }
+}
+
+fn settings_of_environment() -> Environment {
     std::env::vars()
         .filter(|(name, _)| {
             name.starts_with("LETHE_")
@@ -406,50 +435,6 @@ fn settings_of_environment() -> std::collections::HashMap<String, String> {
                 && !name.starts_with("LETHE_TEST_")
         })
         .collect()
-}
-
-/// The whole path of a file or folder: a name alone says nothing of where to look.
-pub(crate) fn whole(path: &Path) -> String {
-    let absolute = std::path::absolute(path);
-    absolute.as_deref().unwrap_or(path).display().to_string()
-}
-
-/// An error that names the file, and the nearest known key where a key is unknown.
-pub(crate) fn refused(file: &Path, message: &str) -> Error {
-    Error::Settings {
-        file: whole(file),
-        message: with_unit(&with_nearest(message)),
-    }
-}
-
-/// Says the unit of the key that a message is about, where its end tells one: a number alone could be of any.
-pub(crate) fn with_unit(message: &str) -> String {
-    let quoted = message.split_once("for key `").map(|(_, rest)| rest);
-    let leading = message.split(": ");
-    let keys = quoted
-        .into_iter()
-        .chain(leading)
-        .filter_map(|part| part.split([' ', '`']).next()?.rsplit('.').next());
-    let unit_of = |key: &str| UNITS.iter().find(|(end, _)| key.ends_with(end));
-    let known = keys
-        .filter_map(|key| Some((key, unit_of(key)?)))
-        .map(|(key, (_, unit))| format!("{message} ({key} is a whole number of {unit})"))
-        .next();
-    known.unwrap_or_else(|| message.to_owned())
-}
-
-/// Adds the nearest known key to serde's message on an unknown field.
-pub(crate) fn with_nearest(message: &str) -> String {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let Some(unknown) = quoted.next().filter(|_| message.contains("unknown field")) else {
-        return message.to_owned();
-    };
-    let nearest =
-        quoted.max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)));
-    nearest.map_or_else(
-        || message.to_owned(),
-        |known| format!("unknown key {unknown}: did you mean {known}?"),
-    )
 }
 
 #[cfg(test)]

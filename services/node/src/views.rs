@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use lethe_casework::{Case, Issued, PlanProgress, StepProgress};
 use lethe_conductor::Conductor;
 use lethe_gateway::views::{
-    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, ExceptionView, FindingView, InProgressView,
-    IssuedView, PathView, PlanStepView, PlanView, RemarkView, ResurrectionView, ScanState, ScanView,
-    StepView, SystemState, SystemView,
+    AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, EarlierView, ExceptionView, FindingView,
+    InProgressView, IssuedView, PathView, PlanStepView, PlanView, RemarkView, ResurrectionView, ScanState,
+    ScanView, StepView, SupersededView, SystemState, SystemView,
 };
 use lethe_journal::{CaseOrigin, DatasetRef, Remark, Step, SystemTold};
-use lethe_terms::{IdentifierKind, StepState, Timestamp};
+use lethe_terms::{CaseState, IdentifierKind, Right, StepState, Timestamp};
 
 use crate::shell;
 
@@ -30,12 +30,17 @@ pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
         due: case.due,
         plan_digest: present.map(|present| present.digest.clone()),
         steps: present.map_or_else(Vec::new, |present| step_views(conductor, case, present)),
+        earlier: case
+            .plans
+            .split_last()
+            .map_or_else(Vec::new, |(_, before)| earlier(before)),
         certificate: case.issued.last().map(|issued| issued.certificate.clone()),
         certificates: case.issued.iter().map(issued_view).collect(),
         received_at: opening.received_at,
         ground: ground.map(str::to_owned),
         supersedes: opening.supersedes,
         given_up_for: case.given_up_for,
+        superseded_by: superseded_by(conductor, case),
         resurrection: match &opening.origin {
             CaseOrigin::Resurrection { of, system } => Some(ResurrectionView {
                 of: *of,
@@ -89,6 +94,44 @@ fn stands_still(error: &lethe_conductor::Error) -> AttentionView {
         dataset: None,
         code: error.code().to_owned(),
     }
+}
+
+/// The erasure that supersedes a restriction: one that is done before one that may yet be.
+fn superseded_by(conductor: &Conductor, restriction: &Case) -> Option<SupersededView> {
+    if restriction.opening.right != Right::Restriction {
+        return None;
+    }
+    let erasures = conductor
+        .cases()
+        .filter(|case| case.opening.supersedes == Some(restriction.id));
+    let standing = erasures.filter_map(|case| {
+        let done = match case.state() {
+            CaseState::Completed | CaseState::CompletedWithExceptions => true,
+            CaseState::NotCompleted | CaseState::Refused | CaseState::Withdrawn => return None,
+            _ => false,
+        };
+        Some(SupersededView { case: case.id, done })
+    });
+    standing.max_by_key(|erasure| erasure.done)
+}
+
+/// What went out by plans that a later one took the place of.
+fn earlier(plans: &[PlanProgress]) -> Vec<EarlierView> {
+    let steps = plans.iter().flat_map(|made| {
+        let steps = made.plan.steps.iter().zip(&made.steps);
+        steps.map(|(step, progress)| (made.plan.number, step, progress))
+    });
+    steps
+        .filter(|(_, _, progress)| progress.sent.is_some())
+        .map(|(plan, step, progress)| EarlierView {
+            plan,
+            system: step.system.to_string(),
+            dataset: step.dataset.to_string(),
+            verb: step.verb,
+            outcome: progress.report.as_ref().map(|report| report.outcome),
+            seen: progress.is_verified(step),
+        })
+        .collect()
 }
 
 fn step_views(conductor: &Conductor, case: &Case, present: &PlanProgress) -> Vec<StepView> {

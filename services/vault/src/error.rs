@@ -71,6 +71,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// What would have been right, where the error is about that; what is wrong otherwise.
+    pub fn expected(&self) -> String {
+        match self {
+            Self::NotNormalised { expected, .. }
+            | Self::CannotOpen { expected }
+            | Self::FileDamaged { expected, .. } => (*expected).to_owned(),
+            other => other.to_string(),
+        }
+    }
+
     /// Stable code, with a page in ops/errors.
     pub const fn code(&self) -> &'static str {
         match self {
@@ -88,5 +98,19 @@ impl Error {
             Self::FileDamaged { .. } => "vault-file-damaged",
             Self::Io { .. } => "vault-io",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expectation_says_what_is_right_and_not_what_is_wrong() {
+        let error = Error::NotNormalised {
+            kind: IdentifierKind::Email,
+            expected: "an address such as a@b.example",
+        };
+        assert_eq!(error.expected(), "an address such as a@b.example");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use lethe_proof::{Report, Status, SystemRow, limit_text};
+use lethe_proof::{About, Kind, Party, Report, Status, SystemRow, limit_text};
 use lethe_terms::Verb;
 
 use crate::is_complete;
@@ -11,6 +11,9 @@ use crate::is_complete;
 pub(crate) fn of(report: &Report) -> String {
     let mut page = String::new();
     let _ = writeln!(page, "{}", verdict(report));
+    if let Some(about) = &report.about {
+        let _ = writeln!(page, "{}", head(about));
+    }
     for check in report.checks.iter().filter(|check| !check.ok) {
         let _ = writeln!(
             page,
@@ -34,7 +37,7 @@ pub(crate) fn of(report: &Report) -> String {
     }
     list(
         &mut page,
-        "Copies that end later, and when",
+        copies_title(report),
         report
             .copies
             .iter()
@@ -58,6 +61,58 @@ pub(crate) fn of(report: &Report) -> String {
         );
     }
     page.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
+}
+
+/// Whose certificate it is, of what, and when: `Acme GmbH (acme): erasure, Art. 17(1)(b), case-...; received ..., issued ...`.
+fn head(about: &About) -> String {
+    let Party { id, name } = &about.controller;
+    let who = if name.is_empty() {
+        id.clone()
+    } else {
+        format!("{name} ({id})")
+    };
+    let ground = match about.ground.as_str() {
+        "" => String::new(),
+        ground => format!(", {}", norm(ground)),
+    };
+    let (received, issued) = (about.received_at.to_string(), about.issued_at.to_string());
+    format!(
+        "{who}: {}{ground}, {}; received {}, issued {} {} UTC",
+        kind(about.kind),
+        about.case,
+        received.get(..DAY_BYTES).unwrap_or(&received),
+        issued.get(..DAY_BYTES).unwrap_or(&issued),
+        issued.get(DAY_BYTES + 1..DAY_BYTES + 6).unwrap_or_default(),
+    )
+}
+
+/// Bytes of the day in a time as it is written; the hour follows a `T`.
+const DAY_BYTES: usize = "2026-01-01".len();
+
+/// What copies are listed under: a restriction ends none.
+fn copies_title(report: &Report) -> &'static str {
+    match report.about.as_ref().map(|about| about.kind) {
+        Some(Kind::Restriction | Kind::RestrictionLifted) => {
+            "Copies outside of the systems, and how long they are kept"
+        }
+        _ => "Copies that end later, and when",
+    }
+}
+
+const fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Erasure => "erasure",
+        Kind::Restriction => "restriction",
+        Kind::RestrictionLifted => "lift of a restriction",
+    }
+}
+
+/// A norm as lawyers write it: `17-1-b` is `Art. 17(1)(b)`.
+fn norm(code: &str) -> String {
+    let mut parts = code.split('-');
+    let article = parts.next().unwrap_or_default();
+    let rest: String = parts.map(|part| format!("({part})")).collect();
+    format!("Art. {article}{rest}")
 }
 
 fn verdict(report: &Report) -> &'static str {

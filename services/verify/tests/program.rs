@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{build, keys, policy, story};
+use common::{build, keys, policy, restriction, story};
 use lethe_proof::{Conclusion, SubjectOpening};
 use lethe_terms::{IdentifierKind, Independence, Observed, StepState};
 
@@ -153,6 +153,9 @@ fn the_json_report_has_its_shape_with_and_without_a_policy() {
             .iter()
             .all(|check| check["ok"] == true && check["name"].is_string())
     );
+    assert_eq!(report["about"]["controller"]["id"], "acme");
+    assert_eq!(report["about"]["kind"], "erasure");
+    assert_eq!(report["about"]["case"], "case-0101010101010101");
     assert_eq!(report["systems"][0]["system"], "shop");
     assert_eq!(report["systems"][0]["dataset"], "account");
     assert_eq!(report["systems"][0]["outcome"], "verified");
@@ -162,6 +165,7 @@ fn the_json_report_has_its_shape_with_and_without_a_policy() {
     let report = json(&["certificate", "--json"]);
     assert_eq!(report["status"], "pending");
     assert_eq!(report["systems"], serde_json::json!([]));
+    assert!(report.get("about").is_none(), "unsigned for all that is known");
     assert_eq!(json(&["missing", "--json"])["status"], "malformed");
 }
 
@@ -170,6 +174,16 @@ fn the_page_names_the_system_that_fell_short_and_how_weak_the_look_was() {
     let folder = folder();
     let page = String::from_utf8(run(&["short", "--policy", "policy"], folder.path()).stdout).unwrap();
     assert!(page.starts_with("NOT COMPLETED"), "{page}");
+    let head = page.lines().nth(1).unwrap();
+    assert!(
+        head.starts_with("Acme GmbH (acme): erasure, Art. 17(1)")
+            && head.contains(", case-0101010101010101; received 2026-"),
+        "{head}"
+    );
+    assert!(
+        head.ends_with(" UTC") && head.contains(", issued 2026-"),
+        "{head}"
+    );
     let line = page.lines().find(|line| line.contains("website")).unwrap();
     assert!(
         line.contains("failed") && line.contains("same path") && line.contains("casework-contradicted"),
@@ -288,4 +302,23 @@ fn copies_that_end_later_stand_on_the_page_and_in_the_report() {
             "nothing unproven is repeated"
         );
     }
+}
+
+#[test]
+fn a_restriction_does_not_say_that_copies_end() {
+    let folder = folder();
+    let mut kept = story();
+    restriction(&mut kept);
+    kept.completion.copies = vec![lethe_proof::Copy {
+        place: "backups of shop".into(),
+        gone_by: "30 days".into(),
+    }];
+    let bytes = build(kept, &keys(1)).to_bytes().unwrap();
+    std::fs::write(folder.path().join("kept"), bytes).unwrap();
+    let page = String::from_utf8(run(&["kept", "--policy", "policy"], folder.path()).stdout).unwrap();
+    assert!(page.contains("(acme): restriction, "), "{page}");
+    assert!(
+        page.contains("how long they are kept\n  - backups of shop: 30 days") && !page.contains("end later"),
+        "{page}"
+    );
 }

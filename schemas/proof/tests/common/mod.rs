@@ -270,3 +270,26 @@ fn log(
         note,
     )
 }
+
+/// The same story about a restriction.
+pub fn restriction(story: &mut Story) {
+    story.plan.right = Right::Restriction;
+    story.completion.kind = Kind::Restriction;
+    story
+        .plan
+        .steps
+        .iter_mut()
+        .for_each(|step| step.verb = Verb::Restrict);
+    story.receipts.iter_mut().for_each(|receipt| {
+        receipt.step.verb = Verb::Restrict;
+        receipt.outcome = Outcome::Restricted;
+    });
+    story.observations.iter_mut().for_each(|seen| {
+        seen.step.verb = Verb::Restrict;
+        seen.observed = Observed::Restricted;
+    });
+    story.completion.rows.iter_mut().for_each(|row| {
+        row.step.verb = Verb::Restrict;
+        row.reported = Some(Outcome::Restricted);
+    });
+}

@@ -375,6 +375,7 @@ impl Backend for Fake {
             let case = case_that_needs_attention(state, id)?;
             case.state = CaseState::AwaitingApproval;
             case.attention.clear();
+            samples::replanned(case);
             Ok(id)
         })
     }

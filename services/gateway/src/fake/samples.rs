@@ -11,10 +11,10 @@ use lethe_terms::{
 use super::{complete, contradict, issue};
 use crate::events::{EventResult, IntakeKeyList, IntakeKeyView};
 use crate::views::{
-    AttentionView, BlockedBy, CaseFlag, CaseView, CheckView, ConformanceView, DatasetView, ExceptionView,
-    FindingView, InProgressView, LineageEdge, LineageHow, LineageNode, LineageRecord, LineageView,
-    LineageWhat, MustResult, MustView, PathView, PlanStepView, PlanView, QuarantinedView, RemarkView,
-    ResurrectionView, StepView, SystemState, SystemView,
+    AttentionView, BlockedBy, CaseFlag, CaseView, CheckView, ConformanceView, DatasetView, EarlierView,
+    ExceptionView, FindingView, InProgressView, LineageEdge, LineageHow, LineageNode, LineageRecord,
+    LineageView, LineageWhat, MustResult, MustView, PathView, PlanStepView, PlanView, QuarantinedView,
+    RemarkView, ResurrectionView, StepView, SystemState, SystemView,
 };
 
 const DAY: i64 = 86_400_000;
@@ -143,6 +143,7 @@ pub(super) fn opened(id: CaseId, right: Right, at: Timestamp) -> (CaseView, Plan
         due: at.plus_millis(30 * DAY),
         plan_digest: Some(plan.digest.clone()),
         steps,
+        earlier: Vec::new(),
         certificate: None,
         certificates: Vec::new(),
         received_at: at,
@@ -156,6 +157,7 @@ pub(super) fn opened(id: CaseId, right: Right, at: Timestamp) -> (CaseView, Plan
         ),
         supersedes: None,
         given_up_for: None,
+        superseded_by: None,
         resurrection: None,
         flags: Vec::new(),
         attention: Vec::new(),
@@ -193,6 +195,23 @@ fn midway(case: &mut CaseView) {
         if state == StepState::Blocked {
             step.blocked_by = Some(BlockedBy::Dependency);
         }
+    }
+}
+
+/// What was done by the plan that a new one takes the place of, as far as it was sent.
+pub(super) fn replanned(case: &mut CaseView) {
+    for step in &mut case.steps {
+        case.earlier.push(EarlierView {
+            plan: 1,
+            system: step.system.clone(),
+            dataset: step.dataset.clone(),
+            verb: step.verb,
+            outcome: step.outcome,
+            seen: step.state == StepState::Verified,
+        });
+        step.state = StepState::Planned;
+        (step.outcome, step.observed, step.independence) = (None, None, None);
+        (step.failure, step.code) = (None, None);
     }
 }
 

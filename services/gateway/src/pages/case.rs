@@ -43,7 +43,10 @@ fn content(case: &CaseView, plan: Option<&PlanView>) -> Markup {
     let now = now();
     html! {
         div data-live="head" { (head(case, now)) }
-        div data-live="steps" { (steps(case, now)) }
+        div data-live="steps" {
+            (steps(case, now))
+            @if let Some(earlier) = words::earlier(case) { p.note { (earlier) "." } }
+        }
         div data-live="moves" { (moves(case, plan)) }
         @if let Some(plan) = plan {
             section aria-labelledby="plan" data-live="plan" {
@@ -86,7 +89,7 @@ fn head(case: &CaseView, now: Timestamp) -> Markup {
             p.facts {
                 @if let Some(ground) = &case.ground { span { "Ground: " (words::norm(ground)) } }
                 @if let Some(other) = &case.supersedes { span { "Supersedes " a href={ "/cases/" (other) } { (other) } } }
-                @if let Some(other) = &case.given_up_for { span { "Given up by the person for the erasure " a href={ "/cases/" (other) } { (other) } ", which is done" } }
+                @if let Some((what, erasure, rest)) = words::given_up(case) { span { (what) a href={ "/cases/" (erasure) } { (erasure) } (rest) } }
                 @if let Some(back) = &case.resurrection {
                     span { "Nobody asked for this case: data came back in " (back.system) " that " a href={ "/cases/" (back.of) } { (back.of) } " had erased" }
                 }
@@ -101,15 +104,23 @@ fn head(case: &CaseView, now: Timestamp) -> Markup {
                 }
             }
         }
-        @if !case.attention.is_empty() {
+        @if case.state.is_ended() && !case.attention.is_empty() {
+            // It was decided: there is nothing to be alarmed of any more.
+            section aria-labelledby="short" {
+                h2 id="short" { "What fell short" }
+                (all_attention(case))
+            }
+        } @else if !case.attention.is_empty() {
             section.alarm role="alert" {
                 h2 { "A person has to look at this" }
-                ul {
-                    @for one in &case.attention { li { (attention(one)) } }
-                }
+                (all_attention(case))
             }
         }
     }
+}
+
+fn all_attention(case: &CaseView) -> Markup {
+    html! { ul { @for one in &case.attention { li { (attention(one)) } } } }
 }
 
 fn moves(case: &CaseView, plan: Option<&PlanView>) -> Markup {
@@ -312,9 +323,9 @@ fn state_and_observation(step: &StepView, state: CaseState, waits: Option<&str>)
             @if let Some(waits) = waits { small.waits { (waits) } }
         }
         td data-label="Observation" {
-            @match (step.observed, step.independence) {
-                (Some(observed), Some(how)) => { (observed.code().replace('_', " ")) small { " by " (how.code().replace('_', " ")) } }
-                (Some(observed), None) => (observed.code().replace('_', " ")),
+            @match (words::observed(step), step.independence) {
+                (Some(observed), Some(how)) => { (observed) small { " by " (how.code().replace('_', " ")) } }
+                (Some(observed), None) => (observed),
                 _ if state.is_ended() => "none",
                 _ => "not yet",
             }

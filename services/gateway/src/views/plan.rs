@@ -1,6 +1,6 @@
 //! A plan as people see it.
 
-use lethe_terms::{CaseId, DataCategory, IdentifierKind, Right, Timestamp, Verb};
+use lethe_terms::{CaseId, DataCategory, IdentifierKind, Outcome, Right, Timestamp, Verb};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,23 @@ pub struct PlanStepView {
     pub lead_ms: u64,
     /// How long the system needs before an observation can tell, in milliseconds.
     pub settle_ms: u64,
+}
+
+/// A step of an earlier plan that was sent to its system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EarlierView {
+    /// Number of the plan within the case, from 1.
+    pub plan: u32,
+    /// The system.
+    pub system: String,
+    /// The dataset.
+    pub dataset: String,
+    /// What was asked.
+    pub verb: Verb,
+    /// What the system says it did; `None` where it said nothing.
+    pub outcome: Option<Outcome>,
+    /// Whether an observation saw it done.
+    pub seen: bool,
 }
 
 /// A way from what the person gave to records.

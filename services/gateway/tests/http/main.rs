@@ -6,6 +6,7 @@ mod document;
 mod pages;
 mod publishing;
 mod refusals;
+mod wording;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

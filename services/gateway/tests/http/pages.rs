@@ -349,3 +349,40 @@ async fn lineage_and_plan_count_records_and_the_page_says_what_one_is() {
         "{case}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_of_which_an_earlier_plan_has_acted_is_not_offered_to_be_taken_back() {
+    let server = started(false).await;
+    let case = "/cases/case-5a170707c0ffee07";
+    assert_eq!(
+        status(&server.form(&format!("{case}/replan"), "revision=5")),
+        "303"
+    );
+    let page = server.send("GET", case, "", "");
+    assert!(page.contains("Approve this plan"), "{page}");
+    assert!(
+        !page.contains("Nothing has been erased") && !page.contains("Withdraw"),
+        "{page}"
+    );
+    assert!(
+        page.contains("An earlier plan has acted: shop / payments restricted, seen to be"),
+        "{page}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_that_was_closed_alarms_nobody_and_names_its_statement_by_what_it_did() {
+    let server = started(false).await;
+    let case = "/cases/case-5a170707c0ffee07";
+    let closing = server.form(&format!("{case}/close"), "revision=5&reason=contradicted");
+    assert_eq!(status(&closing), "303", "{closing}");
+    let page = server.send("GET", case, "", "");
+    assert!(!page.contains("A person has to look at this"), "{page}");
+    for part in [
+        "What fell short",
+        "casework-contradicted",
+        "statement that the restriction was not completed",
+    ] {
+        assert!(page.contains(part), "no {part}: {page}");
+    }
+}

@@ -75,6 +75,17 @@ pub struct Global {
     pub json: bool,
 }
 
+/// Options that every command takes and that mean nothing to one without a server: taken, and not shown.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NoServer {
+    #[arg(long, id = "server", hide = true)]
+    server: Option<String>,
+    #[arg(long, id = "key_file", hide = true)]
+    key_file: Option<PathBuf>,
+    #[arg(long, id = "ca_file", hide = true)]
+    ca_file: Option<PathBuf>,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -164,6 +175,9 @@ pub struct ServeArgs {
     /// With the role connectors, host this system only; may be given again. Without it: every one that does not publish by itself
     #[arg(long = "system", value_name = "NAME")]
     pub systems: Vec<SystemName>,
+    /// What it has no use for.
+    #[command(flatten)]
+    pub no_server: NoServer,
 }
 
 /// Options of `verify`. `Debug` shows no identifier.
@@ -186,6 +200,9 @@ pub struct VerifyArgs {
     /// What opens the certificate's commitment to that person
     #[arg(long, value_name = "FILE", requires = "subject")]
     pub opening: Option<PathBuf>,
+    /// What it has no use for.
+    #[command(flatten)]
+    pub no_server: NoServer,
 }
 
 impl fmt::Debug for VerifyArgs {
@@ -216,6 +233,9 @@ pub struct ReplayArgs {
     /// The configuration of the stopped server
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// What it has no use for.
+    #[command(flatten)]
+    pub no_server: NoServer,
 }
 
 /// Options of `doctor`.
@@ -224,6 +244,9 @@ pub struct DoctorArgs {
     /// The configuration of the stopped server
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// What it has no use for.
+    #[command(flatten)]
+    pub no_server: NoServer,
 }
 
 /// Where to write.

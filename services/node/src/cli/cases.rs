@@ -85,8 +85,8 @@ async fn plan(client: &Client, id: CaseId, talk: &mut Talk<'_>) -> Result<Exit, 
         talk.data(&plan)?;
         return Ok(Exit::Yes);
     }
-    talk.print(&plan_text(&plan))?;
     let case = client.case(id).await?;
+    talk.print(&plan_text(&plan, case.supersedes))?;
     if case.plan_digest.as_ref() == Some(&plan.digest) && words::moves(&case).contains(&Move::Approve) {
         talk.say(&format!(
             "approve with: lethe case approve {id} --plan {}",
@@ -220,8 +220,13 @@ fn show(case: &CaseView, talk: &mut Talk<'_>) -> Result<(), Error> {
             .map(|dataset| format!(" / {dataset}"))
             .unwrap_or_default();
         let (system, code) = (&attention.system, &attention.code);
+        let what = if case.state.is_ended() {
+            "fell short"
+        } else {
+            "look at"
+        };
         talk.say(&format!(
-            "look at: {system}{place}, {code}, see ops/errors/{code}.md"
+            "{what}: {system}{place}, {code}, see ops/errors/{code}.md"
         ));
     }
     if case.acting().next().is_none() && case.plan_digest.is_some() {
@@ -284,11 +289,11 @@ fn case_text(case: &CaseView) -> String {
     for flag in &case.flags {
         line("", words::flag(*flag));
     }
-    if let Some(erasure) = &case.given_up_for {
-        line(
-            "given up",
-            &format!("by the person for the erasure {erasure}, which is done"),
-        );
+    if let Some(restriction) = &case.supersedes {
+        line("supersedes", &format!("the restriction {restriction}"));
+    }
+    if let Some((what, erasure, rest)) = words::given_up(case) {
+        line("", &format!("{what}{erasure}{rest}"));
     }
     line("received", &words::minute(case.received_at));
     let due = words::day(case.due);
@@ -318,6 +323,9 @@ fn case_text(case: &CaseView) -> String {
         line(name, &format!("{}  {about}, {at}", issued.certificate));
     }
     text.push_str(&steps_text(case));
+    if let Some(earlier) = words::earlier(case) {
+        let _ = writeln!(text, "{earlier}");
+    }
     text.push_str(&remarks_text(&case.remarks));
     text
 }
@@ -395,9 +403,12 @@ fn looks_text(plan: &PlanView) -> String {
     format!("nothing found, and looked at once the rest is done: {places}\n")
 }
 
-fn plan_text(plan: &PlanView) -> String {
+fn plan_text(plan: &PlanView, supersedes: Option<CaseId>) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "case    {}", plan.case);
+    if let Some(restriction) = supersedes {
+        let _ = writeln!(text, "        supersedes the restriction {restriction}");
+    }
     let _ = writeln!(
         text,
         "plan    number {}, frozen {}",

@@ -17,6 +17,7 @@ mod talk;
 mod wait;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -129,18 +130,24 @@ async fn run(cli: Cli, talk: &mut Talk<'_>) -> Result<Exit, Error> {
     }
 }
 
+fn unreadable(what: &'static str, path: &Path, source: std::io::Error) -> Error {
+    Error::ReadFile {
+        what,
+        file: crate::settings::whole(path),
+        source,
+    }
+}
+
 /// The client that the options describe.
 ///
 /// # Errors
-/// Where the key file cannot be read or the address is none.
+/// Where the key file or the one of authorities cannot be read, or the address is none.
 fn client(global: &Global) -> Result<Client, Error> {
     let key = match &global.key_file {
         None => None,
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-                what: "key file",
-                source,
-            })?;
+            let text =
+                std::fs::read_to_string(path).map_err(|source| unreadable("key file", path, source))?;
             let key = text
                 .lines()
                 .map(str::trim)
@@ -151,5 +158,8 @@ fn client(global: &Global) -> Result<Client, Error> {
             Some(key.to_owned())
         }
     };
+    if let Some(path) = &global.ca_file {
+        std::fs::read(path).map_err(|source| unreadable("file of certificate authorities", path, source))?;
+    }
     Ok(Client::new(&global.server, key, global.ca_file.as_deref())?)
 }

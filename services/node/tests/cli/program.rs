@@ -346,3 +346,99 @@ fn a_result_that_was_not_written_does_not_end_well() {
         assert!(err.contains("cannot write"), "{words:?}: {err}");
     }
 }
+
+#[test]
+fn commands_without_a_server_show_no_option_of_one_and_take_them() {
+    for command in ["serve", "verify", "replay", "doctor"] {
+        let (_, help, _) = program(&[command, "-h"]);
+        for option in ["--server", "--key-file", "--ca-file"] {
+            assert!(!help.contains(option), "{command} shows {option}: {help}");
+        }
+        assert!(help.contains("--json"), "{help}");
+    }
+    assert!(program(&["policy", "-h"]).1.contains("--server"));
+    let (code, _, err) = program(&["verify", "/nowhere", "--server", "http://127.0.0.1:9"]);
+    assert_eq!(code, 4, "{err}");
+}
+
+#[test]
+fn the_doctor_answers_for_a_configuration_that_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configured(folder.path(), 0);
+    std::fs::write(&config, "data_dri = \"d\"\n").unwrap();
+    let (code, found) = doctor(&config);
+    assert_eq!(code, 1, "{found}");
+    assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
+    let row = of(&found, "configuration");
+    assert_eq!(
+        (&row["ok"], &row["code"]),
+        (&Value::Bool(false), &Value::from("node-settings"))
+    );
+    assert!(row["detail"].as_str().unwrap().contains(&config), "{found}");
+}
+
+#[test]
+fn a_file_of_the_command_line_that_is_not_there_is_named_whichever_it_is() {
+    for option in ["--key-file", "--ca-file"] {
+        let (code, _, err) = program(&["policy", option, "/nowhere/file"]);
+        assert!(
+            code == 2 && err.contains("/nowhere/file"),
+            "{option}: {code} {err}"
+        );
+        assert!(err.contains("cli-unreadable-file"), "{option}: {err}");
+    }
+}
+
+#[test]
+fn a_replay_into_a_folder_that_holds_something_is_wrong_usage_and_no_matter_of_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configured(folder.path(), 0);
+    let into = folder.path().to_str().unwrap();
+    let (code, _, err) = program(&["replay", "--config", &config, "--into", into]);
+    assert!(
+        code == 64 && err.contains("node-occupied") && err.contains(into),
+        "{code} {err}"
+    );
+}
+
+#[test]
+fn a_refused_setting_is_named_with_its_table_and_where_it_came_from() {
+    let refused = |wrong: &str, variable: Option<(&str, &str)>| {
+        let folder = tempfile::tempdir().unwrap();
+        let config = configured(folder.path(), 0);
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, text + wrong).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_lethe"))
+            .args(["doctor", "--config", &config])
+            .envs(variable)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let of_file = said.contains(&config);
+        (said, of_file)
+    };
+    let (said, of_file) = refused("nmae = \"a\"", None);
+    assert!(
+        of_file && said.contains("unknown key controller.nmae: did you mean name?"),
+        "{said}"
+    );
+    let (said, of_file) = refused("", Some(("LETHE_FEED_EVRY_MS", "9")));
+    assert!(
+        !of_file && said.contains("variable LETHE_FEED_EVRY_MS of the environment: unknown key feed_evry_ms"),
+        "{said}"
+    );
+    let (said, of_file) = refused("", Some(("LETHE_LISTEN", "here")));
+    assert!(
+        !of_file
+            && said.contains("variable LETHE_LISTEN")
+            && said.contains("expected an IP address with a port"),
+        "{said}"
+    );
+    let (said, _) = refused("", Some(("LETHE_FEED_EVERY_MS", "1")));
+    assert!(
+        said.contains("variable LETHE_FEED_EVERY_MS") && said.contains("expected 10"),
+        "{said}"
+    );
+    let (said, of_file) = refused("[[systems]]\nkind = \"x\"\n", None);
+    assert!(of_file && said.contains("systems[0].name"), "{said}");
+}
