@@ -283,6 +283,7 @@ impl Starting<'_> {
             host: Arc::clone(host),
             signers: Arc::clone(&connected.signers),
             store: Arc::clone(&connected.store),
+            follow_ups: Arc::clone(&connected.follow_ups),
             system: system.settings.name.clone(),
         });
         self.tasks.spawn(shell.run(self.stopped.clone()));
