@@ -269,6 +269,7 @@ impl Intake {
             quarantined,
             ..Published::default()
         };
+        self.counted(&published).await?;
         self.count(&published);
         Ok(())
     }
@@ -507,6 +508,7 @@ impl Intake {
             self.send_if_much(system, &mut batch, &mut recent).await?;
         }
         self.send(system, &mut batch, &mut recent).await?;
+        self.counted(&batch.published).await?;
         self.count(&batch.published);
         Ok((batch.published, records))
     }

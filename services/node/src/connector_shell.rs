@@ -394,7 +394,7 @@ impl FeedState {
 
     /// Every shard was read to its end by a look that began then: what came later may have been missed.
     pub(crate) fn caught_up(&self, began: Timestamp) {
-        self.caught_up_at.store(began.millis(), Ordering::Relaxed);
+        self.caught_up_at.store(began.millis(), Ordering::Release);
         self.set_failure(None);
     }
 
