@@ -236,9 +236,10 @@ pub enum CaseEvent {
         /// Code of the error.
         code: FailureCode,
     },
-    /// A walk before the first instruction or before the statement found other holdings than those of the plan.
+    /// A walk before the first instruction or before the statement found other holdings than those of the plan, or what is known by then leaves
+    /// something open that the plan does not say.
     NewHoldings {
-        /// How many.
+        /// How many; none where it is only to be said.
         records: u64,
     },
     /// A walk came to a bound before it had reached everything: nothing can be decided on it, and taking it again would come to the same.

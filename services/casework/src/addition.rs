@@ -13,7 +13,8 @@ pub const ADDITIONS_MAX: u32 = 8;
 
 impl Case {
     /// Whether the present plan goes through without another approval: it was made because a walk found more, and does nothing but what the plan
-    /// before it, which was approved, already does, for further records that the same identifiers reach in the same datasets.
+    /// before it, which was approved, already does, for further records that the same identifiers reach in the same datasets. That it says of input
+    /// that nobody could read what it may hide keeps nothing waiting: it is done all the same, and the certificate says it.
     pub fn only_adds(&self) -> bool {
         let [.., earlier, present] = self.plans.as_slice() else {
             return false;
@@ -49,7 +50,16 @@ fn adds(present: &PlanProgress, earlier: &PlanProgress) -> bool {
         && before.all(|holding| kept.contains(&holding.record))
         && acts(&present.plan) == acts(&earlier.plan)
         && present.plan.exceptions == earlier.plan.exceptions
-        && remarks(&present.plan).is_subset(&remarks(&earlier.plan))
+        && remarks(&present.plan)
+            .difference(&remarks(&earlier.plan))
+            .all(|(code, ..)| is_of_input(*code))
+}
+
+const fn is_of_input(code: RemarkCode) -> bool {
+    matches!(
+        code,
+        RemarkCode::QuarantineMayHide | RemarkCode::QuarantineNotSearchable
+    )
 }
 
 /// What a plan does, and where.

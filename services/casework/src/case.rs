@@ -117,8 +117,8 @@ pub struct Case {
     pub plans: Vec<PlanProgress>,
     /// Whether a new plan is due (after a replan, new holdings or a lift).
     pub plan_due: bool,
-    /// Whether the plan that is due, or the present one, was made because a walk found more, or because another case came first on a record of an
-    /// erasure, and for nothing else.
+    /// Whether the plan that is due, or the present one, was made because a walk found more or has to say more, or because another case came first
+    /// on a record of an erasure, and for nothing else.
     pub found_more: bool,
     /// The command to lift and the person's notice.
     pub lift: Option<(CommandId, LiftRequest)>,

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use lethe_casework::{Case, PlanProgress, Statement};
-use lethe_journal::{CaseEvent, FailureCode, Sealed};
-use lethe_planner::{Basis, Holding};
-use lethe_terms::{CaseId, RecordToken, Verb};
+use lethe_journal::{CaseEvent, FailureCode, Remark, Sealed};
+use lethe_planner::{Basis, Holding, lint};
+use lethe_terms::{CaseId, DatasetName, RecordToken, SystemName, Verb};
 
 use crate::conductor::{Conductor, Effect, Moment, WalkOutcome, WalkPurpose};
 
@@ -106,7 +106,7 @@ impl Conductor {
         };
         let Some(present) = case.plan() else { return };
         let (number, covered, acted) = (present.plan.number, covered(present), case.acted().is_some());
-        if self.is_new(id, &basis.holdings, &covered, moment) {
+        if self.is_new(id, &basis.holdings, &covered, moment) || self.is_open_to_say(id, basis, moment) {
             return;
         }
         let reached: BTreeSet<_> = basis.holdings.iter().map(|holding| holding.record).collect();
@@ -140,7 +140,29 @@ impl Conductor {
         records > 0
     }
 
-    /// The last look before the statement: what the plan does not cover is planned, too.
+    /// Whether what is known now leaves something open that the plan does not say, such as input of a system that cannot be searched: then a new
+    /// plan is due that says it. How many inputs there are says nothing new, so that each system asks for one at most.
+    fn is_open_to_say(&mut self, id: CaseId, basis: &Basis, moment: Moment) -> bool {
+        let Some(case) = self.cases.get(&id) else {
+            return false;
+        };
+        let Some(present) = case.plan() else { return false };
+        let said = |remark: &Remark| {
+            let mut known = present.plan.remarks.iter();
+            known.any(|known| known.code == remark.code && place_of(known) == place_of(remark))
+        };
+        let remarks = lint(&present.plan, &basis.holdings, &self.inventory, case.due);
+        let unsaid = remarks
+            .iter()
+            .any(|remark| remark.code.leaves_open() && !said(remark));
+        if unsaid {
+            self.record(id, CaseEvent::NewHoldings { records: 0 }, moment.now);
+            self.advance(id, moment);
+        }
+        unsaid
+    }
+
+    /// The last look before the statement: what the plan does not cover is planned, too, and what it leaves open is said.
     fn confirm(&mut self, id: CaseId, basis: &Basis, identifiers: Sealed, moment: Moment) {
         let Some(case) = self.cases.get(&id) else { return };
         let Some(present) = case.plan().filter(|present| present.is_verified()) else {
@@ -152,7 +174,7 @@ impl Conductor {
             Verb::Erase => BTreeSet::new(),
             _ => covered(present),
         };
-        if self.is_new(id, &basis.holdings, &covered, moment) {
+        if self.is_new(id, &basis.holdings, &covered, moment) || self.is_open_to_say(id, basis, moment) {
             return;
         }
         if verb == Verb::Erase {
@@ -173,4 +195,8 @@ fn covered(present: &PlanProgress) -> BTreeSet<RecordToken> {
     steps
         .flat_map(|step| step.records.iter().map(|holding| holding.record))
         .collect()
+}
+
+fn place_of(remark: &Remark) -> (Option<&SystemName>, Option<&DatasetName>) {
+    (remark.system.as_ref(), remark.dataset.as_ref())
 }

@@ -13,7 +13,7 @@ use crate::again::{self, PartOf};
 use crate::intake::Last;
 use crate::outgoing::Outgoing;
 use crate::page::{Maker, head};
-use crate::{Error, Intake};
+use crate::{Error, Intake, Published};
 
 /// What an input is sealed for.
 const CONTEXT: &str = "quarantine";
@@ -26,11 +26,29 @@ pub trait Inputs: Send + Sync {
     /// Whether the input stands there. One that was put away a moment ago may be missing: twice does no harm.
     fn holds(&self, input: EntryId) -> bool;
 
+    /// Returns once everything that was put away before is counted: whoever hears that a source was read to its end counts on that.
+    ///
+    /// # Errors
+    /// As [`Inputs::parts_of`].
+    async fn counted(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Where those stand that are a part of the units of these records.
     ///
     /// # Errors
     /// Of the log, and where its fold cannot be brought up to date.
     async fn parts_of(&self, records: &[RecordToken]) -> Result<Vec<Position>, Error>;
+}
+
+impl Intake {
+    /// Returns once what was put away counts, where anything was.
+    pub(crate) async fn counted(&self, published: &Published) -> Result<(), Error> {
+        if published.quarantined == 0 {
+            return Ok(());
+        }
+        self.inputs.counted().await
+    }
 }
 
 /// Records that an input is a part of, the first with its data key.

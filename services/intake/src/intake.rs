@@ -69,6 +69,15 @@ pub struct Published {
     pub findings: Vec<Finding>,
 }
 
+/// What became of records that were found by identifiers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Located {
+    /// Each record, and whether it was known before.
+    pub records: Vec<(RecordToken, bool)>,
+    /// Data of erased people that came back.
+    pub findings: Vec<Finding>,
+}
+
 /// Counts since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
@@ -260,6 +269,7 @@ impl Intake {
             quarantined,
             ..Published::default()
         };
+        self.counted(&published).await?;
         self.count(&published);
         Ok(())
     }
@@ -308,7 +318,7 @@ impl Intake {
         Ok(())
     }
 
-    /// Takes in what was found by these identifiers; whether each record was known before.
+    /// Takes in what was found by these identifiers.
     ///
     /// # Errors
     /// [`Error::Oversize`] where a record that was found cannot be named; otherwise as [`Intake::publish`].
@@ -317,7 +327,7 @@ impl Intake {
         system: &SystemName,
         sought: &[Identifier],
         observations: Vec<Observation>,
-    ) -> Result<Vec<(RecordToken, bool)>, Error> {
+    ) -> Result<Located, Error> {
         if observations.iter().any(|one| oversize(one).is_some()) {
             return Err(Error::Oversize);
         }
@@ -325,9 +335,8 @@ impl Intake {
         let why = Why::Located {
             sought: normalised.collect(),
         };
-        self.take(system, why, observations, &[])
-            .await
-            .map(|(_, records)| records)
+        let (Published { findings, .. }, records) = self.take(system, why, observations, &[]).await?;
+        Ok(Located { records, findings })
     }
 
     /// Ends records that were observed absent.
@@ -499,6 +508,7 @@ impl Intake {
             self.send_if_much(system, &mut batch, &mut recent).await?;
         }
         self.send(system, &mut batch, &mut recent).await?;
+        self.counted(&batch.published).await?;
         self.count(&batch.published);
         Ok((batch.published, records))
     }

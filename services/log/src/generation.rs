@@ -128,7 +128,7 @@ impl Generation {
         // redb may panic where a damaged file contradicts itself.
         let database = catch_unwind(AssertUnwindSafe(open))
             .map_err(|_| damaged(&format!("{name} is damaged")))?
-            .map_err(|error| damaged(&format!("{name} cannot be opened ({error})")))?;
+            .map_err(|error| refused(&format!("{name} cannot be opened"), error.into()))?;
         Ok(Self::new(database, lock, stream, number, false))
     }
 
@@ -162,7 +162,7 @@ impl Generation {
     }
 
     fn unreadable(&self, error: impl Into<redb::Error>) -> Error {
-        damaged(&format!("{} cannot be read ({})", self.name(), error.into()))
+        refused(&format!("{} cannot be read", self.name()), error.into())
     }
 
     fn transact(
@@ -294,6 +294,20 @@ impl Generation {
         })?;
         *states = next;
         Ok(filled)
+    }
+}
+
+/// The error of a file that redb does not open or read. Where the disk is full or fails, redb reads no more either: that is no damage, and what is
+/// durable shows a new start. A file that ends too early is damaged.
+fn refused(what: &str, error: redb::Error) -> Error {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    let is_of_content = |error: &std::io::Error| matches!(error.kind(), InvalidData | UnexpectedEof);
+    match error {
+        redb::Error::PreviousIo => Error::NotStored(format!(
+            "{what} until a new start: an earlier write or read failed"
+        )),
+        redb::Error::Io(error) if !is_of_content(&error) => Error::NotStored(format!("{what}: {error}")),
+        error => damaged(&format!("{what} ({error})")),
     }
 }
 

@@ -44,7 +44,7 @@ pub const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It did not happen: nothing of it is stored.
+    /// It did not happen: nothing of it is stored, or read.
     #[error("not stored: {0}")]
     NotStored(String),
     /// Whether it is stored is unknown: acquire a new epoch, append a fence entry, read up to it, then look.

@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::case_keys::CaseKeys;
+use crate::follow_ups::FollowUps;
 use crate::patience::{Answering, Pauses};
 use crate::receipts::Signers;
 use crate::{Error, publish, shell};
@@ -42,6 +43,7 @@ pub(crate) struct ConnectorShell {
     pub(crate) host: Arc<Host>,
     pub(crate) signers: Arc<Signers>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) follow_ups: Arc<FollowUps>,
     pub(crate) system: SystemName,
 }
 
@@ -208,7 +210,7 @@ impl ConnectorShell {
                 Ok(located) => located,
                 Err(error) => return Ok(call_failed(instruction, &error)),
             };
-            let known = match self
+            let taken = match self
                 .intake
                 .publish_located(&self.system, &selector.identifiers, located.observations)
                 .await
@@ -219,6 +221,11 @@ impl ConnectorShell {
                 }
                 taken => taken?,
             };
+            // Before the answer: a search that is not answered is taken again, and finds it again.
+            for finding in taken.findings {
+                self.follow_ups.open(finding).await?;
+            }
+            let known = taken.records;
             found.records += known.len() as u64;
             found.unknown_before += known.iter().filter(|(_, was_known)| !was_known).count() as u64;
             match located.next {
@@ -387,7 +394,7 @@ impl FeedState {
 
     /// Every shard was read to its end by a look that began then: what came later may have been missed.
     pub(crate) fn caught_up(&self, began: Timestamp) {
-        self.caught_up_at.store(began.millis(), Ordering::Relaxed);
+        self.caught_up_at.store(began.millis(), Ordering::Release);
         self.set_failure(None);
     }
 

@@ -16,6 +16,7 @@ mod error;
 mod evidence;
 mod follow_ups;
 mod following;
+mod inventories;
 mod issuers;
 mod janitor;
 mod lag;

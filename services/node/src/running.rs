@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 use lethe_conductor::{Conductor, Config};
 use lethe_gateway::{Options, Running, TlsFiles};
 use lethe_intake::Intake;
-use lethe_journal::{Inventory, Place, Stream};
+use lethe_journal::{Place, Stream};
 use lethe_kit::Host;
 use lethe_log::EventLog;
 use lethe_store::Store;
@@ -38,11 +38,7 @@ use crate::roles::Role;
 use crate::server::{Parts, Tasks, positions};
 use crate::settings::Settings;
 use crate::systems::System;
-use crate::walker::Walker;
 use crate::{Error, scans};
-
-/// How often the inventory is compared with what the connectors say.
-const INVENTORY_EVERY: Duration = Duration::from_millis(250);
 
 /// Longest wait for marks of erased people that another process writes.
 const MARKS_IDLE: Duration = Duration::from_secs(30);
@@ -73,13 +69,7 @@ pub(crate) async fn run(
     stopped: &watch::Receiver<bool>,
     told_to_stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let board = Arc::new(Board::new(
-        &parts.settings.systems,
-        parts.flows.clone(),
-        parts.systems.clone(),
-    ));
-    let (inventories, known) = watch::channel(board.inventory());
-    let inventories = Arc::new(inventories);
+    let board = Arc::clone(&parts.board);
     let cases = no_cases_yet(&parts, &board);
     let mut starting = Starting {
         parts: &parts,
@@ -88,11 +78,12 @@ pub(crate) async fn run(
         queues: Vec::new(),
         lags: Lags::new(parts.log.port()),
     };
-    tell_inventory(&inventories, &board, &parts.walker);
-    starting.board(&board, &inventories);
+    parts.inventories.refresh();
+    starting.board(&board);
+    let known = parts.inventories.changes();
     starting.case_roles(&cases, &board, known).await?;
     if parts.roles.host() {
-        parts.quarantine.catch_up(&parts.systems).await?;
+        parts.quarantine.catch_up().await?;
     }
     let follow_ups = starting.follow_ups(&cases);
     starting.quarantine(&follow_ups);
@@ -121,7 +112,7 @@ pub(crate) async fn run(
                 tracing::info!(system = %name, "a system can be reached now");
                 // Before it answers: a plan on its answers needs to know its datasets.
                 if parts.roles.is_all() {
-                    tell_inventory(&inventories, &board, &parts.walker);
+                    parts.inventories.refresh();
                 } else if let Err(error) = board::tell_one(&*parts.port, name, &system.told()).await {
                     // It is told every few seconds.
                     tracing::warn!(code = error.code(), system = %name, "how a system stands could not be told");
@@ -176,14 +167,10 @@ fn conductor_config(parts: &Parts) -> Config {
 
 impl Starting<'_> {
     /// Keeps the board and the inventory current, and tells other processes what this one hosts.
-    fn board(&mut self, board: &Arc<Board>, inventories: &Arc<watch::Sender<Inventory>>) {
+    fn board(&mut self, board: &Arc<Board>) {
         let (port, stopped) = (&self.parts.port, self.stopped);
-        self.tasks.spawn(keep_inventory(
-            Arc::clone(inventories),
-            Arc::clone(board),
-            Arc::clone(&self.parts.walker),
-            stopped.clone(),
-        ));
+        let inventories = Arc::clone(&self.parts.inventories);
+        self.tasks.spawn(inventories.follow(stopped.clone()));
         if self.parts.roles.is_all() {
             return;
         }
@@ -244,8 +231,7 @@ impl Starting<'_> {
             let quarantine = Arc::clone(&parts.quarantine);
             self.lags.add("quarantine", move || vec![quarantine.stands()]);
             let quarantine = Arc::clone(&parts.quarantine);
-            self.tasks
-                .spawn(quarantine.follow(parts.systems.clone(), retrier, self.stopped.clone()));
+            self.tasks.spawn(quarantine.follow(retrier, self.stopped.clone()));
         }
     }
 
@@ -283,6 +269,7 @@ impl Starting<'_> {
             host: Arc::clone(host),
             signers: Arc::clone(&connected.signers),
             store: Arc::clone(&connected.store),
+            follow_ups: Arc::clone(&connected.follow_ups),
             system: system.settings.name.clone(),
         });
         self.tasks.spawn(shell.run(self.stopped.clone()));
@@ -464,34 +451,6 @@ impl Starting<'_> {
         };
         Ok(lethe_gateway::serve(parts.settings.listen, backend, options, shutdown).await?)
     }
-}
-
-async fn keep_inventory(
-    inventories: Arc<watch::Sender<Inventory>>,
-    board: Arc<Board>,
-    walker: Arc<Walker>,
-    mut stopped: watch::Receiver<bool>,
-) -> Result<(), Error> {
-    let mut changes = board.changes();
-    while !*stopped.borrow() {
-        tokio::select! {
-            () = tokio::time::sleep(INVENTORY_EVERY) => {}
-            _ = changes.changed() => {}
-            _ = stopped.changed() => {}
-        }
-        tell_inventory(&inventories, &board, &walker);
-    }
-    Ok(())
-}
-
-fn tell_inventory(inventories: &watch::Sender<Inventory>, board: &Board, walker: &Walker) {
-    let now = board.inventory();
-    walker.take_inventory(&now);
-    inventories.send_if_modified(|known| {
-        let changed = *known != now;
-        *known = now;
-        changed
-    });
 }
 
 /// Takes in whom a conductor in another process has marked as erased, so that what comes back of them is caught here.

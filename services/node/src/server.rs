@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lethe_intake::{Intake, Shell};
@@ -21,9 +21,11 @@ use lethe_vault::{FileVault, FirstStart, KeyVault, Normaliser, Openers, OsEntrop
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::board::Board;
 use crate::case_keys::CaseKeys;
 use crate::connect::{self, Kinds};
 use crate::evidence::Evidence;
+use crate::inventories::Inventories;
 use crate::janitor::LogHealth;
 use crate::lineage::{self, Assignment, Elsewhere, Lineage, Owners, Peers, Told};
 use crate::log::Log;
@@ -127,7 +129,8 @@ pub(crate) struct Parts {
     pub(crate) signing: Arc<Keys>,
     pub(crate) log_health: LogHealth,
     pub(crate) quarantine: Arc<Quarantine>,
-    pub(crate) flows: Vec<(DatasetRef, DatasetRef)>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) inventories: Arc<Inventories>,
     /// What checks published events, and the systems that they may be about.
     pub(crate) checker: Arc<Checker>,
     /// Names of API keys that may only publish.
@@ -270,24 +273,22 @@ async fn open(
     };
     wait_for_lineage(&lineage, tasks).await?;
     let known = Arc::clone(&lineage) as _;
-    let quarantine = Arc::new(Quarantine::new(Arc::clone(&port), Arc::clone(&vault), known));
+    let systems = systems(&settings, &roles, &port, kinds, tasks, stopped).await?;
+    let board = Arc::new(Board::new(&settings.systems, declared.flows, systems.clone()));
+    let inventories = Arc::new(Inventories::new(Arc::clone(&board)));
+    let quarantine = Quarantine::new(Arc::clone(&port), Arc::clone(&vault), known, systems.clone());
+    let quarantine = Arc::new(quarantine);
     let intake = intake(&settings, &port, &vault, (&lineage, &quarantine)).await?;
     let keys = CaseKeys::new(Arc::clone(&vault), Arc::clone(&port), Arc::clone(&lineage));
     let walker = Arc::new(Walker {
         lineage: Arc::clone(&lineage),
         intake: Arc::clone(&intake),
-        unproven: RwLock::default(),
+        inventories: Arc::clone(&inventories),
     });
     let publishers = published::publishers(&declared.published);
     let intake_keys = IntakeKeyring::open(Arc::clone(&vault), &*port, settings.intake_key_days)?;
     let checker = Checker::new(declared.published, Arc::new(intake_keys), Arc::clone(&intake));
-    let systems = systems(&settings, &roles, &port, kinds, tasks, stopped).await?;
-    let names: Vec<_> = settings
-        .systems
-        .iter()
-        .map(|system| system.name.clone())
-        .collect();
-    let signing = Arc::new(Keys::open(&folders.keys(), &names, log.start().await?)?);
+    let signing = Arc::new(signing(&settings, &folders, &log).await?);
     let evidence = Arc::new(evidence(&settings, &folders, &signing)?);
     Ok(Parts {
         roles,
@@ -306,7 +307,8 @@ async fn open(
         signing,
         log_health: LogHealth::default(),
         quarantine,
-        flows: declared.flows,
+        board,
+        inventories,
         checker: Arc::new(checker),
         publishers,
     })
@@ -459,6 +461,12 @@ async fn systems(
     }
     futures::future::try_join_all(systems.values().map(|system| system.open(kinds))).await?;
     Ok(systems)
+}
+
+async fn signing(settings: &Settings, folders: &Folders, log: &Log) -> Result<Keys, Error> {
+    let systems = settings.systems.iter();
+    let names: Vec<_> = systems.map(|system| system.name.clone()).collect();
+    Ok(Keys::open(&folders.keys(), &names, log.start().await?)?)
 }
 
 fn evidence(settings: &Settings, folders: &Folders, signing: &Keys) -> Result<Evidence, Error> {

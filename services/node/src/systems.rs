@@ -114,9 +114,10 @@ impl System {
 
     /// What it is like and how it stands.
     pub(crate) fn told(&self) -> SystemTold {
+        // First, so that what that look put away counts.
+        let caught_up_at = self.feed.caught_up_at.load(Ordering::Acquire);
         let quarantined = self.feed.quarantined.load(Ordering::Relaxed);
         let manifest = self.host().map(|host| host.manifest());
-        let caught_up_at = self.feed.caught_up_at.load(Ordering::Relaxed);
         let (scan_asked, scanning) = self.scan.stands();
         SystemTold {
             inventory: match manifest {

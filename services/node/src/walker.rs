@@ -1,19 +1,20 @@
 //! Walks: from identifiers to the records of a person, over all partitions, and what is made of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lethe_conductor::WalkOutcome;
 use lethe_gateway::views::{LineageEdge, LineageHow, LineageNode, LineageRecord, LineageView, LineageWhat};
 use lethe_intake::Intake;
-use lethe_journal::{DatasetRef, FailureCode, Inventory, Person, Sealed, Selectors, Token};
+use lethe_journal::{DatasetRef, FailureCode, Person, Sealed, Selectors, Token};
 use lethe_lineage::{Limits, Next, Reached, ReachedIdentifier, ReachedRecord, Standing, Walk};
 use lethe_planner::{Basis, Doubt, Holding, Suspicion};
 use lethe_terms::{CaseId, Identifier, IdentifierKind, IssuedKind, RecordToken, Strength};
 
 use crate::Error;
 use crate::case_keys::CaseKeys;
+use crate::inventories::Inventories;
 use crate::lineage::{Lineage, ReadUpTo, records_read};
 
 /// How long a walk waits for partitions that lag behind the heads that it began with.
@@ -23,8 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Walker {
     pub(crate) lineage: Arc<Lineage>,
     pub(crate) intake: Arc<Intake>,
-    /// Datasets whose records are no proof of identity, as the inventory has them.
-    pub(crate) unproven: RwLock<BTreeSet<DatasetRef>>,
+    pub(crate) inventories: Arc<Inventories>,
 }
 
 /// Records of one dataset with what finds them, and the identifiers that they hold.
@@ -34,13 +34,6 @@ type Opened = (
 );
 
 impl Walker {
-    /// Takes over which datasets prove nothing about identity.
-    pub(crate) fn take_inventory(&self, inventory: &Inventory) {
-        let unproven = inventory.datasets().filter(|(_, dataset)| dataset.unproven);
-        let unproven = unproven.map(|(place, _)| place);
-        *self.unproven.write().unwrap_or_else(PoisonError::into_inner) = unproven.collect();
-    }
-
     /// Identifiers in their one spelling.
     pub(crate) fn normalised(&self, identifiers: &[Identifier]) -> Result<Vec<Identifier>, Error> {
         let normalised: Result<BTreeSet<_>, _> = identifiers
@@ -66,11 +59,7 @@ impl Walker {
     /// Walks once every partition has read what the log held at the start; nothing less can be decided on.
     async fn walk(&self, start: Vec<Token>) -> Result<(Reached, ReadUpTo), Error> {
         let read_up_to = self.lineage.heads().await?;
-        let unproven = self
-            .unproven
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let unproven = self.inventories.unproven();
         let mut walk = Walk::new(start, Limits::default()).unproven_in(unproven);
         loop {
             match walk.next() {
@@ -90,6 +79,8 @@ impl Walker {
         known: Vec<Sealed>,
         kept: BTreeMap<DatasetRef, Sealed>,
     ) -> Result<WalkOutcome, Error> {
+        // What is decided on the walk is decided on the inventory, too.
+        self.inventories.refresh();
         let (reached, read_up_to) = self.walk(start).await?;
         if let Some(bound) = reached.bound {
             return Ok(WalkOutcome::CutOff(FailureCode(bound.code().to_owned())));

@@ -285,7 +285,12 @@ async fn nobody_else_may_look_into_the_folder() {
 #[tokio::test]
 async fn a_failed_write_stops_the_stream_and_loses_nothing() {
     let files = PowerLossFiles::default();
-    let log = EmbeddedLog::open_on(Arc::new(files.clone()), &streams(), OpenOptions::default()).unwrap();
+    // Nothing stays in memory that could be read without the disk.
+    let uncached = OpenOptions {
+        cache_bytes_per_stream: 0,
+        ..OpenOptions::default()
+    };
+    let log = EmbeddedLog::open_on(Arc::new(files.clone()), &streams(), uncached).unwrap();
     stored(&log, &records(), vec![entry(1, "a", Some("x"))]).await;
     files.cut_after(1);
     let failed = log.append(&records(), None, vec![entry(2, "b", Some("y"))]).await;
@@ -294,6 +299,11 @@ async fn a_failed_write_stops_the_stream_and_loses_nothing() {
     assert!(
         matches!(later, Err(Error::NotStored(_))),
         "a stopped stream takes nothing: {later:?}"
+    );
+    let read = log.read(&records(), 0, 9).await;
+    assert!(
+        matches!(read, Err(Error::NotStored(_))),
+        "a disk that is full has damaged nothing: {read:?}"
     );
     drop(log);
     files.power_loss(1);

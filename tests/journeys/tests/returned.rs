@@ -48,6 +48,34 @@ async fn many_records_of_one_person_that_come_back_at_once_open_one_case_that_er
     office.close().await;
 }
 
+/// Longer than the test takes: what the feed would tell of an erased person, a search tells first.
+const NO_FEED_MS: u32 = 3_600_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_person_who_is_found_by_a_search_for_somebody_else_is_followed_up() {
+    let mut office = Office::with_feed_every(MemoryConnector::new("chat").unwrap(), NO_FEED_MS);
+    office.start().await;
+    let (_, done) = office.erase().await;
+    assert_eq!(done["state"], "completed", "{done:#}");
+    let zoe = "zoe@example.org";
+    let both = [ADA, zoe].map(|address| Identifier::new(IdentifierKind::Email, address));
+    let dataset = office.crm.manifest().datasets[0].name.clone();
+    office.crm.put(&dataset, "both", both.to_vec());
+    let open = format!("case open --right restriction --identifier email={zoe} --wait");
+    let (_, planned) = office.json(&open).await;
+    assert_eq!(planned["state"], "awaiting_approval", "{planned:#}");
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(50));
+    loop {
+        let (_, all) = office.json("case list").await;
+        let all = all["cases"].as_array().unwrap();
+        if all.iter().any(|case| case["resurrection"].is_object()) {
+            break;
+        }
+        looks.tick().await;
+    }
+    office.close().await;
+}
+
 /// More addresses than are kept of one record, and behind them all this one.
 fn crowd_with(last: &str) -> Vec<Identifier> {
     let others = (0..300).map(|number| format!("a{number:03}@crowd.example"));

@@ -78,7 +78,8 @@ async fn a_line_that_fits_no_format_stands_in_quarantine_once_and_leaves_with_it
     assert!(exit == Exit::Yes && shown.contains(ADA), "{shown}");
 
     let restriction = carried_out(&office, "restriction").await;
-    let notified = lethe_terms::Timestamp::from_millis(1_795_000_000_000);
+    let (_, shown) = office.json(&format!("case show {restriction}")).await;
+    let notified = shown["received_at"].as_str().unwrap();
     let (exit, _, err) = office
         .lethe(&format!(
             "case lift {restriction} --notified-at {notified} --wait"
@@ -95,6 +96,29 @@ async fn a_line_that_fits_no_format_stands_in_quarantine_once_and_leaves_with_it
     assert!(exit == Exit::No && !shown.contains(ADA), "{shown}");
     let (exit, shown, _) = office.lethe(&format!("log quarantine show {other}")).await;
     assert!(exit == Exit::Yes && shown.contains("nonsense"), "{shown}");
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_of_every_input_that_was_listed_before_that_it_may_hide_something() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    std::fs::write(&log, "").unwrap();
+    let chat = MemoryConnector::new("chat").unwrap();
+    let mut office = Office::found(chat).and(&web(folder.path()));
+    office.start().await;
+    let mut lines = String::new();
+    for inputs in 1..=5 {
+        lines.push_str(&format!("nonsense {inputs}\n"));
+        std::fs::write(&log, &lines).unwrap();
+        office.scan("web").await;
+        quarantined(&office, inputs).await;
+        let open = format!("case open --right restriction --identifier email={ADA} --wait");
+        let (_, planned) = office.json(&open).await;
+        let remarks = planned["remarks"].as_array().unwrap();
+        let counts = |remark: &Value| remark["detail"][0] == inputs.to_string();
+        assert!(remarks.iter().any(counts), "{inputs}: {remarks:#?}");
+    }
     office.close().await;
 }
 

@@ -1,8 +1,10 @@
 //! What only adds to an approved plan goes through; everything else waits for a person.
 
 use lethe_casework::ADDITIONS_MAX;
+use lethe_conductor::Input;
+use lethe_journal::RemarkCode;
 use lethe_planner::Suspicion;
-use lethe_terms::{CaseState, FailureClass, IdentifierKind, Observed, Right};
+use lethe_terms::{CaseState, FailureClass, IdentifierKind, Observed, Right, SystemName};
 
 use crate::parts::{place, token};
 use crate::world::{Whim, World, case, command, name};
@@ -100,6 +102,73 @@ fn a_remark_that_only_counts_more_than_before_waits_for_nobody() {
     world.approve_once();
     world.run();
     assert_eq!(world.state(1), CaseState::CompletedWithExceptions);
+}
+
+/// The company as it is from now on: so many inputs of this system are in quarantine.
+fn quarantined(world: &mut World, system: &str, inputs: u64) {
+    let known = world.inventory.systems.iter_mut();
+    for known in known.filter(|known| known.name == name(system)) {
+        known.quarantined = inputs;
+    }
+    let inventory = world.inventory.clone();
+    world.inputs.push_back(Input::InventoryChanged(inventory));
+}
+
+fn remarked(world: &World) -> Vec<(RemarkCode, Option<SystemName>)> {
+    let present = world.conductor.case(case(1)).unwrap().plan().unwrap();
+    let remarks = present.plan.remarks.iter();
+    remarks
+        .map(|remark| (remark.code, remark.system.clone()))
+        .collect()
+}
+
+#[test]
+fn input_that_nobody_could_read_between_plan_and_approval_is_said_before_anything_is_done() {
+    let mut world = World::new(&["crm", "shop"], &[1], false);
+    world.open(1, 1, Right::Erasure, None);
+    world.approving = false;
+    world.run();
+    assert_eq!(remarked(&world), []);
+    quarantined(&mut world, "crm", 1);
+    world.run();
+    world.approve_once();
+    world.run();
+    assert_eq!(world.state(1), CaseState::CompletedWithExceptions);
+    let said = (RemarkCode::QuarantineNotSearchable, Some(name("crm")));
+    assert_eq!(remarked(&world), [said]);
+    assert_eq!(times(&world, "erase"), 2, "each system was told once");
+}
+
+#[test]
+fn input_that_nobody_could_read_before_the_statement_is_said_once_a_system() {
+    let mut world = World::new(&["crm", "shop"], &[1], false);
+    world.system("shop").silent = true;
+    world.open(1, 1, Right::Erasure, None);
+    world.run();
+    world.approving = false;
+    for inputs in 1..20 {
+        quarantined(&mut world, "crm", inputs);
+        world.speak("shop");
+        world.system("shop").silent = true;
+        world.run();
+    }
+    assert_eq!(world.state(1), CaseState::CompletedWithExceptions);
+    assert_eq!(times(&world, "addition_approved"), 1);
+    let said = (RemarkCode::QuarantineNotSearchable, Some(name("crm")));
+    assert_eq!(remarked(&world), [said]);
+}
+
+#[test]
+fn input_of_a_system_that_can_be_searched_leaves_nothing_open() {
+    let mut world = World::new(&["crm", "shop"], &[1], true);
+    world.open(1, 1, Right::Erasure, None);
+    world.approving = false;
+    world.run();
+    quarantined(&mut world, "crm", 1);
+    world.approve_once();
+    world.run();
+    assert_eq!(world.state(1), CaseState::Completed);
+    assert_eq!(times(&world, "new_holdings"), 0);
 }
 
 #[test]

@@ -178,6 +178,14 @@ async fn what_comes_back_of_an_erased_person_is_recorded_and_told() {
         .await
         .unwrap();
     assert!(others.findings.is_empty(), "a shared address alone is nobody's");
+    let found = vec![observation("3", "ada@example.org")];
+    let located = world
+        .intake
+        .publish_located(&"shop".parse().unwrap(), &[], found)
+        .await
+        .unwrap();
+    let of: Vec<_> = located.findings.iter().map(|finding| finding.of).collect();
+    assert_eq!(of, [case], "a search finds it as a feed does");
 }
 
 #[tokio::test]

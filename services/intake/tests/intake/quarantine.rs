@@ -201,8 +201,12 @@ async fn whoever_is_sought_is_found_in_a_record_of_any_number_of_identifiers_and
     let locate = async |number: usize| {
         let found = vec![crowd.clone()];
         let sought = [address(number)];
-        let known = world.intake.publish_located(&system, &sought, found).await;
-        known.unwrap().into_iter().filter(|(_, known)| !known).count()
+        let located = world
+            .intake
+            .publish_located(&system, &sought, found)
+            .await
+            .unwrap();
+        located.records.into_iter().filter(|(_, known)| !known).count()
     };
     assert_eq!(
         (locate(1_700).await, locate(1_800).await),

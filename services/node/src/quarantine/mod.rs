@@ -52,6 +52,8 @@ pub(crate) struct Quarantine {
     vault: Arc<dyn KeyVault>,
     /// Knows the keys of the records that inputs are a part of.
     known: Arc<dyn Known>,
+    /// Those that this process hosts: each is told how many inputs of it count.
+    systems: BTreeMap<SystemName, Arc<System>>,
     fold: Mutex<Fold>,
     /// Hears of every page that was folded.
     changed: watch::Sender<Position>,
@@ -67,11 +69,17 @@ pub(crate) struct Retrier {
 }
 
 impl Quarantine {
-    pub(crate) fn new(log: Arc<dyn EventLog>, vault: Arc<dyn KeyVault>, known: Arc<dyn Known>) -> Self {
+    pub(crate) fn new(
+        log: Arc<dyn EventLog>,
+        vault: Arc<dyn KeyVault>,
+        known: Arc<dyn Known>,
+        systems: BTreeMap<SystemName, Arc<System>>,
+    ) -> Self {
         Self {
             log,
             vault,
             known,
+            systems,
             fold: Mutex::default(),
             changed: watch::Sender::new(0),
         }
@@ -104,23 +112,20 @@ impl Quarantine {
     }
 
     /// Reads what is there, so that hosted systems know how much of theirs it is.
-    pub(crate) async fn catch_up(&self, systems: &BTreeMap<SystemName, Arc<System>>) -> Result<(), Error> {
+    pub(crate) async fn catch_up(&self) -> Result<(), lethe_intake::Error> {
         while self.step().await? {}
-        self.tell_counts(systems);
         Ok(())
     }
 
     /// Goes on folding until `stop`, and takes in again what is asked for where this process does that.
     pub(crate) async fn follow(
         self: Arc<Self>,
-        systems: BTreeMap<SystemName, Arc<System>>,
         retrier: Option<Retrier>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Error> {
         let at = place();
         while !*stop.borrow() {
             if self.step().await? {
-                self.tell_counts(&systems);
                 continue;
             }
             let left = match &retrier {
@@ -150,14 +155,14 @@ impl Quarantine {
             fold.take(stored, &*self.vault)?;
         }
         fold.next = page.next;
+        self.tell_counts(&fold);
         drop(fold);
         self.changed.send_replace(page.next);
         Ok(page.next != from)
     }
 
-    fn tell_counts(&self, systems: &BTreeMap<SystemName, Arc<System>>) {
-        let fold = self.fold();
-        for (name, system) in systems {
+    fn tell_counts(&self, fold: &Fold) {
+        for (name, system) in &self.systems {
             system
                 .feed
                 .quarantined
@@ -329,8 +334,12 @@ impl Inputs for Quarantine {
         self.fold().holds(input)
     }
 
+    async fn counted(&self) -> Result<(), lethe_intake::Error> {
+        self.catch_up().await
+    }
+
     async fn parts_of(&self, records: &[RecordToken]) -> Result<Vec<Position>, lethe_intake::Error> {
-        while self.step().await? {}
+        self.catch_up().await?;
         Ok(self.fold().parts_of(records).into_iter().collect())
     }
 }

@@ -38,6 +38,7 @@ impl World {
             Arc::clone(&self.log) as _,
             Arc::clone(&self.vault) as _,
             Arc::new(NothingKnown),
+            BTreeMap::new(),
         ))
     }
 
@@ -118,13 +119,13 @@ async fn a_list_is_read_page_by_page_also_where_it_is_longer_than_what_memory_ho
     let quarantine = world.quarantine();
     world.put(&quarantine, "shop", VIEWS_MAX + 3, true).await;
     world.put(&quarantine, "website", 2, false).await;
-    quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+    quarantine.catch_up().await.unwrap();
     assert!(quarantine.fold().in_memory() <= VIEWS_MAX);
     let head = VIEWS_MAX as u64 + 5;
     assert_eq!(positions(&quarantine, None, 2).await, [head - 1, head - 2]);
     assert_eq!(positions(&quarantine, Some(4), 3).await, [3, 2, 1]);
     quarantine.drop_one(2).await.unwrap().unwrap();
-    quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+    quarantine.catch_up().await.unwrap();
     assert_eq!(positions(&quarantine, Some(4), 3).await, [3, 1, 0]);
     let shop = "shop".parse().unwrap();
     let list = quarantine.list(Some(&shop), None, 1).await.unwrap();
@@ -137,10 +138,10 @@ async fn neither_what_was_dropped_nor_what_never_was_is_shown() {
     let world = World::new();
     let quarantine = world.quarantine();
     world.put(&quarantine, "shop", 3, true).await;
-    quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+    quarantine.catch_up().await.unwrap();
     assert!(quarantine.show(1).await.unwrap().is_some());
     quarantine.drop_one(1).await.unwrap().unwrap();
-    quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+    quarantine.catch_up().await.unwrap();
     for position in [1, 3, 999] {
         assert!(quarantine.show(position).await.unwrap().is_none(), "{position}");
     }
@@ -186,7 +187,7 @@ async fn an_input_is_one_however_often_its_source_tells_it_and_ends_with_the_fir
             ..lethe_kit::FeedPage::default()
         };
         intake.publish(&shop, intake.mark(&shop), &page).await.unwrap();
-        quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+        quarantine.catch_up().await.unwrap();
         assert_eq!(quarantine.fold().count_of(&shop), 4);
     }
     let record = |key: &str| {
@@ -195,7 +196,7 @@ async fn an_input_is_one_however_often_its_source_tells_it_and_ends_with_the_fir
     };
     for (key, left) in [("bob", 3), ("ada", 2)] {
         intake.gone_records(&shop, &[record(key)]).await.unwrap();
-        quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+        quarantine.catch_up().await.unwrap();
         assert_eq!(quarantine.fold().count_of(&shop), left, "{key}");
     }
     let left = positions(&quarantine, None, 9).await;
@@ -215,7 +216,7 @@ async fn an_input_leaves_when_it_was_taken_in_and_stays_with_its_new_reason_othe
     world.put(&gateway, "shop", 2, true).await;
     world.put(&gateway, "website", 1, false).await;
     let (stop, stopped) = watch::channel(false);
-    let following = tokio::spawn(Arc::clone(&gateway).follow(BTreeMap::new(), None, stopped));
+    let following = tokio::spawn(Arc::clone(&gateway).follow(None, stopped));
     let answers = async {
         let outcomes = [
             None,
@@ -228,7 +229,7 @@ async fn an_input_leaves_when_it_was_taken_in_and_stays_with_its_new_reason_othe
             while !host.fold().is_asked(position) {
                 let next = host.fold().next;
                 world.log.wait(&place(), next, IDLE).await.unwrap();
-                host.catch_up(&BTreeMap::new()).await.unwrap();
+                host.catch_up().await.unwrap();
             }
             let retried = InputRetried {
                 system: None,
@@ -259,7 +260,7 @@ async fn an_input_leaves_when_it_was_taken_in_and_stays_with_its_new_reason_othe
         "an answer is no input"
     );
     assert_eq!(positions(&gateway, None, 9).await, [2, 1]);
-    host.catch_up(&BTreeMap::new()).await.unwrap();
+    host.catch_up().await.unwrap();
     assert!(
         !host.fold().is_asked(0) && !host.fold().is_asked(1),
         "nothing is left to be tried"
@@ -282,8 +283,8 @@ async fn an_input_that_fails_for_good_stays_and_holds_up_no_other() {
     let (stop, stopped) = watch::channel(false);
     let retrier = world.retrier(folder.path());
     let following = [
-        tokio::spawn(Arc::clone(&gateway).follow(BTreeMap::new(), None, stopped.clone())),
-        tokio::spawn(Arc::clone(&host).follow(BTreeMap::new(), Some(retrier), stopped)),
+        tokio::spawn(Arc::clone(&gateway).follow(None, stopped.clone())),
+        tokio::spawn(Arc::clone(&host).follow(Some(retrier), stopped)),
     ];
     let (first, second) = tokio::join!(gateway.retry(0), gateway.retry(1));
     for outcome in [first.unwrap(), second.unwrap()] {
@@ -307,10 +308,10 @@ async fn what_lies_before_the_first_input_that_counts_is_passed() {
     let quarantine = world.quarantine();
     assert_eq!(quarantine.passed(), 0);
     world.put(&quarantine, "shop", 3, true).await;
-    quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+    quarantine.catch_up().await.unwrap();
     for (dropped, passed) in [(1, 0), (0, 2), (2, 6)] {
         quarantine.drop_one(dropped).await.unwrap().unwrap();
-        quarantine.catch_up(&BTreeMap::new()).await.unwrap();
+        quarantine.catch_up().await.unwrap();
         assert_eq!(quarantine.passed(), passed, "after {dropped} was dropped");
     }
 }
