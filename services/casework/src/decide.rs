@@ -5,9 +5,6 @@ use lethe_terms::{CaseState, CommandId, Right, Timestamp};
 
 use crate::{Case, Statement};
 
-/// Who notes when a person was told notes the minute.
-const NOTED_WITHIN_MS: i64 = 60_000;
-
 /// Why a command is refused; nothing happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -33,9 +30,9 @@ pub enum Refusal {
     FatalRemark(&'static str),
     /// The person is told before a restriction ends (GDPR Art. 18(3)).
     #[error(
-        "the person must have been told between the request and the lifting (GDPR Art. 18(3)): the notice lies {0}"
+        "the person must have been told before the restriction is lifted (GDPR Art. 18(3)): the notice lies in the future"
     )]
-    NotNotified(&'static str),
+    NotNotified,
 }
 
 impl Refusal {
@@ -47,7 +44,7 @@ impl Refusal {
             Self::WrongState { .. } => "casework-wrong-state",
             Self::NotRestricted => "casework-not-restricted",
             Self::FatalRemark(_) => "casework-fatal-remark",
-            Self::NotNotified(_) => "casework-not-notified",
+            Self::NotNotified => "casework-not-notified",
         }
     }
 }
@@ -121,10 +118,7 @@ fn lift(
         return Err(Refusal::NotRestricted);
     }
     if notified_at > now {
-        return Err(Refusal::NotNotified("in the future"));
-    }
-    if notified_at.plus_millis(NOTED_WITHIN_MS) < case.opening.received_at {
-        return Err(Refusal::NotNotified("before the request"));
+        return Err(Refusal::NotNotified);
     }
     Ok(CaseEvent::LiftAsked {
         command,

@@ -134,7 +134,7 @@ pub fn attention(code: &str) -> &'static str {
         "casework-not-supported" | "kit-verb-not-supported" | "sql-verb-not-supported" => {
             "the system cannot do what is asked of it"
         }
-        "casework-not-notified" => "the person was not told between the request and the lifting",
+        "casework-not-notified" => "the person has not been told yet",
         "conductor-dataset-gone" => "the system no longer has the dataset that the plan names",
         "conductor-history-damaged" | "conductor-history-unreadable" => {
             "the history of the case cannot be read"
