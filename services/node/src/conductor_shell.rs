@@ -262,19 +262,22 @@ impl ConductorShell {
         standing: &mut Standing,
         walks: &mut mpsc::Receiver<Walked>,
     ) -> Result<Vec<Input>, Error> {
+        let mut walked = Vec::new();
+        while let Ok((case, purpose, outcome)) = walks.try_recv() {
+            walked.push(Input::Walked {
+                case,
+                purpose,
+                outcome,
+            });
+        }
+        // Looked at after the walks and told before them: each is judged by an inventory that is not older.
         let mut inputs = Vec::new();
         if self.inventory.has_changed().unwrap_or(false) {
             inputs.push(Input::InventoryChanged(
                 self.inventory.borrow_and_update().clone(),
             ));
         }
-        while let Ok((case, purpose, outcome)) = walks.try_recv() {
-            inputs.push(Input::Walked {
-                case,
-                purpose,
-                outcome,
-            });
-        }
+        inputs.extend(walked);
         let (events, next) = self.read::<Command>(&Stream::Commands, standing).await?;
         standing.commands = next;
         for (position, event) in events {

@@ -116,7 +116,8 @@ async fn a_plan_says_of_every_input_that_was_listed_before_that_it_may_hide_some
         let open = format!("case open --right restriction --identifier email={ADA} --wait");
         let (_, planned) = office.json(&open).await;
         let remarks = planned["remarks"].as_array().unwrap();
-        let counts = |remark: &Value| remark["detail"][0] == inputs.to_string();
+        let detail = Value::from(inputs.to_string());
+        let counts = |remark: &Value| remark["detail"][0] == detail;
         assert!(remarks.iter().any(counts), "{inputs}: {remarks:#?}");
     }
     office.close().await;
