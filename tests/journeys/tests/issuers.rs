@@ -141,7 +141,11 @@ async fn whoever_is_erased_in_the_shop_leaves_the_forums_member_of_the_same_numb
     assert_eq!(places(&office, "user_id=1").await, ada);
     let zoe = ["forum/members", "forum/posts", "web/access"];
     assert_eq!(places(&office, "user_id@forum=1").await, zoe);
-    assert!(places(&office, "user_id@chat=1").await.is_empty());
+    let (exit, _, err) = office.lethe("lineage --identifier user_id@chat=1").await;
+    assert!(
+        exit == Exit::Usage && err.contains("no system has ids of the kind user_id@chat"),
+        "{exit:?} {err}"
+    );
 
     let (exit, case) = office.erase().await;
     assert_eq!(
