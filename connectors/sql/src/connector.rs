@@ -343,7 +343,6 @@ impl SqlConnector {
             let (sql, replacements) = statements.seen_by_key(table);
             let args: Vec<&str> = std::iter::once(nothing.as_str()).chain(replacements).collect();
             tx.rows(&sql, &args).await?;
-            tx.rows(&statements.rows_of(table), &[&nothing]).await?;
         }
         tx.rollback().await
     }

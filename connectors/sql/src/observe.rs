@@ -12,7 +12,6 @@ use crate::key::{handle, keys_argument};
 use crate::model::{Key, Unit};
 use crate::sought::Sought;
 use crate::statement::Statements;
-use crate::theirs;
 
 fn before(error: sqlx::Error) -> Failure {
     failure(&error, Stage::Before)
@@ -36,20 +35,7 @@ impl SqlConnector {
     pub(crate) async fn observe_unit(&self, unit: &Unit, selector: &Selector) -> Result<Observed, Failure> {
         let keys = self.selected_keys(unit, selector).await?;
         let mut tx = self.watch.begin(Begin::Read).await.map_err(before)?;
-        let (mut sight, mut theirs) = (Sight::default(), BTreeSet::new());
-        if !keys.is_empty() {
-            sight = self.look_by_key(&mut tx, unit, &keys).await.map_err(before)?;
-            theirs = self
-                .strange_of(&mut tx, unit, &sight, selector)
-                .await
-                .map_err(before)?;
-        }
-        sight
-            .0
-            .retain(|key, _| key.as_ref().is_none_or(|key| !theirs.contains(key)));
-        self.look_by_identifier(&mut tx, unit, selector, &mut sight)
-            .await
-            .map_err(before)?;
+        let sight = self.look(&mut tx, unit, &keys, selector).await.map_err(before)?;
         tx.rollback().await.map_err(before)?;
         let observed = if sight.0.is_empty() {
             Seen::Absent
@@ -58,15 +44,13 @@ impl SqlConnector {
         } else {
             Seen::Present
         };
-        let seen: BTreeSet<String> = sight.0.keys().flatten().chain(&theirs).map(handle).collect();
+        let seen: BTreeSet<String> = sight.0.keys().flatten().map(handle).collect();
         let gone = selector
             .records
             .iter()
             .filter(|record| !seen.contains(&record.handle))
             .map(|record| (unit.name.clone(), record.handle.clone()))
             .collect();
-        // Whoever hears that the person's records are gone takes the key for free: the feed tells whose it is.
-        self.strange.add(&unit.name, theirs);
         Ok(Observed {
             observed,
             records: sight.0.len() as u64,
@@ -75,45 +59,22 @@ impl SqlConnector {
         })
     }
 
-    async fn look_by_key(&self, tx: &mut Tx, unit: &Unit, keys: &[Key]) -> Result<Sight, sqlx::Error> {
-        let (statements, argument) = (self.statements(unit), keys_argument(keys));
-        let mut sight = Sight::default();
-        for (index, _) in unit.tables.iter().enumerate().filter(|(_, t)| !t.is_lookup()) {
-            let (sql, replacements) = statements.seen_by_key(index);
-            let arguments: Vec<&str> = std::iter::once(argument.as_str()).chain(replacements).collect();
-            tx.each(&sql, &arguments, &mut |row| sight.add(row)).await?;
-        }
-        Ok(sight)
-    }
-
-    /// Those of the records seen by key that name others and not the person: their keys were given away, as to whoever came after an erasure.
-    async fn strange_of(
+    async fn look(
         &self,
         tx: &mut Tx,
         unit: &Unit,
-        sight: &Sight,
+        keys: &[Key],
         selector: &Selector,
-    ) -> Result<BTreeSet<Key>, sqlx::Error> {
-        let keys: BTreeSet<Key> = sight.0.keys().flatten().cloned().collect();
-        theirs::strange(
-            tx,
-            self.statements(unit),
-            &self.units,
-            &keys,
-            &selector.identifiers,
-        )
-        .await
-    }
-
-    async fn look_by_identifier(
-        &self,
-        tx: &mut Tx,
-        unit: &Unit,
-        selector: &Selector,
-        sight: &mut Sight,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<Sight, sqlx::Error> {
         let statements = self.statements(unit);
+        let mut sight = Sight::default();
         for (index, table) in unit.tables.iter().enumerate().filter(|(_, t)| !t.is_lookup()) {
+            if !keys.is_empty() {
+                let argument = keys_argument(keys);
+                let (sql, replacements) = statements.seen_by_key(index);
+                let arguments: Vec<&str> = std::iter::once(argument.as_str()).chain(replacements).collect();
+                tx.each(&sql, &arguments, &mut |row| sight.add(row)).await?;
+            }
             // Only what names one person: an office's address is there for others too.
             for (column, kind) in table
                 .identifiers
@@ -137,6 +98,6 @@ impl SqlConnector {
                 tx.each(&sql, &[&sought.argument], &mut add).await?;
             }
         }
-        Ok(())
+        Ok(sight)
     }
 }

@@ -1,7 +1,7 @@
-//! Whether records are still the person's: a database may give the key of a row that went to the next one that comes.
+//! Whether locked records are still the person's: a database may give the key of a row that went to the next one that comes.
 //!
-//! Every record of a plan holds an identifier of the person. One that now names people and not this one is somebody else's: work leaves it
-//! alone, and an observation passes it over. One that names nobody cannot be compared, such as a row that was erased before.
+//! Every record of a plan holds an identifier of the person. One that now names people and not this one is somebody else's, and is left alone. One
+//! that names nobody cannot be compared, such as a row that was erased before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -56,8 +56,6 @@ struct Named {
 /// What is known of a record.
 #[derive(Default)]
 struct Record {
-    /// Whether its root is there: what only hangs on a key was not given away with it.
-    rooted: bool,
     /// By the root itself and what it points to.
     own: Named,
     /// By rows that point to its key, which may be older than the root.
@@ -71,7 +69,7 @@ impl Record {
         } else {
             &self.hanging
         };
-        self.rooted && decides.somebody && !decides.them
+        decides.somebody && !decides.them
     }
 }
 
@@ -153,30 +151,29 @@ fn is_left(units: &[Unit], table: &Table, column: &str, value: &str) -> bool {
     })
 }
 
-/// Those of these records that name people and not the one whom these identifiers name.
+/// Those of the locked records that name people and not the one whom these identifiers name.
 pub(crate) async fn strange(
     tx: &mut Tx,
     statements: Statements<'_>,
     units: &[Unit],
-    selected: &BTreeSet<Key>,
+    locked: &BTreeSet<Key>,
     identifiers: &[Identifier],
 ) -> Result<BTreeSet<Key>, sqlx::Error> {
     let unit = statements.unit;
     let nameless = identifiers
         .iter()
         .all(|one| one.kind.strength() == Strength::Shared);
-    if selected.is_empty() || nameless {
+    if locked.is_empty() || nameless {
         return Ok(BTreeSet::new());
     }
     let person = Person::of(identifiers, statements.phone_country);
-    let keys: Vec<Key> = selected.iter().cloned().collect();
+    let keys: Vec<Key> = locked.iter().cloned().collect();
     let tables = 0..unit.tables.len();
     let pointed_to: Vec<bool> = tables.map(|table| is_pointed_to(unit, table)).collect();
     let mut records: BTreeMap<Key, Record> = BTreeMap::new();
     read::each_row(tx, statements, &keys, |index, key, held| {
         let table = &unit.tables[index];
         let record = records.entry(key).or_default();
-        record.rooted |= index == 0;
         let named = if pointed_to[index] {
             &mut record.own
         } else {

@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use lethe_kit::{Connector, Performed, Selector};
-use lethe_terms::{Identifier, IdentifierKind, Observed, Outcome, Verb};
+use lethe_terms::{Identifier, IdentifierKind, Outcome, Verb};
 
 const HEAD: &str = "categories = [\"name\"]\npurpose = \"marketing\"\nbasis = \"6-1-a\"\n";
 
@@ -199,96 +199,5 @@ on_both!(
             assert_eq!(record.identifiers, [email("carol@example.org")]);
         }
         connector.close().await;
-    }
-);
-
-const PEOPLE: &str = "create table people (id integer primary key, email text, full_name text, r text);
-    create table mails (id integer primary key, person integer not null, address text, body text);
-    insert into people values (1, 'ada@example.org', 'Ada', null); insert into mails values (1, 1, 'ada@example.org', 'b');";
-
-fn people(erase: &str) -> String {
-    format!(
-        "[[units]]\nname = \"people\"\ntable = \"people\"\n{HEAD}identifiers = {{email = \"email\"}}\nrestrict = {{column = \"r\"}}\n{erase}
-        [[units.children]]\ntable = \"mails\"\nlink = {{person = \"id\"}}\nidentifiers = {{address = \"email\"}}\nerase = \"row\""
-    )
-}
-
-on_both!(
-    whoever_got_the_key_of_an_erased_row_is_not_what_is_left_of_it,
-    |target| {
-        target.run(PEOPLE).await;
-        let connector = connect(&target, &people("erase = \"row\"")).await;
-        let (dataset, shard) = ("people".parse().unwrap(), "people".parse().unwrap());
-        let ada = selected("1", &[email("ada@example.org")]);
-        let scanned = connector.feed(&shard, None, 10).await.unwrap();
-        let erase = ask(1, (1, 0), "people", Verb::Erase, &ada);
-        assert_eq!(
-            done(connector.perform(&erase).await.unwrap()).outcome,
-            Outcome::Erased
-        );
-        // A customer comes, with a mark of the company's and a child.
-        target
-            .run("insert into people values (1, 'carol@example.org', 'Carol', 'x'); insert into mails values (2, 1, 'carol@example.org', 'b')")
-            .await;
-        let seen = connector.observe(&dataset, &ada).await.unwrap();
-        assert_eq!((seen.observed, seen.records), (Observed::Absent, 0));
-        assert_eq!(seen.gone, [], "the key is Carol's");
-        let told = connector.feed(&shard, Some(&scanned.cursor), 10).await.unwrap();
-        let [record] = told.observations.as_slice() else {
-            panic!("{:?}", told.observations)
-        };
-        assert_eq!(record.key, "[\"1\"]");
-        assert_eq!(record.identifiers, [email("carol@example.org")]);
-        // Nobody to compare with: what has the key is there.
-        let nameless = connector.observe(&dataset, &selected("1", &[])).await.unwrap();
-        assert_eq!(nameless.observed, Observed::Restricted);
-        // The person in something that hangs on it is there.
-        target
-            .run("insert into mails values (3, 1, 'Ada@example.org', 'b')")
-            .await;
-        let seen = connector.observe(&dataset, &ada).await.unwrap();
-        assert_eq!((seen.observed, seen.records), (Observed::Restricted, 1));
-        connector.close().await;
-    }
-);
-
-on_both!(
-    what_is_left_of_a_record_and_names_nobody_is_still_there,
-    |target| {
-        target.run(PEOPLE).await;
-        let dataset = "people".parse().unwrap();
-        let ada = selected("1", &[email("ada@example.org")]);
-        let rows = connect(&target, &people("erase = \"row\"")).await;
-        let stays = connect(
-            &target,
-            &people("columns = {email = \"random\", full_name = \"replace:erased\"}"),
-        )
-        .await;
-        let replaced = connect(
-            &target,
-            &people("columns = {email = \"replace:nobody@example.org\", full_name = \"null\"}"),
-        )
-        .await;
-        for (connector, left) in [
-            (&rows, "null"),
-            (&rows, "'see profile'"),
-            (&stays, "'erased-0f'"),
-            (&replaced, "'nobody@example.org'"),
-        ] {
-            target
-                .run(&format!("delete from mails; update people set email = {left}"))
-                .await;
-            let seen = connector.observe(&dataset, &ada).await.unwrap();
-            assert_eq!((seen.observed, seen.records), (Observed::Present, 1), "{left}");
-        }
-        // A child that names somebody else, without a root: no key was given away with it.
-        target
-            .run("delete from people; insert into mails values (4, 1, 'carol@example.org', 'about Ada')")
-            .await;
-        let seen = rows.observe(&dataset, &ada).await.unwrap();
-        assert_eq!((seen.observed, seen.records), (Observed::Present, 1));
-        for connector in [rows, stays, replaced] {
-            connector.close().await;
-        }
     }
 );
