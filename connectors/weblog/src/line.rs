@@ -299,11 +299,13 @@ pub(crate) fn flat(text: &[u8], letters: bool) -> Vec<u8> {
 /// One round without backslashes: as many of them as stand in a row belong to one escape that was escaped again. `None` where it changes nothing.
 fn without_backslashes(text: &[u8], letters: bool) -> Option<Vec<u8>> {
     let (mut out, mut from, mut changed) = (Vec::new(), 0, false);
+    // A run of backslashes is counted once.
+    let mut behind = 0;
     for at in memchr::memchr_iter(b'\\', text) {
-        if at < from {
+        if at < from.max(behind) {
             continue;
         }
-        let behind = at + text[at..].iter().take_while(|b| **b == b'\\').count();
+        behind = at + text[at..].iter().take_while(|b| **b == b'\\').count();
         let (value, len) = match text.get(behind) {
             Some(b'u') => match text.get(behind + 1..behind + 5).and_then(letter_of) {
                 Some(letter) => (letter, 5),

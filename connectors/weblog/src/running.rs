@@ -68,11 +68,15 @@ impl Rules {
     }
 }
 
+/// How often backslashes are taken for escaped again: a client's chain of escapes must not cost the length of its line for each link. Deeper ones are
+/// read at once.
+const ESCAPED_AGAIN_MAX: usize = 4;
+
 /// Hands over a word as it stands after each round of taking its escapes back.
 fn unescaped(word: &[u8], mut each: impl FnMut(&[u8])) {
     let mut text = line::unescape(word);
     // Each program that passed it on may have escaped the backslashes again.
-    while text.contains(&b'\\') {
+    for _ in 0..ESCAPED_AGAIN_MAX {
         let next = line::unescape(&text);
         if next == text {
             break;

@@ -69,12 +69,14 @@ impl Conductor {
         let restricted = restricted(earlier);
         let holdings = present.plan.steps.iter().flat_map(|step| &step.records);
         let covered: BTreeSet<_> = holdings.map(HoldingRef::unit).collect();
-        let mut others = self.cases.values().filter(|other| other.id != erasure.id);
+        // The same person's other erasures rely on nobody.
+        let mut others = self
+            .cases
+            .values()
+            .filter(|other| other.opening.supersedes != erasure.opening.supersedes);
         others.any(|other| {
-            instructed(other).any(|(verb, unit, index)| {
-                verb == Verb::Erase
-                    && covered.contains(&unit)
-                    && restricted.get(&unit).is_some_and(|since| *since < index)
+            erasing(other).any(|(unit, index)| {
+                covered.contains(&unit) && restricted.get(&unit).is_some_and(|since| *since < index)
             })
         })
     }
@@ -287,6 +289,18 @@ fn is_lift_sent(restriction: &Case, unit: UnitToken) -> bool {
         step.verb == Verb::Lift
             && progress.sent.is_some()
             && step.records.iter().any(|holding| holding.unit() == unit)
+    })
+}
+
+/// Units that a case was told to erase, and that no system refused to, with the index of the plan.
+fn erasing(case: &Case) -> impl Iterator<Item = (UnitToken, u64)> {
+    case.plans.iter().flat_map(|made| {
+        let steps = made.plan.steps.iter().zip(&made.steps);
+        let sent = steps.filter(|(step, progress)| {
+            step.verb == Verb::Erase && progress.sent.is_some() && !progress.is_refused()
+        });
+        let index = index_of(made);
+        sent.flat_map(move |(step, _)| step.records.iter().map(move |holding| (holding.unit(), index)))
     })
 }
 

@@ -1,7 +1,7 @@
 //! What an erasure takes of the restriction that it supersedes, and what it leaves.
 
 use lethe_conductor::Input;
-use lethe_journal::{Command, Token};
+use lethe_journal::{CloseReason, Command, Token};
 use lethe_terms::{CaseState, FailureClass, IdentifierKind, Observed, Right, Verb};
 
 use crate::parts::{place, token};
@@ -258,4 +258,40 @@ fn an_erasure_on_which_another_one_relied_is_not_taken_back() {
         [3, 4].map(|number| world.state(number)),
         [CaseState::Completed; 2]
     );
+}
+
+#[test]
+fn an_erasure_is_taken_back_where_an_earlier_one_was_refused() {
+    let mut world = World::new(&["shop"], &[1], false);
+    world.open(1, 1, Right::Restriction, None);
+    world.run();
+    world
+        .system("shop")
+        .acting
+        .push_back(Whim::Fail(FailureClass::Final));
+    world.open(2, 1, Right::Erasure, Some(case(1)));
+    world.run();
+    world.say(Command::Close {
+        command: command(40),
+        case: case(2),
+        reason: CloseReason::SystemFailed,
+    });
+    world.run();
+    world.open(3, 1, Right::Restriction, None);
+    world.run();
+    world.open(4, 1, Right::Erasure, Some(case(1)));
+    world.run();
+    assert_eq!(
+        world.state(4),
+        CaseState::Acting,
+        "the other restriction holds it"
+    );
+    world.say(Command::Withdraw {
+        command: command(41),
+        case: case(4),
+    });
+    world.run();
+    assert_eq!(world.refused, []);
+    assert_eq!(world.state(4), CaseState::Withdrawn);
+    assert!(is_restricted(&world));
 }
