@@ -148,6 +148,11 @@ impl CaseState {
         )
     }
 
+    /// Whether it ended with a certificate.
+    pub const fn is_completed(self) -> bool {
+        matches!(self, Self::Completed | Self::CompletedWithExceptions)
+    }
+
     /// Whether the next move is a person's.
     pub const fn waits_for_person(self) -> bool {
         matches!(

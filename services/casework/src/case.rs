@@ -61,19 +61,19 @@ pub struct PlanProgress {
 }
 
 impl PlanProgress {
+    /// Each step with how far it is.
+    pub fn each(&self) -> impl Iterator<Item = (&Step, &StepProgress)> {
+        self.plan.steps.iter().zip(&self.steps)
+    }
+
     /// Whether every step is verified.
     pub fn is_verified(&self) -> bool {
-        self.plan
-            .steps
-            .iter()
-            .zip(&self.steps)
-            .all(|(step, progress)| progress.is_verified(step))
+        self.each().all(|(step, progress)| progress.is_verified(step))
     }
 
     /// Steps whose records were not all seen absent: a later plan must not lose them, though no walk reaches them any more.
     pub fn unseen(&self) -> impl Iterator<Item = &Step> {
-        let steps = self.plan.steps.iter().zip(&self.steps);
-        steps
+        self.each()
             .filter(|(step, progress)| {
                 let absent = progress
                     .sighting
@@ -86,8 +86,7 @@ impl PlanProgress {
 
     /// Whether every step that changes something is at least reported.
     pub fn is_reported(&self) -> bool {
-        let mut steps = self.plan.steps.iter().zip(&self.steps);
-        steps.all(|(step, progress)| progress.is_observable(step))
+        self.each().all(|(step, progress)| progress.is_observable(step))
     }
 
     /// The verb of the steps that change something, where there is one.

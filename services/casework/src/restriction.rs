@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lethe_journal::{DatasetRef, Held, HoldingRef, Step};
 use lethe_terms::{Outcome, UnitToken, Verb};
 
-use crate::{Case, StepProgress};
+use crate::{Case, PlanProgress, StepProgress};
 
 /// Marks beside the state of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,8 +73,6 @@ impl Case {
     }
 
     fn all_steps(&self) -> impl Iterator<Item = (&Step, &StepProgress)> {
-        self.plans
-            .iter()
-            .flat_map(|made| made.plan.steps.iter().zip(&made.steps))
+        self.plans.iter().flat_map(PlanProgress::each)
     }
 }

@@ -435,7 +435,7 @@ impl Conductor {
             return;
         };
         let mut again = Vec::new();
-        for (step, progress) in present.plan.steps.iter().zip(&present.steps) {
+        for (step, progress) in present.each() {
             let errand = match (progress.is_observable(step), &progress.observing, &progress.sent) {
                 (true, Some(asked), _) if progress.sighting.is_none() && progress.failure.is_none() => {
                     Errand::Observe(step.step, asked.attempt)
@@ -483,7 +483,7 @@ fn search_again(case: &Case, planned: &Step, progress: &StepProgress) -> Move {
     let before = case.plans.split_last().map_or(&[][..], |(_, before)| before);
     let mut looks = before
         .iter()
-        .flat_map(|made| made.plan.steps.iter().zip(&made.steps))
+        .flat_map(PlanProgress::each)
         .filter(|(step, _)| step.only_observes() && step.place() == planned.place());
     if looks.any(|(step, progress)| progress.attention(step).is_some()) {
         Move::Nothing

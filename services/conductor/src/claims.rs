@@ -1,11 +1,11 @@
 //! What cases hold of each other's records: restrictions that keep an erasure waiting, and later plans that came first. All of it goes by the units
 //! that systems act on: who restricts one part of a line restricts the line.
 
-use lethe_casework::{Case, PlanProgress, Statement};
+use lethe_casework::{Case, PlanProgress, Statement, StepProgress};
 use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_journal::{CaseEvent, DatasetRef, Held, HoldingRef, Step};
-use lethe_terms::{CaseId, CaseState, Observed, Right, Timestamp, UnitToken, Verb};
+use lethe_terms::{CaseId, Observed, Right, Timestamp, UnitToken, Verb};
 
 use crate::conductor::Conductor;
 
@@ -75,9 +75,12 @@ impl Conductor {
             .values()
             .filter(|other| other.opening.supersedes != erasure.opening.supersedes);
         others.any(|other| {
-            erasing(other).any(|(unit, index)| {
-                covered.contains(&unit) && restricted.get(&unit).is_some_and(|since| *since < index)
-            })
+            sent(other)
+                .filter(|(_, step, progress)| step.verb == Verb::Erase && !progress.is_refused())
+                .flat_map(units)
+                .any(|(_, unit, index)| {
+                    covered.contains(&unit) && restricted.get(&unit).is_some_and(|since| *since < index)
+                })
         })
     }
 
@@ -116,7 +119,7 @@ impl Conductor {
             .filter(|(unit, since)| is_erased(unit, *since))
             .map(|(unit, _)| unit)
             .collect();
-        if self.superseded.contains(&case.id) {
+        if self.erasures_for(case.id).any(is_done) {
             // What was not there to be restricted, no erasure has to cover.
             given_up.extend(seen_absent(case, Verb::Restrict).into_keys());
         }
@@ -185,7 +188,6 @@ impl Conductor {
             self.note_reached(unit, index);
         }
         self.erased.clear();
-        self.superseded.clear();
         let cases: Vec<_> = self.cases.keys().copied().collect();
         for case in cases {
             self.refresh_claims(case);
@@ -200,9 +202,6 @@ impl Conductor {
             return;
         }
         let mut affected: BTreeSet<_> = case.opening.supersedes.into_iter().collect();
-        if is_done(case) {
-            self.superseded.extend(&affected);
-        }
         let absent = seen_absent(case, Verb::Erase);
         let units: BTreeSet<_> = instructed(case).map(|(_, unit, _)| unit).collect();
         for unit in units {
@@ -266,41 +265,30 @@ impl Conductor {
             let mut holdings = present.plan.steps.iter().flat_map(|step| &step.records);
             holdings.any(|holding| holding.unit() == unit)
         };
-        self.cases
-            .values()
-            .filter(|case| case.opening.supersedes == Some(restriction) && !case.state().is_ended())
+        self.erasures_for(restriction)
+            .filter(|case| !case.state().is_ended())
             .any(|case| case.plan().is_some_and(covers))
+    }
+
+    /// The erasures that were opened to supersede a restriction.
+    pub fn erasures_for(&self, restriction: CaseId) -> impl Iterator<Item = &Case> {
+        let erasures = self.superseding.get(&restriction).into_iter().flatten();
+        erasures.filter_map(|erasure| self.cases.get(erasure))
     }
 }
 
 /// Whether the case ended with a certificate.
 pub(crate) fn is_done(case: &Case) -> bool {
-    matches!(
-        case.state(),
-        CaseState::Completed | CaseState::CompletedWithExceptions
-    )
+    case.state().is_completed()
 }
 
 /// Whether the present lift of a restriction went out for a unit.
 fn is_lift_sent(restriction: &Case, unit: UnitToken) -> bool {
-    let present = restriction.plan().into_iter();
-    let mut steps = present.flat_map(|present| present.plan.steps.iter().zip(&present.steps));
+    let mut steps = restriction.plan().into_iter().flat_map(PlanProgress::each);
     steps.any(|(step, progress)| {
         step.verb == Verb::Lift
             && progress.sent.is_some()
             && step.records.iter().any(|holding| holding.unit() == unit)
-    })
-}
-
-/// Units that a case was told to erase, and that no system refused to, with the index of the plan.
-fn erasing(case: &Case) -> impl Iterator<Item = (UnitToken, u64)> {
-    case.plans.iter().flat_map(|made| {
-        let steps = made.plan.steps.iter().zip(&made.steps);
-        let sent = steps.filter(|(step, progress)| {
-            step.verb == Verb::Erase && progress.sent.is_some() && !progress.is_refused()
-        });
-        let index = index_of(made);
-        sent.flat_map(move |(step, _)| step.records.iter().map(move |holding| (holding.unit(), index)))
     })
 }
 
@@ -314,33 +302,37 @@ fn restricted(case: &Case) -> BTreeMap<UnitToken, u64> {
 
 /// Units of every instruction of a case that went out, with its verb and the index of its plan; earlier plans come first.
 pub(crate) fn instructed(case: &Case) -> impl Iterator<Item = (Verb, UnitToken, u64)> {
-    case.plans.iter().flat_map(|made| {
+    sent(case).flat_map(units)
+}
+
+/// Every step of a case that went out, with the index of its plan.
+fn sent(case: &Case) -> impl Iterator<Item = (u64, &Step, &StepProgress)> {
+    let steps = case.plans.iter().flat_map(|made| {
         let index = index_of(made);
-        let steps = made.plan.steps.iter().zip(&made.steps);
-        steps
-            .filter(|(_, progress)| progress.sent.is_some())
-            .flat_map(move |(step, _)| {
-                let records = step.records.iter();
-                records.map(move |holding| (step.verb, holding.unit(), index))
-            })
-    })
+        made.each().map(move |(step, progress)| (index, step, progress))
+    });
+    steps.filter(|(.., progress)| progress.sent.is_some())
+}
+
+fn units<'a>(
+    (index, step, _): (u64, &'a Step, &StepProgress),
+) -> impl Iterator<Item = (Verb, UnitToken, u64)> + use<'a> {
+    let records = step.records.iter();
+    records.map(move |holding| (step.verb, holding.unit(), index))
 }
 
 /// Units that steps of this verb left absent and that were seen so, with the index of the plan; a later instruction for one decides of it.
 fn seen_absent(case: &Case, verb: Verb) -> BTreeMap<UnitToken, u64> {
     let mut absent = BTreeMap::new();
-    for made in &case.plans {
-        let steps = made.plan.steps.iter().zip(&made.steps);
-        for (step, progress) in steps.filter(|(step, _)| step.verb == verb) {
-            let sighting = progress.sighting.as_ref();
-            let is_absent =
-                progress.is_verified(step) && sighting.is_some_and(|seen| seen.observed == Observed::Absent);
-            for holding in &step.records {
-                if is_absent {
-                    absent.insert(holding.unit(), index_of(made));
-                } else if progress.sent.is_some() {
-                    absent.remove(&holding.unit());
-                }
+    for (index, step, progress) in sent(case).filter(|(_, step, _)| step.verb == verb) {
+        let sighting = progress.sighting.as_ref();
+        let is_absent =
+            progress.is_verified(step) && sighting.is_some_and(|seen| seen.observed == Observed::Absent);
+        for holding in &step.records {
+            if is_absent {
+                absent.insert(holding.unit(), index);
+            } else {
+                absent.remove(&holding.unit());
             }
         }
     }

@@ -201,8 +201,8 @@ pub struct Conductor {
     pub(crate) claims: BTreeMap<UnitToken, BTreeSet<CaseId>>,
     /// What erasures have erased and seen gone: by unit and case, with the index of the plan.
     pub(crate) erased: BTreeMap<UnitToken, BTreeMap<CaseId, u64>>,
-    /// Restrictions that an erasure with a certificate supersedes.
-    pub(crate) superseded: BTreeSet<CaseId>,
+    /// By restriction: the erasures that were opened to supersede it.
+    pub(crate) superseding: BTreeMap<CaseId, BTreeSet<CaseId>>,
     pub(crate) reached: BTreeMap<UnitToken, u64>,
     pub(crate) wakes: BTreeMap<Timestamp, BTreeSet<CaseId>>,
     pub(crate) sharing: Sharing,
@@ -225,7 +225,7 @@ impl Conductor {
             looked: BTreeMap::new(),
             claims: BTreeMap::new(),
             erased: BTreeMap::new(),
-            superseded: BTreeSet::new(),
+            superseding: BTreeMap::new(),
             reached: BTreeMap::new(),
             wakes: BTreeMap::new(),
             sharing: Sharing::new(),
@@ -249,6 +249,9 @@ impl Conductor {
             Some(known) if number < known.next_number => Ok(()),
             Some(known) => known.apply(number, event, at),
             None if number == 0 => Case::open(case, event, at).map(|opened| {
+                if let Some(earlier) = opened.opening.supersedes {
+                    self.superseding.entry(earlier).or_default().insert(case);
+                }
                 self.cases.insert(case, opened);
             }),
             None => Err(lethe_casework::Error::Gap {

@@ -63,9 +63,7 @@ pub const fn case_state(state: CaseState) -> &'static str {
 pub fn standing(case: &CaseView) -> &'static str {
     match case.state {
         CaseState::Withdrawn if case.resurrection.is_some() => "ended without erasing",
-        CaseState::Completed | CaseState::CompletedWithExceptions if case.right == Right::Restriction => {
-            restriction(case)
-        }
+        state if state.is_completed() && case.right == Right::Restriction => restriction(case),
         state => case_state(state),
     }
 }

@@ -104,8 +104,7 @@ fn taken(cases: &Cases, system: &SystemName, instruction: InstructionId) -> Opti
     let conductor = cases.look();
     conductor.cases().find_map(|case| {
         let present = case.plan()?;
-        let mut steps = present.plan.steps.iter().zip(&present.steps);
-        let (_, progress) = steps.find(|(step, progress)| {
+        let (_, progress) = present.each().find(|(step, progress)| {
             let is_sent = progress.sent.is_some_and(|sent| sent.instruction == instruction);
             step.system == *system && is_sent && progress.report.is_none()
         })?;

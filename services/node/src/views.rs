@@ -10,7 +10,7 @@ use lethe_gateway::views::{
     ScanView, StepView, SupersededView, SystemState, SystemView,
 };
 use lethe_journal::{CaseOrigin, DatasetRef, Remark, Step, SystemTold};
-use lethe_terms::{CaseState, IdentifierKind, Right, StepState, Timestamp};
+use lethe_terms::{IdentifierKind, StepState, Timestamp};
 
 use crate::shell;
 
@@ -98,19 +98,10 @@ fn stands_still(error: &lethe_conductor::Error) -> AttentionView {
 
 /// The erasure that supersedes a restriction: one that is done before one that may yet be.
 fn superseded_by(conductor: &Conductor, restriction: &Case) -> Option<SupersededView> {
-    if restriction.opening.right != Right::Restriction {
-        return None;
-    }
-    let erasures = conductor
-        .cases()
-        .filter(|case| case.opening.supersedes == Some(restriction.id));
-    let standing = erasures.filter_map(|case| {
-        let done = match case.state() {
-            CaseState::Completed | CaseState::CompletedWithExceptions => true,
-            CaseState::NotCompleted | CaseState::Refused | CaseState::Withdrawn => return None,
-            _ => false,
-        };
-        Some(SupersededView { case: case.id, done })
+    let standing = conductor.erasures_for(restriction.id).filter_map(|erasure| {
+        let (state, case) = (erasure.state(), erasure.id);
+        let done = state.is_completed();
+        (done || !state.is_ended()).then_some(SupersededView { case, done })
     });
     standing.max_by_key(|erasure| erasure.done)
 }
@@ -118,11 +109,11 @@ fn superseded_by(conductor: &Conductor, restriction: &Case) -> Option<Superseded
 /// What went out by plans that a later one took the place of.
 fn earlier(plans: &[PlanProgress]) -> Vec<EarlierView> {
     let steps = plans.iter().flat_map(|made| {
-        let steps = made.plan.steps.iter().zip(&made.steps);
-        steps.map(|(step, progress)| (made.plan.number, step, progress))
+        let number = made.plan.number;
+        made.each().map(move |(step, progress)| (number, step, progress))
     });
     steps
-        .filter(|(_, _, progress)| progress.sent.is_some())
+        .filter(|(.., progress)| progress.sent.is_some())
         .map(|(plan, step, progress)| EarlierView {
             plan,
             system: step.system.to_string(),

@@ -4,10 +4,10 @@ use lethe_casework::ADDITIONS_MAX;
 use lethe_conductor::Input;
 use lethe_journal::RemarkCode;
 use lethe_planner::Suspicion;
-use lethe_terms::{CaseState, FailureClass, IdentifierKind, Observed, Right, SystemName};
+use lethe_terms::{CaseState, IdentifierKind, Observed, Right, SystemName};
 
 use crate::parts::{place, token};
-use crate::world::{Whim, World, case, command, name};
+use crate::world::{World, case, command, name};
 
 fn times(world: &World, word: &str) -> usize {
     world
@@ -182,8 +182,7 @@ fn a_plan_that_lost_a_record_waits_for_a_person() {
 #[test]
 fn a_plan_that_a_person_asked_for_waits_for_them() {
     let mut world = World::new(&["shop"], &[1], false);
-    let failed = Whim::Fail(FailureClass::Final);
-    world.system("shop").acting.push_back(failed);
+    world.refuse_next("shop");
     world.open(1, 1, Right::Erasure, None);
     world.run();
     world.approving = false;

@@ -121,8 +121,7 @@ fn a_request_cannot_be_taken_back_once_an_instruction_went_out() {
 #[test]
 fn a_request_cannot_be_taken_back_when_an_earlier_plan_had_acted() {
     let mut world = opened(false);
-    let failed = Whim::Fail(FailureClass::Final);
-    world.system("shop").acting.push_back(failed);
+    world.refuse_next("shop");
     world.run();
     world.approving = false;
     world.say(Command::Replan {

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use lethe_journal::Command;
 use lethe_terms::{CaseState, InstructionId, Right, Verb};
 
-use crate::world::{World, case, command};
+use crate::world::World;
 
 /// After which effect, whether it was carried out, and whether answers overtake walks.
 type Cut = (Option<(usize, bool)>, bool);
@@ -28,12 +27,7 @@ fn restrict_and_lift(cut: Cut) -> World {
         (world.state(1), world.state(2)),
         (CaseState::Completed, CaseState::Acting)
     );
-    let notified_at = world.now;
-    world.say(Command::Lift {
-        command: command(9),
-        case: case(1),
-        notified_at,
-    });
+    world.lift(1, 9, 0);
     world.run();
     world
 }

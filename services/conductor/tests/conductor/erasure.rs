@@ -136,10 +136,7 @@ fn what_does_not_happen_again_and_again_is_shown_to_a_person() {
 #[test]
 fn a_final_failure_waits_for_a_new_plan_and_the_new_plan_for_approval() {
     let mut world = erasure(&["shop"]);
-    world
-        .system("shop")
-        .acting
-        .push_back(Whim::Fail(FailureClass::Final));
+    world.refuse_next("shop");
     world.run();
     assert_eq!(world.state(1), CaseState::NeedsAttention);
     world.approving = false;
@@ -328,16 +325,14 @@ fn a_new_plan_keeps_a_record_that_nothing_leads_to_any_more() {
     let mut world = erasure(&["crm", "shop"]);
     // The crm holds the only link to a second record in the shop, and is erased before the shop fails.
     world.behind.insert((1, name("shop")), Observed::Present);
-    let shop = world.system("shop");
-    shop.acting.push_back(Whim::Fail(FailureClass::Final));
+    world.refuse_next("shop");
     world.run();
     assert_eq!(world.state(1), CaseState::NeedsAttention);
     assert_eq!(world.held[&(1, name("crm"))], Observed::Absent);
     // A second time: what the second plan had kept, the third one keeps.
     for number in [8, 9] {
         if number == 8 {
-            let shop = world.system("shop");
-            shop.acting.push_back(Whim::Fail(FailureClass::Final));
+            world.refuse_next("shop");
         }
         world.say(Command::Replan {
             command: command(number),

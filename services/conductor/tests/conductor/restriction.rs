@@ -20,12 +20,7 @@ fn lift(world: &mut World, in_ms: i64) {
 }
 
 fn lift_of(world: &mut World, restriction: u8, number: u8, in_ms: i64) {
-    let notified_at = world.now.plus_millis(in_ms);
-    world.say(Command::Lift {
-        command: command(number),
-        case: case(restriction),
-        notified_at,
-    });
+    world.lift(restriction, number, in_ms);
     world.run();
 }
 
@@ -201,10 +196,7 @@ fn close(world: &mut World, number: u8) {
 fn restricted_in_one_of_two() -> World {
     let mut world = World::new(&["crm", "shop"], &[1], false);
     world.open(1, 1, Right::Restriction, None);
-    world
-        .system("crm")
-        .acting
-        .push_back(Whim::Fail(FailureClass::Final));
+    world.refuse_next("crm");
     world.run();
     assert_eq!(world.state(1), CaseState::NeedsAttention);
     world
@@ -297,10 +289,7 @@ fn a_restriction_whose_lift_is_overtaken_by_its_erasure_stays_certified() {
 fn an_erasure_that_ends_without_its_restriction_on_the_log_ends_it_after_the_restart() {
     let mut world = World::new(&["crm", "shop"], &[1], false);
     world.open(1, 1, Right::Restriction, None);
-    world
-        .system("crm")
-        .acting
-        .push_back(Whim::Fail(FailureClass::Final));
+    world.refuse_next("crm");
     world.run();
     world.open(2, 1, Right::Erasure, Some(case(1)));
     world.run();
@@ -428,15 +417,25 @@ fn an_erasure_that_nobody_has_approved_gives_no_restriction_up() {
     );
 }
 
-#[test]
-fn what_a_system_refused_to_restrict_is_not_restricted() {
+/// A restriction that the only system refused.
+fn refused() -> World {
     let mut world = World::new(&["shop"], &[1], false);
     world.open(1, 1, Right::Restriction, None);
-    world
-        .system("shop")
-        .acting
-        .push_back(Whim::Fail(FailureClass::Final));
+    world.refuse_next("shop");
     world.run();
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    world
+}
+
+fn is_erased_for_another_case(world: &mut World) {
+    world.open(2, 1, Right::Erasure, None);
+    world.run();
+    assert_eq!(world.state(2), CaseState::Completed);
+}
+
+#[test]
+fn what_a_system_refused_to_restrict_is_not_restricted() {
+    let mut world = refused();
     close(&mut world, 7);
     assert_eq!(world.state(1), CaseState::NotCompleted);
     assert!(
@@ -444,22 +443,10 @@ fn what_a_system_refused_to_restrict_is_not_restricted() {
             .conductor
             .is_restricted(world.conductor.case(case(1)).unwrap())
     );
-    world.open(2, 1, Right::Erasure, None);
-    world.run();
-    assert_eq!(world.state(2), CaseState::Completed);
+    is_erased_for_another_case(&mut world);
 }
 
 #[test]
 fn what_a_system_refused_to_restrict_holds_nobody_back_while_a_person_looks() {
-    let mut world = World::new(&["shop"], &[1], false);
-    world.open(1, 1, Right::Restriction, None);
-    world
-        .system("shop")
-        .acting
-        .push_back(Whim::Fail(FailureClass::Final));
-    world.run();
-    assert_eq!(world.state(1), CaseState::NeedsAttention);
-    world.open(2, 1, Right::Erasure, None);
-    world.run();
-    assert_eq!(world.state(2), CaseState::Completed);
+    is_erased_for_another_case(&mut refused());
 }

@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, VecDeque};
 
 use lethe_casework::Case;
 use lethe_conductor::{Conductor, Effect, IN_FLIGHT_PER_SYSTEM_MAX, Input};
-use lethe_journal::{CaseEvent, Command, Instruction};
+use lethe_journal::{CaseEvent, Instruction};
 use lethe_terms::{CaseId, CaseState, Observed, Right, Verb};
 
 use crate::parts::config;
-use crate::world::{World, case, command, name};
+use crate::world::{World, case, name};
 
 /// Orders of steps that are tried.
 const SEEDS: u64 = 600;
@@ -243,12 +243,7 @@ impl Several {
     }
 
     fn lift(&mut self, restriction: u8, number: u8) {
-        let notified_at = self.world.now.plus_millis(-1);
-        self.world.say(Command::Lift {
-            command: command(number),
-            case: case(restriction),
-            notified_at,
-        });
+        self.world.lift(restriction, number, -1);
     }
 
     fn state(&mut self, number: u8) -> CaseState {

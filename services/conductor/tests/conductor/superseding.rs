@@ -2,7 +2,7 @@
 
 use lethe_conductor::Input;
 use lethe_journal::{CloseReason, Command, Token};
-use lethe_terms::{CaseState, FailureClass, IdentifierKind, Observed, Right, Verb};
+use lethe_terms::{CaseState, IdentifierKind, Observed, Right, Verb};
 
 use crate::parts::{place, token};
 use crate::world::{Whim, World, case, command, name};
@@ -38,12 +38,7 @@ fn lift(world: &mut World) {
 }
 
 fn lift_of(world: &mut World, number: u8) {
-    let notified_at = world.now.plus_millis(-1);
-    world.say(Command::Lift {
-        command: command(30 + number),
-        case: case(number),
-        notified_at,
-    });
+    world.lift(number, 30 + number, -1);
     world.run();
 }
 
@@ -75,8 +70,7 @@ fn what_the_erasure_did_not_cover_stays_restricted_and_protected_until_it_is_lif
 fn a_restriction_that_failed_goes_on_for_what_the_erasure_did_not_cover() {
     let mut world = World::new(&["crm", "shop"], &[1], false);
     world.open(1, 1, Right::Restriction, None);
-    let fails = Whim::Fail(FailureClass::Final);
-    world.system("crm").acting.push_back(fails);
+    world.refuse_next("crm");
     world.run();
     assert_eq!(world.state(1), CaseState::NeedsAttention);
     erase_without_shop(&mut world);
@@ -187,10 +181,7 @@ fn two_erasures_that_both_give_up_a_restriction_do_not_wait_for_each_other() {
 #[test]
 fn nothing_is_released_that_another_restriction_claims_though_an_erasure_is_to_give_that_up() {
     let mut world = restricted_twice();
-    world
-        .system("shop")
-        .acting
-        .push_back(Whim::Fail(FailureClass::Final));
+    world.refuse_next("shop");
     world.open(3, 1, Right::Erasure, Some(case(1)));
     world.run();
     lift_of(&mut world, 2);
@@ -265,10 +256,7 @@ fn an_erasure_is_taken_back_where_an_earlier_one_was_refused() {
     let mut world = World::new(&["shop"], &[1], false);
     world.open(1, 1, Right::Restriction, None);
     world.run();
-    world
-        .system("shop")
-        .acting
-        .push_back(Whim::Fail(FailureClass::Final));
+    world.refuse_next("shop");
     world.open(2, 1, Right::Erasure, Some(case(1)));
     world.run();
     world.say(Command::Close {

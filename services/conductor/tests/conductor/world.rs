@@ -163,6 +163,21 @@ impl World {
         self.systems.get_mut(&name(text)).unwrap()
     }
 
+    /// The system refuses the next work for good.
+    pub fn refuse_next(&mut self, system: &str) {
+        let refusal = Whim::Fail(FailureClass::Final);
+        self.system(system).acting.push_back(refusal);
+    }
+
+    /// Somebody asks for the lift of a restriction whose person was told so many milliseconds from now.
+    pub fn lift(&mut self, restriction: u8, number: u8, in_ms: i64) {
+        self.say(Command::Lift {
+            command: command(number),
+            case: case(restriction),
+            notified_at: self.now.plus_millis(in_ms),
+        });
+    }
+
     /// From now on the company has these systems; a new one holds a record of each of these persons.
     pub fn change_systems(&mut self, systems: &[&str], persons: &[u8]) {
         let locates = self.inventory.systems.iter().any(|system| system.locates);
