@@ -283,10 +283,7 @@ impl Finder {
     ) -> bool {
         let (before, mut rest) = (&lower[..value.start], &text[value.end..]);
         if !running {
-            let ended = rest
-                .first()
-                .is_none_or(|b| matches!(b, b'&' | b';' | b'#' | b'"' | b' ' | b'?'));
-            return ended && self.named_before(before, false) == Some(kind);
+            return rest.first().is_none_or(ends_in_field) && self.named_before(before, false) == Some(kind);
         }
         while let [
             b')' | b']' | b'}' | b'>' | b'\'' | b'`' | b':' | b'!' | b'.',
@@ -309,11 +306,8 @@ impl Finder {
     fn named_before(&self, lower: &[u8], running: bool) -> Option<&IssuedKind> {
         let text = lower.strip_suffix(b"=")?;
         let near = &text[text.len().saturating_sub(PARAMETER_BYTES_MAX)..];
-        let bound = |b: &u8| match running {
-            true => ends_in_text(b),
-            false => matches!(b, b'?' | b'&' | b';' | b'#' | b' ' | b'"'),
-        };
-        let mut name = near.rsplit(bound).next()?;
+        let ends = if running { ends_in_text } else { ends_in_field };
+        let mut name = near.rsplit(ends).next()?;
         if running {
             // What stands behind an equals sign is a value.
             name = name
@@ -332,11 +326,7 @@ impl Finder {
     /// Kind of the parameter whose value a byte stands in.
     fn parameter(&self, lower: &[u8], at: usize) -> Option<&IssuedKind> {
         let near = at.saturating_sub(PARAMETER_BYTES_MAX);
-        let begin = lower[near..at]
-            .iter()
-            .rposition(|b| matches!(b, b'?' | b'&' | b';' | b'#' | b' ' | b'"'))
-            .map_or(near, |n| near + n + 1);
-        let part = &lower[begin..at];
+        let part = lower[near..at].rsplit(ends_in_field).next()?;
         let name = &part[..part.iter().position(|b| *b == b'=')?];
         self.parameters.get(std::str::from_utf8(name).ok()?)
     }
@@ -367,6 +357,11 @@ fn is_user(before: &[u8], behind: &[u8]) -> bool {
     };
     let one_by_one = !words.iter().rev().skip(1).any(|word| word.is_empty());
     is_behind && one_by_one && !before.contains(&b'"')
+}
+
+/// What ends a parameter in a field of a line.
+fn ends_in_field(b: &u8) -> bool {
+    b"?&;# \"".contains(b)
 }
 
 /// What ends a word, or a parameter in it, in a line that fits no format.
