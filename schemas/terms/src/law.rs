@@ -2,6 +2,14 @@
 
 use crate::vocabulary::closed_list;
 
+/// A norm as lawyers write it: `17-1-b` is `Art. 17(1)(b)`.
+pub fn norm(code: &str) -> String {
+    let mut parts = code.split('-');
+    let article = parts.next().unwrap_or_default();
+    let rest: String = parts.map(|part| format!("({part})")).collect();
+    format!("Art. {article}{rest}")
+}
+
 closed_list! {
     /// The right that a case answers to.
     Right as "right" {

@@ -14,7 +14,7 @@ pub use ids::{
     CaseId, CommandId, DatasetName, EntryId, IdentifierToken, InstructionId, IssuerName, NameError,
     RecordToken, ShardName, SuppressionToken, SystemName, UnitToken,
 };
-pub use law::{ErasureGround, LegalBasis, RestrictionGround, Right};
+pub use law::{ErasureGround, LegalBasis, RestrictionGround, Right, norm};
 pub use people::{Identifier, IdentifierKind, IssuedKind, Strength};
 pub use time::Timestamp;
 pub use vocabulary::{DataCategory, DpvCode, Purpose, UnknownWord};

@@ -40,6 +40,17 @@ impl Timestamp {
     pub const fn since(self, earlier: Self) -> i64 {
         self.0 - earlier.0
     }
+
+    /// The day, such as `2026-11-24`, in UTC.
+    pub fn day(self) -> String {
+        self.to_string().chars().take(10).collect()
+    }
+
+    /// The day and minute, such as `2026-11-24 12:30 UTC`.
+    pub fn minute(self) -> String {
+        let text = self.to_string();
+        format!("{} {} UTC", self.day(), text.get(11..16).unwrap_or_default())
+    }
 }
 
 impl fmt::Display for Timestamp {

@@ -1,6 +1,5 @@
 //! The client of the API, as the command line uses it.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -120,12 +119,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at `server`, such as `http://127.0.0.1:7380`, with the API key and a certificate authority of
-    /// the company's own where there are any.
+    /// A client of the server at `server`, such as `http://127.0.0.1:7380`, with the API key and certificate authorities of
+    /// the company's own, in PEM, where there are any.
     ///
     /// # Errors
     /// [`ClientError::Setup`] where the address is none, or would send the key in the clear across a network.
-    pub fn new(server: &str, key: Option<String>, authority: Option<&Path>) -> Result<Self, ClientError> {
+    pub fn new(server: &str, key: Option<String>, authorities: Option<&[u8]>) -> Result<Self, ClientError> {
         let wrong = ClientError::Setup {
             what: "server address",
             expected: "such as http://127.0.0.1:7380 or https://lethe.example",
@@ -156,13 +155,12 @@ impl Client {
             .pool_idle_timeout(IDLE_TIME_MAX)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("lethe/", env!("CARGO_PKG_VERSION")));
-        if let Some(path) = authority {
-            let unusable = || ClientError::Setup {
-                what: "file of certificate authorities",
-                expected: "readable PEM certificates",
-            };
-            let pem = std::fs::read(path).map_err(|_| unusable())?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| unusable())?;
+        if let Some(pem) = authorities {
+            let certificates =
+                reqwest::Certificate::from_pem_bundle(pem).map_err(|_| ClientError::Setup {
+                    what: "file of certificate authorities",
+                    expected: "readable PEM certificates",
+                })?;
             builder = builder.tls_certs_merge(certificates);
         }
         let http = builder.build().map_err(|_| ClientError::Setup {

@@ -4,7 +4,9 @@ use lethe_terms::{
     Awaited, CaseId, CaseState, IdentifierKind, Observed, Outcome, Right, StepState, Timestamp, Verb,
 };
 
-pub use self::deadlines::{answered, awaits_answer, day, distance, due, is_overdue, minute, overdue, span};
+pub use lethe_terms::norm;
+
+pub use self::deadlines::{answered, awaits_answer, distance, due, is_overdue, overdue, span};
 
 use crate::views::{
     BlockedBy, CaseFlag, CaseView, EarlierView, IssuedView, RemarkView, ScanState, StepView, SystemState,
@@ -70,18 +72,17 @@ pub fn standing(case: &CaseView) -> &'static str {
 
 /// The erasure for which the person gives this restriction up, in words before and after its id.
 pub fn given_up(case: &CaseView) -> Option<(&'static str, CaseId, &'static str)> {
-    let open = case.superseded_by.as_ref().filter(|erasure| !erasure.done);
-    let done = case.superseded_by.as_ref().filter(|erasure| erasure.done);
-    if let Some(erasure) = case.given_up_for.or(done.map(|erasure| erasure.case)) {
-        let rest = if case.flags.contains(&CaseFlag::Restricted) {
-            ", which is done; what it left is restricted still"
-        } else {
-            ", which is done"
-        };
-        return Some(("given up by the person for the erasure ", erasure, rest));
+    let rest = if case.flags.contains(&CaseFlag::Restricted) {
+        ", which is done; what it left is restricted still"
+    } else {
+        ", which is done"
+    };
+    match (case.given_up_for, &case.superseded_by) {
+        (Some(erasure), _) => Some(("given up by the person for the erasure ", erasure, rest)),
+        (None, Some(by)) if by.done => Some(("given up by the person for the erasure ", by.case, rest)),
+        (None, Some(by)) => Some(("superseded by the erasure ", by.case, ", once that is done")),
+        (None, None) => None,
     }
-    let erasure = open?.case;
-    Some(("superseded by the erasure ", erasure, ", once that is done"))
 }
 
 fn restriction(case: &CaseView) -> &'static str {
@@ -275,7 +276,7 @@ pub fn in_progress(step: &StepView, now: Timestamp) -> Option<String> {
         format!(
             "asked again {} ({})",
             distance(told.ask_at, now),
-            minute(told.ask_at)
+            told.ask_at.minute()
         )
     } else {
         "asked again as soon as it answers".to_owned()
@@ -387,14 +388,6 @@ pub const fn flag(flag: CaseFlag) -> &'static str {
         CaseFlag::ClockPaused => "clock paused",
         CaseFlag::Restricted => "data restricted",
     }
-}
-
-/// A norm as lawyers write it: `17-1-b` is `Art. 17(1)(b)`.
-pub fn norm(code: &str) -> String {
-    let mut parts = code.split('-');
-    let article = parts.next().unwrap_or_default();
-    let rest: String = parts.map(|part| format!("({part})")).collect();
-    format!("Art. {article}{rest}")
 }
 
 /// A remark of the plan linter in words.

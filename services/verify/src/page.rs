@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use lethe_proof::{About, Kind, Party, Report, Status, SystemRow, limit_text};
-use lethe_terms::Verb;
+use lethe_terms::{Verb, norm};
 
 use crate::is_complete;
 
@@ -75,19 +75,14 @@ fn head(about: &About) -> String {
         "" => String::new(),
         ground => format!(", {}", norm(ground)),
     };
-    let (received, issued) = (about.received_at.to_string(), about.issued_at.to_string());
     format!(
-        "{who}: {}{ground}, {}; received {}, issued {} {} UTC",
+        "{who}: {}{ground}, {}; received {}, issued {}",
         kind(about.kind),
         about.case,
-        received.get(..DAY_BYTES).unwrap_or(&received),
-        issued.get(..DAY_BYTES).unwrap_or(&issued),
-        issued.get(DAY_BYTES + 1..DAY_BYTES + 6).unwrap_or_default(),
+        about.received_at.day(),
+        about.issued_at.minute(),
     )
 }
-
-/// Bytes of the day in a time as it is written; the hour follows a `T`.
-const DAY_BYTES: usize = "2026-01-01".len();
 
 /// What copies are listed under: a restriction ends none.
 fn copies_title(report: &Report) -> &'static str {
@@ -105,14 +100,6 @@ const fn kind(kind: Kind) -> &'static str {
         Kind::Restriction => "restriction",
         Kind::RestrictionLifted => "lift of a restriction",
     }
-}
-
-/// A norm as lawyers write it: `17-1-b` is `Art. 17(1)(b)`.
-fn norm(code: &str) -> String {
-    let mut parts = code.split('-');
-    let article = parts.next().unwrap_or_default();
-    let rest: String = parts.map(|part| format!("({part})")).collect();
-    format!("Art. {article}{rest}")
 }
 
 fn verdict(report: &Report) -> &'static str {

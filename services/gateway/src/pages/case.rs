@@ -50,7 +50,7 @@ fn content(case: &CaseView, plan: Option<&PlanView>) -> Markup {
         div data-live="moves" { (moves(case, plan)) }
         @if let Some(plan) = plan {
             section aria-labelledby="plan" data-live="plan" {
-                h2 id="plan" { "The plan" small { "number " (plan.number) ", frozen " (words::minute(plan.frozen_at)) } }
+                h2 id="plan" { "The plan" small { "number " (plan.number) ", frozen " (plan.frozen_at.minute()) } }
                 @if plan.acting().next().is_none() && plan.exceptions.is_empty() {
                     p.empty { "It changes nothing in any system: nothing was found that the person's identifiers name." }
                 } @else { (framed(&plan_picture(case, plan))) }
@@ -97,10 +97,10 @@ fn head(case: &CaseView, now: Timestamp) -> Markup {
             }
             (deadline(case, now))
             p.due {
-                span { "received " (moment(case.received_at, now)) ", " (words::day(case.received_at)) }
+                span { "received " (moment(case.received_at, now)) ", " (case.received_at.day()) }
                 @match words::answered(case, now) {
-                    Some(answered) => { span { (answered) } span { "was due " (words::day(case.due)) } }
-                    None => { span { "answer due " (moment(case.due, now)) ", " (words::day(case.due)) } }
+                    Some(answered) => { span { (answered) } span { "was due " (case.due.day()) } }
+                    None => { span { "answer due " (moment(case.due, now)) ", " (case.due.day()) } }
                 }
             }
         }
@@ -157,7 +157,7 @@ fn earlier(case: &CaseView) -> Markup {
             ul.earlier {
                 @for issued in case.certificates[..before].iter().rev() {
                     li { a href={ "/cases/" (case.id) "/certificates/" (issued.certificate) } { (words::issued(issued)) }
-                        " " small { (words::minute(issued.issued_at)) } " " code { (issued.certificate) } }
+                        " " small { (issued.issued_at.minute()) } " " code { (issued.certificate) } }
                 }
             }
         }

@@ -162,7 +162,7 @@ fn attention(attention: &AttentionView) -> Markup {
 
 /// A moment, with the whole of it on demand.
 fn moment(at: Timestamp, now: Timestamp) -> Markup {
-    html! { time datetime=(at) title=(words::minute(at)) { (words::distance(at, now)) } }
+    html! { time datetime=(at) title=(at.minute()) { (words::distance(at, now)) } }
 }
 
 /// That the answer is overdue, where it is: in words, since a colour alone says nothing to many.

@@ -154,7 +154,7 @@ fn tile(case: &CaseView, now: Timestamp) -> Markup {
             code { (case.id) }
             span.whose {
                 @if let Some(ground) = &case.ground { (words::norm(ground)) ", " }
-                "received " (words::day(case.received_at)) ", " (moment(case.received_at, now))
+                "received " (case.received_at.day()) ", " (moment(case.received_at, now))
                 @if let Some(back) = &case.resurrection { "; nobody asked for it: data came back in " (back.system) }
             }
             span.why { (words::waits_for(case)) }

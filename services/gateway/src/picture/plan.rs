@@ -60,7 +60,7 @@ pub(crate) fn plan_picture(case: &CaseView, plan: &PlanView) -> Picture {
             layer: 1,
             lines: vec![
                 kept.dataset.clone(),
-                format!("kept until {}", words::day(kept.until)),
+                format!("kept until {}", kept.until.day()),
                 words::norm(&kept.norm),
             ],
             class: "kept",

@@ -5,21 +5,6 @@ use lethe_terms::{CaseState, Timestamp};
 use super::counted;
 use crate::views::CaseView;
 
-/// The day of a moment, such as `2026-11-24`, in UTC.
-pub fn day(moment: Timestamp) -> String {
-    moment.to_string().chars().take(10).collect()
-}
-
-/// The day and minute of a moment, such as `2026-11-24 12:30 UTC`.
-pub fn minute(moment: Timestamp) -> String {
-    let text = moment.to_string();
-    format!(
-        "{} {} UTC",
-        text.get(..10).unwrap_or(&text),
-        text.get(11..16).unwrap_or_default()
-    )
-}
-
 /// Whether the answer to a request is overdue (GDPR Art. 12(3)): due, and neither given nor taken back. A later lift has no such end.
 pub const fn is_overdue(state: CaseState, is_answered: bool, due: Timestamp, now: Timestamp) -> bool {
     !state.is_ended() && !is_answered && due.millis() <= now.millis()
@@ -58,7 +43,7 @@ pub fn answered(case: &CaseView, now: Timestamp) -> Option<String> {
     } else {
         "in time".to_owned()
     };
-    Some(format!("{what} {}, {}, {in_time}", distance(at, now), day(at)))
+    Some(format!("{what} {}, {}, {in_time}", distance(at, now), at.day()))
 }
 
 /// When the answer of a case is due, or that there is none to be given any more.

@@ -113,7 +113,7 @@ async fn the_form_opens_a_case_with_all_that_the_api_takes_and_checks_it_alike()
         server.form("/cases", &body)
     };
     let restriction = "case-5a1b0a0ac0ffee0a";
-    let day = words::day(now());
+    let day = now().day();
     let opened = open(&format!("received_at={day}T00:00&supersedes={restriction}"));
     assert_eq!(status(&opened), "303", "{opened}");
     let place = opened
@@ -297,7 +297,7 @@ async fn a_card_says_whose_case_it_is_and_what_it_waits_for() {
     let first = server.send("GET", "/", "", "");
     let (_, waiting) = first.split_once("id=\"overdue\"").unwrap();
     let (waiting, _) = waiting.split_once("id=\"cases\"").unwrap();
-    let received = format!("received {}", words::day(now().plus_millis(-13 * 86_400_000)));
+    let received = format!("received {}", now().plus_millis(-13 * 86_400_000).day());
     for part in [
         "Art. 18(1)(a)",
         received.as_str(),

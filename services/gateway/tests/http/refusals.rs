@@ -268,7 +268,7 @@ async fn elsewhere_than_on_loopback_it_needs_tls_and_keys() {
     let (stop, running) = start(anywhere).await;
     let address = running.address();
     let url = format!("https://localhost:{}", address.port());
-    let client = || Client::new(&url, Some(key.secret.clone()), Some(&tls.certificate)).unwrap();
+    let client = || trusting(&tls, &url, &key.secret);
     let known = client();
     assert_eq!(known.systems().await.unwrap().systems.len(), 2);
     stop.send(()).unwrap();
@@ -284,6 +284,12 @@ async fn elsewhere_than_on_loopback_it_needs_tls_and_keys() {
         2,
         "who had one waits until the server is back"
     );
+}
+
+/// A client that trusts the server's own certificate.
+fn trusting(tls: &TlsFiles, url: &str, key: &str) -> Client {
+    let authorities = std::fs::read(&tls.certificate).unwrap();
+    Client::new(url, Some(key.to_owned()), Some(&authorities)).unwrap()
 }
 
 fn tls_files(folder: &tempfile::TempDir) -> TlsFiles {

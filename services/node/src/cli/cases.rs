@@ -295,8 +295,8 @@ fn case_text(case: &CaseView) -> String {
     if let Some((what, erasure, rest)) = words::given_up(case) {
         line("", &format!("{what}{erasure}{rest}"));
     }
-    line("received", &words::minute(case.received_at));
-    let due = words::day(case.due);
+    line("received", &case.received_at.minute());
+    let due = case.due.day();
     line(
         "due",
         &if case.state.is_ended() {
@@ -319,7 +319,7 @@ fn case_text(case: &CaseView) -> String {
     }
     for (number, issued) in case.certificates.iter().rev().enumerate() {
         let name = if number == 0 { "certificate" } else { "earlier" };
-        let (about, at) = (words::issued(issued), words::minute(issued.issued_at));
+        let (about, at) = (words::issued(issued), issued.issued_at.minute());
         line(name, &format!("{}  {about}, {at}", issued.certificate));
     }
     text.push_str(&steps_text(case));
@@ -413,7 +413,7 @@ fn plan_text(plan: &PlanView, supersedes: Option<CaseId>) -> String {
         text,
         "plan    number {}, frozen {}",
         plan.number,
-        words::minute(plan.frozen_at)
+        plan.frozen_at.minute()
     );
     let _ = writeln!(text, "digest  {}", plan.digest);
     match plan.ledger_index {
@@ -457,7 +457,7 @@ fn plan_text(plan: &PlanView, supersedes: Option<CaseId>) -> String {
     ));
     text.push_str(&looks_text(plan));
     for kept in &plan.exceptions {
-        let until = words::day(kept.until);
+        let until = kept.until.day();
         let _ = writeln!(
             text,
             "kept until {until}: {} / {}, {}",
@@ -505,8 +505,8 @@ async fn list(client: &Client, args: ListArgs, talk: &mut Talk<'_>) -> Result<Ex
                 } else {
                     format!("{verified} of {acting}")
                 },
-                words::day(case.received_at),
-                format!("{} ({})", words::day(case.due), words::due(case, now())),
+                case.received_at.day(),
+                format!("{} ({})", case.due.day(), words::due(case, now())),
             ]
         })
         .collect();

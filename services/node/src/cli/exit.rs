@@ -42,18 +42,8 @@ pub enum Error {
     /// A file or stdin cannot be read.
     #[error("cannot read the {what}: {source}")]
     Read {
-        /// What it is for.
-        what: &'static str,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file that the command line names cannot be read.
-    #[error("cannot read the {what} {file}: {source}")]
-    ReadFile {
-        /// What it is for.
-        what: &'static str,
-        /// Whole path of the file.
-        file: String,
+        /// What it is for, with the whole path of a file.
+        what: String,
         /// Why.
         source: std::io::Error,
     },
@@ -73,7 +63,7 @@ impl Error {
         match self {
             Self::Client(error) => error.code(),
             Self::Usage { .. } => "cli-wrong-usage",
-            Self::Read { .. } | Self::ReadFile { .. } => "cli-unreadable-file",
+            Self::Read { .. } => "cli-unreadable-file",
             Self::Write { .. } => "cli-unwritable-file",
         }
     }
@@ -84,7 +74,7 @@ impl Error {
             Self::Client(ClientError::Setup { .. }) | Self::Usage { .. } => Exit::Usage,
             Self::Client(error) if error.is_malformed() => Exit::Usage,
             Self::Client(error) if error.is_no() => Exit::No,
-            Self::Client(_) | Self::Read { .. } | Self::ReadFile { .. } | Self::Write { .. } => Exit::Unknown,
+            Self::Client(_) | Self::Read { .. } | Self::Write { .. } => Exit::Unknown,
         }
     }
 }

@@ -17,13 +17,13 @@ pub(super) fn read(args: &IdentifierArgs, stdin: &mut dyn Read) -> Result<Vec<Id
     for given in &args.given {
         if given == "-" {
             let text = limited(stdin).map_err(|source| Error::Read {
-                what: "identifiers on stdin",
+                what: "identifiers on stdin".to_owned(),
                 source,
             })?;
             lines(&text, &mut identifiers)?;
         } else if let Some(path) = given.strip_prefix('@') {
             let failed = |source| Error::Read {
-                what: "file of identifiers",
+                what: "file of identifiers".to_owned(),
                 source,
             };
             let text = limited(&mut std::fs::File::open(path).map_err(failed)?).map_err(failed)?;

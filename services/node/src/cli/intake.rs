@@ -11,7 +11,6 @@ use clap::{Args, Subcommand};
 use lethe_exchange::PrivateKey;
 use lethe_gateway::client::Client;
 use lethe_gateway::events::{IntakeKeyList, IntakeKeyView};
-use lethe_gateway::words;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -68,8 +67,8 @@ fn show(list: &IntakeKeyList, talk: &mut Talk<'_>) -> Result<(), Error> {
     let row = |key: &IntakeKeyView| {
         vec![
             key.id.to_string(),
-            words::minute(key.made_at),
-            words::minute(key.seal_until),
+            key.made_at.minute(),
+            key.seal_until.minute(),
             STANDARD.encode(key.public_key.to_bytes()),
         ]
     };

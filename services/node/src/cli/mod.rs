@@ -130,10 +130,9 @@ async fn run(cli: Cli, talk: &mut Talk<'_>) -> Result<Exit, Error> {
     }
 }
 
-fn unreadable(what: &'static str, path: &Path, source: std::io::Error) -> Error {
-    Error::ReadFile {
-        what,
-        file: crate::settings::whole(path),
+fn unreadable(what: &str, path: &Path, source: std::io::Error) -> Error {
+    Error::Read {
+        what: format!("{what} {}", crate::settings::whole(path)),
         source,
     }
 }
@@ -158,8 +157,12 @@ fn client(global: &Global) -> Result<Client, Error> {
             Some(key.to_owned())
         }
     };
-    if let Some(path) = &global.ca_file {
-        std::fs::read(path).map_err(|source| unreadable("file of certificate authorities", path, source))?;
-    }
-    Ok(Client::new(&global.server, key, global.ca_file.as_deref())?)
+    let authorities = global.ca_file.as_deref().map(|path| {
+        std::fs::read(path).map_err(|source| unreadable("file of certificate authorities", path, source))
+    });
+    Ok(Client::new(
+        &global.server,
+        key,
+        authorities.transpose()?.as_deref(),
+    )?)
 }

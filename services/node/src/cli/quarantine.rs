@@ -52,7 +52,7 @@ async fn list(client: &Client, args: QuarantineListArgs, talk: &mut Talk<'_>) ->
 fn row(input: &QuarantinedView) -> Vec<String> {
     vec![
         input.position.to_string(),
-        words::minute(input.at),
+        input.at.minute(),
         input.system.clone().unwrap_or_default(),
         input.place.clone(),
         input.code.clone(),
