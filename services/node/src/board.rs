@@ -72,7 +72,7 @@ impl Board {
             return Some(system.told());
         }
         let Some((at, mut told)) = self.told.borrow().get(name).cloned() else {
-            return Some(silent(settings));
+            return Some(silent(settings.name.clone(), settings.kind.clone()));
         };
         if shell::now().since(at) > SILENT_MAX_MS {
             told.failure = Some(FailureCode(SILENT.into()));
@@ -142,10 +142,10 @@ impl Board {
 }
 
 /// A system of which nobody has told anything yet.
-fn silent(settings: &SystemSettings) -> SystemTold {
+pub(crate) fn silent(name: SystemName, kind: String) -> SystemTold {
     SystemTold {
-        inventory: away(settings.name.clone(), 0),
-        kind: settings.kind.clone(),
+        inventory: away(name, 0),
+        kind,
         units: BTreeMap::new(),
         caught_up_at: None,
         failure: None,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lethe_journal::{Place, Stored, Stream};
+use lethe_journal::{Place, Position, Stored, Stream};
 use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
 use tokio::sync::watch;
 
@@ -16,10 +16,21 @@ const IDLE: Duration = Duration::from_secs(30);
 pub(crate) async fn follow(
     log: Arc<dyn EventLog>,
     stream: Stream,
+    take: impl FnMut(&[Stored]) -> Result<(), Error>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    follow_from(log, stream, 0, take, stop).await
+}
+
+/// As [`follow`], from that position on.
+pub(crate) async fn follow_from(
+    log: Arc<dyn EventLog>,
+    stream: Stream,
+    mut from: Position,
     mut take: impl FnMut(&[Stored]) -> Result<(), Error>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let (at, mut from) = (Place::new(stream, 0), 0);
+    let at = Place::new(stream, 0);
     while !*stop.borrow() {
         let page = log.read(&at, from, PAGE_ENTRIES_MAX).await?;
         take(&page.entries)?;

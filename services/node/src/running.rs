@@ -29,6 +29,7 @@ use crate::janitor::{self, Janitor, Passed};
 use crate::lag::Lags;
 use crate::log::{self, Log};
 use crate::metrics::{Metrics, Seen};
+use crate::patience::Answering;
 use crate::processes::{self, Processes};
 use crate::published::{self, Desk, Taking};
 use crate::quarantine::Retrier;
@@ -165,6 +166,19 @@ fn conductor_config(parts: &Parts) -> Config {
     }
 }
 
+/// Tells how hosted systems stand and hears what is asked of them, as soon as it is recalled what was asked before.
+async fn tell_and_hear(
+    systems: BTreeMap<SystemName, Arc<System>>,
+    answering: Arc<Answering>,
+    port: Arc<dyn EventLog>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let next = scans::recall(&systems, &*port).await?;
+    let tell = board::tell(systems.clone(), Arc::clone(&port), answering, stop.clone());
+    let hear = scans::hear(systems, next, port, stop);
+    tokio::try_join!(tell, hear).map(drop)
+}
+
 impl Starting<'_> {
     /// Keeps the board and the inventory current, and tells other processes what this one hosts.
     fn board(&mut self, board: &Arc<Board>) {
@@ -176,15 +190,13 @@ impl Starting<'_> {
         }
         if self.parts.roles.host() {
             let systems = self.parts.systems.clone();
-            self.tasks.spawn(board::tell(
+            let answering = Arc::clone(&self.parts.answering);
+            self.tasks.spawn(tell_and_hear(
                 systems,
+                answering,
                 Arc::clone(port),
-                Arc::clone(&self.parts.answering),
                 stopped.clone(),
             ));
-            let systems = self.parts.systems.clone();
-            let hear = scans::hear(systems, self.parts.started, Arc::clone(port), stopped.clone());
-            self.tasks.spawn(hear);
             let intake = Arc::clone(&self.parts.intake);
             self.tasks
                 .spawn(follow_marks(intake, Arc::clone(port), stopped.clone()));

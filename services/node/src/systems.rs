@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use crate::connect::{Kinds, Unopened};
 use crate::connector_shell::FeedState;
 use crate::follow_ups::FollowUps;
-use crate::scans::Scan;
+use crate::scans::{Scan, Wish};
 use crate::settings::SystemSettings;
 use crate::{Error, published, shell};
 
@@ -148,6 +148,12 @@ impl System {
     /// Reads the feed from its beginning, since somebody asked for that then.
     pub(crate) fn scan_anew(&self, asked_at: Timestamp) {
         self.scan.ask(asked_at);
+        self.feed_now();
+    }
+
+    /// Recalls a wish for a scan from before this process started.
+    pub(crate) fn recall_scan(&self, wish: &Wish) {
+        self.scan.recall(wish);
         self.feed_now();
     }
 

@@ -117,7 +117,6 @@ impl Api {
             match scan["state"].as_str().unwrap() {
                 "finished" => return Ok(()),
                 "running" => {}
-                "not_started" => drop(self.post(&path, &format!("scan-{system}"), &json!({})).await?),
                 other => panic!("the scan of {system} is {other}: {scan:#}"),
             }
             looks.tick().await;
@@ -126,6 +125,14 @@ impl Api {
 }
 
 impl Api {
+    /// Asks for a scan of a system.
+    pub async fn ask_for_scan(&self, system: &str) -> Result<(), Away> {
+        let path = format!("/v1/systems/{system}/scan");
+        self.post(&path, &format!("scan-{system}"), &json!({}))
+            .await
+            .map(drop)
+    }
+
     /// Records that a system's feed published since the server started.
     pub async fn records(&self, system: &str) -> Result<u64, Away> {
         let scan: Value =

@@ -62,3 +62,25 @@ async fn each_system_has_a_host_of_its_own_and_another_one_takes_it_over() {
     // Whoever is asked about lineage goes last.
     office.stop([second].into_iter().chain(others.into_iter().rev()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_that_was_asked_for_while_its_host_was_down_is_done_once_and_told_as_done_ever_after() {
+    let Some(office) = Office::found("scans", 47).await else {
+        return;
+    };
+    let host = || office.home.start_as("host", &["connectors", "lineage"]);
+    let mut core = office.home.start_as("core", &["conductor", "gateway", "ledger"]);
+    let mut first = host();
+    office.listen([&mut core, &mut first]).await;
+    office.scan().await;
+    first.kill();
+    office.api.ask_for_scan("shop").await.unwrap();
+    let mut second = host();
+    office.listen([&mut second]).await;
+    office.scan().await;
+    second.kill();
+    let mut third = host();
+    office.listen([&mut third]).await;
+    office.scan().await;
+    office.stop([third, core]);
+}

@@ -6,7 +6,7 @@ use lethe_journeys::company::{Company, LINES, PEOPLE};
 use lethe_journeys::course::{Api, Course};
 use lethe_journeys::server::{Home, Server, free_port, kafka, program};
 
-/// How long a case may take although the ledger changes hands in it.
+/// How long a case or a scan may take although who does it changes in it.
 const CASE_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Has a person restricted and the restriction lifted.
@@ -61,7 +61,8 @@ impl Office {
 
     pub(crate) async fn scan(&self) {
         for system in ["shop", "website"] {
-            self.api.scan(system).await.unwrap();
+            let scan = tokio::time::timeout(CASE_TIME_MAX, self.api.scan(system));
+            scan.await.expect("the scan ends").unwrap();
         }
     }
 
