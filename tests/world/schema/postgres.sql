@@ -78,6 +78,14 @@ create index tickets_account on tickets (account_id);
 create index tickets_email on tickets (lower(email));
 create index tickets_updated on tickets (updated_at, id);
 
+-- As connectors/sql/README.md advises where people are searched for by e-mail.
+create index accounts_compared on accounts (lower(btrim(email, E' \t\n\r')));
+create index accounts_composed on accounts (id) where email ~ '[^!#$%&*+./0-9=?@A-Z^_`a-z{|}~-]|@.*@';
+create index orders_compared on orders (lower(btrim(buyer_email, E' \t\n\r')));
+create index orders_composed on orders (id) where buyer_email ~ '[^!#$%&*+./0-9=?@A-Z^_`a-z{|}~-]|@.*@';
+create index tickets_compared on tickets (lower(btrim(email, E' \t\n\r')));
+create index tickets_composed on tickets (id) where email ~ '[^!#$%&*+./0-9=?@A-Z^_`a-z{|}~-]|@.*@';
+
 create function touch() returns trigger language plpgsql as $$
 begin
     new.updated_at := clock_timestamp();

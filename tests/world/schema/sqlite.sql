@@ -78,6 +78,14 @@ create index tickets_account on tickets (account_id);
 create index tickets_email on tickets (lower(email));
 create index tickets_updated on tickets (updated_at, id);
 
+-- As connectors/sql/README.md advises where people are searched for by e-mail.
+create index accounts_compared on accounts (lower(trim(email, char(32, 9, 10, 13))));
+create index accounts_composed on accounts (email) where email glob '*[^!#$%&*+./0-9=?@A-Z^_`a-z{|}~-]*' or email glob '*@*@*';
+create index orders_compared on orders (lower(trim(buyer_email, char(32, 9, 10, 13))));
+create index orders_composed on orders (buyer_email) where buyer_email glob '*[^!#$%&*+./0-9=?@A-Z^_`a-z{|}~-]*' or buyer_email glob '*@*@*';
+create index tickets_compared on tickets (lower(trim(email, char(32, 9, 10, 13))));
+create index tickets_composed on tickets (email) where email glob '*[^!#$%&*+./0-9=?@A-Z^_`a-z{|}~-]*' or email glob '*@*@*';
+
 create trigger accounts_touch after update on accounts when new.updated_at is old.updated_at begin
     update accounts set updated_at = strftime('%Y-%m-%d %H:%M:%f', 'now') where id = new.id;
 end;
