@@ -233,5 +233,7 @@ fn steps_in_database(case: &Value) -> u64 {
         steps.iter().all(|step| step["state"] == "verified"),
         "a completed case has steps that are not verified: {case:#}"
     );
-    steps.iter().filter(|step| step["system"] == "shop").count() as u64
+    // A step that only looks leaves nothing in the database.
+    let acts = |step: &&Value| step["system"] == "shop" && step["verb"] != "observe";
+    steps.iter().filter(acts).count() as u64
 }
