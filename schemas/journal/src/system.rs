@@ -27,7 +27,7 @@ pub struct SystemTold {
     pub total: u64,
     /// Records that were new or changed since its host started.
     pub appended: u64,
-    /// The newest wish for a scan ([`ScanAsked`]) that its host has heard.
+    /// The newest wish for a scan ([`ScanAsked`]) for which it was, or is being, read from its beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan_asked: Option<Timestamp>,
     /// Whether it is being read from its beginning, or is to be.

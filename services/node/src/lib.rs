@@ -43,6 +43,8 @@ mod settings;
 mod shell;
 mod standby;
 mod systems;
+#[cfg(test)]
+mod test_world;
 mod views;
 mod walker;
 

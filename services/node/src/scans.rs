@@ -29,10 +29,10 @@ pub(crate) struct Scan {
 
 #[derive(Default, Clone, Copy)]
 struct State {
-    /// The newest wish that was heard.
-    asked: Option<Timestamp>,
-    /// Whether it is to begin.
-    wanted: bool,
+    /// The newest wish for which every shard was, or is being, read from its beginning.
+    begun: Option<Timestamp>,
+    /// The newest wish for which that is still to begin.
+    wanted: Option<Timestamp>,
     under_way: bool,
 }
 
@@ -41,30 +41,37 @@ impl Scan {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Recalls what was heard before this process started: a wish whose scan was not told to have ended is met by another one.
+    /// Recalls what was told before this process started: what was begun goes on from where its cursors stand.
     pub(crate) fn recall(&self, wish: &Wish) {
-        if wish.is_open() {
-            self.ask(wish.asked);
-        } else {
+        if wish.is_begun() {
             let mut state = self.state();
-            state.asked = state.asked.max(Some(wish.asked));
+            state.begun = state.begun.max(Some(wish.asked));
+            state.under_way |= wish.scanning;
+        } else {
+            self.ask(wish.asked);
         }
     }
 
     /// Hears a wish. One that comes while a scan is under way is met by that.
     pub(crate) fn ask(&self, at: Timestamp) {
         let mut state = self.state();
-        state.asked = state.asked.max(Some(at));
-        state.wanted |= !state.under_way;
+        let heard = if state.under_way {
+            &mut state.begun
+        } else {
+            &mut state.wanted
+        };
+        *heard = (*heard).max(Some(at));
     }
 
     pub(crate) fn is_wanted(&self) -> bool {
-        self.state().wanted
+        self.state().wanted.is_some()
     }
 
+    /// Every shard is read from its beginning from now on.
     pub(crate) fn begun(&self) {
         let mut state = self.state();
-        (state.wanted, state.under_way) = (false, true);
+        state.begun = state.begun.max(state.wanted.take());
+        state.under_way = true;
     }
 
     /// Every shard was read to its end.
@@ -72,10 +79,10 @@ impl Scan {
         self.state().under_way = false;
     }
 
-    /// The newest wish that was heard, and whether what it asked for is still to be done.
+    /// The newest wish for which a scan has begun, and whether anything that was asked for is still to be done.
     pub(crate) fn stands(&self) -> (Option<Timestamp>, bool) {
         let state = self.state();
-        (state.asked, state.wanted || state.under_way)
+        (state.begun, state.wanted.is_some() || state.under_way)
     }
 }
 
@@ -104,23 +111,32 @@ async fn ask(log: &dyn EventLog, system: &SystemName) -> Result<(), Error> {
     publish::append(log, &Place::new(Stream::Systems, 0), vec![entry], "systems").await
 }
 
-/// A wish for a scan as the log has it.
+/// A wish for a scan as the log has it, beside what the system's host told last.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wish {
     asked: Timestamp,
-    /// The newest wish of which the system's host told that its scan has ended.
-    met: Option<Timestamp>,
+    begun: Option<Timestamp>,
+    scanning: bool,
 }
 
 impl Wish {
-    fn is_open(&self) -> bool {
-        self.met.is_none_or(|met| met < self.asked)
+    #[cfg(test)]
+    pub(crate) const fn begun(asked: Timestamp) -> Self {
+        Self {
+            asked,
+            begun: Some(asked),
+            scanning: true,
+        }
+    }
+
+    fn is_begun(&self) -> bool {
+        self.begun.is_some_and(|begun| begun >= self.asked)
     }
 }
 
 /// The newest wish for each system, and where the log goes on from there.
 async fn wishes(log: &dyn EventLog) -> Result<(BTreeMap<SystemName, Wish>, Position), Error> {
-    let (mut asked, mut met) = (BTreeMap::new(), BTreeMap::new());
+    let (mut asked, mut told) = (BTreeMap::new(), BTreeMap::new());
     let (at, mut from) = (Place::new(Stream::Systems, 0), 0);
     loop {
         let page = log.read(&at, from, PAGE_ENTRIES_MAX).await?;
@@ -131,10 +147,8 @@ async fn wishes(log: &dyn EventLog) -> Result<(BTreeMap<SystemName, Wish>, Posit
                     asked.insert(event.data.system, event.time);
                 }
                 Some(value) => {
-                    let told = Event::<SystemTold>::decode(value)?.data;
-                    if !told.scanning {
-                        met.insert(told.inventory.name, told.scan_asked);
-                    }
+                    let event = Event::<SystemTold>::decode(value)?.data;
+                    told.insert(event.inventory.name, (event.scan_asked, event.scanning));
                 }
                 None => {}
             }
@@ -145,8 +159,13 @@ async fn wishes(log: &dyn EventLog) -> Result<(BTreeMap<SystemName, Wish>, Posit
         from = page.next;
     }
     let wish = |(system, asked)| {
-        let met = met.remove(&system).flatten();
-        (system, Wish { asked, met })
+        let (begun, scanning) = told.remove(&system).unwrap_or_default();
+        let wish = Wish {
+            asked,
+            begun,
+            scanning,
+        };
+        (system, wish)
     };
     Ok((asked.into_iter().map(wish).collect(), from))
 }
@@ -203,37 +222,50 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wish_is_open_until_its_host_told_that_the_scan_has_ended() {
+    async fn the_newest_wish_stands_beside_what_the_host_told_last() {
         let (log, shop): (_, SystemName) = (MemoryLog::new(), "shop".parse().unwrap());
         told(&log, &shop, None, false).await;
         ask(&log, &shop).await.unwrap();
         let (open, next) = wishes(&log).await.unwrap();
-        assert!(open[&shop].is_open(), "nobody heard it");
-        let asked = Some(open[&shop].asked);
+        assert!(!open[&shop].is_begun(), "nobody heard it");
 
-        told(&log, &shop, asked, true).await;
-        told(&log, &shop, None, false).await;
-        assert!(
-            wishes(&log).await.unwrap().0[&shop].is_open(),
-            "it was begun only"
-        );
+        told(&log, &shop, Some(open[&shop].asked), true).await;
+        let (begun, later) = wishes(&log).await.unwrap();
+        assert!(begun[&shop].is_begun() && begun[&shop].scanning);
+        assert_eq!(later, next + 1);
 
-        told(&log, &shop, asked, false).await;
-        let (met, later) = wishes(&log).await.unwrap();
-        assert!(!met[&shop].is_open());
-        assert_eq!(later, next + 3);
+        told(&log, &shop, Some(open[&shop].asked), false).await;
+        let (met, _) = wishes(&log).await.unwrap();
+        assert!(met[&shop].is_begun() && !met[&shop].scanning);
     }
 
     #[test]
-    fn a_host_that_starts_again_scans_for_an_open_wish_and_tells_of_one_that_was_met() {
+    fn a_host_that_starts_again_begins_what_was_not_begun_and_goes_on_with_what_was() {
         let at = Timestamp::from_millis;
-        let recalled = |asked, met| {
+        let recalled = |asked, begun, scanning| {
             let scan = Scan::default();
-            scan.recall(&Wish { asked, met });
-            scan.stands()
+            scan.recall(&Wish {
+                asked,
+                begun,
+                scanning,
+            });
+            (scan.is_wanted(), scan.stands())
         };
-        assert_eq!(recalled(at(5), None), (Some(at(5)), true));
-        assert_eq!(recalled(at(5), Some(at(4))), (Some(at(5)), true));
-        assert_eq!(recalled(at(5), Some(at(5))), (Some(at(5)), false));
+        assert_eq!(recalled(at(5), None, false), (true, (None, true)));
+        assert_eq!(recalled(at(5), Some(at(4)), true), (true, (None, true)));
+        assert_eq!(recalled(at(5), Some(at(5)), true), (false, (Some(at(5)), true)));
+        assert_eq!(recalled(at(5), Some(at(5)), false), (false, (Some(at(5)), false)));
+    }
+
+    #[test]
+    fn a_wish_during_a_scan_is_met_by_it_and_one_before_it_begins_is_told_once_it_has() {
+        let (scan, at) = (Scan::default(), Timestamp::from_millis);
+        scan.ask(at(5));
+        assert_eq!(scan.stands(), (None, true));
+        scan.begun();
+        scan.ask(at(6));
+        assert_eq!((scan.is_wanted(), scan.stands()), (false, (Some(at(6)), true)));
+        scan.ended();
+        assert_eq!(scan.stands(), (Some(at(6)), false));
     }
 }

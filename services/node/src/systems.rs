@@ -137,7 +137,7 @@ impl System {
             total: self.feed.total.load(Ordering::Relaxed),
             appended: self.feed.records.load(Ordering::Relaxed),
             scan_asked,
-            scanning: scanning && !self.is_published(),
+            scanning,
         }
     }
 
@@ -148,13 +148,23 @@ impl System {
     /// Reads the feed from its beginning, since somebody asked for that then.
     pub(crate) fn scan_anew(&self, asked_at: Timestamp) {
         self.scan.ask(asked_at);
-        self.feed_now();
+        self.scan_now();
     }
 
     /// Recalls a wish for a scan from before this process started.
     pub(crate) fn recall_scan(&self, wish: &Wish) {
         self.scan.recall(wish);
-        self.feed_now();
+        self.scan_now();
+    }
+
+    fn scan_now(&self) {
+        if self.is_published() {
+            // What others publish has no beginning that could be read again.
+            self.scan.begun();
+            self.scan.ended();
+        } else {
+            self.feed_now();
+        }
     }
 
     /// Reads the feed now instead of at the next beat.
@@ -206,10 +216,11 @@ impl System {
         while !*stop.borrow() {
             let began = shell::now();
             let pause = match self.read_all(&host, &intake, &follow_ups, &stop).await {
-                Ok(()) => {
+                Ok(true) => {
                     self.feed.caught_up(began);
                     every
                 }
+                Ok(false) => break,
                 Err(code) => {
                     let system = &self.settings.name;
                     tracing::warn!(code, %system, "a feed could not be read");
@@ -226,29 +237,32 @@ impl System {
         Ok(())
     }
 
+    /// Reads every shard to its end; whether it came there before `stop`.
     async fn read_all(
         &self,
         host: &Host,
         intake: &Intake,
         follow_ups: &FollowUps,
         stop: &watch::Receiver<bool>,
-    ) -> Result<(), &'static str> {
+    ) -> Result<bool, &'static str> {
         let shards = host.manifest().shards.clone();
         self.begin_anew(intake, &shards)
             .await
             .map_err(|error| error.code())?;
         let mut before = (0, 0);
         for shard in &shards {
-            before = self
-                .read_shard(host, intake, shard, follow_ups, stop, before)
-                .await?;
+            let read = self.read_shard(host, intake, shard, follow_ups, stop, before);
+            let Some(reached) = read.await? else {
+                return Ok(false);
+            };
+            before = reached;
         }
         if before.1 > 0 {
             // What was erased meanwhile is no longer there to be read.
             self.feed.total.store(before.1, Ordering::Relaxed);
         }
         self.scan.ended();
-        Ok(())
+        Ok(true)
     }
 
     /// Takes the cursors back where a scan is wanted. What is known is told apart by its digest, so that a scan repeats and changes nothing.
@@ -259,14 +273,17 @@ impl System {
                 intake.begin_anew(system, shard).await?;
             }
         }
+        // A shard that is new beside others that were read is no scan: a wish is for all of them.
         for shard in shards {
-            if intake.cursor(system, shard)?.is_none() {
-                self.scan.begun();
+            if intake.cursor(system, shard)?.is_some() {
+                return Ok(());
             }
         }
+        self.scan.begun();
         Ok(())
     }
 
+    /// Reads a shard to its end: how far everything is; nothing where `stop` came before.
     async fn read_shard(
         &self,
         host: &Host,
@@ -275,7 +292,7 @@ impl System {
         follow_ups: &FollowUps,
         stop: &watch::Receiver<bool>,
         before: (u64, u64),
-    ) -> Result<(u64, u64), &'static str> {
+    ) -> Result<Option<(u64, u64)>, &'static str> {
         let system = self.settings.name.clone();
         let mut reached = before;
         loop {
@@ -304,8 +321,11 @@ impl System {
                 .advance(&system, shard, &page.cursor)
                 .await
                 .map_err(|error| error.code())?;
-            if !more || *stop.borrow() {
-                return Ok(reached);
+            if !more {
+                return Ok(Some(reached));
+            }
+            if *stop.borrow() {
+                return Ok(None);
             }
         }
     }
@@ -357,4 +377,84 @@ pub(crate) fn away(name: SystemName, quarantined: u64) -> InventorySystem {
 
 const fn is_step(verb: Verb) -> bool {
     matches!(verb, Verb::Erase | Verb::Restrict | Verb::Lift | Verb::Observe)
+}
+
+#[cfg(test)]
+mod tests {
+    use lethe_kit::memory::MemoryConnector;
+    use lethe_terms::{Identifier, IdentifierKind};
+
+    use super::*;
+    use crate::nothing_known::NothingKnown;
+    use crate::test_world::World;
+
+    fn system(name: &str) -> System {
+        let settings = SystemSettings {
+            file: String::new(),
+            name: name.parse().unwrap(),
+            kind: "memory".into(),
+            connector: BTreeMap::new(),
+        };
+        System::new(settings, None)
+    }
+
+    fn people(count: usize) -> Arc<Host> {
+        let connector = MemoryConnector::new("crm").unwrap();
+        let dataset = "contacts".parse().unwrap();
+        for number in 0..count {
+            let email = Identifier::new(IdentifierKind::Email, format!("{number}@example.org"));
+            connector.put(&dataset, &number.to_string(), vec![email]);
+        }
+        Arc::new(Host::new(Arc::new(connector)))
+    }
+
+    #[tokio::test]
+    async fn a_feed_that_is_broken_off_by_a_stop_was_not_read_and_its_scan_goes_on_afterwards() {
+        let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+        let intake = world.intake(Arc::new(NothingKnown));
+        let (system, host) = (system("crm"), people(FEED_UNITS + 1));
+        let follow_ups = world.follow_ups(&intake, folder.path());
+        system.scan_anew(shell::now());
+        world.stop.send(true).unwrap();
+        let read = system.read_all(&host, &intake, &follow_ups, &world.stopped).await;
+        assert_eq!(read, Ok(false));
+        assert!(system.told().scanning);
+
+        let began_again = System::new(system.settings.clone(), None);
+        let wish = system.scan.stands().0.unwrap();
+        began_again.recall_scan(&Wish::begun(wish));
+        world.stop.send(false).unwrap();
+        let read = began_again.read_all(&host, &intake, &follow_ups, &world.stopped);
+        assert_eq!(read.await, Ok(true));
+        let told = began_again.told();
+        assert_eq!((told.scanning, told.scan_asked), (false, Some(wish)));
+        assert_eq!(told.appended, 1, "what was read before was read again");
+    }
+
+    #[tokio::test]
+    async fn a_wish_while_a_new_shard_is_read_beside_old_ones_is_for_all_of_them() {
+        let (world, system) = (World::new(), system("crm"));
+        let intake = world.intake(Arc::new(NothingKnown));
+        let (old, new): (ShardName, ShardName) = ("old".parse().unwrap(), "new".parse().unwrap());
+        intake.advance(&system.settings.name, &old, "end").await.unwrap();
+        system.begin_anew(&intake, &[old.clone(), new]).await.unwrap();
+        system.scan_anew(shell::now());
+        assert!(system.scan.is_wanted());
+        system
+            .begin_anew(&intake, std::slice::from_ref(&old))
+            .await
+            .unwrap();
+        assert!(!system.scan.is_wanted());
+        assert_eq!(intake.cursor(&system.settings.name, &old).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_system_without_shards_is_scanned_at_once() {
+        let (world, system) = (World::new(), system("crm"));
+        system.scan_anew(shell::now());
+        let intake = world.intake(Arc::new(NothingKnown));
+        system.begin_anew(&intake, &[]).await.unwrap();
+        system.scan.ended();
+        assert!(!system.told().scanning);
+    }
 }

@@ -1,38 +1,14 @@
 use std::path::Path;
 
-use lethe_intake::{Finding, Shell};
-use lethe_ledger::EvidenceStore;
-use lethe_log::MemoryLog;
+use lethe_intake::Finding;
 use lethe_terms::{CaseId, Identifier, IdentifierKind, RecordToken};
-use lethe_vault::{MemoryVault, Normaliser, SeededEntropy};
 
 use super::fold::VIEWS_MAX;
 use super::*;
-use crate::case_keys::CaseKeys;
-use crate::evidence::Evidence;
-use crate::follow_ups::Asked;
-use crate::lineage::{Lineage, Owners};
 use crate::nothing_known::NothingKnown;
-use crate::shell;
-
-struct World {
-    log: Arc<MemoryLog>,
-    vault: Arc<MemoryVault>,
-    stop: watch::Sender<bool>,
-    stopped: watch::Receiver<bool>,
-}
+use crate::test_world::World;
 
 impl World {
-    fn new() -> Self {
-        let (stop, stopped) = watch::channel(false);
-        Self {
-            stop,
-            stopped,
-            log: Arc::new(MemoryLog::new()),
-            vault: Arc::new(MemoryVault::new(Arc::new(SeededEntropy::new(7))).unwrap()),
-        }
-    }
-
     fn quarantine(&self) -> Arc<Quarantine> {
         Arc::new(Quarantine::new(
             Arc::clone(&self.log) as _,
@@ -42,45 +18,14 @@ impl World {
         ))
     }
 
-    fn intake(&self, inputs: Arc<dyn Inputs>) -> Arc<Intake> {
-        Arc::new(Intake::new(
-            Arc::clone(&self.log) as _,
-            Arc::clone(&self.vault) as _,
-            Normaliser::new("DE").unwrap(),
-            Arc::new(NothingKnown),
-            inputs,
-            Shell {
-                now: shell::now,
-                id: shell::entry_id,
-            },
-        ))
-    }
-
     /// What takes inputs in again, with its files in a folder.
     fn retrier(&self, folder: &Path) -> Retrier {
-        let (log, vault) = (Arc::clone(&self.log), Arc::clone(&self.vault));
-        let owners = Arc::new(Owners::none(folder));
-        let lineage = Arc::new(Lineage::new(Arc::clone(&log) as _, owners, None));
-        let evidence = Evidence {
-            store: EvidenceStore::open(&folder.join("evidence")).unwrap(),
-            controller: "example".into(),
-            days: 1,
-            policy: Vec::new(),
-        };
         let intake = self.intake(Arc::new(NothingKnown));
         Retrier {
             systems: ["shop".parse().unwrap()].into(),
             nobodys: true,
-            intake: Arc::clone(&intake),
-            follow_ups: Arc::new(FollowUps {
-                keys: CaseKeys::new(vault, Arc::clone(&log) as _, lineage),
-                log,
-                evidence: Arc::new(evidence),
-                cases: None,
-                intake,
-                asked: Asked::default(),
-                stopped: self.stopped.clone(),
-            }),
+            follow_ups: self.follow_ups(&intake, folder),
+            intake,
         }
     }
 
