@@ -141,7 +141,8 @@ impl System {
         }
     }
 
-    fn is_published(&self) -> bool {
+    /// Whether programs publish what it holds.
+    pub(crate) fn is_published(&self) -> bool {
         published::is_published(&self.settings)
     }
 

@@ -204,12 +204,13 @@ impl Fold {
         u64::try_from(self.kept.len()).unwrap_or(u64::MAX)
     }
 
-    pub(super) fn count_of(&self, name: &SystemName) -> u64 {
-        let own = self
-            .kept
-            .values()
-            .filter(|kept| kept.system.as_ref() == Some(name));
-        u64::try_from(own.count()).unwrap_or(u64::MAX)
+    /// How many inputs of a system count. What names no system came by the topic that programs publish to: it may be any published system's.
+    pub(super) fn count_of(&self, name: &SystemName, is_published: bool) -> u64 {
+        let may_be_its = |kept: &&Kept| match &kept.system {
+            Some(system) => system == name,
+            None => is_published,
+        };
+        u64::try_from(self.kept.values().filter(may_be_its).count()).unwrap_or(u64::MAX)
     }
 
     /// With the newest reason why it stays.

@@ -166,7 +166,7 @@ impl Quarantine {
             system
                 .feed
                 .quarantined
-                .store(fold.count_of(name), Ordering::Relaxed);
+                .store(fold.count_of(name, system.is_published()), Ordering::Relaxed);
         }
     }
 

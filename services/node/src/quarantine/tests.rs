@@ -75,7 +75,7 @@ async fn a_list_is_read_page_by_page_also_where_it_is_longer_than_what_memory_ho
     let shop = "shop".parse().unwrap();
     let list = quarantine.list(Some(&shop), None, 1).await.unwrap();
     assert_eq!((list.total, list.inputs.len()), (VIEWS_MAX as u64 + 2, 1));
-    assert_eq!(quarantine.fold().count_of(&shop), VIEWS_MAX as u64 + 2);
+    assert_eq!(quarantine.fold().count_of(&shop, false), VIEWS_MAX as u64 + 2);
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn an_input_is_one_however_often_its_source_tells_it_and_ends_with_the_fir
         };
         intake.publish(&shop, intake.mark(&shop), &page).await.unwrap();
         quarantine.catch_up().await.unwrap();
-        assert_eq!(quarantine.fold().count_of(&shop), 4);
+        assert_eq!(quarantine.fold().count_of(&shop, false), 4);
     }
     let record = |key: &str| {
         let dataset = "access".parse().unwrap();
@@ -142,7 +142,7 @@ async fn an_input_is_one_however_often_its_source_tells_it_and_ends_with_the_fir
     for (key, left) in [("bob", 3), ("ada", 2)] {
         intake.gone_records(&shop, &[record(key)]).await.unwrap();
         quarantine.catch_up().await.unwrap();
-        assert_eq!(quarantine.fold().count_of(&shop), left, "{key}");
+        assert_eq!(quarantine.fold().count_of(&shop, false), left, "{key}");
     }
     let left = positions(&quarantine, None, 9).await;
     assert!(

@@ -187,6 +187,20 @@ senders = ["{}"]
         );
     }
 
+    /// What names no system counts for each that is published.
+    pub(crate) async fn counts_for_whoever_it_may_be_of(&self, kept: &[Value]) {
+        assert!(kept.iter().any(|input| input["system"].is_null()), "{kept:?}");
+        let list = self.http(&self.office_key, "/v1/systems", None).await;
+        for system in list["systems"].as_array().unwrap() {
+            let may_be = |input: &&Value| input["system"].is_null() || input["system"] == system["name"];
+            assert_eq!(
+                system["quarantined"],
+                kept.iter().filter(may_be).count(),
+                "{system:#}"
+            );
+        }
+    }
+
     /// Waits until so many inputs are in quarantine, and gives them oldest first.
     pub(crate) async fn quarantine(&self, count: usize) -> Vec<Value> {
         let mut looks = tokio::time::interval(LOOK_EVERY);
