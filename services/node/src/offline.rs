@@ -15,7 +15,7 @@ use crate::cli::Exit;
 use crate::evidence::look;
 use crate::lineage::Owners;
 use crate::log::Log;
-use crate::server::{Folders, origin};
+use crate::server::{Folders, origin, remove_fold};
 use crate::settings::Settings;
 
 /// Folds the log of a stopped server into an empty folder; the state hash, hexadecimal.
@@ -177,8 +177,21 @@ async fn checked(log: &Arc<dyn EventLog>) -> Result<String, Error> {
     Ok(format!("every entry can be read; {entries} were appended"))
 }
 
+/// The log folded: where one process does everything in its own store, otherwise in a folder that is removed again. Nobody would keep a copy current,
+/// so it would go on holding what is erased.
 async fn lineage(log: &Arc<dyn EventLog>, folders: &Folders) -> Result<String, Error> {
-    let owners = Owners::open_all(&folders.lineage())?;
+    if !folders.are_shared() {
+        return folded(log, &folders.lineage()).await;
+    }
+    let aside = folders.aside();
+    remove_fold(&aside)?;
+    let hash = folded(log, &aside).await;
+    remove_fold(&aside)?;
+    hash
+}
+
+async fn folded(log: &Arc<dyn EventLog>, into: &Path) -> Result<String, Error> {
+    let owners = Owners::open_all(into)?;
     owners.fold_all(log).await?;
     Ok(format!("state hash {}", owners.state_hash()?))
 }

@@ -46,6 +46,9 @@ const START_PATIENCE: Duration = Duration::from_secs(3_600);
 /// Among whom the partitions of lineage are shared out.
 const OWNERS_GROUP: &str = "lineage";
 
+/// Folder of the folders of several processes.
+const PROCESSES: &str = "processes";
+
 /// Where everything lies below the data folder.
 ///
 /// Keys, evidence and the ledger belong to the installation. Where several processes share a folder, each has its own folds and positions.
@@ -68,8 +71,23 @@ impl Folders {
     fn of_process(data: &Path, instance: &str) -> Self {
         Self {
             data: data.to_owned(),
-            own: data.join("processes").join(instance),
+            own: data.join(PROCESSES).join(instance),
         }
+    }
+
+    /// Whether several processes keep their state here.
+    pub(crate) fn are_shared(&self) -> bool {
+        self.data.join(PROCESSES).is_dir()
+    }
+
+    /// The fold of a process that does everything.
+    fn lineage_of_one(&self) -> PathBuf {
+        self.data.join("lineage")
+    }
+
+    /// Where somebody who only looks folds the log for as long as that takes.
+    pub(crate) fn aside(&self) -> PathBuf {
+        self.data.join("looked-at")
     }
 
     pub(crate) fn log(&self) -> PathBuf {
@@ -238,6 +256,16 @@ fn folders(settings: &Settings, roles: &Roles) -> Result<Folders, Error> {
     }
 }
 
+/// Removes a fold, which can be made again from the log.
+pub(crate) fn remove_fold(fold: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(fold) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(lethe_store::Error::NotStored(error.to_string()).into())
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// What the settings declare, checked.
 struct Declared {
     flows: Vec<(DatasetRef, DatasetRef)>,
@@ -257,6 +285,10 @@ async fn open(
     let answering = Arc::new(Answering::new(matches!(log, Log::Kafka(_))));
     let port = port(&log, &answering, stopped);
     let vault = vault(&log, &folders, &roles).await?;
+    if !roles.is_all() {
+        // Nobody would keep it current: it would go on holding what is erased.
+        remove_fold(&folders.lineage_of_one())?;
+    }
     let lineage = match &log {
         Log::Kafka(kafka) if !roles.is_all() => {
             let secret = vault.tokens().internal_secret();

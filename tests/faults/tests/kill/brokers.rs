@@ -77,11 +77,15 @@ async fn a_broker_of_three_may_be_killed_at_any_moment() {
         kills
     );
     processes.none_ended();
-    every_case_is_completed_and_certified(&Api::new(&home.url), &courses, folder.path()).await;
+    let api = Api::new(&home.url);
+    every_case_is_completed_and_certified(&api, &courses, folder.path()).await;
+    let live = api.get("/v1/partitions?hash=true").await.unwrap();
+    let live: serde_json::Value = serde_json::from_slice(&live).unwrap();
     processes.stop();
     let lifted = lifted(&company).into_iter().take(SIDE_BY_SIDE - 1);
     let lifted = lifted.chain([company.world.colleague_index()]);
-    all_is_in_order(&courses, &company, lifted, &home, folder.path()).await;
+    let replayed = all_is_in_order(&courses, &company, lifted, &home, folder.path()).await;
+    assert_eq!(live["state_hash"], replayed);
 }
 
 /// How many the environment asks for.

@@ -242,14 +242,14 @@ async fn all_is_well(
     all_is_in_order(&operator.courses, company, lifted, home, folder).await;
 }
 
-/// What is to be seen once no process runs any more.
+/// What is to be seen once no process runs any more; the state hash of the log folded anew.
 async fn all_is_in_order(
     courses: &[Course],
     company: &Company,
     lifted: impl IntoIterator<Item = u32>,
     home: &Home,
     folder: &Path,
-) {
+) -> String {
     let steps: u64 = courses.iter().map(|course| course.steps).sum();
     assert_eq!(
         company.instructions().await,
@@ -265,7 +265,7 @@ async fn all_is_in_order(
         Vec::<std::path::PathBuf>::new(),
         "files with a person's values"
     );
-    the_files_are_in_order(home, folder);
+    the_files_are_in_order(home, folder)
 }
 
 async fn every_case_is_completed_and_certified(api: &Api, courses: &[Course], folder: &Path) {
@@ -294,7 +294,7 @@ async fn every_case_is_completed_and_certified(api: &Api, courses: &[Course], fo
 }
 
 /// The doctor finds nothing, and the log folded anew is what the server's stores hold.
-fn the_files_are_in_order(home: &Home, folder: &Path) {
+fn the_files_are_in_order(home: &Home, folder: &Path) -> String {
     let doctor = home.run(&["doctor", "--json"]);
     let seen = String::from_utf8(doctor.stdout).unwrap();
     assert!(
@@ -315,6 +315,12 @@ fn the_files_are_in_order(home: &Home, folder: &Path) {
         "{}",
         String::from_utf8_lossy(&replayed.stderr)
     );
-    let hash = String::from_utf8(replayed.stdout).unwrap();
-    assert_eq!(lineage["detail"], format!("state hash {}", hash.trim()));
+    let data = folder.join("lethe");
+    assert!(
+        !data.join("processes").exists() || !data.join("lineage").exists(),
+        "a copy of the rows that nobody keeps current"
+    );
+    let hash = String::from_utf8(replayed.stdout).unwrap().trim().to_owned();
+    assert_eq!(lineage["detail"], format!("state hash {hash}"));
+    hash
 }
