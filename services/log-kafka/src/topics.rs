@@ -65,6 +65,8 @@ pub(crate) fn declared(settings: &KafkaSettings, stream: &Stream) -> BTreeMap<&'
         ("unclean.leader.election.enable", "false".to_owned()),
         ("file.delete.delay.ms", file_ms.to_string()),
         ("retention.bytes", "-1".to_owned()),
+        // Whatever the brokers' default is: a codec that a reader was built without would stop it.
+        ("compression.type", "producer".to_owned()),
     ]);
     let of_kind: &[(&'static str, String)] = match stream.kind() {
         StreamKind::Table => &[
@@ -267,6 +269,13 @@ mod tests {
             gone_by(&settings(), &Stream::Answers),
             within(5_000 + 300 + 10 + 1 + 300_000)
         );
+    }
+
+    #[test]
+    fn no_default_of_the_brokers_says_how_entries_are_compressed() {
+        let codec = |stream| declared(&settings(), &stream)["compression.type"].clone();
+        assert_eq!(codec(Stream::Systems), "producer");
+        assert_eq!(codec(Stream::Intake), "uncompressed");
     }
 
     #[test]
