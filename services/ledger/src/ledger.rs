@@ -1,10 +1,11 @@
 //! The ledger: the tree, and the one head of it that was signed last.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
-use lethe_proof::merkle::{self, Hash};
+use lethe_proof::merkle::{self, Hash, Nodes};
 use lethe_proof::{Checkpoint, Leaf, NoteKey, Proof, open_checkpoint, sign_checkpoint};
 
 use crate::tree::{Tree, replace};
@@ -158,12 +159,36 @@ impl Ledger {
         merkle::consistency(&self.tree, old, new).ok_or(Error::UnknownLeaf)
     }
 
+    /// Whether the tree continues what was signed.
+    ///
+    /// # Errors
+    /// [`Error::HeadBehind`] and [`Error::HeadDiffers`] where it does not.
+    pub fn check(&self) -> Result<(), Error> {
+        continues(&self.tree, self.tree.size(), &self.signed)
+    }
+
+    /// Whether the `leaves` stream, of which these are all leaves, continues what was signed. The tree is not looked at, and nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::HeadBehind`] and [`Error::HeadDiffers`] where it does not.
+    pub fn check_stream(&self, leaves: impl IntoIterator<Item = Leaf>) -> Result<(), Error> {
+        let (mut known, mut hashes) = (BTreeSet::new(), Vec::new());
+        for leaf in leaves {
+            let hash = leaf.hash();
+            if known.insert(leaf) {
+                hashes.push(hash);
+            }
+        }
+        let size = u64::try_from(hashes.len()).unwrap_or(u64::MAX);
+        continues(hashes.as_slice(), size, &self.signed)
+    }
+
     /// Signs the head over all leaves and returns its note. It is remembered durably before anybody sees it.
     ///
     /// # Errors
     /// [`Error::HeadBehind`] and [`Error::HeadDiffers`] where the tree is not a continuation of what was signed: then nothing is signed.
     pub fn sign_head(&mut self) -> Result<String, Error> {
-        continues(&self.tree, &self.signed)?;
+        self.check()?;
         if self.tree.size() > self.signed.size {
             let head = Checkpoint {
                 origin: self.origin.clone(),
@@ -197,7 +222,7 @@ impl Ledger {
             }
         }
         tree.append(&batch)?;
-        continues(&tree, &self.signed)?;
+        continues(&tree, tree.size(), &self.signed)?;
         drop(tree);
         replace(&aside, &self.folder)?;
         self.tree = Tree::open(&self.folder, self.signed.size)?;
@@ -218,18 +243,18 @@ fn read_head(heads: &Path, origin: &str, key: &SigningKey) -> Result<Option<(Str
     Ok(Some((note, signed)))
 }
 
-fn root_of(tree: &Tree, size: u64) -> Result<Hash, Error> {
-    merkle::root(tree, size).ok_or(Error::Corrupt { index: size })
+fn root_of<N: Nodes + ?Sized>(nodes: &N, size: u64) -> Result<Hash, Error> {
+    merkle::root(nodes, size).ok_or(Error::Corrupt { index: size })
 }
 
-fn continues(tree: &Tree, signed: &Checkpoint) -> Result<(), Error> {
-    if tree.size() < signed.size {
+fn continues<N: Nodes + ?Sized>(nodes: &N, size: u64, signed: &Checkpoint) -> Result<(), Error> {
+    if size < signed.size {
         return Err(Error::HeadBehind {
-            have: tree.size(),
+            have: size,
             signed: signed.size,
         });
     }
-    if root_of(tree, signed.size)? == signed.root {
+    if root_of(nodes, signed.size)? == signed.root {
         Ok(())
     } else {
         Err(Error::HeadDiffers { signed: signed.size })

@@ -54,15 +54,15 @@ pub enum Error {
         /// Its index.
         index: u64,
     },
-    /// The tree has fewer leaves than were signed: nothing is signed until it has caught up.
-    #[error("the tree has {have} leaves and {signed} were signed")]
+    /// The tree, or the stream of leaves, has fewer than were signed: nothing is signed until all are there again.
+    #[error("{have} leaves are there and {signed} were signed")]
     HeadBehind {
-        /// Leaves in the tree.
+        /// Leaves that are there.
         have: u64,
         /// Leaves under the last signed head.
         signed: u64,
     },
-    /// The tree is not the one that was signed.
+    /// The tree, or the stream of leaves, is not the one that was signed.
     #[error("the first {signed} leaves are not those that were signed")]
     HeadDiffers {
         /// Leaves under the last signed head.

@@ -254,6 +254,26 @@ fn a_rebuilt_tree_equals_the_old_one_and_a_wrong_one_does_not_replace_it() {
 }
 
 #[test]
+fn whether_a_stream_continues_what_was_signed_is_told_of_it_alone() {
+    let place = Place::new();
+    let mut ledger = place.open().unwrap();
+    ledger.append(&leaves(12)).unwrap();
+    ledger.sign_head().unwrap();
+    let code = |numbers: Vec<u64>| {
+        let told = ledger.check_stream(numbers.into_iter().map(leaf));
+        told.err().map(|error| error.code())
+    };
+    assert_eq!(code((0..12).collect()), None);
+    assert_eq!(code((0..12).chain([3, 12, 12, 13]).collect()), None);
+    assert_eq!(code((0..11).chain([10]).collect()), Some("ledger-head-behind"));
+    assert_eq!(
+        code((0..11).chain([12, 11]).collect()),
+        Some("ledger-head-differs")
+    );
+    assert_eq!(ledger.size(), 12);
+}
+
+#[test]
 fn two_programs_cannot_open_one_ledger() {
     let place = Place::new();
     let _open = place.open().unwrap();

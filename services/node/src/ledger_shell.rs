@@ -1,7 +1,8 @@
 //! The shell of the ledger: reads case histories, signs and sequences what they ask for, and answers.
 //!
 //! A leaf is appended to the `leaves` stream, read back, put into the tree, and only then covered by a signed head. Repeating an entry finds its leaf
-//! in the tree and answers again, which changes nothing.
+//! in the tree and answers again, which changes nothing. Whenever the stream is read it is compared with the tree: nothing is signed that the log does
+//! not have.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use lethe_journal::{
     partition_of,
 };
 use lethe_ledger::{Keys, Ledger, Start};
-use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX, Pages};
+use lethe_log::{Appended, EventLog, PAGE_ENTRIES_MAX, Page, Pages};
 use lethe_proof::{
     Bundle, Completion, Envelope, Leaf, LeafKind, Logged, PlanStatement, Statement, open_checkpoint,
     parse_canonical,
@@ -180,28 +181,43 @@ impl LedgerShell {
         Ok(())
     }
 
-    /// Reads the `leaves` stream into the tree, from where the tree ends.
-    async fn follow_leaves(&mut self) -> Result<(), Error> {
+    /// Reads the `leaves` stream into the tree, and compares it with what the tree has already. Where they differ the stream counts, as long as
+    /// it continues what was signed: a log that lost a signed leaf stops the ledger, for what it would sign is another history.
+    pub(crate) async fn follow_leaves(&mut self) -> Result<(), Error> {
         let (log, at) = (Arc::clone(&self.log), leaves());
-        let (mut pages, mut seen) = (Pages::new(&*log, &at, 0), 0);
+        let mut pages = Pages::new(&*log, &at, 0);
+        let mut alike = 0;
         while let Some(page) = pages.next().await? {
             let mut new = Vec::new();
-            for stored in &page.entries {
-                let Some(value) = &stored.entry.value else {
-                    continue;
-                };
-                if value.is_empty() {
-                    continue;
+            for leaf in leaves_of(&page)? {
+                match self.ledger.index_of(&leaf) {
+                    Some(index) if index == alike => alike += 1,
+                    // A leaf that comes again keeps its place.
+                    Some(index) if index < alike => {}
+                    None if alike == self.ledger.size() => new.push(leaf),
+                    _ => return self.make_tree_anew().await,
                 }
-                if seen >= self.ledger.size() + u64::try_from(new.len()).unwrap_or(0) {
-                    new.push(Leaf::from_bytes(value)?);
-                }
-                seen += 1;
             }
             if !new.is_empty() {
                 self.ledger.append(&new)?;
+                alike = self.ledger.size();
             }
         }
+        if alike < self.ledger.size() {
+            return self.make_tree_anew().await;
+        }
+        Ok(self.ledger.check()?)
+    }
+
+    /// Puts what the `leaves` stream says in the place of a tree that is another, unless that breaks with what was signed.
+    async fn make_tree_anew(&mut self) -> Result<(), Error> {
+        let before = self.ledger.size();
+        self.ledger.rebuild(all_leaves(&*self.log).await?)?;
+        tracing::warn!(
+            before,
+            leaves = self.ledger.size(),
+            "the tree was not what the stream of leaves says, and was made anew"
+        );
         Ok(())
     }
 
@@ -429,6 +445,28 @@ fn leaves() -> Place {
     Place::new(Stream::Leaves, 0)
 }
 
+/// The leaves of a page of their stream; fences and heartbeats are none.
+fn leaves_of(page: &Page) -> Result<Vec<Leaf>, Error> {
+    let values = page
+        .entries
+        .iter()
+        .filter_map(|stored| stored.entry.value.as_ref());
+    let leaves = values.filter(|value| !value.is_empty());
+    Ok(leaves
+        .map(|value| Leaf::from_bytes(value))
+        .collect::<Result<_, _>>()?)
+}
+
+/// Every leaf of the stream, in its order.
+pub(crate) async fn all_leaves(log: &dyn EventLog) -> Result<Vec<Leaf>, Error> {
+    let (at, mut all) = (leaves(), Vec::new());
+    let mut pages = Pages::new(log, &at, 0);
+    while let Some(page) = pages.next().await? {
+        all.extend(leaves_of(&page)?);
+    }
+    Ok(all)
+}
+
 /// The store keeps one position a stream, and the ledger reads several partitions of one: each has a name of its own here.
 pub(crate) fn position_of(partition: usize) -> Stream {
     let name = format!("cases-{partition}");
@@ -443,3 +481,6 @@ const fn kind_of(asked: Asked) -> LeafKind {
         Asked::Statement => LeafKind::Statement,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::Error;
 use crate::cli::Exit;
 use crate::evidence::look;
+use crate::ledger_shell::all_leaves;
 use crate::lineage::Owners;
 use crate::log::Log;
 use crate::server::{Folders, origin, remove_fold};
@@ -127,6 +128,7 @@ pub async fn doctor(config: &Path) -> Vec<Diagnosis> {
         Some(_) => diagnosis("log", result),
         None => diagnosis_of("log", &folders.log(), result),
     };
+    let mut readable = None;
     match open_log(&settings).await {
         Ok(log) => {
             found.push(log_result(checked(&log).await));
@@ -139,13 +141,14 @@ pub async fn doctor(config: &Path) -> Vec<Diagnosis> {
                 &folders.lineage(),
                 lineage(&log, &folders).await,
             ));
+            readable = Some(log);
         }
         Err(error) => found.push(log_result(Err(error))),
     }
     found.push(diagnosis_of(
         "ledger",
         &folders.ledger(),
-        ledger(&settings, &folders),
+        ledger(&settings, &folders, readable.as_deref()).await,
     ));
     found.push(diagnosis_of(
         "evidence",
@@ -228,7 +231,8 @@ fn vault_text(attestation: &Attestation) -> String {
     )
 }
 
-fn ledger(settings: &Settings, folders: &Folders) -> Result<String, Error> {
+/// Whether tree and log both continue what was signed. Nothing is signed and nothing put right: the ledger does that when it starts.
+async fn ledger(settings: &Settings, folders: &Folders, log: Option<&dyn EventLog>) -> Result<String, Error> {
     // To open a ledger that is not there would make one.
     if !folders.tree().is_dir() {
         return Err(crate::settings::refused(
@@ -237,16 +241,23 @@ fn ledger(settings: &Settings, folders: &Folders) -> Result<String, Error> {
         ));
     }
     let keys = keys(settings, folders)?;
-    let mut ledger = Ledger::open(
+    let ledger = Ledger::open(
         &folders.tree(),
         &folders.head(),
         &origin(settings),
         keys.checkpoint().key(),
         Start::Again,
     )?;
-    ledger.sign_head()?;
+    ledger.check()?;
+    let who = match log {
+        None => "they",
+        Some(log) => {
+            ledger.check_stream(all_leaves(log).await?)?;
+            "they and the log"
+        }
+    };
     Ok(format!(
-        "{} leaves, and they contain the last signed head",
+        "{} leaves, and {who} contain the last signed head",
         ledger.size()
     ))
 }

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use lethe_journeys::office::{ADA, BOB, Office};
@@ -128,6 +129,62 @@ async fn a_ledger_that_is_gone_is_not_begun_anew() {
     std::fs::remove_dir_all(office.folder.path().join("lethe/ledger")).unwrap();
     let error = office.refusal().await;
     assert_eq!(error.code(), "ledger-key-unreadable", "{error}");
+}
+
+/// Puts the files of one stream of the log from one folder in the place of those in another.
+fn put_stream(stream: &str, from: &Path, to: &Path) {
+    let files_of = |folder: &Path| {
+        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+        let named = files.filter(|file| file.file_name().to_str().unwrap().starts_with(stream));
+        named.map(|file| file.path()).collect::<Vec<_>>()
+    };
+    std::fs::create_dir_all(to).unwrap();
+    for file in files_of(to) {
+        std::fs::remove_file(file).unwrap();
+    }
+    for file in files_of(from) {
+        std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_lost_signed_leaves_is_not_gone_on_with() {
+    let mut office = Office::open(chat()).await;
+    let (id, digest) = office.planned_erasure().await;
+    office.close().await;
+    let root = office.folder.path().to_owned();
+    let (log, older, newer) = (root.join("lethe/log"), root.join("older"), root.join("newer"));
+    put_stream("leaves.", &log, &older);
+    office.start().await;
+    let (_, done) = office
+        .json(&format!("case approve {id} --plan {digest} --wait"))
+        .await;
+    assert_eq!(done["state"], "completed", "{done:#}");
+    office.close().await;
+    let ledger = async || {
+        let found = lethe_node::doctor(&root.join("lethe.toml")).await;
+        let row = found.into_iter().find(|row| row.what == "ledger").unwrap();
+        (row.ok, row.code)
+    };
+    assert_eq!(ledger().await, (Some(true), None));
+
+    put_stream("leaves.", &log, &newer);
+    put_stream("leaves.", &older, &log);
+    assert_eq!(ledger().await, (Some(false), Some("ledger-head-behind")));
+    for _ in 0..2 {
+        let error = office.refusal().await;
+        assert_eq!(error.code(), "ledger-head-behind", "{error}");
+    }
+    put_stream("leaves.", &newer, &log);
+    assert_eq!(ledger().await, (Some(true), None));
+    office.start().await;
+    let (_, other) = office
+        .json(&format!(
+            "case open --right erasure --identifier email={BOB} --wait"
+        ))
+        .await;
+    assert_eq!(other["state"], "awaiting_approval", "{other:#}");
+    office.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

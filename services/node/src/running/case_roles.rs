@@ -56,7 +56,11 @@ impl Starting<'_> {
             stands_by: !parts.roles.is_all(),
         };
         match candidate.open(parts.log.start().await?)? {
-            Some(shell) => self.tasks.spawn(shell.run(self.stopped.clone())),
+            Some(mut shell) => {
+                // A process whose ledger cannot sign does not come up: it would look well between one start and the next.
+                shell.follow_leaves().await?;
+                self.tasks.spawn(shell.run(self.stopped.clone()))
+            }
             None => self.tasks.spawn(candidate.stand_by(self.stopped.clone())),
         };
         self.lags.add("ledger", move || {
