@@ -458,7 +458,7 @@ pub struct Row {
 pub struct Copy {
     /// The stream or backup.
     pub place: String,
-    /// When it is gone, in words of the configuration.
+    /// When it is gone, in words; `pending: ` and why, where nobody can say when the statement is made.
     pub gone_by: String,
 }
 

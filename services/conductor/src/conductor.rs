@@ -234,6 +234,11 @@ impl Conductor {
         }
     }
 
+    /// Learns what statements say from now on about copies of our own: when they end may rest on what changes while the process runs.
+    pub fn know_copies(&mut self, copies: Vec<(String, String)>) {
+        self.config.copies = copies;
+    }
+
     /// Folds one entry of a case's history. A damaged history stops its own case and no other.
     pub fn replay(
         &mut self,

@@ -28,6 +28,7 @@ use crate::board::Board;
 use crate::carrying::{self, Share, Worked};
 use crate::case_keys::CaseKeys;
 use crate::cases::{self, Cases, Fold};
+use crate::cluster::Cluster;
 use crate::lag::Stands;
 use crate::patience::{Answering, Pauses};
 use crate::walker::Walker;
@@ -52,6 +53,7 @@ pub(crate) struct ConductorShell {
     pub(crate) intake: Arc<Intake>,
     pub(crate) share: Share,
     pub(crate) config: Config,
+    pub(crate) cluster: Arc<Cluster>,
     pub(crate) answering: Arc<Answering>,
     pub(crate) cases: Cases,
     pub(crate) board: Arc<Board>,
@@ -181,6 +183,7 @@ impl ConductorShell {
     fn with_conductor(&self, act: impl FnOnce(&mut Conductor)) -> Vec<Effect> {
         let mut conductor = self.cases.look();
         let before: BTreeSet<CaseId> = conductor.damaged().map(lethe_conductor::Error::case).collect();
+        conductor.know_copies(self.cluster.copies());
         act(&mut conductor);
         for error in conductor
             .damaged()

@@ -8,6 +8,7 @@ mod callbacks;
 mod carrying;
 mod case_keys;
 mod cases;
+mod cluster;
 mod conductor_shell;
 mod conformance;
 mod connect;

@@ -107,7 +107,7 @@ impl Log {
         Ok(())
     }
 
-    /// When what was ended is gone from a stream, in words for the certificate.
+    /// When what was ended is gone from a stream where nothing delays it, in words for the certificate.
     pub(crate) fn gone_by(&self, stream: &Stream, compact_after_s: u64) -> String {
         match self.port().gone_by(stream) {
             GoneBy::NextCompaction => format!("{compact_after_s} s after a record ended"),
@@ -117,7 +117,7 @@ impl Log {
     }
 }
 
-/// Keeps Kafka's segments rolling until `stop`, and tells what is wrong with the cluster.
+/// Keeps Kafka's segments rolling until `stop`.
 pub(crate) async fn beat(log: Arc<KafkaLog>, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
     let every = log.heartbeat_every();
     while !*stop.borrow() {
@@ -128,14 +128,6 @@ pub(crate) async fn beat(log: Arc<KafkaLog>, mut stop: watch::Receiver<bool>) ->
                 every.min(HEARTBEAT_RETRY)
             }
         };
-        match log.findings().await {
-            Ok(findings) => {
-                for finding in findings {
-                    tracing::warn!(%finding, "Kafka is not as declared");
-                }
-            }
-            Err(error) => tracing::warn!(code = error.code(), "Kafka could not be looked at"),
-        }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = stop.changed() => {}

@@ -150,19 +150,13 @@ pub(crate) fn why(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> E
 }
 
 fn conductor_config(parts: &Parts) -> Config {
-    let copies = vec![(
-        "lethe log and stores".to_owned(),
-        parts
-            .log
-            .gone_by(&Stream::Records, parts.settings.compact_after_s),
-    )];
     Config {
         controller_id: parts.settings.controller.id.clone(),
         controller_name: parts.settings.controller.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         land: parts.settings.land.into(),
         suppression_days: parts.settings.suppression_days,
-        copies,
+        copies: parts.cluster.copies(),
     }
 }
 
@@ -340,6 +334,7 @@ impl Starting<'_> {
             Arc::clone(&parts.log_health),
             stopped.clone(),
         ));
+        self.tasks.spawn(Arc::clone(&parts.cluster).run(stopped.clone()));
         if let Log::Kafka(log) = &parts.log
             && parts.roles.has(Role::Conductor)
         {

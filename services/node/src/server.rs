@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::board::Board;
 use crate::case_keys::CaseKeys;
+use crate::cluster::Cluster;
 use crate::connect::{self, Kinds};
 use crate::evidence::Evidence;
 use crate::inventories::Inventories;
@@ -134,6 +135,8 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) folders: Folders,
     pub(crate) log: Log,
+    /// Whether Kafka is as the log needs it.
+    pub(crate) cluster: Arc<Cluster>,
     /// The log as the roles see it.
     pub(crate) port: Arc<dyn EventLog>,
     pub(crate) answering: Arc<Answering>,
@@ -325,6 +328,7 @@ async fn open(
     Ok(Parts {
         roles,
         started: shell::now(),
+        cluster: Cluster::open(log.clone(), settings.compact_after_s).await,
         settings,
         folders,
         log,

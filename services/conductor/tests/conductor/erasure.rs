@@ -46,6 +46,24 @@ fn an_erasure_goes_out_after_its_plan_is_logged_and_approved() {
 }
 
 #[test]
+fn a_statement_says_of_own_copies_what_was_known_last_before_it() {
+    let mut world = erasure(&["shop"]);
+    let own = |gone_by: &str| vec![("log".to_owned(), gone_by.to_owned())];
+    world.conductor.know_copies(own("60 s after a record ended"));
+    world.approving = false;
+    world.run();
+    world
+        .conductor
+        .know_copies(own("pending: a replica of the log is away"));
+    world.approving = true;
+    world.run();
+    assert_eq!(
+        world.statement(1)["copies"][0],
+        serde_json::json!({ "place": "log", "gone_by": "pending: a replica of the log is away" })
+    );
+}
+
+#[test]
 fn a_system_that_shows_what_it_says_it_erased_is_named_in_the_statement() {
     let mut world = erasure(&["crm", "shop"]);
     world.system("shop").acting.push_back(Whim::Lie);

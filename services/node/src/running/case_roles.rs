@@ -90,6 +90,7 @@ impl Starting<'_> {
             intake: Arc::clone(&parts.intake),
             share,
             config: conductor_config(parts),
+            cluster: Arc::clone(&parts.cluster),
             answering: Arc::clone(&parts.answering),
             cases: cases.clone(),
             board: Arc::clone(board),

@@ -1,0 +1,186 @@
+//! Whether Kafka is as the log needs it: looked at now and then, and kept for whoever promises something about the log.
+//!
+//! When a value is gone from the log rests on settings that anybody with rights on the cluster can change at any time, and on replicas that are
+//! there. A statement names the time only while the last look found nothing against it; what nobody could look at promises nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lethe_journal::Stream;
+use lethe_log_kafka::{Finding, KafkaLog};
+use tokio::sync::watch;
+
+use crate::Error;
+use crate::log::Log;
+
+/// How often the cluster is looked at: what a statement says is at most so old, and to describe a dozen topics costs a broker little.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Pause after a look that failed: who waits for the cluster to be well hears of it sooner.
+const LOOK_RETRY: Duration = Duration::from_secs(5);
+
+/// How long one look may take, so that an old one does not stand while the next never ends.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Whose copy the statement names.
+const PLACE: &str = "lethe log and stores";
+
+/// What the last look found; nothing where nobody could look.
+pub(crate) type Found = Option<Vec<Finding>>;
+
+/// What is known of the cluster. The embedded log has none, and nothing is found.
+pub(crate) struct Cluster {
+    log: Log,
+    /// When what was ended is gone from the log, where nothing delays it.
+    gone_by: String,
+    found: Mutex<Found>,
+}
+
+impl Cluster {
+    /// Looks for the first time: a case that went on before the start may end at once.
+    pub(crate) async fn open(log: Log, compact_after_s: u64) -> Arc<Self> {
+        let gone_by = log.gone_by(&Stream::Records, compact_after_s);
+        let first = match &log {
+            Log::Kafka(kafka) => look(kafka).await,
+            Log::Embedded(_) => Some(Vec::new()),
+        };
+        let cluster = Self {
+            log,
+            gone_by,
+            found: Mutex::new(Some(Vec::new())),
+        };
+        cluster.note(first);
+        Arc::new(cluster)
+    }
+
+    /// What the last look found.
+    pub(crate) fn found(&self) -> Found {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What a statement says now about copies of our own: where, and when they are gone.
+    pub(crate) fn copies(&self) -> Vec<(String, String)> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone_by = pending(found.as_deref()).unwrap_or_else(|| self.gone_by.clone());
+        vec![(PLACE.to_owned(), gone_by)]
+    }
+
+    /// Looks until `stop`.
+    pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let Log::Kafka(kafka) = &self.log else {
+            // It must not end before the others: a task that ends by itself has failed.
+            let _ = stop.wait_for(|stop| *stop).await;
+            return Ok(());
+        };
+        while !*stop.borrow() {
+            let pause = if self.found().is_some() {
+                LOOK_EVERY
+            } else {
+                LOOK_RETRY
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => self.note(look(kafka).await),
+                _ = stop.changed() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what a look found, and tells of what is new in it.
+    fn note(&self, found: Found) {
+        let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.as_deref().unwrap_or_default();
+        for finding in found.iter().flatten().filter(|finding| !before.contains(finding)) {
+            tracing::warn!(%finding, "Kafka is not as declared");
+        }
+        if found.as_ref().is_some_and(Vec::is_empty) && !before.is_empty() {
+            tracing::info!("Kafka is as declared again");
+        }
+        *known = found;
+    }
+}
+
+async fn look(kafka: &KafkaLog) -> Found {
+    match tokio::time::timeout(LOOK_TIME_MAX, kafka.findings()).await {
+        Ok(Ok(found)) => Some(found),
+        Ok(Err(error)) => {
+            tracing::warn!(code = error.code(), "Kafka could not be looked at");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("Kafka could not be looked at in time");
+            None
+        }
+    }
+}
+
+/// Why nobody can say when a value is gone from the log, in words for the statement; nothing where one can. They name no topic and no setting:
+/// the statement is for people who have no business with either.
+fn pending(found: Option<&[Finding]>) -> Option<String> {
+    let Some(found) = found else {
+        return Some("pending: whether the log removes what ended could not be looked at".to_owned());
+    };
+    let delaying: Vec<&Finding> = found.iter().filter(|finding| finding.delays_removal()).collect();
+    let is_there = |kind: fn(&Finding) -> bool| delaying.iter().any(|finding| kind(finding));
+    let mut whys = Vec::new();
+    if is_there(|finding| matches!(finding, Finding::Drift(_))) {
+        whys.push("a setting of the log is not as declared");
+    }
+    if is_there(|finding| matches!(finding, Finding::NoLeader(_) | Finding::ReplicasAway { .. })) {
+        whys.push("a replica of the log is away");
+    }
+    (!delaying.is_empty()).then(|| format!("pending: {}", whys.join(", and ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use lethe_journal::Place;
+    use lethe_log_kafka::Drift;
+
+    use super::*;
+
+    fn drift() -> Finding {
+        Finding::Drift(Drift {
+            topic: "lethe.records".into(),
+            setting: "cleanup.policy".into(),
+            declared: "compact".into(),
+            found: "delete".into(),
+        })
+    }
+
+    fn away() -> Finding {
+        Finding::ReplicasAway {
+            at: Place::new(Stream::Records, 3),
+            in_sync: 2,
+            replicas: 3,
+        }
+    }
+
+    #[test]
+    fn a_time_is_promised_only_where_somebody_looked_and_nothing_delays_removal() {
+        let more = Finding::Replication {
+            at: Place::new(Stream::Records, 3),
+            declared: 3,
+            found: 4,
+        };
+        assert_eq!(pending(Some(&[])), None);
+        assert_eq!(
+            pending(Some(&[more])),
+            None,
+            "one replica more removes as the others"
+        );
+        assert!(pending(None).is_some_and(|why| why.starts_with("pending: ")));
+        let no_leader = Finding::NoLeader(Place::new(Stream::Keys, 0));
+        for (found, expected) in [
+            (vec![drift()], "pending: a setting of the log is not as declared"),
+            (vec![away()], "pending: a replica of the log is away"),
+            (vec![no_leader], "pending: a replica of the log is away"),
+            (
+                vec![away(), drift(), drift()],
+                "pending: a setting of the log is not as declared, and a replica of the log is away",
+            ),
+        ] {
+            assert_eq!(pending(Some(&found)).as_deref(), Some(expected));
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A topic whose settings somebody changed behind Lethe's back keeps what was erased: no certificate says meanwhile when it is gone.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+use std::time::Duration;
+
+use lethe_journeys::office::Office;
+use lethe_kit::memory::MemoryConnector;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+
+/// How often something is looked at that cannot be waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The address of the broker, and a word that the topics of this test begin with; nothing, and said so, where no broker is there.
+fn kafka() -> Option<(String, String)> {
+    let bootstrap = std::env::var("LETHE_TEST_KAFKA").ok();
+    let Some(bootstrap) = bootstrap.filter(|address| !address.is_empty()) else {
+        println!("SKIPPED: Kafka: LETHE_TEST_KAFKA is not set");
+        return None;
+    };
+    Some((bootstrap, format!("changed-{}.", rand::random::<u32>())))
+}
+
+/// Has a topic kept for ever, as anybody may who administers the cluster; back once the broker tells everybody so.
+async fn never_compact(bootstrap: &str, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .create()
+        .unwrap();
+    let (of, options) = (ResourceSpecifier::Topic(topic), AdminOptions::new());
+    let change = AlterConfig::new(of)
+        .set("cleanup.policy", "delete")
+        .set("retention.ms", "-1");
+    for outcome in admin.alter_configs(&[change], &options).await.unwrap() {
+        outcome.unwrap();
+    }
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    let is_told = async || {
+        let described = admin.describe_configs(&[of], &options).await.unwrap().remove(0);
+        described.unwrap().get("cleanup.policy").unwrap().value.as_deref() == Some("delete")
+    };
+    while !is_told().await {
+        looks.tick().await;
+    }
+}
+
+/// Erases Ada; what `lethe verify` says of the certificate, for people.
+async fn verified(office: &Office) -> String {
+    let (_, case) = office.erase().await;
+    assert_eq!(case["state"], "completed", "{case:#}");
+    let (certificate, policy) = office.statement(case["id"].as_str().unwrap()).await;
+    let mut said = Vec::new();
+    let code = lethe_verify::show(&certificate, Some(&policy), false, &mut said);
+    let said = String::from_utf8(said).unwrap();
+    assert_eq!(code, 0, "{said}");
+    said
+}
+
+async fn office(bootstrap: &str, prefix: &str) -> Office {
+    let kafka = format!(
+        "[kafka]\nbootstrap = \"{bootstrap}\"\nreplication_factor = 1\ntopic_prefix = \"{prefix}\"\n"
+    );
+    let mut office = Office::found(MemoryConnector::new("chat").unwrap()).and(&kafka);
+    office.start().await;
+    for system in ["crm", "chat"] {
+        office.scan(system).await;
+    }
+    office
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_certificate_says_when_a_value_is_gone_from_a_topic_that_keeps_it() {
+    let Some((bootstrap, prefix)) = kafka() else {
+        return;
+    };
+    let mut office = office(&bootstrap, &prefix).await;
+    office.close().await;
+    never_compact(&bootstrap, &format!("{prefix}records")).await;
+    office.start().await;
+    let said = verified(&office).await;
+    let pending = "lethe log and stores: pending: a setting of the log is not as declared";
+    assert!(said.contains(pending), "{said}");
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_says_when_a_value_is_gone_from_topics_as_declared() {
+    let Some((bootstrap, prefix)) = kafka() else {
+        return;
+    };
+    let mut office = office(&bootstrap, &prefix).await;
+    let said = verified(&office).await;
+    let promised = said.lines().find(|line| line.contains("lethe log and stores: "));
+    assert!(
+        promised.is_some_and(|line| line.contains(" s after a record ended")),
+        "{said}"
+    );
+    office.close().await;
+}
