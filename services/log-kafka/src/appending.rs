@@ -131,9 +131,7 @@ fn append(shared: &Shared, channel: &Channel, appends: Vec<Append>) {
     let positions = match outcome {
         Ok(Outcome::At(positions)) => positions,
         Ok(Outcome::Stale(current)) => return answer(appends, || Ok(Appended::StaleEpoch { current })),
-        Err(Error::NotStored(why)) => return answer(appends, || Err(Error::NotStored(why.clone()))),
-        Err(Error::Unknown(why)) => return answer(appends, || Err(Error::Unknown(why.clone()))),
-        Err(Error::Corrupt(why)) => return answer(appends, || Err(Error::Corrupt(why.clone()))),
+        Err(error) => return answer(appends, || Err(error.clone())),
     };
     let mut rest = positions.as_slice();
     for append in appends {

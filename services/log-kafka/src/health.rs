@@ -64,6 +64,25 @@ impl fmt::Display for Finding {
 }
 
 impl Finding {
+    /// Every kind, as metrics name it.
+    pub const KINDS: [&str; 4] = ["setting", "no_leader", "replicas_away", "replication"];
+
+    /// Which of [`Self::KINDS`] it is.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Drift(_) => "setting",
+            Self::NoLeader(_) => "no_leader",
+            Self::ReplicasAway { .. } => "replicas_away",
+            Self::Replication { .. } => "replication",
+        }
+    }
+
+    /// Whether new work should wait while this is so: what is appended may not stay, or cannot be appended. Another number of replicas is
+    /// none of it, as a broker that starts anew is away for a moment.
+    pub const fn is_in_the_way(&self) -> bool {
+        matches!(self, Self::Drift(_) | Self::NoLeader(_))
+    }
+
     /// Whether what erasure removes may survive longer than [`gone_by`](lethe_log::EventLog::gone_by) says while this is so.
     pub const fn delays_removal(&self) -> bool {
         matches!(

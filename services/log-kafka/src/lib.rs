@@ -294,6 +294,6 @@ impl EventLog for KafkaLog {
             return Ok(());
         }
         let told: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        Err(lethe_log::Error::NotStored(told.join("; ")))
+        Err(lethe_log::Error::NotAsDeclared(told.join("; ")))
     }
 }

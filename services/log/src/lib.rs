@@ -42,7 +42,7 @@ pub const PAGE_ENTRIES_MAX: usize = 4_096;
 pub const PAGE_BYTES_MAX: usize = 8 << 20;
 
 /// Why an operation failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// It did not happen: nothing of it is stored, or read.
     #[error("not stored: {0}")]
@@ -53,6 +53,9 @@ pub enum Error {
     /// What is stored cannot be read: the log refuses to go on.
     #[error("log is corrupt: {0}")]
     Corrupt(String),
+    /// What keeps the entries is not set up or not there as declared: what is stored may go early, or stay.
+    #[error("the log is not as declared: {0}")]
+    NotAsDeclared(String),
 }
 
 impl Error {
@@ -62,6 +65,7 @@ impl Error {
             Self::NotStored(_) => "log-not-stored",
             Self::Unknown(_) => "log-unknown-whether-stored",
             Self::Corrupt(_) => "log-corrupt",
+            Self::NotAsDeclared(_) => "log-not-as-declared",
         }
     }
 }
@@ -137,5 +141,7 @@ pub trait EventLog: Send + Sync {
     fn gone_by(&self, stream: &Stream) -> GoneBy;
 
     /// Looks whether everything that is stored can be read.
+    ///
+    /// Errors: [`Error::NotAsDeclared`] where what others run for the log, such as topics, is not as the log needs it.
     async fn check(&self) -> Result<(), Error>;
 }

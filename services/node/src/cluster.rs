@@ -65,6 +65,16 @@ impl Cluster {
         vec![(PLACE.to_owned(), gone_by)]
     }
 
+    /// Whether there is a cluster at all.
+    pub(crate) const fn is_there(&self) -> bool {
+        matches!(self.log, Log::Kafka(_))
+    }
+
+    /// Whether work can go on, and what was found, in words for who runs Lethe.
+    pub(crate) fn stands(&self) -> (bool, String) {
+        stands(self.found().as_deref())
+    }
+
     /// Looks until `stop`.
     pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
         let Log::Kafka(kafka) = &self.log else {
@@ -132,6 +142,26 @@ fn pending(found: Option<&[Finding]>) -> Option<String> {
     (!delaying.is_empty()).then(|| format!("pending: {}", whys.join(", and ")))
 }
 
+/// Most findings that are named: a broker that is away is found at every partition.
+const NAMED_MAX: usize = 3;
+
+fn stands(found: Option<&[Finding]>) -> (bool, String) {
+    let Some(found) = found else {
+        return (false, "the topics could not be looked at".to_owned());
+    };
+    // What is in the way comes first.
+    let (mut named, others): (Vec<&Finding>, Vec<&Finding>) =
+        found.iter().partition(|finding| finding.is_in_the_way());
+    let is_well = named.is_empty();
+    named.extend(others);
+    let left = named.len().saturating_sub(NAMED_MAX);
+    let mut words: Vec<String> = named.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+    if left > 0 {
+        words.push(format!("and {left} more"));
+    }
+    (is_well, words.join("; "))
+}
+
 #[cfg(test)]
 mod tests {
     use lethe_journal::Place;
@@ -154,6 +184,21 @@ mod tests {
             in_sync: 2,
             replicas: 3,
         }
+    }
+
+    #[test]
+    fn a_changed_setting_is_in_the_way_and_a_replica_that_is_away_is_only_told() {
+        assert_eq!(stands(Some(&[])), (true, String::new()));
+        assert!(!stands(None).0);
+        let (is_well, words) = stands(Some(&[away()]));
+        assert!(is_well && words.contains("2 of 3 replicas"), "{words}");
+        let (is_well, words) = stands(Some(&[away(), away(), away(), drift()]));
+        assert!(!is_well, "{words}");
+        assert!(
+            words.starts_with("topic lethe.records has cleanup.policy = delete, not compact; "),
+            "{words}"
+        );
+        assert!(words.ends_with("; and 1 more"), "{words}");
     }
 
     #[test]

@@ -41,10 +41,9 @@ pub(crate) fn passed(store: &Arc<dyn Store>, stream: Stream) -> Passed {
 /// Code of what the last inspection of the log found wrong; nothing where all was well.
 pub(crate) type LogHealth = Arc<Mutex<Option<&'static str>>>;
 
-/// Reads every stored entry now and then until `stop`. Damage is said, and stops nothing by itself: what can be read goes on.
+/// Reads every entry that is stored in files of this server now and then until `stop`. Damage is said, and stops nothing by itself: what can be read goes on.
 pub(crate) async fn inspect(
     log: Arc<dyn EventLog>,
-    answering: Arc<Answering>,
     health: LogHealth,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
@@ -53,11 +52,6 @@ pub(crate) async fn inspect(
         tokio::select! {
             () = tokio::time::sleep(pause) => {
                 let found = log.check().await.map_err(|error| error.code()).err();
-                if found.is_some() && answering.silent_since().is_some() {
-                    // It could not be looked at, and may be well.
-                    pause = INSPECT_AFTER;
-                    continue;
-                }
                 if let Some(code) = found {
                     tracing::error!(code, "the log is damaged or cannot be read");
                 }

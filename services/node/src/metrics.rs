@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lethe_intake::Intake;
+use lethe_log_kafka::Finding;
 use lethe_terms::CaseState;
 use prometheus::{Encoder, Gauge, GaugeVec, IntCounter, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::board::Board;
 use crate::cases::Cases;
+use crate::cluster::Cluster;
 use crate::lag::Lags;
 use crate::patience::Answering;
 use crate::processes::Processes;
@@ -20,10 +22,14 @@ const LAG_LABELS: [&str; 4] = ["process", "reader", "stream", "partition"];
 /// Name of a process that does everything.
 const ALONE: &str = "lethe";
 
+/// What is told of a cluster where nobody could look at it.
+const NOT_LOOKED: &str = "not_looked";
+
 /// What is looked at beside cases and systems.
 pub(crate) struct Seen {
     pub(crate) lags: Arc<Lags>,
     pub(crate) answering: Arc<Answering>,
+    pub(crate) cluster: Arc<Cluster>,
     /// The other processes; nothing where this one does everything.
     pub(crate) processes: Option<Arc<Processes>>,
 }
@@ -38,6 +44,7 @@ pub(crate) struct Metrics {
     lag_entries: IntGaugeVec,
     lag_age: GaugeVec,
     role_missing: IntGaugeVec,
+    log_findings: IntGaugeVec,
     log_silent: Gauge,
     log_retries: IntCounter,
     seen: Seen,
@@ -98,6 +105,11 @@ impl Metrics {
                 "1 where no process that lives has the role, by role.",
                 "role",
             )?,
+            log_findings: gauge(
+                "lethe_log_findings",
+                "What is not as declared about Kafka, by kind.",
+                "kind",
+            )?,
             lag_age,
             log_silent,
             log_retries,
@@ -117,6 +129,20 @@ impl Metrics {
                 tracing::error!(%error, "metrics cannot be written");
                 String::new()
             }
+        }
+    }
+
+    fn measure_cluster(&self) {
+        let found = self.seen.cluster.found();
+        self.log_findings
+            .with_label_values(&[NOT_LOOKED])
+            .set(i64::from(found.is_none()));
+        let found = found.unwrap_or_default();
+        for kind in Finding::KINDS {
+            let count = found.iter().filter(|finding| finding.kind() == kind).count();
+            self.log_findings
+                .with_label_values(&[kind])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
@@ -186,6 +212,7 @@ impl Metrics {
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.measure_log();
+        self.measure_cluster();
         let now = crate::shell::now();
         for told in board.systems() {
             let system = [told.inventory.name.as_str()];

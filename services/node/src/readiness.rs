@@ -8,6 +8,7 @@ use lethe_journal::{Place, Stream};
 use lethe_log::EventLog;
 
 use crate::cases::Cases;
+use crate::cluster::Cluster;
 use crate::janitor::LogHealth;
 use crate::patience::Answering;
 use crate::processes::{self, Processes};
@@ -22,6 +23,7 @@ pub(crate) struct Readiness {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) answering: Arc<Answering>,
     pub(crate) log_health: LogHealth,
+    pub(crate) cluster: Arc<Cluster>,
     pub(crate) cases: Cases,
     /// The other processes; nothing where this one does everything.
     pub(crate) processes: Option<Arc<Processes>>,
@@ -53,7 +55,16 @@ impl Readiness {
         finding("log", why)
     }
 
+    /// What keeps the entries: files that were read again, or topics.
     fn stored(&self) -> FindingView {
+        if self.cluster.is_there() {
+            let (ok, detail) = self.cluster.stands();
+            return FindingView {
+                what: "topics".to_owned(),
+                ok,
+                detail,
+            };
+        }
         let damage = *self.log_health.lock().unwrap_or_else(PoisonError::into_inner);
         finding("stored entries", damage.map(str::to_owned))
     }

@@ -328,12 +328,13 @@ impl Starting<'_> {
             after: Duration::from_secs(parts.settings.compact_after_s),
         };
         self.tasks.spawn(janitor.run(stopped.clone()));
-        self.tasks.spawn(janitor::inspect(
-            Arc::clone(&parts.port),
-            Arc::clone(&parts.answering),
-            Arc::clone(&parts.log_health),
-            stopped.clone(),
-        ));
+        if let Log::Embedded(_) = &parts.log {
+            self.tasks.spawn(janitor::inspect(
+                Arc::clone(&parts.port),
+                Arc::clone(&parts.log_health),
+                stopped.clone(),
+            ));
+        }
         self.tasks.spawn(Arc::clone(&parts.cluster).run(stopped.clone()));
         if let Log::Kafka(log) = &parts.log
             && parts.roles.has(Role::Conductor)
@@ -417,6 +418,7 @@ impl Starting<'_> {
         let seen = Seen {
             lags: Arc::clone(lags),
             answering: Arc::clone(&parts.answering),
+            cluster: Arc::clone(&parts.cluster),
             processes: processes.clone(),
         };
         let metrics = Metrics::new(Arc::clone(&parts.intake), seen)
@@ -425,6 +427,7 @@ impl Starting<'_> {
             log: parts.log.port(),
             answering: Arc::clone(&parts.answering),
             log_health: Arc::clone(&parts.log_health),
+            cluster: Arc::clone(&parts.cluster),
             cases: cases.clone(),
             processes,
         };

@@ -184,6 +184,7 @@ async fn survives_damage(is_killed: bool, verify: bool) {
             }
             // A stream may also stop when it first writes.
             Ok(Err(Error::NotStored(_) | Error::Unknown(_))) => noticed += 1,
+            Ok(Err(error @ Error::NotAsDeclared(_))) => panic!("seed {seed}, {what}: {error}"),
             Err(panicked) => panic!("seed {seed}, {what}: {panicked}"),
         }
     }

@@ -35,7 +35,7 @@ pub struct Office {
     pub chat: MemoryConnector,
     /// Whether `chat` cannot be reached by a server that starts.
     pub away: Arc<AtomicBool>,
-    config: PathBuf,
+    pub config: PathBuf,
     running: Option<Running>,
 }
 

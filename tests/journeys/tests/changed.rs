@@ -1,4 +1,5 @@
-//! A topic whose settings somebody changed behind Lethe's back keeps what was erased: no certificate says meanwhile when it is gone.
+//! A topic whose settings somebody changed behind Lethe's back keeps what was erased: whoever watches is told, and no certificate says
+//! meanwhile when it is gone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,14 +9,19 @@
 
 use std::time::Duration;
 
+use lethe_journeys::course::Api;
 use lethe_journeys::office::Office;
 use lethe_kit::memory::MemoryConnector;
+use lethe_node::cli::Exit;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 
 /// How often something is looked at that cannot be waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a server may take until it notices: it looks every minute.
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// The address of the broker, and a word that the topics of this test begin with; nothing, and said so, where no broker is there.
 fn kafka() -> Option<(String, String)> {
@@ -50,6 +56,18 @@ async fn never_compact(bootstrap: &str, topic: &str) {
     }
 }
 
+/// What is in the way once something is.
+async fn not_ready(api: &Api) -> String {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    loop {
+        let (status, words) = api.any("/readyz").await.unwrap();
+        if status == 503 {
+            return words;
+        }
+        looks.tick().await;
+    }
+}
+
 /// Erases Ada; what `lethe verify` says of the certificate, for people.
 async fn verified(office: &Office) -> String {
     let (_, case) = office.erase().await;
@@ -80,13 +98,34 @@ async fn no_certificate_says_when_a_value_is_gone_from_a_topic_that_keeps_it() {
         return;
     };
     let mut office = office(&bootstrap, &prefix).await;
-    office.close().await;
+    let api = Api::new(&office.url);
+    let (status, well) = api.any("/readyz").await.unwrap();
+    assert!(status == 200 && well.contains("topics"), "{well}");
     never_compact(&bootstrap, &format!("{prefix}records")).await;
-    office.start().await;
+    let in_the_way = tokio::time::timeout(PATIENCE, not_ready(&api)).await.unwrap();
+    let topic = format!("topic {prefix}records has cleanup.policy = delete, not compact");
+    assert!(in_the_way.contains(&topic), "{in_the_way}");
+    let (_, metrics) = api.any("/metrics").await.unwrap();
+    let counted = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("lethe_log_findings{kind=\"setting\"} "));
+    assert!(
+        counted.is_some_and(|count| count.parse::<u32>().unwrap() > 0),
+        "{metrics}"
+    );
     let said = verified(&office).await;
     let pending = "lethe log and stores: pending: a setting of the log is not as declared";
     assert!(said.contains(pending), "{said}");
     office.close().await;
+    let found = lethe_node::doctor(&office.config).await;
+    let row = |what| found.iter().find(|row| row.what == what).unwrap();
+    let log = row("log");
+    assert_eq!(
+        (log.ok, log.code),
+        (Some(false), Some("log-not-as-declared")),
+        "{log:?}"
+    );
+    assert_eq!(lethe_node::Diagnosis::exit_of(&found), Exit::No);
 }
 
 #[tokio::test(flavor = "multi_thread")]

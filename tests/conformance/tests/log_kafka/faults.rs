@@ -63,8 +63,12 @@ async fn a_setting_that_somebody_changed_is_found() {
         drift.iter().any(|drift| drift.setting == "cleanup.policy"),
         "{drift:?}"
     );
-    let check = log.check().await.unwrap_err().to_string();
-    assert!(check.contains("max.compaction.lag.ms = 999999"), "{check}");
+    let check = log.check().await.unwrap_err();
+    assert_eq!(check.code(), "log-not-as-declared");
+    assert!(
+        check.to_string().contains("max.compaction.lag.ms = 999999"),
+        "{check}"
+    );
     drop(open(&settings).await);
 }
 
@@ -179,7 +183,7 @@ async fn append_until_told(log: Arc<OnKafka>, at: Place, stop: Arc<AtomicBool>) 
                 ended.unknown.insert(number);
                 epoch = None;
             }
-            Err(Error::Corrupt(what)) => panic!("{what}"),
+            Err(error) => panic!("{error}"),
         }
     }
     ended
