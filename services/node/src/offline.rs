@@ -132,10 +132,7 @@ pub async fn doctor(config: &Path) -> Vec<Diagnosis> {
     match open_log(&settings).await {
         Ok(log) => {
             found.push(log_result(checked(&log).await));
-            found.push(diagnosis(
-                "durability",
-                Ok("an acknowledgement means fsync".into()),
-            ));
+            found.push(diagnosis("durability", Ok(durability(&settings))));
             found.push(diagnosis_of(
                 "lineage",
                 &folders.lineage(),
@@ -156,6 +153,20 @@ pub async fn doctor(config: &Path) -> Vec<Diagnosis> {
         evidence(&settings, &folders),
     ));
     found
+}
+
+/// What an acknowledgement of the log means.
+fn durability(settings: &Settings) -> String {
+    settings.kafka.as_ref().map_or_else(
+        || "an acknowledgement means fsync".to_owned(),
+        |kafka| {
+            format!(
+                "an acknowledgement means that all replicas in sync have it in memory, at least {} of {}; none has to have it on its disk",
+                kafka.min_insync(),
+                kafka.replication_factor
+            )
+        },
+    )
 }
 
 async fn open_log(settings: &Settings) -> Result<Arc<dyn EventLog>, Error> {

@@ -125,6 +125,7 @@ async fn no_certificate_says_when_a_value_is_gone_from_a_topic_that_keeps_it() {
         (Some(false), Some("log-not-as-declared")),
         "{log:?}"
     );
+    assert!(row("durability").detail.contains("at least 1 of 1"), "{found:?}");
     assert_eq!(lethe_node::Diagnosis::exit_of(&found), Exit::No);
 }
 
