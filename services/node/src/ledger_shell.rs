@@ -1,8 +1,8 @@
 //! The shell of the ledger: reads case histories, signs and sequences what they ask for, and answers.
 //!
 //! A leaf is appended to the `leaves` stream, read back, put into the tree, and only then covered by a signed head. Repeating an entry finds its leaf
-//! in the tree and answers again, which changes nothing. Whenever the stream is read it is compared with the tree: nothing is signed that the log does
-//! not have.
+//! in the tree and answers again, which changes nothing. Each start compares the whole stream with the tree, and whatever is read later is compared too: nothing is
+//! signed that the log does not have.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +44,16 @@ pub(crate) struct LedgerShell {
     ledger: Ledger,
     signing: Arc<Keys>,
     store: Arc<dyn Store>,
+    compared: Compared,
+}
+
+/// How far the `leaves` stream was compared with the tree since this process took the ledger.
+#[derive(Debug, Default, Clone, Copy)]
+struct Compared {
+    /// Where the stream goes on.
+    next: Position,
+    /// Leaves of the tree that the stream has before that.
+    alike: u64,
 }
 
 /// A process that may write the ledger, and does as soon as nobody else does.
@@ -88,6 +98,7 @@ impl Candidate {
             ledger,
             signing: Arc::clone(&self.signing),
             store: Arc::clone(&self.store),
+            compared: Compared::default(),
         }))
     }
 
@@ -185,8 +196,11 @@ impl LedgerShell {
     /// it continues what was signed: a log that lost a signed leaf stops the ledger, for what it would sign is another history.
     pub(crate) async fn follow_leaves(&mut self) -> Result<(), Error> {
         let (log, at) = (Arc::clone(&self.log), leaves());
-        let mut pages = Pages::new(&*log, &at, 0);
-        let mut alike = 0;
+        if log.head(&at).await? < self.compared.next {
+            self.compared = Compared::default();
+        }
+        let Compared { next, mut alike } = self.compared;
+        let mut pages = Pages::new(&*log, &at, next);
         while let Some(page) = pages.next().await? {
             let mut new = Vec::new();
             for leaf in leaves_of(&page)? {
@@ -206,12 +220,18 @@ impl LedgerShell {
         if alike < self.ledger.size() {
             return self.make_tree_anew().await;
         }
-        Ok(self.ledger.check()?)
+        self.ledger.check()?;
+        self.compared = Compared {
+            next: pages.position(),
+            alike,
+        };
+        Ok(())
     }
 
     /// Puts what the `leaves` stream says in the place of a tree that is another, unless that breaks with what was signed.
     async fn make_tree_anew(&mut self) -> Result<(), Error> {
         let before = self.ledger.size();
+        self.compared = Compared::default();
         self.ledger.rebuild(all_leaves(&*self.log).await?)?;
         tracing::warn!(
             before,

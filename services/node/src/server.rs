@@ -288,10 +288,6 @@ async fn open(
     let answering = Arc::new(Answering::new(matches!(log, Log::Kafka(_))));
     let port = port(&log, &answering, stopped);
     let vault = vault(&log, &folders, &roles).await?;
-    if !roles.is_all() {
-        // Nobody would keep it current: it would go on holding what is erased.
-        remove_fold(&folders.lineage_of_one())?;
-    }
     let lineage = match &log {
         Log::Kafka(kafka) if !roles.is_all() => {
             let secret = vault.tokens().internal_secret();
@@ -411,6 +407,8 @@ impl Sharing<'_> {
         tasks: &mut Tasks,
         stopped: &watch::Receiver<bool>,
     ) -> Result<Arc<Lineage>, Error> {
+        // What one process that did everything left nobody keeps current: it would go on holding what is erased.
+        remove_fold(&folders.lineage_of_one())?;
         let port = Arc::clone(self.port);
         let instance = self
             .settings

@@ -63,6 +63,7 @@ impl Installation {
             ledger: self.ledger(),
             signing: Arc::clone(&self.signing),
             store: Arc::new(MemoryStore::new()),
+            compared: Compared::default(),
         }
     }
 
@@ -180,4 +181,18 @@ async fn leaves_that_nobody_signed_and_the_log_lost_leave_the_tree() {
     assert_eq!(installation.start(&log).await, None);
     let ledger = installation.ledger();
     assert_eq!((ledger.size(), ledger.index_of(&leaf(30))), (13, Some(12)));
+}
+
+#[tokio::test]
+async fn a_log_that_is_read_on_and_one_that_became_shorter_meanwhile_are_compared_too() {
+    let installation = Installation::that_signed(12);
+    let mut shell = installation.shell(&log_of(0..12).await);
+    shell.follow_leaves().await.unwrap();
+    shell.log = log_of(0..14).await;
+    shell.follow_leaves().await.unwrap();
+    assert_eq!((shell.ledger.size(), shell.compared.alike), (14, 14));
+    shell.ledger.sign_head().unwrap();
+    shell.log = log_of(0..13).await;
+    let told = shell.follow_leaves().await.map_err(|error| error.code());
+    assert_eq!(told, Err("ledger-head-behind"));
 }
