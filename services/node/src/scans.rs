@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lethe_journal::{Event, Place, Position, ScanAsked, Stored, Stream, SystemTold};
-use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
+use lethe_log::{EventLog, Pages};
 use lethe_terms::{SystemName, Timestamp};
 use tokio::sync::watch;
 
@@ -137,9 +137,9 @@ impl Wish {
 /// The newest wish for each system, and where the log goes on from there.
 async fn wishes(log: &dyn EventLog) -> Result<(BTreeMap<SystemName, Wish>, Position), Error> {
     let (mut asked, mut told) = (BTreeMap::new(), BTreeMap::new());
-    let (at, mut from) = (Place::new(Stream::Systems, 0), 0);
-    loop {
-        let page = log.read(&at, from, PAGE_ENTRIES_MAX).await?;
+    let at = Place::new(Stream::Systems, 0);
+    let mut pages = Pages::new(log, &at, 0);
+    while let Some(page) = pages.next().await? {
         for stored in page.entries.iter().filter(|stored| !is_process(stored)) {
             match &stored.entry.value {
                 Some(value) if is_scan(stored) => {
@@ -153,10 +153,6 @@ async fn wishes(log: &dyn EventLog) -> Result<(BTreeMap<SystemName, Wish>, Posit
                 None => {}
             }
         }
-        if page.next == from {
-            break;
-        }
-        from = page.next;
     }
     let wish = |(system, asked)| {
         let (begun, scanning) = told.remove(&system).unwrap_or_default();
@@ -167,7 +163,7 @@ async fn wishes(log: &dyn EventLog) -> Result<(BTreeMap<SystemName, Wish>, Posit
         };
         (system, wish)
     };
-    Ok((asked.into_iter().map(wish).collect(), from))
+    Ok((asked.into_iter().map(wish).collect(), pages.position()))
 }
 
 /// Recalls what was asked of the systems that this process hosts, before it tells anything of them; returns from where on [`hear`] goes on.

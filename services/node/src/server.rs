@@ -81,11 +81,6 @@ impl Folders {
         self.data.join(PROCESSES).is_dir()
     }
 
-    /// The fold of a process that does everything.
-    fn lineage_of_one(&self) -> PathBuf {
-        self.data.join("lineage")
-    }
-
     /// Where somebody who only looks folds the log for as long as that takes.
     pub(crate) fn aside(&self) -> PathBuf {
         self.data.join("looked-at")
@@ -408,7 +403,7 @@ impl Sharing<'_> {
         stopped: &watch::Receiver<bool>,
     ) -> Result<Arc<Lineage>, Error> {
         // What one process that did everything left nobody keeps current: it would go on holding what is erased.
-        remove_fold(&folders.lineage_of_one())?;
+        remove_fold(&Folders::of_one(&self.settings.data_dir).lineage())?;
         let port = Arc::clone(self.port);
         let instance = self
             .settings

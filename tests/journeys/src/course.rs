@@ -133,6 +133,12 @@ impl Api {
             .map(drop)
     }
 
+    /// The hash of the rows of all owners of lineage as they are now.
+    pub async fn state_hash(&self) -> Result<String, Away> {
+        let list: Value = serde_json::from_slice(&self.get("/v1/partitions?hash=true").await?).unwrap();
+        Ok(list["state_hash"].as_str().unwrap().to_owned())
+    }
+
     /// Records that a system's feed published since the server started.
     pub async fn records(&self, system: &str) -> Result<u64, Away> {
         let scan: Value =
