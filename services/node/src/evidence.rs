@@ -11,6 +11,15 @@ use crate::{Error, shell};
 /// A day, in milliseconds.
 const DAY_MS: i64 = 86_400_000;
 
+/// From when on the days count for which something is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// From now on: it is new.
+    FromNow,
+    /// From then on: it was kept before. What is there stays as it is, and what has expired does not come back.
+    Since(Timestamp),
+}
+
 /// Keeps evidence until it expires.
 pub(crate) struct Evidence {
     pub(crate) store: EvidenceStore,
@@ -20,8 +29,23 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
-    fn expires(&self) -> Timestamp {
-        shell::now().plus_millis(i64::from(self.days) * DAY_MS)
+    fn expires(&self, since: Timestamp) -> Timestamp {
+        since.plus_millis(i64::from(self.days) * DAY_MS)
+    }
+
+    fn put(&self, name: &str, bytes: &[u8], kept: Kept) -> Result<(), Error> {
+        let now = shell::now();
+        let expires = match kept {
+            Kept::FromNow => self.expires(now),
+            Kept::Since(since) => {
+                let expires = self.expires(since);
+                if expires <= now || self.store.find(name, now)?.is_some() {
+                    return Ok(());
+                }
+                expires
+            }
+        };
+        Ok(self.store.put(name, bytes, expires)?)
     }
 
     /// The policy that verifiers need.
@@ -45,7 +69,7 @@ impl Evidence {
         let opening = SubjectOpening::new(&random, &self.controller, first.kind);
         let sealed = keys.seal_opening(case, &commitment, &opening).await?;
         let name = opening_name(case, &commitment);
-        self.store.put(&name, sealed.as_bytes(), self.expires())?;
+        self.put(&name, sealed.as_bytes(), Kept::FromNow)?;
         Ok(commitment)
     }
 
@@ -69,25 +93,21 @@ impl Evidence {
     pub(crate) fn keep_opening(&self, case: CaseId, commitment: &str) -> Result<(), Error> {
         let name = opening_name(case, commitment);
         if let Some(bytes) = self.store.find(&name, shell::now())? {
-            self.store.put(&name, &bytes, self.expires())?;
+            self.put(&name, &bytes, Kept::FromNow)?;
         }
         Ok(())
     }
 
     /// Keeps an envelope under its digest.
-    pub(crate) fn keep(&self, envelope: &Envelope) -> Result<(), Error> {
+    pub(crate) fn keep(&self, envelope: &Envelope, kept: Kept) -> Result<(), Error> {
         let name = name_of(&envelope.digest()?);
-        Ok(self
-            .store
-            .put(&name, envelope.to_text()?.as_bytes(), self.expires())?)
+        self.put(&name, envelope.to_text()?.as_bytes(), kept)
     }
 
     /// Remembers under which digest the envelope of a plan is kept.
-    pub(crate) fn keep_plan(&self, plan_digest: &str, envelope: &Envelope) -> Result<(), Error> {
+    pub(crate) fn keep_plan(&self, plan_digest: &str, envelope: &Envelope, kept: Kept) -> Result<(), Error> {
         let name = format!("plan-{}", name_of(plan_digest));
-        Ok(self
-            .store
-            .put(&name, envelope.digest()?.as_bytes(), self.expires())?)
+        self.put(&name, envelope.digest()?.as_bytes(), kept)
     }
 
     /// The digest of a plan's envelope.
@@ -109,9 +129,12 @@ impl Evidence {
 
     /// Keeps a certificate file.
     pub(crate) fn keep_certificate(&self, id: &str, bundle: &Bundle) -> Result<(), Error> {
-        Ok(self
-            .store
-            .put(&certificate_name(id), &bundle.to_bytes()?, self.expires())?)
+        self.put(&certificate_name(id), &bundle.to_bytes()?, Kept::FromNow)
+    }
+
+    /// Whether nobody has to make this certificate that was asked for then: it is there, or has expired.
+    pub(crate) fn has_had_certificate(&self, id: &str, asked_at: Timestamp) -> Result<bool, Error> {
+        Ok(self.expires(asked_at) <= shell::now() || self.certificate(id)?.is_some())
     }
 
     /// A certificate file, also where the ledger is another process.

@@ -19,11 +19,11 @@ use lethe_proof::{
     parse_canonical,
 };
 use lethe_store::{Batch, Store};
-use lethe_terms::CaseId;
+use lethe_terms::{CaseId, Timestamp};
 use tokio::sync::watch;
 
 use crate::case_keys::CaseKeys;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, Kept};
 use crate::log::Log;
 use crate::patience::{Answering, Pauses};
 use crate::server::Folders;
@@ -136,6 +136,7 @@ impl Candidate {
 /// Something of a case to be sequenced.
 struct Pending {
     case: CaseId,
+    asked_at: Timestamp,
     envelope: Envelope,
     leaf: Leaf,
     what: What,
@@ -287,7 +288,9 @@ impl LedgerShell {
     }
 
     async fn pending(&self, value: &[u8]) -> Result<Option<Pending>, Error> {
-        let entry = Event::<CaseEntry>::decode(value)?.data;
+        let Event {
+            time, data: entry, ..
+        } = Event::<CaseEntry>::decode(value)?;
         let Some(asked) = entry.leaf else { return Ok(None) };
         let event = self.keys.open_event(&entry).await?;
         let (envelope, what) = match event {
@@ -309,6 +312,7 @@ impl LedgerShell {
         let leaf = Leaf::of(kind_of(asked), &envelope)?;
         Ok(Some(Pending {
             case: entry.case,
+            asked_at: time,
             envelope,
             leaf,
             what,
@@ -319,9 +323,18 @@ impl LedgerShell {
         let mut new = BTreeMap::new();
         let mut entries = Vec::new();
         for one in &pending {
-            self.keep(one)?;
+            // Whoever takes the ledger over reads all histories once more.
+            let was_sequenced = self.ledger.index_of(&one.leaf).is_some();
+            self.keep(
+                one,
+                if was_sequenced {
+                    Kept::Since(one.asked_at)
+                } else {
+                    Kept::FromNow
+                },
+            )?;
             let leaf = one.leaf.as_bytes().to_vec();
-            if self.ledger.index_of(&one.leaf).is_none() && new.insert(leaf.clone(), ()).is_none() {
+            if !was_sequenced && new.insert(leaf.clone(), ()).is_none() {
                 entries.push(Entry {
                     id: shell::entry_id(),
                     key: Vec::new(),
@@ -354,10 +367,10 @@ impl LedgerShell {
         Ok(answers)
     }
 
-    fn keep(&self, one: &Pending) -> Result<(), Error> {
-        self.evidence.keep(&one.envelope)?;
+    fn keep(&self, one: &Pending, kept: Kept) -> Result<(), Error> {
+        self.evidence.keep(&one.envelope, kept)?;
         if let What::Plan { digest } = &one.what {
-            self.evidence.keep_plan(digest, &one.envelope)?;
+            self.evidence.keep_plan(digest, &one.envelope, kept)?;
         }
         Ok(())
     }
@@ -374,7 +387,7 @@ impl LedgerShell {
                 .filter(|stored| stored.entry.key == case.as_bytes());
             for value in own.filter_map(|stored| stored.entry.value.as_ref()) {
                 if let Some(one) = self.contained(value).await? {
-                    self.keep(&one)?;
+                    self.keep(&one, Kept::FromNow)?;
                 }
             }
         }
@@ -394,11 +407,13 @@ impl LedgerShell {
             })),
             What::Evidence => Ok(None),
             What::Statement(completion) => {
-                let bundle = self.bundle(&one.envelope, completion, head)?;
-                self.evidence
-                    .keep_certificate(&completion.certificate_id, &bundle)?;
-                self.evidence
-                    .keep_opening(one.case, &completion.subject.commitment)?;
+                let id = &completion.certificate_id;
+                if !self.evidence.has_had_certificate(id, one.asked_at)? {
+                    let bundle = self.bundle(&one.envelope, completion, head)?;
+                    self.evidence
+                        .keep_opening(one.case, &completion.subject.commitment)?;
+                    self.evidence.keep_certificate(id, &bundle)?;
+                }
                 Ok(Some(Answer::StatementIssued {
                     case: one.case,
                     certificate: completion.certificate_id.clone(),

@@ -1,8 +1,10 @@
 use std::path::Path;
 
+use lethe_journal::EnvelopeBytes;
 use lethe_ledger::EvidenceStore;
 use lethe_log::MemoryLog;
 use lethe_store::MemoryStore;
+use lethe_terms::Outcome;
 use lethe_vault::{MemoryVault, SeededEntropy};
 
 use super::*;
@@ -52,7 +54,7 @@ impl Installation {
         let evidence = Evidence {
             store: EvidenceStore::open(&self.path("evidence")).unwrap(),
             controller: "example".into(),
-            days: 1,
+            days: DAYS,
             policy: Vec::new(),
         };
         LedgerShell {
@@ -195,4 +197,80 @@ async fn a_log_that_is_read_on_and_one_that_became_shorter_meanwhile_are_compare
     shell.log = log_of(0..13).await;
     let told = shell.follow_leaves().await.map_err(|error| error.code());
     assert_eq!(told, Err("ledger-head-behind"));
+}
+
+/// Days for which evidence is kept here, and one in milliseconds.
+const DAYS: u32 = 30;
+const DAY_MS: i64 = 86_400_000;
+
+fn receipt(number: u64) -> Envelope {
+    let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    Envelope::sign("test", &number, &key).unwrap()
+}
+
+/// Puts a report on the log that a case got so many days ago.
+async fn reported(log: &MemoryLog, keys: &CaseKeys, number: u64, days_ago: i64) {
+    let case = CaseId::from_bytes([7; 8]);
+    keys.create(case).await.unwrap();
+    let event = CaseEvent::Reported {
+        step: 0,
+        outcome: Outcome::Erased,
+        records: 1,
+        receipt: EnvelopeBytes(receipt(number).to_text().unwrap()),
+    };
+    let id = shell::entry_id();
+    let event = Event {
+        id,
+        source: "/lethe/conductor",
+        time: shell::now().plus_millis(-days_ago * DAY_MS),
+        data: keys.seal_event(case, number, &event).await.unwrap(),
+    };
+    let entry = Entry {
+        id,
+        key: case.as_bytes().to_vec(),
+        value: Some(event.encode().unwrap()),
+    };
+    let partition = partition_of(case.as_bytes(), Stream::Cases.partitions());
+    log.append(&Place::new(Stream::Cases, partition), None, vec![entry])
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn whoever_takes_the_ledger_over_keeps_no_evidence_for_longer_than_the_one_before() {
+    let installation = Installation::new();
+    let log = Arc::new(MemoryLog::new());
+    let (_stop, stopped) = watch::channel(false);
+    let owners = Arc::new(Owners::open_all(&installation.path("lineage")).unwrap());
+    for owner in owners.all().into_values() {
+        tokio::spawn(owner.run(Arc::clone(&log) as _, stopped.clone()));
+    }
+    let lineage = Arc::new(Lineage::new(Arc::clone(&log) as _, owners, None));
+    let vault = Arc::new(MemoryVault::new(Arc::new(SeededEntropy::new(1))).unwrap());
+    let keys = CaseKeys::new(vault, Arc::clone(&log) as _, lineage);
+    for (number, days_ago) in [(1, 0), (2, 10), (3, 400)] {
+        reported(&log, &keys, number, days_ago).await;
+    }
+    // Each start reads all histories: where it stood before nobody tells it.
+    let takes_over = async || {
+        let mut shell = installation.shell(&log);
+        shell.keys = keys.clone();
+        let epoch = shell.log.acquire(&leaves()).await.unwrap();
+        shell.follow_leaves().await.unwrap();
+        while shell.step(epoch).await.unwrap() {}
+        let kept = shell.evidence.store.list().into_iter();
+        kept.collect::<BTreeMap<_, _>>()
+    };
+    let name = |number| receipt(number).digest().unwrap().replace(':', "-");
+    let first = takes_over().await;
+    assert_eq!(first.len(), 3, "what is new is kept, however long it waited");
+    assert_eq!(takes_over().await, first);
+
+    // What is gone comes back until its day, and not after it.
+    for file in std::fs::read_dir(installation.path("evidence")).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let again = takes_over().await;
+    let days_left = |number| Some((again.get(&name(number))?.since(shell::now()) + DAY_MS / 2) / DAY_MS);
+    assert_eq!([1, 2, 3].map(days_left), [Some(30), Some(20), None]);
 }
