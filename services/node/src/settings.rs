@@ -62,13 +62,14 @@ const RETENTION_MS_RANGE: RangeInclusive<u64> = 1..=3_155_760_000_000;
 /// Longest legal name, in bytes: a statement takes no longer one, and none could be signed.
 const NAME_BYTES_MAX: usize = 200;
 
-/// Environment variables of the command line and of the tests, which are no settings.
-const NOT_SETTINGS: [&str; 5] = [
+/// Environment variables of the command line, of the tests and of `ops/kafka`, which are no settings.
+const NOT_SETTINGS: [&str; 6] = [
     "LETHE_SERVER",
     "LETHE_KEY_FILE",
     "LETHE_CA_FILE",
     "LETHE_LOG",
     "LETHE_SHARED",
+    "LETHE_KAFKA_JARS",
 ];
 
 /// Everything that the server is told.
