@@ -25,7 +25,7 @@ use crate::limits::{ANSWER_TIME_MAX, CHECK_TIME_MAX, PAGE_CASES_MAX, WAIT_MAX};
 use crate::problem::Problem;
 use crate::views::{
     AcceptedView, CasePage, CaseView, ConformanceView, LineageView, PartitionList, PlanView, QuarantineList,
-    QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemList,
+    QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemList, TopicList,
 };
 
 /// The routes of the API.
@@ -47,6 +47,7 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/v1/cases/{id}/opening", get(opening))
         .route("/v1/lineage", post(lineage))
         .route("/v1/partitions", get(partitions))
+        .route("/v1/topics", get(topics))
         .route("/v1/systems", get(systems))
         .route("/v1/systems/{name}/check", post(system_check))
         .route("/v1/systems/{name}/scan", get(scan).post(start_scan))
@@ -321,6 +322,10 @@ async fn partitions(
     }
     let time = if hash { CHECK_TIME_MAX } else { ANSWER_TIME_MAX };
     within(time, shared.backend.partitions(hash)).await.map(Json)
+}
+
+async fn topics(State(shared): State<Shared>) -> Result<Json<TopicList>, Problem> {
+    brief(shared.backend.topics()).await.map(Json)
 }
 
 async fn systems(State(shared): State<Shared>) -> Result<Json<SystemList>, Problem> {

@@ -12,6 +12,7 @@ use crate::events::{EventResult, IntakeKeyList};
 use crate::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PartitionList,
     PlanView, QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemView,
+    TopicList,
 };
 
 /// Why the backend did not do what it was asked. No text of it holds personal data: it may end in a log.
@@ -128,6 +129,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Who folds each partition of lineage and how far behind; with `hash`, the hash of all rows, which takes some seconds a million.
     async fn partitions(&self, hash: bool) -> Result<PartitionList, BackendError>;
+
+    /// How long what was ended may still stand in each topic of the log, and what was found about it.
+    async fn topics(&self) -> Result<TopicList, BackendError>;
 
     /// All systems, by name.
     async fn systems(&self) -> Result<Vec<SystemView>, BackendError>;

@@ -15,7 +15,7 @@ use crate::limits::{CHECK_TIME_MAX, WAIT_MAX};
 use crate::problem::Problem;
 use crate::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, LineageView, PartitionList, PlanView,
-    QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemList,
+    QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemList, TopicList,
 };
 
 /// Time to reach the server: on one machine it is microseconds, across the world less than a second.
@@ -445,6 +445,11 @@ impl Client {
     pub async fn partitions(&self, hash: bool) -> Result<PartitionList, ClientError> {
         let time = if hash { CHECK_TIME_MAX } else { ANSWER_TIME_MAX };
         self.get(&format!("/v1/partitions?hash={hash}"), time).await
+    }
+
+    /// How long what was ended may still stand in each topic of the log.
+    pub async fn topics(&self) -> Result<TopicList, ClientError> {
+        self.get("/v1/topics", ANSWER_TIME_MAX).await
     }
 
     /// All systems.

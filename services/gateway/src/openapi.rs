@@ -12,6 +12,7 @@ use crate::problem::{PROBLEM_MEDIA_TYPE, Problem};
 use crate::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PartitionList,
     PlanView, QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemList,
+    TopicList,
 };
 
 type Make = fn(&mut SchemaGenerator) -> Schema;
@@ -79,7 +80,7 @@ const fn command(path: &'static str, id: &'static str, summary: &'static str, bo
     }
 }
 
-const OPERATIONS: [Operation; 31] = [
+const OPERATIONS: [Operation; 32] = [
     get(
         "/v1/cases",
         "cases",
@@ -159,6 +160,12 @@ const OPERATIONS: [Operation; 31] = [
         "partitions",
         "Who folds each partition of lineage, and how far behind.",
         Answer::Json("200", of::<PartitionList>),
+    ),
+    get(
+        "/v1/topics",
+        "topics",
+        "How long what was ended may still stand in each topic of the log, and what was found about it.",
+        Answer::Json("200", of::<TopicList>),
     ),
     get(
         "/v1/systems",

@@ -10,8 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod plan;
+mod topics;
 
 pub use plan::{EarlierView, ExceptionView, PathView, PlanStepView, PlanView};
+pub use topics::{TopicList, TopicView};
 
 /// A case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

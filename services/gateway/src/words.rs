@@ -6,7 +6,7 @@ use lethe_terms::{
 
 pub use lethe_terms::norm;
 
-pub use self::deadlines::{answered, awaits_answer, distance, due, is_overdue, overdue, span};
+pub use self::deadlines::{answered, at_most, awaits_answer, distance, due, is_overdue, overdue, span};
 
 use crate::views::{
     BlockedBy, CaseFlag, CaseView, EarlierView, IssuedView, RemarkView, ScanState, StepView, SystemState,

@@ -38,6 +38,8 @@ pub enum Finding {
         /// Replicas that there are.
         found: usize,
     },
+    /// The cleaner has not removed from a partition what it should have: it is behind, or has stopped.
+    NotCleaned(Place),
 }
 
 impl fmt::Display for Finding {
@@ -59,13 +61,23 @@ impl fmt::Display for Finding {
             Self::Replication { at, declared, found } => {
                 write!(f, "{at} has {found} replicas, not {declared}")
             }
+            Self::NotCleaned(at) => write!(
+                f,
+                "{at} still holds what was replaced: Kafka's log cleaner is behind or has stopped"
+            ),
         }
     }
 }
 
 impl Finding {
     /// Every kind, as metrics name it.
-    pub const KINDS: [&str; 4] = ["setting", "no_leader", "replicas_away", "replication"];
+    pub const KINDS: [&str; 5] = [
+        "setting",
+        "no_leader",
+        "replicas_away",
+        "replication",
+        "not_cleaned",
+    ];
 
     /// Which of [`Self::KINDS`] it is.
     pub const fn kind(&self) -> &'static str {
@@ -74,6 +86,7 @@ impl Finding {
             Self::NoLeader(_) => "no_leader",
             Self::ReplicasAway { .. } => "replicas_away",
             Self::Replication { .. } => "replication",
+            Self::NotCleaned(_) => "not_cleaned",
         }
     }
 
@@ -87,7 +100,7 @@ impl Finding {
     pub const fn delays_removal(&self) -> bool {
         matches!(
             self,
-            Self::Drift(_) | Self::NoLeader(_) | Self::ReplicasAway { .. }
+            Self::Drift(_) | Self::NoLeader(_) | Self::ReplicasAway { .. } | Self::NotCleaned(_)
         )
     }
 }
@@ -125,6 +138,7 @@ impl KafkaLog {
                 });
             }
         }
+        findings.extend(self.not_cleaned().await?);
         Ok(findings)
     }
 
@@ -167,12 +181,15 @@ impl KafkaLog {
                 .headers(parts.headers.clone());
             record.payload = parts.value;
             let under_way = single.send_result(record);
-            sent.push(under_way.map_err(|(error, _)| failed(told(&error)))?);
+            sent.push((channel, under_way.map_err(|(error, _)| failed(told(&error)))?));
         }
         let partitions = sent.len();
-        for under_way in sent {
+        for (channel, under_way) in sent {
             match under_way.await {
-                Ok(Ok(_)) => {}
+                Ok(Ok(delivered)) => {
+                    let position = Position::try_from(delivered.offset).unwrap_or_default();
+                    self.shared.beats.note(&channel.at, position);
+                }
                 Ok(Err((error, _))) => return Err(failed(told(&error))),
                 Err(_) => return Err(failed("the producer ended".to_owned())),
             }

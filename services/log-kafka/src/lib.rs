@@ -25,6 +25,7 @@
 
 mod appending;
 mod channel;
+mod cleaning;
 mod clients;
 mod context;
 mod group;
@@ -168,6 +169,11 @@ impl KafkaLog {
         let mut streams: Vec<Stream> = self.shared.channels.keys().map(|at| at.stream.clone()).collect();
         streams.dedup();
         streams
+    }
+
+    /// Name of a stream's topic.
+    pub fn topic(&self, stream: &Stream) -> String {
+        topics::name(&self.shared.settings, stream)
     }
 
     /// Runs what blocks where it blocks no other task.

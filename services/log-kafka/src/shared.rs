@@ -12,6 +12,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::channel::{Channel, Trail};
+use crate::cleaning::Beats;
 use crate::clients::Clients;
 use crate::reading::{Readers, STANDING, Want, unread};
 use crate::settings::KafkaSettings;
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) clients: Clients,
     pub(crate) readers: Readers,
     pub(crate) channels: BTreeMap<Place, Arc<Channel>>,
+    pub(crate) beats: Beats,
     watch: Mutex<Watch>,
     wake: Condvar,
 }
@@ -70,6 +72,7 @@ impl Shared {
             clients,
             readers: Readers::new(),
             channels,
+            beats: Beats::default(),
             watch: Mutex::default(),
             wake: Condvar::new(),
         }

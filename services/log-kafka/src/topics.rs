@@ -127,16 +127,9 @@ pub(crate) fn gone_by(settings: &KafkaSettings, stream: &Stream) -> GoneBy {
     let ms = match stream.kind() {
         StreamKind::History => return GoneBy::KeyDestroyed,
         StreamKind::Queue if stays_until_decided(stream) => return GoneBy::KeyDestroyed,
-        StreamKind::Table => {
-            let closed = retention
-                .segment_ms
-                .min(retention.compaction_lag_max_ms)
-                .saturating_add(retention.heartbeat_ms);
-            let pass = closed
-                .max(retention.compaction_lag_max_ms)
-                .saturating_add(retention.cleaner_ms);
-            pass.saturating_mul(2).saturating_add(retention.tombstone_ms)
-        }
+        StreamKind::Table => pass_ms(&retention)
+            .saturating_mul(2)
+            .saturating_add(retention.tombstone_ms),
         StreamKind::Queue => retention
             .queue_ms
             .saturating_add(retention.segment_ms)
@@ -147,6 +140,23 @@ pub(crate) fn gone_by(settings: &KafkaSettings, stream: &Stream) -> GoneBy {
         StreamKind::Table | StreamKind::History => Duration::ZERO,
     };
     GoneBy::Within(Duration::from_millis(ms.saturating_add(retention.file_ms)).saturating_add(checked))
+}
+
+/// When the first pass of the cleaner after an entry of a table ends at the latest.
+pub(crate) const fn pass(retention: &Retention) -> Duration {
+    Duration::from_millis(pass_ms(retention))
+}
+
+const fn pass_ms(retention: &Retention) -> u64 {
+    let lag = retention.compaction_lag_max_ms;
+    let closed = if retention.segment_ms < lag {
+        retention.segment_ms
+    } else {
+        lag
+    };
+    let closed = closed.saturating_add(retention.heartbeat_ms);
+    let due = if closed > lag { closed } else { lag };
+    due.saturating_add(retention.cleaner_ms)
 }
 
 /// Makes the topics that are missing; those that are there stay as they are.

@@ -12,8 +12,8 @@ use lethe_gateway::backend::{Backend, BackendError, Document};
 use lethe_gateway::events::{EventResult, IntakeKeyList};
 use lethe_gateway::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, HealthView, LineageView, PartitionList,
-    PartitionView, PlanView, QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView,
-    SystemState, SystemView,
+    PlanView, QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemState,
+    SystemView, TopicList,
 };
 use lethe_gateway::{Callback, CallbackView, words};
 use lethe_journal::{CaseOrigin, CloseReason, Command, DatasetRef, Opening, Selectors, SystemTold};
@@ -404,25 +404,13 @@ impl Backend for NodeBackend {
     }
 
     async fn partitions(&self, hash: bool) -> Result<PartitionList, BackendError> {
-        let lineage = &self.walker.lineage;
-        let partitions = lineage
-            .partitions(COUNT_PATIENCE)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let hashed = match hash.then(|| lineage.state_hash(HASH_PATIENCE)) {
-            Some(hashed) => Some(hashed.await.map_err(|error| unavailable(&error))?.to_string()),
-            None => None,
-        };
-        let views = (0..).zip(partitions);
-        let views = views.map(|(partition, (process, behind))| PartitionView {
-            partition,
-            process,
-            behind,
-        });
-        Ok(PartitionList {
-            partitions: views.collect(),
-            state_hash: hashed,
-        })
+        let (lineage, patience) = (&self.walker.lineage, hash.then_some(HASH_PATIENCE));
+        let told = views::partitions(lineage, COUNT_PATIENCE, patience).await;
+        told.map_err(|error| unavailable(&error))
+    }
+
+    async fn topics(&self) -> Result<TopicList, BackendError> {
+        Ok(self.readiness.cluster.topics())
     }
 
     async fn systems(&self) -> Result<Vec<SystemView>, BackendError> {

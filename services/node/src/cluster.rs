@@ -1,17 +1,20 @@
 //! Whether Kafka is as the log needs it: looked at now and then, and kept for whoever promises something about the log.
 //!
-//! When a value is gone from the log rests on settings that anybody with rights on the cluster can change at any time, and on replicas that are
-//! there. A statement names the time only while the last look found nothing against it; what nobody could look at promises nothing.
+//! When a value is gone from the log rests on settings that anybody with rights on the cluster can change at any time, on replicas that are
+//! there, and on a cleaner that keeps up. A statement names the time only while the last look found nothing against it; what nobody could look at promises nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lethe_journal::Stream;
+use lethe_gateway::views::{TopicList, TopicView};
+use lethe_gateway::words;
+use lethe_journal::{Stream, StreamKind};
 use lethe_log_kafka::{Finding, KafkaLog};
 use tokio::sync::watch;
 
 use crate::Error;
 use crate::log::Log;
+use crate::settings::Settings;
 
 /// How often the cluster is looked at: what a statement says is at most so old, and to describe a dozen topics costs a broker little.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -22,8 +25,13 @@ const LOOK_RETRY: Duration = Duration::from_secs(5);
 /// How long one look may take, so that an old one does not stand while the next never ends.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Whose copy the statement names.
-const PLACE: &str = "lethe log and stores";
+/// Our own copies as the statement names them: what is folded into stores, what waits to be worked off, and what stays as long as the evidence.
+const TABLES: &str = "lethe log and stores";
+const QUEUES: &str = "lethe log, queues";
+const HISTORIES: &str = "lethe log, histories of cases";
+
+/// When what stays until its key is destroyed is gone.
+pub(crate) const WITH_KEY: &str = "when the key is destroyed, with the evidence";
 
 /// What the last look found; nothing where nobody could look.
 pub(crate) type Found = Option<Vec<Finding>>;
@@ -31,22 +39,28 @@ pub(crate) type Found = Option<Vec<Finding>>;
 /// What is known of the cluster. The embedded log has none, and nothing is found.
 pub(crate) struct Cluster {
     log: Log,
-    /// When what was ended is gone from the log, where nothing delays it.
-    gone_by: String,
+    /// How long what was ended may still stand in each stream, where nothing delays its removal; nothing where that is until its key is destroyed.
+    lasting: Vec<(Stream, Option<Duration>)>,
     found: Mutex<Found>,
 }
 
 impl Cluster {
     /// Looks for the first time: a case that went on before the start may end at once.
-    pub(crate) async fn open(log: Log, compact_after_s: u64) -> Arc<Self> {
-        let gone_by = log.gone_by(&Stream::Records, compact_after_s);
+    pub(crate) async fn open(log: Log, settings: &Settings) -> Arc<Self> {
+        let compact_after = Duration::from_secs(settings.compact_after_s);
+        let streams = settings.streams().into_iter();
+        let lasting = streams.map(|stream| {
+            let within = log.gone_within(&stream, compact_after);
+            (stream, within)
+        });
+        let lasting = lasting.collect();
         let first = match &log {
             Log::Kafka(kafka) => look(kafka).await,
             Log::Embedded(_) => Some(Vec::new()),
         };
         let cluster = Self {
             log,
-            gone_by,
+            lasting,
             found: Mutex::new(Some(Vec::new())),
         };
         cluster.note(first);
@@ -60,9 +74,55 @@ impl Cluster {
 
     /// What a statement says now about copies of our own: where, and when they are gone.
     pub(crate) fn copies(&self) -> Vec<(String, String)> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone_by = pending(found.as_deref()).unwrap_or_else(|| self.gone_by.clone());
-        vec![(PLACE.to_owned(), gone_by)]
+        let pending = pending(self.found().as_deref());
+        let longest = |kind: StreamKind| {
+            let of_kind = self.lasting.iter().filter(|(stream, _)| stream.kind() == kind);
+            of_kind
+                .filter_map(|(_, within)| *within)
+                .max()
+                .unwrap_or_default()
+        };
+        let gone_by = |kind| {
+            let promised = || format!("{} after a record ended", words::at_most(longest(kind)));
+            pending.clone().unwrap_or_else(promised)
+        };
+        vec![
+            (TABLES.to_owned(), gone_by(StreamKind::Table)),
+            (QUEUES.to_owned(), gone_by(StreamKind::Queue)),
+            (HISTORIES.to_owned(), WITH_KEY.to_owned()),
+        ]
+    }
+
+    /// How long what was ended may still stand in each topic, and what was found about it.
+    pub(crate) fn topics(&self) -> TopicList {
+        let found = self.found();
+        let topic = |(stream, within): &(Stream, Option<Duration>)| TopicView {
+            topic: self.log.topic(stream),
+            kind: kind_name(stream.kind()).to_owned(),
+            gone_by: within.map_or_else(|| WITH_KEY.to_owned(), words::at_most),
+            gone_by_s: within.map(|time| time.as_secs()),
+            findings: found
+                .iter()
+                .flatten()
+                .filter(|finding| self.is_about(finding, stream))
+                .map(ToString::to_string)
+                .collect(),
+        };
+        TopicList {
+            topics: self.lasting.iter().map(topic).collect(),
+            looked: found.is_some(),
+            pending: pending(found.as_deref()),
+        }
+    }
+
+    fn is_about(&self, finding: &Finding, stream: &Stream) -> bool {
+        match finding {
+            Finding::Drift(drift) => drift.topic == self.log.topic(stream),
+            Finding::NoLeader(at)
+            | Finding::NotCleaned(at)
+            | Finding::ReplicasAway { at, .. }
+            | Finding::Replication { at, .. } => at.stream == *stream,
+        }
     }
 
     /// Whether there is a cluster at all.
@@ -139,7 +199,18 @@ fn pending(found: Option<&[Finding]>) -> Option<String> {
     if is_there(|finding| matches!(finding, Finding::NoLeader(_) | Finding::ReplicasAway { .. })) {
         whys.push("a replica of the log is away");
     }
+    if is_there(|finding| matches!(finding, Finding::NotCleaned(_))) {
+        whys.push("what cleans the log is behind");
+    }
     (!delaying.is_empty()).then(|| format!("pending: {}", whys.join(", and ")))
+}
+
+const fn kind_name(kind: StreamKind) -> &'static str {
+    match kind {
+        StreamKind::Table => "table",
+        StreamKind::Queue => "queue",
+        StreamKind::History => "history",
+    }
 }
 
 /// Most findings that are named: a broker that is away is found at every partition.
@@ -216,10 +287,12 @@ mod tests {
         );
         assert!(pending(None).is_some_and(|why| why.starts_with("pending: ")));
         let no_leader = Finding::NoLeader(Place::new(Stream::Keys, 0));
+        let not_cleaned = Finding::NotCleaned(Place::new(Stream::Keys, 0));
         for (found, expected) in [
             (vec![drift()], "pending: a setting of the log is not as declared"),
             (vec![away()], "pending: a replica of the log is away"),
             (vec![no_leader], "pending: a replica of the log is away"),
+            (vec![not_cleaned], "pending: what cleans the log is behind"),
             (
                 vec![away(), drift(), drift()],
                 "pending: a setting of the log is not as declared, and a replica of the log is away",

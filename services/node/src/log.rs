@@ -48,6 +48,14 @@ impl Log {
         }
     }
 
+    /// What people who run the log call a stream: the name of its topic, where it has one.
+    pub(crate) fn topic(&self, stream: &Stream) -> String {
+        match self {
+            Self::Embedded(_) => stream.to_string(),
+            Self::Kafka(log) => log.topic(stream),
+        }
+    }
+
     /// Whether no key was ever written: only then may the vault begin with a new root.
     pub(crate) async fn holds_no_keys(&self) -> Result<bool, Error> {
         let port = self.port();
@@ -107,12 +115,12 @@ impl Log {
         Ok(())
     }
 
-    /// When what was ended is gone from a stream where nothing delays it, in words for the certificate.
-    pub(crate) fn gone_by(&self, stream: &Stream, compact_after_s: u64) -> String {
+    /// How long what was ended may still stand in a stream where nothing delays its removal; nothing where it stands until its key is destroyed.
+    pub(crate) fn gone_within(&self, stream: &Stream, compact_after: Duration) -> Option<Duration> {
         match self.port().gone_by(stream) {
-            GoneBy::NextCompaction => format!("{compact_after_s} s after a record ended"),
-            GoneBy::Within(time) => format!("{} s after a record ended", time.as_secs()),
-            GoneBy::KeyDestroyed => "when the key is destroyed, with the evidence".to_owned(),
+            GoneBy::NextCompaction => Some(compact_after),
+            GoneBy::Within(time) => Some(time),
+            GoneBy::KeyDestroyed => None,
         }
     }
 }

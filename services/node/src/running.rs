@@ -337,7 +337,7 @@ impl Starting<'_> {
         }
         self.tasks.spawn(Arc::clone(&parts.cluster).run(stopped.clone()));
         if let Log::Kafka(log) = &parts.log
-            && parts.roles.has(Role::Conductor)
+            && (parts.roles.has(Role::Conductor) || parts.roles.has(Role::Gateway))
         {
             self.tasks.spawn(log::beat(Arc::clone(log), stopped.clone()));
         }

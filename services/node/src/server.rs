@@ -319,7 +319,7 @@ async fn open(
     Ok(Parts {
         roles,
         started: shell::now(),
-        cluster: Cluster::open(log.clone(), settings.compact_after_s).await,
+        cluster: Cluster::open(log.clone(), &settings).await,
         settings,
         folders,
         log,

@@ -1,18 +1,20 @@
 //! From the core's state to what people see.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use lethe_casework::{Case, Issued, PlanProgress, StepProgress};
 use lethe_conductor::Conductor;
 use lethe_gateway::views::{
     AttentionView, BlockedBy, CaseFlag, CaseView, DatasetView, EarlierView, ExceptionView, FindingView,
-    InProgressView, IssuedView, PathView, PlanStepView, PlanView, RemarkView, ResurrectionView, ScanState,
-    ScanView, StepView, SupersededView, SystemState, SystemView,
+    InProgressView, IssuedView, PartitionList, PartitionView, PathView, PlanStepView, PlanView, RemarkView,
+    ResurrectionView, ScanState, ScanView, StepView, SupersededView, SystemState, SystemView,
 };
 use lethe_journal::{CaseOrigin, DatasetRef, Remark, Step, SystemTold};
 use lethe_terms::{IdentifierKind, StepState, Timestamp};
 
-use crate::shell;
+use crate::lineage::Lineage;
+use crate::{Error, shell};
 
 /// A case as people see it.
 pub(crate) fn case_view(conductor: &Conductor, case: &Case) -> CaseView {
@@ -304,4 +306,25 @@ pub(crate) fn scan_view(told: &SystemTold, asked_at: Option<Timestamp>) -> ScanV
         quarantined: told.inventory.quarantined,
         code: told.failure.as_ref().map(|code| code.0.clone()),
     }
+}
+
+/// Who folds each partition of lineage; with time for it, the hash of all rows, too.
+pub(crate) async fn partitions(
+    lineage: &Lineage,
+    patience: Duration,
+    hash: Option<Duration>,
+) -> Result<PartitionList, Error> {
+    let views = (0..).zip(lineage.partitions(patience).await?);
+    let views = views.map(|(partition, (process, behind))| PartitionView {
+        partition,
+        process,
+        behind,
+    });
+    Ok(PartitionList {
+        partitions: views.collect(),
+        state_hash: match hash {
+            Some(patience) => Some(lineage.state_hash(patience).await?.to_string()),
+            None => None,
+        },
+    })
 }

@@ -24,8 +24,8 @@ use crate::callbacks::{Callback, CallbackView};
 use crate::events::{EventResult, IntakeKeyList};
 use crate::views::{
     AcceptedView, AttentionView, CaseFlag, CasePage, CaseView, CheckView, ConformanceView, FindingView,
-    HealthView, IssuedView, LineageView, PartitionList, PartitionView, PlanView, QuarantineList,
-    QuarantinedInput, QuarantinedView, RetriedView, ScanState, ScanView, SystemView,
+    HealthView, IssuedView, LineageView, PartitionList, PlanView, QuarantineList, QuarantinedInput,
+    QuarantinedView, RetriedView, ScanState, ScanView, SystemView, TopicList,
 };
 use crate::words::overdue;
 
@@ -409,15 +409,11 @@ impl Backend for Fake {
     }
 
     async fn partitions(&self, hash: bool) -> Result<PartitionList, BackendError> {
-        let one = |partition: u16| PartitionView {
-            partition,
-            process: Some(format!("lineage-{}", partition % 2)),
-            behind: (partition != 3).then_some(0),
-        };
-        Ok(PartitionList {
-            partitions: (0..4).map(one).collect(),
-            state_hash: hash.then(|| "00".repeat(32)),
-        })
+        Ok(samples::partitions(hash))
+    }
+
+    async fn topics(&self) -> Result<TopicList, BackendError> {
+        Ok(samples::topics())
     }
 
     async fn systems(&self) -> Result<Vec<SystemView>, BackendError> {

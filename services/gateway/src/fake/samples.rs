@@ -1,6 +1,7 @@
 //! What the made-up backend shows.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use lethe_exchange::PrivateKey;
 use lethe_terms::{
@@ -13,9 +14,11 @@ use crate::events::{EventResult, IntakeKeyList, IntakeKeyView};
 use crate::views::{
     AttentionView, BlockedBy, CaseFlag, CaseView, CheckView, ConformanceView, DatasetView, EarlierView,
     ExceptionView, FindingView, InProgressView, LineageEdge, LineageHow, LineageNode, LineageRecord,
-    LineageView, LineageWhat, MustResult, MustView, PathView, PlanStepView, PlanView, QuarantinedView,
-    RemarkView, ResurrectionView, StepView, SystemState, SystemView,
+    LineageView, LineageWhat, MustResult, MustView, PartitionList, PartitionView, PathView, PlanStepView,
+    PlanView, QuarantinedView, RemarkView, ResurrectionView, StepView, SystemState, SystemView, TopicList,
+    TopicView,
 };
+use crate::words;
 
 const DAY: i64 = 86_400_000;
 
@@ -517,5 +520,43 @@ pub(super) fn conformance(check: &CheckView) -> ConformanceView {
             must("1", "the manifest is answered without I/O", MustResult::Kept),
             must("2", "the same instruction twice gets the same receipt", second),
         ],
+    }
+}
+
+/// Four partitions, of which nobody answers for the last.
+pub(super) fn partitions(hash: bool) -> PartitionList {
+    let one = |partition: u16| PartitionView {
+        partition,
+        process: Some(format!("lineage-{}", partition % 2)),
+        behind: (partition != 3).then_some(0),
+    };
+    PartitionList {
+        partitions: (0..4).map(one).collect(),
+        state_hash: hash.then(|| "00".repeat(32)),
+    }
+}
+
+/// A topic of each kind, one of which was changed.
+pub(super) fn topics() -> TopicList {
+    let topic = |topic: &str, kind: &str, gone_by_s: Option<u64>| TopicView {
+        topic: topic.to_owned(),
+        kind: kind.to_owned(),
+        gone_by: gone_by_s.map_or_else(
+            || "when the key is destroyed, with the evidence".to_owned(),
+            |seconds| words::at_most(Duration::from_secs(seconds)),
+        ),
+        gone_by_s,
+        findings: Vec::new(),
+    };
+    let mut answers = topic("lethe.answers", "queue", Some(695_160));
+    answers.findings = vec!["topic lethe.answers has retention.ms = 1000, not 604800000".to_owned()];
+    TopicList {
+        topics: vec![
+            topic("lethe.records", "table", Some(792_060)),
+            topic("lethe.cases", "history", None),
+            answers,
+        ],
+        looked: true,
+        pending: Some("pending: a setting of the log is not as declared".to_owned()),
     }
 }

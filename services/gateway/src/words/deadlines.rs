@@ -1,5 +1,7 @@
 //! When an answer is due, and other moments, in words.
 
+use std::time::Duration;
+
 use lethe_terms::{CaseState, Timestamp};
 
 use super::counted;
@@ -86,4 +88,38 @@ pub fn span(ms: u64) -> String {
         _ => (seconds / 86_400, "day"),
     };
     counted(number, unit)
+}
+
+/// A bound on a length of time in at most two units, rounded up: `90 minutes`, `9 days 5 hours`.
+pub fn at_most(time: Duration) -> String {
+    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    let hours = seconds.div_ceil(3_600);
+    match seconds {
+        0..120 => counted(seconds, "second"),
+        120..7_200 => counted(seconds.div_ceil(60), "minute"),
+        _ if hours < 48 => counted(hours, "hour"),
+        _ if hours.is_multiple_of(24) => counted(hours / 24, "day"),
+        _ => format!("{} {}", counted(hours / 24, "day"), counted(hours % 24, "hour")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_never_shorter_than_what_it_bounds() {
+        for (millis, expected) in [
+            (1, "1 second"),
+            (119_000, "119 seconds"),
+            (119_001, "2 minutes"),
+            (7_100_000, "119 minutes"),
+            (7_200_000, "2 hours"),
+            (170_000_000, "2 days"),
+            (792_060_000, "9 days 5 hours"),
+            (7 * 86_400_000, "7 days"),
+        ] {
+            assert_eq!(at_most(Duration::from_millis(millis)), expected);
+        }
+    }
 }

@@ -19,6 +19,17 @@ Example:
 
     lethe log partitions")]
     Partitions(PartitionsArgs),
+    /// Show how long what was ended may still stand in each topic, and what is not as declared
+    #[command(
+        after_help = "Exit codes: 0 all topics are as declared, 1 something is not, 2 nobody could look."
+    )]
+    #[command(after_long_help = "\
+Exit codes: 0 all topics are as declared, 1 something is not, 2 nobody could look.
+
+Example:
+
+    lethe log topics")]
+    Topics,
 }
 
 /// Options of `log partitions`.

@@ -14,6 +14,7 @@ mod partitions;
 mod quarantine;
 mod systems;
 mod talk;
+mod topics;
 mod wait;
 
 use std::io::Write;
@@ -110,6 +111,7 @@ async fn run(cli: Cli, talk: &mut Talk<'_>) -> Result<Exit, Error> {
         Command::Lineage(args) => lineage::run(&client()?, args, talk).await,
         Command::System(command) => systems::run(&client()?, command, talk).await,
         Command::Log(LogCommand::Partitions(args)) => partitions::run(&client()?, &args, talk).await,
+        Command::Log(LogCommand::Topics) => topics::run(&client()?, talk).await,
         Command::Log(LogCommand::Quarantine(command)) => quarantine::run(&client()?, command, talk).await,
         Command::Intake(IntakeCommand::Keys(args)) => intake::keys(&client()?, &args, talk).await,
         Command::Intake(IntakeCommand::Renew) => intake::renew(&client()?, talk).await,

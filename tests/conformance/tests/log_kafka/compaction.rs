@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lethe_conformance::event_log::entry;
-use lethe_journal::{Place, Stream};
+use lethe_journal::{Place, Stream, StreamKind};
 use lethe_log::{EventLog, GoneBy};
-use lethe_log_kafka::Retention;
+use lethe_log_kafka::{Finding, KafkaLog, Retention};
 
 use crate::broker::{OnKafka, appended, bootstrap, open, settings};
 
@@ -115,6 +115,47 @@ async fn after_compaction_no_file_of_the_broker_holds_the_value_or_its_key() {
         "only what did not end is read, and no heartbeat"
     );
     assert_eq!(page.next, page.head);
+}
+
+/// Beats until something was not removed in time; nothing where it all was until then.
+async fn not_cleaned(log: &KafkaLog, until: Instant) -> Option<Finding> {
+    let mut rhythm = tokio::time::interval(Duration::from_millis(SHORT.heartbeat_ms));
+    while Instant::now() < until {
+        rhythm.tick().await;
+        log.heartbeat().await.unwrap();
+        let mut found = log.findings().await.unwrap().into_iter();
+        let late = found.find(|found| matches!(found, Finding::NotCleaned(_)));
+        if late.is_some() {
+            return late;
+        }
+    }
+    None
+}
+
+#[tokio::test]
+async fn a_cleaner_that_does_not_come_is_found_and_one_that_does_is_not() {
+    let Some(bootstrap) = bootstrap() else { return };
+    let mut settings = settings(&bootstrap);
+    settings.retention = SHORT;
+    let log = open(&settings).await;
+    let two_passes = Duration::from_millis(2 * SHORT.cleaner_ms);
+    assert_eq!(not_cleaned(&log, Instant::now() + two_passes).await, None);
+    drop(log);
+
+    // Topics that are compacted after a day, and a log that expects it within a second.
+    let mut settings = crate::broker::settings(&bootstrap);
+    drop(open(&settings).await);
+    settings.retention = Retention {
+        cleaner_ms: 100,
+        ..SHORT
+    };
+    let log = open(&settings).await;
+    let late = not_cleaned(&log, Instant::now() + Duration::from_secs(60)).await;
+    let Some(Finding::NotCleaned(at)) = late else {
+        panic!("{late:?}");
+    };
+    assert_eq!(at.stream.kind(), StreamKind::Table);
+    assert!(Finding::NotCleaned(at).delays_removal());
 }
 
 #[tokio::test]
