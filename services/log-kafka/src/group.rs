@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lethe_journal::Stream;
 use rdkafka::client::{ClientContext, OAuthToken};
@@ -25,14 +26,36 @@ use crate::{Error, KafkaLog, told};
 const SESSION_TIMEOUT_MS: &str = "10000";
 /// Three words a session, as Kafka recommends.
 const HEARTBEAT_MS: &str = "3000";
+/// After so long without a pulse a member leaves the group. Longer than anything that whoever works does in one go, such as working out what
+/// all cases hold; short enough that a person who waits for an answer still does.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// How long a poll waits for news.
 const POLL: Duration = Duration::from_millis(200);
 
 /// A member of a group among which the partitions of a stream are shared out. Dropping it leaves the group.
 pub struct Membership {
     assigned: watch::Receiver<BTreeSet<u16>>,
+    pulse: Pulse,
     closed: Arc<AtomicBool>,
     poller: Option<JoinHandle<()>>,
+}
+
+/// The pulse of whoever works on what a member is given. The membership has a thread of its own, which lives on where that is stuck, such as on
+/// a disk that does not answer.
+#[derive(Debug, Clone, Default)]
+pub struct Pulse(Arc<Mutex<Option<Instant>>>);
+
+impl Pulse {
+    /// Says that whoever works is not stuck. Once said it must be said every few seconds: after half a minute without, the member leaves the
+    /// group until it is said again.
+    pub fn beat(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_stuck(&self) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| last.elapsed() > STUCK_AFTER)
+    }
 }
 
 impl fmt::Debug for Membership {
@@ -47,6 +70,11 @@ impl Membership {
     /// The partitions that this member is to have now.
     pub fn assigned(&self) -> watch::Receiver<BTreeSet<u16>> {
         self.assigned.clone()
+    }
+
+    /// Where whoever works on that says that it is not stuck.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 }
 
@@ -73,25 +101,39 @@ impl KafkaLog {
         consumer
             .subscribe(&[&topic])
             .map_err(|error| Error::Unreachable(told(&error)))?;
-        let closed = Arc::new(AtomicBool::new(false));
+        let (closed, pulse) = (Arc::new(AtomicBool::new(false)), Pulse::default());
         let poller = std::thread::Builder::new()
             .name("log-group".to_owned())
             .spawn({
-                let closed = Arc::clone(&closed);
-                move || poll(&consumer, &closed)
+                let (closed, pulse) = (Arc::clone(&closed), pulse.clone());
+                move || poll(&consumer, &topic, &pulse, &closed)
             })
             .map_err(|error| Error::Settings(format!("a thread cannot start: {error}")))?;
         Ok(Membership {
             assigned,
+            pulse,
             closed,
             poller: Some(poller),
         })
     }
 }
 
-/// Keeps the membership alive. Its partitions are paused, so that nothing but news of the group comes.
-fn poll(consumer: &BaseConsumer<Member>, closed: &AtomicBool) {
+/// Keeps the membership alive, but not for somebody who is stuck. Its partitions are paused, so that nothing but news of the group comes.
+fn poll(consumer: &BaseConsumer<Member>, topic: &str, pulse: &Pulse, closed: &AtomicBool) {
+    let mut has_left = false;
     while !closed.load(Ordering::Relaxed) {
+        match (pulse.is_stuck(), has_left) {
+            (true, false) => {
+                tracing::error!(topic, "whoever works on partitions is stuck: they go to others");
+                consumer.unsubscribe();
+                has_left = true;
+            }
+            (false, true) => match consumer.subscribe(&[topic]) {
+                Ok(()) => has_left = false,
+                Err(error) => tracing::warn!(error = told(&error), "the group cannot be joined again"),
+            },
+            _ => {}
+        }
         match consumer.poll(POLL) {
             Some(Err(error)) if is_broker_away(&error) => {
                 tracing::debug!(error = told(&error), "the group of owners cannot be heard");

@@ -52,7 +52,7 @@ use crate::shared::Shared;
 use crate::wire::{Content, OWN_KEY_PREFIX};
 
 pub use clients::TRANSACTION_TIMEOUT;
-pub use group::Membership;
+pub use group::{Membership, Pulse};
 pub use health::Finding;
 pub use settings::{KafkaSettings, Retention};
 pub use topics::Drift;

@@ -3,32 +3,34 @@
 //! A consumer group says who is to carry which. Whoever does holds the partition's lock, and gives it up when its round is over and written
 //! down; the lock of a process that was killed is free at once. So no two fence each other off without end, and a process that starts need not
 //! wait until the group has missed the one before: it takes what nobody carries. What makes a history have one writer is not the lock but its
-//! epoch.
+//! epoch: where the group gives a partition whose lock does not come free, it is taken all the same, from a process that hangs. When that goes on,
+//! its next append is refused; it gives up what others have taken, and rests before it takes that again.
+
+mod worked;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
-use std::io::ErrorKind;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lethe_journal::{Position, Stream};
-use lethe_log_kafka::Membership;
+use lethe_journal::{Epoch, Place, Position, Stream};
+use lethe_log_kafka::{Membership, Pulse};
 use lethe_store::{Batch, Store};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+pub(crate) use self::worked::Worked;
 use crate::janitor::{self, Passed};
 use crate::{Error, standby};
 
 /// How often is looked whether a partition is free that another process still carries.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// How far the commands and answers of a partition are worked off: what stands before does not have to be read again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Worked {
-    pub(crate) commands: Position,
-    pub(crate) answers: Position,
-}
+/// How long the lock of a partition is waited for that the group gives. A process that lives gives it up at the end of its round, which takes
+/// seconds at most where brokers answer; what a slower one loses is a round. It is longer than the group takes to miss a member (10 s), so
+/// whoever rests as long after it was fenced off has heard meanwhile what the group gives it.
+const GRACE: Duration = Duration::from_secs(15);
 
 /// The partitions that this process carries.
 pub(crate) enum Share {
@@ -46,7 +48,19 @@ pub(crate) struct Group {
     /// Whether the group has said something since it was joined.
     has_spoken: bool,
     folder: PathBuf,
-    held: BTreeMap<u16, File>,
+    held: BTreeMap<u16, Holding>,
+    /// Since when partitions are waited for that the group gives: their locks are taken.
+    awaited: BTreeMap<u16, Instant>,
+    /// When partitions were found taken by another writer that are not taken back at once.
+    lost: BTreeMap<u16, Instant>,
+}
+
+/// What makes a partition this process's.
+struct Holding {
+    /// Nothing where a process has it that hangs.
+    lock: Option<File>,
+    /// Nothing until it was begun with.
+    epoch: Option<Epoch>,
 }
 
 impl Share {
@@ -62,26 +76,34 @@ impl Share {
         })))
     }
 
-    /// The partitions that are carried now, and how far each is.
+    /// What a group gives that somebody else speaks for.
+    #[cfg(test)]
+    pub(crate) fn given(assigned: watch::Receiver<BTreeSet<u16>>, folder: &Path) -> Self {
+        Self::Group(Box::new(Group::new(assigned, folder).unwrap()))
+    }
+
+    /// The partitions that are carried now.
+    pub(crate) fn carried(&self) -> BTreeSet<u16> {
+        match self {
+            Self::All(_) => (0..Stream::Cases.partitions()).collect(),
+            Self::Group(group) => group.held.keys().copied().collect(),
+        }
+    }
+
+    /// Begins as the writer of the carried partitions, with these epochs: how far each is. Before anything is appended under them.
     ///
     /// # Errors
     /// Where a position cannot be read.
-    pub(crate) fn carried(&self) -> Result<BTreeMap<u16, Worked>, Error> {
+    pub(crate) fn begin(&mut self, epochs: &BTreeMap<u16, Epoch>) -> Result<BTreeMap<u16, Worked>, Error> {
         match self {
             Self::All(store) => {
                 let worked = Worked {
                     commands: store.position(&Stream::Commands)?,
                     answers: store.position(&Stream::Answers)?,
                 };
-                Ok((0..Stream::Cases.partitions())
-                    .map(|partition| (partition, worked))
-                    .collect())
+                Ok(epochs.keys().map(|partition| (*partition, worked)).collect())
             }
-            Self::Group(group) => {
-                let held = group.held.keys().copied();
-                held.map(|partition| Ok((partition, worked(&group.folder, partition)?)))
-                    .collect()
-            }
+            Self::Group(group) => group.begin(epochs),
         }
     }
 
@@ -118,7 +140,7 @@ impl Share {
                 Box::new(move || {
                     let mut least = Position::MAX;
                     for partition in 0..Stream::Cases.partitions() {
-                        let worked = worked(&folder, partition)?;
+                        let worked = worked::read(&folder, partition).map_err(unusable)?;
                         least = least.min(match stream {
                             Stream::Commands => worked.commands,
                             _ => worked.answers,
@@ -127,6 +149,46 @@ impl Share {
                     Ok(least)
                 })
             }
+        }
+    }
+
+    /// Where the conductors stand in one of their queues, for whoever watches over all: where the slowest is, so that a partition shows that
+    /// nobody carries.
+    pub(crate) fn stands(
+        &self,
+        stream: Stream,
+    ) -> impl Fn() -> Vec<(Place, Position)> + Send + Sync + 'static {
+        let (at, passed) = (Place::new(stream.clone(), 0), self.passed(stream));
+        move || {
+            passed()
+                .ok()
+                .map(|least| (at.clone(), least))
+                .into_iter()
+                .collect()
+        }
+    }
+
+    /// Where whoever carries says that it is not stuck; nothing where nobody else would go on.
+    pub(crate) fn pulse(&self) -> Option<Pulse> {
+        match self {
+            Self::All(_) => None,
+            Self::Group(group) => group.membership.as_ref().map(Membership::pulse),
+        }
+    }
+
+    /// Whether other conductors may take over what this one carries, and it goes on beside them.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self, Self::Group(_))
+    }
+
+    /// Whether another process has begun as the writer of a partition that is carried here.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
+    pub(crate) fn is_overtaken(&self) -> Result<bool, Error> {
+        match self {
+            Self::All(_) => Ok(false),
+            Self::Group(group) => Ok(!group.overtaken()?.is_empty()),
         }
     }
 
@@ -150,8 +212,8 @@ impl Share {
         }
     }
 
-    /// Gives up what is to be carried elsewhere and takes what is free of what is to be carried here; whether that changed anything. Only between
-    /// rounds, and after [`Self::write`].
+    /// Gives up what is to be carried elsewhere, or is already, and takes what is free of what is to be carried here; whether that changed
+    /// anything. Only between rounds, and after [`Self::write`].
     ///
     /// # Errors
     /// Where a lock cannot be looked at.
@@ -201,39 +263,101 @@ impl Group {
             has_spoken: false,
             folder: folder.to_owned(),
             held: BTreeMap::new(),
+            awaited: BTreeMap::new(),
+            lost: BTreeMap::new(),
         })
+    }
+
+    fn has_spoken(&self) -> bool {
+        self.has_spoken || self.assigned.has_changed().unwrap_or(false)
     }
 
     /// What the group gives; until it has spoken, whatever is free.
     fn wanted(&self) -> BTreeSet<u16> {
-        if self.has_spoken || self.assigned.has_changed().unwrap_or(false) {
+        if self.has_spoken() {
             self.assigned.borrow().clone()
         } else {
             (0..Stream::Cases.partitions()).collect()
         }
     }
 
+    fn begin(&mut self, epochs: &BTreeMap<u16, Epoch>) -> Result<BTreeMap<u16, Worked>, Error> {
+        let mut begun = BTreeMap::new();
+        for (partition, epoch) in epochs {
+            if let Some(holding) = self.held.get_mut(partition) {
+                let worked = worked::begin(&self.folder, *partition, *epoch).map_err(unusable)?;
+                holding.epoch = Some(*epoch);
+                begun.insert(*partition, worked);
+            }
+        }
+        Ok(begun)
+    }
+
+    fn overtaken(&self) -> Result<BTreeSet<u16>, Error> {
+        let mut overtaken = BTreeSet::new();
+        for (partition, holding) in &self.held {
+            let newest = worked::newest(&self.folder, *partition).map_err(unusable)?;
+            if holding.epoch.is_some() && newest > holding.epoch {
+                overtaken.insert(*partition);
+            }
+        }
+        Ok(overtaken)
+    }
+
     fn change(&mut self) -> Result<bool, Error> {
-        let wanted = self.wanted();
-        let before = self.held.len();
+        let (wanted, now) = (self.wanted(), Instant::now());
+        let (before, overtaken) = (self.held.len(), self.overtaken()?);
         self.held.retain(|partition, _| {
-            let stays = wanted.contains(partition);
+            let stays = wanted.contains(partition) && !overtaken.contains(partition);
             if !stays {
                 tracing::info!(partition, "a partition of the case histories left");
             }
             stays
         });
         let mut has_changed = self.held.len() != before;
+        self.lost
+            .extend(overtaken.into_iter().map(|partition| (partition, now)));
+        self.lost
+            .retain(|partition, at| wanted.contains(partition) && now - *at < GRACE);
+        self.awaited.retain(|partition, _| wanted.contains(partition));
         for partition in wanted {
-            if !self.held.contains_key(&partition)
-                && let Some(lock) = self.try_lock(partition)?
+            if let Some(holding) = self.held.get(&partition) {
+                // Whoever had hung with the lock has given it up by now, or not.
+                if holding.lock.is_none() {
+                    let lock = self.try_lock(partition)?;
+                    self.held
+                        .entry(partition)
+                        .and_modify(|holding| holding.lock = lock);
+                }
+            } else if !self.lost.contains_key(&partition)
+                && let Some(holding) = self.take(partition, now)?
             {
                 tracing::info!(partition, "a partition of the case histories came");
-                self.held.insert(partition, lock);
+                self.held.insert(partition, holding);
+                self.awaited.remove(&partition);
                 has_changed = true;
             }
         }
         Ok(has_changed)
+    }
+
+    /// Takes a partition whose lock is free, or that the group gives and whose lock was waited for long enough.
+    fn take(&mut self, partition: u16, now: Instant) -> Result<Option<Holding>, Error> {
+        let lock = self.try_lock(partition)?;
+        if lock.is_none() {
+            if !self.has_spoken() {
+                return Ok(None);
+            }
+            let since = self.awaited.entry(partition).or_insert(now);
+            if now - *since < GRACE {
+                return Ok(None);
+            }
+            tracing::warn!(
+                partition,
+                "a partition of the case histories is taken from a process that does not give it up"
+            );
+        }
+        Ok(Some(Holding { lock, epoch: None }))
     }
 
     fn try_lock(&self, partition: u16) -> Result<Option<File>, Error> {
@@ -247,32 +371,13 @@ impl Group {
 
     fn write(&self, carried: &BTreeMap<u16, Worked>) -> Result<(), Error> {
         for (partition, now) in carried {
-            if !self.held.contains_key(partition) {
-                continue;
+            let holding = self.held.get(partition);
+            if let Some(epoch) = holding.and_then(|holding| holding.epoch) {
+                worked::write(&self.folder, *partition, epoch, *now).map_err(unusable)?;
             }
-            let (file, new) = (
-                self.folder.join(partition.to_string()),
-                self.folder.join(format!("{partition}.new")),
-            );
-            fs::write(&new, format!("{} {}\n", now.commands, now.answers)).map_err(unusable)?;
-            fs::rename(&new, &file).map_err(unusable)?;
         }
         Ok(())
     }
-}
-
-/// How far a partition is as far as was written down; from the beginning of the queues where nothing was, or nothing that can be read.
-fn worked(folder: &Path, partition: u16) -> Result<Worked, Error> {
-    let text = match fs::read_to_string(folder.join(partition.to_string())) {
-        Ok(text) => text,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => String::new(),
-        Err(error) => return Err(unusable(error)),
-    };
-    let mut numbers = text.split_whitespace().map(str::parse);
-    Ok(match (numbers.next(), numbers.next()) {
-        (Some(Ok(commands)), Some(Ok(answers))) => Worked { commands, answers },
-        _ => Worked::default(),
-    })
 }
 
 fn unusable(_: std::io::Error) -> Error {
@@ -282,92 +387,4 @@ fn unusable(_: std::io::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn member(folder: &Path) -> (watch::Sender<BTreeSet<u16>>, Share) {
-        let (assign, assigned) = watch::channel(BTreeSet::new());
-        (
-            assign,
-            Share::Group(Box::new(Group::new(assigned, folder).unwrap())),
-        )
-    }
-
-    fn partitions(share: &Share) -> Vec<u16> {
-        share.carried().unwrap().into_keys().collect()
-    }
-
-    #[test]
-    fn a_partition_comes_when_the_one_before_has_given_it_up_and_goes_on_where_that_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let (first_gets, mut first) = member(folder.path());
-        let (second_gets, mut second) = member(folder.path());
-        assert!(
-            first.is_to_change() && first.change().unwrap(),
-            "nobody carries them"
-        );
-        assert_eq!(partitions(&first), [0, 1, 2, 3]);
-        assert!(!second.change().unwrap(), "the first one carries them");
-        first_gets.send_replace([0, 1, 2, 3].into());
-        assert!(!first.is_to_change() && !first.change().unwrap());
-
-        // The group is ahead of what the first one is in the middle of.
-        first_gets.send_replace([0, 1].into());
-        second_gets.send_replace([2, 3].into());
-        assert!(!second.change().unwrap() && second.is_to_change());
-        let worked = Worked {
-            commands: 7,
-            answers: 9,
-        };
-        first
-            .write(
-                &first
-                    .carried()
-                    .unwrap()
-                    .into_keys()
-                    .map(|one| (one, worked))
-                    .collect(),
-            )
-            .unwrap();
-        assert_eq!(first.leaving(), [2, 3].into());
-        assert!(first.change().unwrap() && !first.is_to_change());
-        assert!(second.change().unwrap());
-        assert_eq!(second.carried().unwrap(), [(2, worked), (3, worked)].into());
-
-        // A process that ended has given everything up.
-        drop(first);
-        second_gets.send_replace([0, 1, 2, 3].into());
-        assert!(second.change().unwrap());
-        assert_eq!(partitions(&second), [0, 1, 2, 3]);
-    }
-
-    #[test]
-    fn a_queue_is_dropped_up_to_where_the_slowest_conductor_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let (gets, mut share) = member(folder.path());
-        gets.send_replace([0, 1, 2].into());
-        share.change().unwrap();
-        let worked = |commands, answers| Worked { commands, answers };
-        share
-            .write(&[(0, worked(5, 8)), (1, worked(4, 9)), (2, worked(6, 7))].into())
-            .unwrap();
-        let (commands, answers) = (share.passed(Stream::Commands), share.passed(Stream::Answers));
-        assert_eq!(
-            commands().unwrap(),
-            0,
-            "nobody has said how far the fourth partition is"
-        );
-        gets.send_replace([3].into());
-        share.change().unwrap();
-        share
-            .write(&[(0, worked(99, 99)), (3, worked(11, 12))].into())
-            .unwrap();
-        assert_eq!(
-            (commands().unwrap(), answers().unwrap()),
-            (4, 7),
-            "what is not carried is not written"
-        );
-        fs::write(folder.path().join("1"), "half a").unwrap();
-        assert_eq!(commands().unwrap(), 0);
-    }
-}
+mod tests;

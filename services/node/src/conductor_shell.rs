@@ -19,6 +19,7 @@ use lethe_journal::{
     partition_of,
 };
 use lethe_log::{EventLog, PAGE_ENTRIES_MAX, Pages};
+use lethe_log_kafka::Pulse;
 use lethe_terms::CaseId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -40,6 +41,9 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How often the positions of commands and answers are written down: repeats are harmless, so rarely.
 const POSITIONS_EVERY: Duration = Duration::from_millis(500);
 
+/// How often the conductor says that it is not stuck: several times before others take over.
+const PULSE_EVERY: Duration = Duration::from_secs(5);
+
 /// Results of walks that may wait for the conductor; each belongs to one case.
 const WALKS_MAX: usize = 1_024;
 
@@ -60,7 +64,7 @@ pub(crate) struct ConductorShell {
     pub(crate) inventory: watch::Receiver<Inventory>,
     /// Walks under way: they end with the shell.
     pub(crate) walks: Mutex<JoinSet<()>>,
-    /// Where it stands, for whoever wants to know.
+    /// Where it stands in the histories of others, for whoever wants to know.
     pub(crate) stands: Stands,
 }
 
@@ -83,21 +87,42 @@ impl Standing {
         self.worked.get(&partition_of_case(case)).copied()
     }
 
-    /// Where each part of the reading stands.
-    fn places(&self) -> Vec<(Place, Position)> {
+    /// Where it stands in the histories of others.
+    fn following(&self) -> Vec<(Place, Position)> {
         let followed = self.followed.iter();
         followed
             .map(|(partition, from)| (Place::new(Stream::Cases, *partition), *from))
-            .chain([
-                (Place::new(Stream::Commands, 0), self.commands),
-                (Place::new(Stream::Answers, 0), self.answers),
-            ])
             .collect()
+    }
+
+    /// Where each part of the reading stands.
+    fn places(&self) -> Vec<(Place, Position)> {
+        let mut places = self.following();
+        places.extend([
+            (Place::new(Stream::Commands, 0), self.commands),
+            (Place::new(Stream::Answers, 0), self.answers),
+        ]);
+        places
     }
 }
 
 fn partition_of_case(case: CaseId) -> u16 {
     partition_of(case.as_bytes(), Stream::Cases.partitions())
+}
+
+/// Works, and says now and then that it is not stuck: both are one task, so where one does not come round, such as on a disk that does not
+/// answer, the other does not either. Whatever is waited for elsewhere holds up nothing here.
+async fn beating<T>(pulse: Option<&Pulse>, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let mut beats = tokio::time::interval(PULSE_EVERY);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = beats.tick() => if let Some(pulse) = pulse {
+                pulse.beat();
+            },
+        }
+    }
 }
 
 /// Why a conductor that did not fail came to an end.
@@ -111,13 +136,14 @@ enum Ended {
 
 impl ConductorShell {
     /// Conducts until `stop`. Where an append failed, what is stored is unknown: then it becomes the writer again and begins from the log, as at
-    /// a start; and so it does where it carries other partitions than before.
+    /// a start; and so it does where it carries other partitions than before, or finds that another conductor has taken over what it carried.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
         let mut pauses = Pauses::new();
         loop {
-            match self.conduct(&mut stop).await {
+            let pulse = self.share.pulse();
+            match beating(pulse.as_ref(), self.conduct(&mut stop)).await {
                 Ok(Ended::OtherShare) => pauses = Pauses::new(),
-                Err(error) if self.answering.passes(&error) && !*stop.borrow() => {
+                Err(error) if self.goes_on_after(&error) && !*stop.borrow() => {
                     tracing::warn!(
                         code = error.code(),
                         error = &error as &dyn std::error::Error,
@@ -131,6 +157,11 @@ impl ConductorShell {
                 }
             }
         }
+    }
+
+    fn goes_on_after(&self, error: &Error) -> bool {
+        let is_fenced = matches!(error, Error::Fenced { .. });
+        self.answering.passes(error) || is_fenced && self.share.is_shared()
     }
 
     /// Replays all histories, goes on with every case that is carried here, and conducts until `stop` or until other partitions are to be carried.
@@ -204,12 +235,12 @@ impl ConductorShell {
     /// Becomes the writer of the histories that are carried here, then reads all: nobody else can add to those any more. Meanwhile others see what
     /// was known before.
     async fn take_over(&mut self) -> Result<Standing, Error> {
-        let worked = self.share.carried()?;
         let mut epochs = BTreeMap::new();
-        for partition in worked.keys() {
-            let at = Place::new(Stream::Cases, *partition);
-            epochs.insert(*partition, self.log.acquire(&at).await?);
+        for partition in self.share.carried() {
+            let at = Place::new(Stream::Cases, partition);
+            epochs.insert(partition, self.log.acquire(&at).await?);
         }
+        let worked = self.share.begin(&epochs)?;
         let inventory = self.inventory.borrow_and_update().clone();
         let carried = worked.keys().copied().collect();
         let anew = Cases::of(Conductor::new(self.config.clone(), inventory).carrying(carried));
@@ -320,6 +351,7 @@ impl ConductorShell {
         // A reader without a position starts where the queue starts: what was dropped before, somebody had read. Whoever carries nothing misses
         // nothing.
         if page.fell_behind && from > 0 && !standing.worked.is_empty() {
+            self.check_writer()?;
             return Err(Error::Stopped {
                 what: "the conductor, whose position fell off the start of a queue,",
             });
@@ -331,6 +363,14 @@ impl ConductorShell {
             }
         }
         Ok((events, page.next))
+    }
+
+    /// Refuses to go on where another process has taken over what is carried here.
+    fn check_writer(&self) -> Result<(), Error> {
+        if self.share.is_overtaken()? {
+            return Err(effects::fenced());
+        }
+        Ok(())
     }
 
     async fn command(&self, event: CommandEvent) -> Result<Option<Input>, Error> {
@@ -397,8 +437,11 @@ impl ConductorShell {
             self.share.write(&standing.worked)?;
             standing.written = standing.worked.clone();
         }
-        *self.stands.lock().unwrap_or_else(PoisonError::into_inner) = standing.places();
+        *self.stands.lock().unwrap_or_else(PoisonError::into_inner) = standing.following();
         standing.written_at = Instant::now();
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

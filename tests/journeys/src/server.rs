@@ -175,16 +175,25 @@ impl Server {
         self.reader.take().map(std::thread::JoinHandle::join);
     }
 
+    /// `kill -STOP`: it hangs.
+    pub fn hang(&self) {
+        self.signal("-STOP");
+    }
+
+    /// `kill -CONT`: one that hung goes on.
+    pub fn wake(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// Asks it to stop, and waits until it did.
     pub fn stop(mut self) -> ExitStatus {
-        let id = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        self.signal("-TERM");
         let status = self.child.wait().unwrap();
         self.reader.take().map(std::thread::JoinHandle::join);
         status

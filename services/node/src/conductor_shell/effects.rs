@@ -28,6 +28,11 @@ impl ConductorShell {
         standing: &mut Standing,
         send: &mpsc::Sender<Walked>,
     ) -> Result<(), Error> {
+        // A mark and a refusal go out although no history says whether it has a newer writer, and what a process that hung for a while makes of
+        // what it knew before is old news.
+        if !effects.is_empty() {
+            self.check_writer()?;
+        }
         for (wave, effects) in in_waves(effects) {
             match wave {
                 Wave::Histories => self.journal(effects, &standing.epochs).await?,
@@ -105,9 +110,6 @@ impl ConductorShell {
         histories: BTreeMap<u16, Vec<Entry>>,
         epochs: &BTreeMap<u16, Epoch>,
     ) -> Result<(), Error> {
-        let fenced = || Error::Fenced {
-            what: "case histories",
-        };
         let appends = histories.into_iter().map(|(partition, entries)| async move {
             let at = Place::new(Stream::Cases, partition);
             let epoch = epochs.get(&partition).copied().ok_or_else(fenced)?;
@@ -229,6 +231,13 @@ async fn are_feeds_read(board: &Board, purpose: WalkPurpose) -> bool {
             true
         }
         WalkPurpose::Confirm => board.read_anew(CONFIRM_PATIENCE).await,
+    }
+}
+
+/// The error of a history that has a newer writer.
+pub(super) const fn fenced() -> Error {
+    Error::Fenced {
+        what: "case histories",
     }
 }
 

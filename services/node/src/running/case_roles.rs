@@ -80,6 +80,7 @@ impl Starting<'_> {
         let parts = self.parts;
         let share = self.share()?;
         for stream in [Stream::Commands, Stream::Answers] {
+            self.lags.add("conductor", share.stands(stream.clone()));
             self.queues.push((stream.clone(), share.passed(stream)));
         }
         let stands = self.stands_of("conductor");

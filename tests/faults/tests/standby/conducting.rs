@@ -14,19 +14,22 @@ use tokio::task::JoinHandle;
 use crate::office::{Office, restrict_and_lift};
 
 /// How often is looked at what cannot be waited for.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How long partitions may take to move: a group that misses a member, and a word of each process every ten seconds.
 const MOVE_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// How long one answer of a case may take although its conductor was killed.
-const GO_ON_TIME_MAX: Duration = Duration::from_secs(120);
+pub(crate) const GO_ON_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Restrictions that are in the middle when the conductor is killed.
 const CASES_BESIDE: usize = 6;
 
 /// Partitions of the case histories by the conductor that carries them: each follows what it does not carry. Waits until these two share all.
-async fn carried(office: &Office, conductors: &[&'static str; 2]) -> BTreeMap<&'static str, BTreeSet<u64>> {
+pub(crate) async fn carried(
+    office: &Office,
+    conductors: &[&'static str; 2],
+) -> BTreeMap<&'static str, BTreeSet<u64>> {
     let waited = tokio::time::timeout(MOVE_TIME_MAX, async {
         loop {
             let metrics = office.api.get("/metrics").await.unwrap();
@@ -72,7 +75,7 @@ fn partition_of(case: &str) -> u64 {
 }
 
 /// Asks again until there is an answer.
-async fn answered<T>(ask: impl AsyncFn() -> Result<T, Away>) -> T {
+pub(crate) async fn answered<T>(ask: impl AsyncFn() -> Result<T, Away>) -> T {
     let asking = async {
         loop {
             if let Ok(answer) = ask().await {
@@ -87,7 +90,7 @@ async fn answered<T>(ask: impl AsyncFn() -> Result<T, Away>) -> T {
 }
 
 /// Opens a case in one of these partitions; those that came to lie in another are taken back.
-async fn open_in(api: &Api, right: &str, email: &str, partitions: &BTreeSet<u64>) -> String {
+pub(crate) async fn open_in(api: &Api, right: &str, email: &str, partitions: &BTreeSet<u64>) -> String {
     for number in 0.. {
         let ask = json!({ "right": right, "identifiers": [{ "kind": "email", "value": email }] });
         let key = format!("{right}-{email}-{number}");
@@ -108,7 +111,7 @@ async fn total(api: &Api) -> Result<u64, Away> {
     Ok(page["total"].as_u64().unwrap())
 }
 
-async fn approve(api: &Api, case: &str) {
+pub(crate) async fn approve(api: &Api, case: &str) {
     let planned = answered(async || api.case_in(case, "awaiting_approval").await).await;
     let digest = planned["plan_digest"].as_str().unwrap();
     let path = format!("/v1/cases/{case}/approve");
@@ -167,7 +170,7 @@ fn name_both(office: &Office, company: &Company) {
 }
 
 /// People whom nothing else is about, with their index.
-fn bystanders(company: &Company) -> Vec<(u32, String)> {
+pub(crate) fn bystanders(company: &Company) -> Vec<(u32, String)> {
     let world = &company.world;
     let cast = [
         world.subject_index(),
@@ -194,12 +197,12 @@ async fn meet(office: &Office, first: &BTreeSet<u64>, second: &BTreeSet<u64>) ->
     (restriction, erasure)
 }
 
-async fn completed(api: &Api, case: &str) {
+pub(crate) async fn completed(api: &Api, case: &str) {
     answered(async || api.case_in(case, "completed").await).await;
 }
 
 /// Restrictions of other people, each lifted in the end; returns when all are opened.
-async fn beside(office: &Office) -> Vec<JoinHandle<Course>> {
+pub(crate) async fn beside(office: &Office) -> Vec<JoinHandle<Course>> {
     let opened = answered(async || total(&office.api).await).await;
     let beside: Vec<_> = bystanders(&office.company)
         .into_iter()
@@ -216,9 +219,9 @@ async fn beside(office: &Office) -> Vec<JoinHandle<Course>> {
 }
 
 /// A restriction that the conductor of these partitions carries to its end, and its lift.
-async fn carried_to_its_end(office: &Office, partitions: &BTreeSet<u64>) -> String {
-    let (api, namesake) = (&office.api, office.company.world.namesake().email);
-    let case = open_in(api, "restriction", &namesake, partitions).await;
+pub(crate) async fn carried_to_its_end(office: &Office, email: &str, partitions: &BTreeSet<u64>) -> String {
+    let api = &office.api;
+    let case = open_in(api, "restriction", email, partitions).await;
     approve(api, &case).await;
     completed(api, &case).await;
     lift(api, &case).await;
@@ -269,7 +272,7 @@ async fn two_conductors_share_the_cases_and_one_carries_all_when_the_other_is_ki
     let mut third = office.home.start_as("conductor-3", &["conductor"]);
     office.listen([&mut third]).await;
     let shares = carried(&office, &["conductor-2", "conductor-3"]).await;
-    let last = carried_to_its_end(&office, &shares["conductor-3"]).await;
+    let last = carried_to_its_end(&office, &company.world.namesake().email, &shares["conductor-3"]).await;
 
     office.verify(&courses).await;
     let ids = [&restriction, &erasure, &last];

@@ -1,7 +1,8 @@
-//! The ledger's writer, a system's host, or one of two conductors is killed in the middle of a case, and another goes on where it was.
+//! The ledger's writer, a system's host, or one of two conductors is killed in the middle of a case, or hangs, and another goes on where it was.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod conducting;
+mod hung;
 mod office;
 
 use std::time::Instant;

@@ -1,0 +1,95 @@
+use std::path::Path;
+
+use lethe_conductor::Refused;
+use lethe_log::EmbeddedLog;
+use lethe_terms::CommandId;
+
+use super::*;
+use crate::inventories::Inventories;
+use crate::lineage::{Lineage, Owners};
+use crate::log::Log;
+use crate::nothing_known::NothingKnown;
+use crate::test_world::World;
+
+/// A conductor that shares the cases with those that have the same folder of positions, and whose group gives it all.
+async fn conductor(
+    world: &World,
+    positions: &Path,
+    folder: &Path,
+) -> (watch::Sender<BTreeSet<u16>>, ConductorShell) {
+    let (gets, assigned) = watch::channel(BTreeSet::new());
+    let share = Share::given(assigned, positions);
+    gets.send_replace((0..Stream::Cases.partitions()).collect());
+    let config = Config {
+        controller_id: "controller".into(),
+        controller_name: "Beispiel GmbH".into(),
+        version: "0.1.0".into(),
+        land: lethe_casework::Land::Nationwide,
+        suppression_days: 100,
+        copies: Vec::new(),
+    };
+    let log: Arc<dyn EventLog> = Arc::clone(&world.log) as _;
+    let owners = Arc::new(Owners::none(folder));
+    let lineage = Arc::new(Lineage::new(Arc::clone(&log), owners, None));
+    let board = Arc::new(Board::new(&[], Vec::new(), BTreeMap::new()));
+    let inventories = Arc::new(Inventories::new(Arc::clone(&board)));
+    let intake = world.intake(Arc::new(NothingKnown));
+    let own = EmbeddedLog::open(&folder.join("log"), &[Stream::Records], Default::default()).unwrap();
+    let shell = ConductorShell {
+        keys: CaseKeys::new(
+            Arc::clone(&world.vault) as _,
+            Arc::clone(&log),
+            Arc::clone(&lineage),
+        ),
+        share,
+        cluster: Cluster::open(Log::Embedded(Arc::new(own)), 1).await,
+        answering: Arc::new(Answering::new(true)),
+        cases: Cases::of(Conductor::new(config.clone(), board.inventory())),
+        inventory: inventories.changes(),
+        walks: Mutex::default(),
+        stands: Stands::default(),
+        walker: Arc::new(Walker {
+            lineage,
+            intake: Arc::clone(&intake),
+            inventories,
+        }),
+        log,
+        intake,
+        config,
+        board,
+    };
+    (gets, shell)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conductor_that_was_taken_over_refuses_nothing_by_what_it_knew_before() {
+    let (world, positions) = (World::new(), tempfile::tempdir().unwrap());
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (_gets, mut hung) = conductor(&world, positions.path(), folders[0].path()).await;
+    hung.change_share().unwrap();
+    let mut standing = hung.take_over().await.unwrap();
+    let (send, _walks) = mpsc::channel(1);
+    let refusal = || Effect::Settled {
+        command: CommandId::from_bytes([1; 16]),
+        case: CaseId::from_bytes([1; 8]),
+        refused: Some(Refused::NoSuchCase),
+    };
+    let answers = Place::new(Stream::Answers, 0);
+    hung.carry_out(vec![refusal()], &mut standing, &send)
+        .await
+        .unwrap();
+    assert_eq!(world.log.head(&answers).await.unwrap(), 1, "it is the writer");
+
+    let (_gets, mut second) = conductor(&world, positions.path(), folders[1].path()).await;
+    second.change_share().unwrap();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    second.change_share().unwrap();
+    second.take_over().await.unwrap();
+    let late = hung.carry_out(vec![refusal()], &mut standing, &send).await;
+    let late = late.unwrap_err();
+    assert!(matches!(late, Error::Fenced { .. }) && hung.goes_on_after(&late));
+    assert_eq!(world.log.head(&answers).await.unwrap(), 1);
+
+    hung.change_share().unwrap();
+    assert!(hung.take_over().await.unwrap().worked.is_empty());
+}
