@@ -12,7 +12,7 @@ use rdkafka::producer::{FutureProducer, Producer};
 use crate::context::Talk;
 use crate::settings::KafkaSettings;
 use crate::topics::MESSAGE_BYTES_MAX;
-use crate::{Error, told};
+use crate::{Error, token, told};
 
 /// How long a transaction may stay open. While one of a writer that died is open, nobody reads past it; a new writer of the
 /// same partition, or a new run of the same [`instance`](KafkaSettings::instance), ends it at once.
@@ -111,9 +111,19 @@ impl Clients {
 
     /// A client for topics and their settings.
     pub(crate) fn admin(&self) -> Result<AdminClient<Talk>, Error> {
-        self.config
+        let admin: AdminClient<Talk> = self
+            .config
             .create_with_context(talk(&self.settings))
-            .map_err(|error| refused(&error))
+            .map_err(|error| refused(&error))?;
+        if let Some(file) = &self.settings.oauthbearer_token_file {
+            token::give(admin.inner(), token::read(file)?)?;
+        }
+        Ok(admin)
+    }
+
+    /// Answers what the client for questions asks for, such as a new token: it reads nothing, so nobody else polls it.
+    pub(crate) fn tend(&self) {
+        while self.asking.poll(Duration::ZERO).is_some() {}
     }
 
     /// A consumer that stands nowhere.

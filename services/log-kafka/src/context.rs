@@ -1,16 +1,12 @@
 //! What librdkafka tells and asks: its log lines, its errors, and tokens.
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
-
-/// How long a token from a file is used before the file is read again. librdkafka asks after four fifths of it.
-const TOKEN_LIFE: Duration = Duration::from_mins(5);
 
 /// Whether an error only says that a broker is away. Each client says so each time that it tries one; whoever reads or appends says it once.
 pub(crate) fn is_broker_away(error: &KafkaError) -> bool {
@@ -67,14 +63,7 @@ impl ClientContext for Talk {
         let Some(file) = &self.token_file else {
             return Err("oauthbearer_token_file is not set".into());
         };
-        let token = std::fs::read_to_string(file)
-            .map_err(|error| format!("the token file {} cannot be read: {error}", file.display()))?;
-        let until = SystemTime::now().duration_since(UNIX_EPOCH)? + TOKEN_LIFE;
-        Ok(OAuthToken {
-            token: token.trim().to_owned(),
-            principal_name: String::new(),
-            lifetime_ms: i64::try_from(until.as_millis())?,
-        })
+        Ok(crate::token::read(file)?)
     }
 }
 

@@ -33,6 +33,7 @@ mod health;
 mod reading;
 mod settings;
 mod shared;
+mod token;
 mod topics;
 mod wire;
 

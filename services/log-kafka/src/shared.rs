@@ -356,11 +356,13 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Looks after the places that somebody waits for, and after readers that nobody came back to, until the log is closed.
+    /// Looks after the places that somebody waits for, after readers that nobody came back to, and after the client for questions, until the
+    /// log is closed.
     pub(crate) fn watch(&self) {
         let mut pause = WATCH_PAUSE;
         loop {
             self.readers.rest_after(STANDING);
+            self.clients.tend();
             let places: Vec<Place> = {
                 let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
                 let is_idle = |watch: &mut Watch| watch.waiting.is_empty() && !watch.is_closed;

@@ -109,8 +109,8 @@ async fn a_property_that_does_not_exist_is_refused_without_its_value() {
 }
 
 /// A cluster of its own, which a test may break.
-struct Cluster {
-    folder: tempfile::TempDir,
+pub(crate) struct Cluster {
+    pub(crate) folder: tempfile::TempDir,
     bootstrap: String,
 }
 
@@ -119,7 +119,7 @@ fn script() -> PathBuf {
 }
 
 impl Cluster {
-    fn start(brokers: u16) -> Self {
+    pub(crate) fn start(brokers: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut cluster = Self {
             folder,

@@ -12,6 +12,7 @@ mod broker;
 mod compaction;
 mod faults;
 mod foreign;
+mod sasl;
 mod writers;
 
 mod suite {
