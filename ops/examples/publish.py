@@ -43,14 +43,14 @@ def event(system: str, shard: str, sequence: int, record: dict, session: Session
 
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, epilog="One program writes a shard: the two ways take one each.")
-    for name in ("server", "key-file", "system", "dataset", "email", "shard"):
+    for name in ("server", "key-file", "system", "dataset", "key", "email", "shard"):
         ask.add_argument(f"--{name}", required=True)
-    for name in ("kafka", "topic", "topic-shard", "sender-file"):
-        ask.add_argument(f"--{name}", help="to publish to the intake topic as well: all four")
+    for name in ("kafka", "topic", "topic-key", "topic-shard", "sender-file"):
+        ask.add_argument(f"--{name}", help="to publish another record to the intake topic: all five")
     said, now = ask.parse_args(), time.time_ns() // 1000
     http = requests.Session()
     http.headers["authorization"] = "Bearer " + pathlib.Path(said.key_file).read_text().strip()
-    record = {"dataset": said.dataset, "key": said.shard, "identifiers": [{"kind": "email", "value": said.email}]}
+    record = {"dataset": said.dataset, "key": said.key, "identifiers": [{"kind": "email", "value": said.email}]}
     answer = http.post(f"{said.server}/v1/events", json=[event(said.system, said.shard, now, record)], timeout=30)
     print(json.dumps(answer.json()))
     if not answer.ok or any(one["result"] == "refused" for one in answer.json()["results"]):
@@ -59,7 +59,7 @@ def main() -> None:
         intake = http.get(f"{said.server}/v1/intake-keys", timeout=30).json()["keys"][0]["public_key"]
         sender = X25519PrivateKey.from_private_bytes(base64.b64decode(pathlib.Path(said.sender_file).read_text()))
         session = Session(base64.b64decode(intake), sender)
-        sealed = event(said.system, said.topic_shard, now, record | {"key": said.topic_shard}, session)
+        sealed = event(said.system, said.topic_shard, now, record | {"key": said.topic_key}, session)
         producer = Producer({"bootstrap.servers": said.kafka, "enable.idempotence": True})
         producer.produce(said.topic, key=f"{said.system}/{said.topic_shard}", value=json.dumps(sealed))
         sys.exit(producer.flush(30))

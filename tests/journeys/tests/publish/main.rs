@@ -357,6 +357,8 @@ async fn the_example_in_python_publishes_a_person_both_ways_and_agrees_with_the_
         ["--system", "crm"],
         ["--dataset", "contacts"],
         ["--email", email],
+        ["--key", "17"],
+        ["--topic-key", "18"],
         ["--shard", "http"],
         ["--topic-shard", "topic"],
         ["--kafka", &bootstrap],
