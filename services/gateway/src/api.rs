@@ -75,15 +75,30 @@ pub(crate) async fn within<T>(
     time: Duration,
     answer: impl Future<Output = Result<T, BackendError>>,
 ) -> Result<T, Problem> {
-    match tokio::time::timeout(time, answer).await {
-        Ok(answer) => answer.map_err(Problem::from),
-        Err(_) => Err(Problem::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            "gateway-no-answer",
-            "no answer in time: whether it happened is unknown",
-        )
-        .expected("a look at the case, or the same request again with the same Idempotency-Key")),
-    }
+    let silent = || {
+        no_answer("no answer in time")
+            .expected("the same request again: it changes nothing, or has the effect of once")
+    };
+    tokio::time::timeout(time, answer)
+        .await
+        .map_or_else(|_| Err(silent()), |answer| answer.map_err(Problem::from))
+}
+
+/// As [`within`], of a command on a case: it may have happened, and its key makes a repeat harmless.
+pub(crate) async fn commanded<T>(
+    answer: impl Future<Output = Result<T, BackendError>>,
+) -> Result<T, Problem> {
+    let silent = || {
+        no_answer("no answer in time: whether it happened is unknown")
+            .expected("a look at the case, or the same request again with the same Idempotency-Key")
+    };
+    tokio::time::timeout(ANSWER_TIME_MAX, answer)
+        .await
+        .map_or_else(|_| Err(silent()), |answer| answer.map_err(Problem::from))
+}
+
+fn no_answer(title: &str) -> Problem {
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, "gateway-no-answer", title)
 }
 
 pub(crate) async fn brief<T>(answer: impl Future<Output = Result<T, BackendError>>) -> Result<T, Problem> {
@@ -218,7 +233,9 @@ async fn open_case(
     Commanded { ask, command }: Commanded<OpenCase>,
 ) -> Result<Response, Problem> {
     check_opening(&ask)?;
-    brief(shared.backend.open_case(command, ask)).await.map(accepted)
+    commanded(shared.backend.open_case(command, ask))
+        .await
+        .map(accepted)
 }
 
 async fn approve(
@@ -227,7 +244,7 @@ async fn approve(
     Commanded { ask, command }: Commanded<Approve>,
 ) -> Result<Response, Problem> {
     check_digest(&ask.plan_digest)?;
-    brief(shared.backend.approve(command, id, &ask.plan_digest))
+    commanded(shared.backend.approve(command, id, &ask.plan_digest))
         .await
         .map(accepted)
 }
@@ -248,7 +265,9 @@ async fn withdraw(
     CaseOf(id): CaseOf,
     Commanded { command, .. }: Commanded<Nothing>,
 ) -> Result<Response, Problem> {
-    brief(shared.backend.withdraw(command, id)).await.map(accepted)
+    commanded(shared.backend.withdraw(command, id))
+        .await
+        .map(accepted)
 }
 
 async fn lift(
@@ -256,7 +275,7 @@ async fn lift(
     CaseOf(id): CaseOf,
     Commanded { ask, command }: Commanded<Lift>,
 ) -> Result<Response, Problem> {
-    brief(shared.backend.lift(command, id, ask.notified_at))
+    commanded(shared.backend.lift(command, id, ask.notified_at))
         .await
         .map(accepted)
 }
@@ -266,7 +285,7 @@ async fn replan(
     CaseOf(id): CaseOf,
     Commanded { command, .. }: Commanded<Nothing>,
 ) -> Result<Response, Problem> {
-    brief(shared.backend.replan(command, id)).await.map(accepted)
+    commanded(shared.backend.replan(command, id)).await.map(accepted)
 }
 
 async fn close(
@@ -274,7 +293,7 @@ async fn close(
     CaseOf(id): CaseOf,
     Commanded { ask, command }: Commanded<Close>,
 ) -> Result<Response, Problem> {
-    brief(shared.backend.close(command, id, ask.reason))
+    commanded(shared.backend.close(command, id, ask.reason))
         .await
         .map(accepted)
 }

@@ -429,7 +429,7 @@ pub struct ScanView {
     pub records: u64,
     /// Input that could not be read and was put into quarantine.
     pub quarantined: u64,
-    /// Code of the error, where it failed.
+    /// Code of the error, where it failed, or of what a running one waits for: `node-host-silent`.
     pub code: Option<String>,
 }
 

@@ -7,12 +7,14 @@ use lethe_terms::{
 pub use lethe_terms::norm;
 
 pub use self::deadlines::{answered, at_most, awaits_answer, distance, due, is_overdue, overdue, span};
+pub use self::silence::{HOST_SILENT, waits_for_systems};
 
 use crate::views::{
     BlockedBy, CaseFlag, CaseView, EarlierView, IssuedView, RemarkView, ScanState, StepView, SystemState,
 };
 
 mod deadlines;
+mod silence;
 
 /// How something stands, for colour and shape. The words always stand beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -143,7 +143,7 @@ impl NodeBackend {
             .ok_or_else(|| BackendError::Unavailable {
                 code: "node-hosted-elsewhere".into(),
                 message:
-                    "the system's connector is hosted by another process, which cannot be asked from here"
+                    "the system's connector runs in another process: give that one the role gateway, too, and ask it with --server"
                         .into(),
             })
     }

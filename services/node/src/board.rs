@@ -27,7 +27,7 @@ const ALIVE_EVERY_MS: i64 = 2_000;
 const SILENT_MAX_MS: i64 = 30_000;
 
 /// The code of a host that is taken for gone.
-const SILENT: &str = "node-host-silent";
+pub(crate) const SILENT: &str = lethe_gateway::words::HOST_SILENT;
 
 /// How often somebody who waits for feeds looks again: a feed without news is read in milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

@@ -40,6 +40,14 @@ pub enum Error {
     /// A lineage partition did not catch up in time: what it holds is unknown.
     #[error("a lineage partition lags behind")]
     Lagging,
+    /// A question was not answered for all partitions of lineage: what they hold is unknown.
+    #[error("{}: `lethe log partitions` shows who has which", unanswered(silent, lagging))]
+    Unanswered {
+        /// Partitions for which nobody answers.
+        silent: Vec<u16>,
+        /// Partitions that have not read as far as the log has grown.
+        lagging: Vec<u16>,
+    },
     /// A piece of evidence is not in its store.
     #[error("evidence is missing from the store")]
     NoEvidence,
@@ -110,7 +118,11 @@ pub enum Error {
 impl Error {
     /// Whether nothing is wrong with what was asked: the log does not answer, or a fold lags behind.
     pub const fn is_of_the_moment(&self) -> bool {
-        self.is_silent_log() || matches!(self, Self::Lagging | Self::Intake(lethe_intake::Error::Lagging))
+        self.is_silent_log()
+            || matches!(
+                self,
+                Self::Lagging | Self::Unanswered { .. } | Self::Intake(lethe_intake::Error::Lagging)
+            )
     }
 
     /// Whether the log did not take or give something. What is corrupt stays so, and is another matter.
@@ -132,6 +144,7 @@ impl Error {
             Self::Fenced { .. } => "node-fenced",
             Self::NoCaseKey { .. } => "node-no-case-key",
             Self::Lagging => "node-lagging",
+            Self::Unanswered { .. } => "node-lineage-unanswered",
             Self::NoEvidence => "node-no-evidence",
             Self::Stopped { .. } => "node-stopped",
             Self::Log(error) => error.code(),
@@ -149,5 +162,53 @@ impl Error {
             Self::Connector { .. } => "node-connector",
             Self::Gateway(error) => error.code(),
         }
+    }
+}
+
+fn unanswered(silent: &[u16], lagging: &[u16]) -> String {
+    let mut words = Vec::new();
+    if !silent.is_empty() {
+        words.push(format!("nobody answers for lineage partitions {}", spans(silent)));
+    }
+    if !lagging.is_empty() {
+        words.push(format!("lineage partitions {} lag behind", spans(lagging)));
+    }
+    if words.is_empty() {
+        "lineage partitions did not answer in time, and do now".to_owned()
+    } else {
+        words.join(", and ")
+    }
+}
+
+/// Numbers in ascending order in words, such as `0-3, 7`.
+fn spans(numbers: &[u16]) -> String {
+    let runs = numbers.chunk_by(|one, next| one + 1 == *next);
+    let words = runs.filter_map(|run| match run {
+        [one] => Some(one.to_string()),
+        [first, .., last] => Some(format!("{first}-{last}")),
+        [] => None,
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_that_nobody_answers_for_are_told_in_few_words() {
+        let told = |silent: &[u16], lagging: &[u16]| {
+            let (silent, lagging) = (silent.to_vec(), lagging.to_vec());
+            Error::Unanswered { silent, lagging }.to_string()
+        };
+        let all: Vec<u16> = (0..16).collect();
+        assert_eq!(
+            told(&all, &[]),
+            "nobody answers for lineage partitions 0-15: `lethe log partitions` shows who has which"
+        );
+        assert_eq!(
+            told(&[0, 1, 7], &[4]),
+            "nobody answers for lineage partitions 0-1, 7, and lineage partitions 4 lag behind: `lethe log partitions` shows who has which"
+        );
     }
 }

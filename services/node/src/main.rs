@@ -169,7 +169,7 @@ fn printed(text: &str, exit: Exit) -> ExitCode {
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(source) if source.kind() != std::io::ErrorKind::BrokenPipe => {
             let error = cli::Error::Write {
-                what: "result",
+                what: "result".to_owned(),
                 source,
             };
             eprintln!("lethe: {}", error.code());

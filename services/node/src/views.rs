@@ -13,6 +13,7 @@ use lethe_gateway::views::{
 use lethe_journal::{CaseOrigin, DatasetRef, Remark, Step, SystemTold};
 use lethe_terms::{IdentifierKind, StepState, Timestamp};
 
+use crate::board::SILENT;
 use crate::lineage::Lineage;
 use crate::{Error, shell};
 
@@ -295,6 +296,8 @@ pub(crate) fn scan_view(told: &SystemTold, asked_at: Option<Timestamp>) -> ScanV
     ScanView {
         system: told.inventory.name.to_string(),
         state: match (&told.failure, caught_up) {
+            // Its host begins, or goes on, once it lives: nothing has ended.
+            (Some(code), _) if code.0 == SILENT => ScanState::Running,
             (Some(_), _) => ScanState::Failed,
             (None, true) => ScanState::Finished,
             (None, false) => ScanState::Running,
@@ -327,4 +330,23 @@ pub(crate) async fn partitions(
             None => None,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use lethe_journal::FailureCode;
+
+    use super::*;
+    use crate::board::silent;
+
+    #[test]
+    fn a_scan_whose_host_is_not_heard_of_has_not_failed() {
+        let seen = |code: &str| {
+            let mut told = silent("shop".parse().unwrap(), "sql".into());
+            told.failure = Some(FailureCode(code.to_owned()));
+            scan_view(&told, Some(shell::now())).state
+        };
+        assert_eq!(seen("node-host-silent"), ScanState::Running);
+        assert_eq!(seen("sql-unknown-table"), ScanState::Failed);
+    }
 }

@@ -20,6 +20,16 @@ use crate::lineage::{Lineage, ReadUpTo, records_read};
 /// How long a walk waits for partitions that lag behind the heads that it began with.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long somebody who looks at a person's lineage is kept waiting: another owner answers for the partitions of a killed one after ten to
+/// fifteen seconds. With the look at who does not answer it is shorter than the gateway waits, so that its words arrive.
+const LOOK_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long each partition is asked then whether anybody answers for it.
+const STAND_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long that may take in all, with the heads of a log that may be silent, too.
+const STANDS_TIME_MAX: Duration = Duration::from_secs(3);
+
 /// Takes walks.
 pub(crate) struct Walker {
     pub(crate) lineage: Arc<Lineage>,
@@ -185,10 +195,31 @@ impl Walker {
     }
 
     /// A person's lineage for people to look at.
+    ///
+    /// # Errors
+    /// [`Error::Unanswered`] where partitions could not be asked.
     pub(crate) async fn lineage_view(&self, identifiers: &[Identifier]) -> Result<LineageView, Error> {
         let given = self.tokens(identifiers)?;
-        let (reached, _) = self.walk(given).await?;
-        Ok(view(&reached))
+        match tokio::time::timeout(LOOK_PATIENCE, self.walk(given)).await {
+            Ok(Ok((reached, _))) => Ok(view(&reached)),
+            Ok(Err(Error::Lagging)) | Err(_) => Err(self.unanswered().await),
+            Ok(Err(error)) => Err(error),
+        }
+    }
+
+    /// Which partitions a question could not be asked of.
+    async fn unanswered(&self) -> Error {
+        let asked = self.lineage.partitions(STAND_PATIENCE);
+        let Ok(Ok(stands)) = tokio::time::timeout(STANDS_TIME_MAX, asked).await else {
+            return Error::Lagging;
+        };
+        let behind = || (0_u16..).zip(stands.iter().map(|(_, behind)| *behind));
+        let silent = behind().filter(|(_, behind)| behind.is_none());
+        let lagging = behind().filter(|(_, behind)| behind.is_some_and(|behind| behind > 0));
+        Error::Unanswered {
+            silent: silent.map(|(partition, _)| partition).collect(),
+            lagging: lagging.map(|(partition, _)| partition).collect(),
+        }
     }
 }
 
@@ -336,5 +367,37 @@ fn view(reached: &Reached) -> LineageView {
         complete: reached.bound.is_none(),
         cut_off: reached.bound.map(|bound| bound.code().to_owned()),
         quarantined: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::Board;
+    use crate::lineage::Owners;
+    use crate::nothing_known::NothingKnown;
+    use crate::test_world::World;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_looks_for_a_person_hears_which_partitions_nobody_answers_for_before_the_gateway_gives_up() {
+        let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+        let owners = Arc::new(Owners::none(folder.path()));
+        owners.take(3).unwrap();
+        let board = Board::new(&[], Vec::new(), BTreeMap::new());
+        let walker = Walker {
+            lineage: Arc::new(Lineage::new(Arc::clone(&world.log) as _, owners, None)),
+            intake: world.intake(Arc::new(NothingKnown)),
+            inventories: Arc::new(Inventories::new(Arc::new(board))),
+        };
+        let ada = [Identifier::new(IdentifierKind::Email, "ada@example.org")];
+        let looked = walker.lineage_view(&ada);
+        let limit = lethe_gateway::limits::ANSWER_TIME_MAX;
+        let error = tokio::time::timeout(limit, looked).await.unwrap().unwrap_err();
+        assert_eq!(error.code(), "node-lineage-unanswered");
+        let told = error.to_string();
+        assert!(
+            told.contains("nobody answers for lineage partitions 0-2, 4-15:"),
+            "{told}"
+        );
     }
 }

@@ -488,25 +488,15 @@ impl Backend for Fake {
 
     async fn scan(&self, name: &str) -> Result<ScanView, BackendError> {
         let mut state = self.locked();
-        if !state.systems.iter().any(|system| system.name == name) {
-            return Err(BackendError::NotFound { what: "system" });
-        }
+        let system = state.systems.iter().find(|system| system.name == name).cloned();
+        let system = system.ok_or(BackendError::NotFound { what: "system" })?;
         let mut none = 0;
         let (scan, done) = match state.scans.get_mut(name) {
             Some(done) if *done < 3000 => (ScanState::Running, done),
             Some(done) => (ScanState::Finished, done),
             None => (ScanState::NotStarted, &mut none),
         };
-        let view = ScanView {
-            system: name.to_owned(),
-            state: scan,
-            done: *done,
-            total: Some(3000),
-            unit: "rows".to_owned(),
-            records: *done / 2,
-            quarantined: 0,
-            code: None,
-        };
+        let view = samples::scan(&system, scan, *done);
         // The archive is down, and its scan stands still.
         if name != "archive" {
             *done = (*done + 1500).min(3000);

@@ -9,14 +9,14 @@ use lethe_terms::{
     Right, StepState, Timestamp, Verb,
 };
 
-use super::{complete, contradict, issue};
+use super::{Fake, complete, contradict, issue};
 use crate::events::{EventResult, IntakeKeyList, IntakeKeyView};
 use crate::views::{
     AttentionView, BlockedBy, CaseFlag, CaseView, CheckView, ConformanceView, DatasetView, EarlierView,
     ExceptionView, FindingView, InProgressView, LineageEdge, LineageHow, LineageNode, LineageRecord,
     LineageView, LineageWhat, MustResult, MustView, PartitionList, PartitionView, PathView, PlanStepView,
-    PlanView, QuarantinedView, RemarkView, ResurrectionView, StepView, SystemState, SystemView, TopicList,
-    TopicView,
+    PlanView, QuarantinedView, RemarkView, ResurrectionView, ScanState, ScanView, StepView, SystemState,
+    SystemView, TopicList, TopicView,
 };
 use crate::words;
 
@@ -558,5 +558,36 @@ pub(super) fn topics() -> TopicList {
         ],
         looked: true,
         pending: Some("pending: a setting of the log is not as declared".to_owned()),
+    }
+}
+
+/// How far the scan of a system is.
+pub(super) fn scan(system: &SystemView, state: ScanState, done: u64) -> ScanView {
+    let is_unheard = |finding: &FindingView| finding.detail == words::HOST_SILENT;
+    let is_silent = system.findings.iter().any(is_unheard);
+    ScanView {
+        system: system.name.clone(),
+        state: if is_silent { ScanState::Running } else { state },
+        done,
+        total: Some(3000),
+        unit: "rows".to_owned(),
+        records: done / 2,
+        quarantined: 0,
+        code: is_silent.then(|| words::HOST_SILENT.to_owned()),
+    }
+}
+
+impl Fake {
+    /// From now on nothing is heard of the process that hosts this system.
+    pub fn silence(&self, name: &str) {
+        let mut state = self.locked();
+        if let Some(system) = state.systems.iter_mut().find(|system| system.name == name) {
+            system.state = SystemState::Unreachable;
+            system.findings = vec![FindingView {
+                what: "feed".to_owned(),
+                ok: false,
+                detail: words::HOST_SILENT.to_owned(),
+            }];
+        }
     }
 }

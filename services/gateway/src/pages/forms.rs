@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use url::form_urlencoded;
 
 use super::problem;
-use crate::api::{check_digest, check_opening, document, within};
+use crate::api::{check_digest, check_opening, commanded, document, within};
 use crate::asks::{CLOSE_REASONS, IdentifierAsk, OpenCase};
 use crate::body::{CaseOf, CertificateOf, command_id, read};
 use crate::context::{Caller, Shared};
@@ -160,7 +160,7 @@ pub(crate) async fn open_case(
         };
         check_opening(&ask)?;
         let command = form.command(&shared, &caller, uri.path())?;
-        let accepted = within(ANSWER_TIME_MAX, shared.backend.open_case(command, ask)).await?;
+        let accepted = commanded(shared.backend.open_case(command, ask)).await?;
         settle(&shared, &form, accepted.case).await;
         Ok(accepted.case)
     };
@@ -190,16 +190,16 @@ async fn carry_out(
         Move::Approve => {
             let digest = form.wanted("plan_digest", "the digest of the plan")?;
             check_digest(digest)?;
-            within(ANSWER_TIME_MAX, backend.approve(command, id, digest)).await
+            commanded(backend.approve(command, id, digest)).await
         }
-        Move::Withdraw => within(ANSWER_TIME_MAX, backend.withdraw(command, id)).await,
+        Move::Withdraw => commanded(backend.withdraw(command, id)).await,
         Move::Lift => {
             let notified_at = form
                 .moment("notified_at")?
                 .ok_or_else(|| Problem::malformed("form: notified_at", A_MOMENT))?;
-            within(ANSWER_TIME_MAX, backend.lift(command, id, notified_at)).await
+            commanded(backend.lift(command, id, notified_at)).await
         }
-        Move::Replan => within(ANSWER_TIME_MAX, backend.replan(command, id)).await,
+        Move::Replan => commanded(backend.replan(command, id)).await,
         Move::Close => {
             let known = CLOSE_REASONS.map(|(_, code, _)| code).join(", ");
             let word = form.wanted("reason", &known)?;
@@ -207,7 +207,7 @@ async fn carry_out(
                 .into_iter()
                 .find(|(_, code, _)| *code == word)
                 .ok_or_else(|| Problem::malformed("form: reason", format!("one of {known}")))?;
-            within(ANSWER_TIME_MAX, backend.close(command, id, reason)).await
+            commanded(backend.close(command, id, reason)).await
         }
     }
 }

@@ -188,17 +188,17 @@ async fn settle(
             Goal::Rest(None) => known.clone(),
             Goal::Rest(Some(_)) | Goal::End => client.case(known.id).await?,
         };
-        show(&case, talk)?;
+        show(client, &case, talk).await?;
         return Ok(Exit::Yes);
     }
     match wait::until(client, known.id, goal, waiting, talk).await? {
         Some(case) => {
-            show(&case, talk)?;
+            show(client, &case, talk).await?;
             Ok(wait::exit(case.state))
         }
         None => {
             let case = client.case(known.id).await?;
-            show(&case, talk)?;
+            show(client, &case, talk).await?;
             talk.say(&format!(
                 "still open after {} s: how it ends is not known yet",
                 waiting.timeout
@@ -208,7 +208,7 @@ async fn settle(
     }
 }
 
-fn show(case: &CaseView, talk: &mut Talk<'_>) -> Result<(), Error> {
+async fn show(client: &Client, case: &CaseView, talk: &mut Talk<'_>) -> Result<(), Error> {
     if talk.json {
         return talk.data(case);
     }
@@ -234,6 +234,16 @@ fn show(case: &CaseView, talk: &mut Talk<'_>) -> Result<(), Error> {
     }
     if let Some(holder) = case.steps.iter().find_map(|step| step.held_by) {
         talk.say(&format!("held: {holder} restricts the data, and nothing is done to it until that is lifted; an erasure that the person wants in its place is opened with --supersedes {holder}"));
+    }
+    if !case.rests() {
+        // Who cannot say how the systems stand has still shown the case.
+        let systems = client
+            .systems()
+            .await
+            .map_or_else(|_| Vec::new(), |list| list.systems);
+        for line in words::waits_for_systems(case, &systems) {
+            talk.say(&line);
+        }
     }
     for line in next(case) {
         talk.say(&line);

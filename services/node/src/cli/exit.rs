@@ -50,8 +50,8 @@ pub enum Error {
     /// A file or stdout cannot be written.
     #[error("cannot write the {what}: {source}")]
     Write {
-        /// What it is for.
-        what: &'static str,
+        /// What it is for, with the whole path of a file.
+        what: String,
         /// Why.
         source: std::io::Error,
     },

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::args::OutArgs;
 use super::exit::{Error, Exit};
-use super::talk::{Talk, table};
+use super::talk::{Talk, table, unwritten, whole};
 use crate::shell;
 
 /// What to do with the keys of publishers.
@@ -79,10 +79,7 @@ fn show(list: &IntakeKeyList, talk: &mut Talk<'_>) -> Result<(), Error> {
 /// Makes the key that a publisher seals with: the private half goes to a file that is not there yet, the public one is printed.
 pub(super) fn sender(args: &SenderArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
     let key = PrivateKey::derive(&Zeroizing::new(shell::random()));
-    write_private(&args.out, &key).map_err(|source| Error::Write {
-        what: "file of the private key",
-        source,
-    })?;
+    write_private(&args.out, &key).map_err(unwritten(whole("file of the private key", &args.out)))?;
     let public = STANDARD.encode(key.public().to_bytes());
     if talk.json {
         talk.data(&json!({ "id": key.public().id(), "public_key": public }))?;

@@ -134,7 +134,7 @@ async fn run(cli: Cli, talk: &mut Talk<'_>) -> Result<Exit, Error> {
 
 fn unreadable(what: &str, path: &Path, source: std::io::Error) -> Error {
     Error::Read {
-        what: format!("{what} {}", crate::settings::whole(path)),
+        what: talk::whole(what, path),
         source,
     }
 }

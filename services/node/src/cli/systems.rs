@@ -14,6 +14,9 @@ use super::talk::{Talk, table};
 /// Pause between two looks at a running scan: often enough for a bar that moves.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
+/// The code of a system whose connector the process that was asked does not host.
+const HOSTED_ELSEWHERE: &str = "node-hosted-elsewhere";
+
 /// Carries out a command on systems.
 pub(super) async fn run(client: &Client, command: SystemCommand, talk: &mut Talk<'_>) -> Result<Exit, Error> {
     match command {
@@ -86,8 +89,14 @@ async fn list(client: &Client, talk: &mut Talk<'_>) -> Result<Exit, Error> {
 
 async fn check(client: &Client, args: &SystemArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
     let mut checks: Vec<CheckView> = Vec::new();
+    let mut elsewhere: Vec<String> = Vec::new();
     for name in names(client, args).await? {
-        checks.push(client.system_check(&name).await?);
+        match client.system_check(&name).await {
+            Ok(check) => checks.push(check),
+            // Of several systems those that can be looked at from here are.
+            Err(error) if error.code() == HOSTED_ELSEWHERE && args.name.is_none() => elsewhere.push(name),
+            Err(error) => return Err(error.into()),
+        }
     }
     let all_well = checks.iter().all(|check| check.ok);
     if talk.json {
@@ -108,7 +117,17 @@ async fn check(client: &Client, args: &SystemArgs, talk: &mut Talk<'_>) -> Resul
             .collect();
         talk.print(&table(&["system", "looked at", "result", "detail"], &rows))?;
     }
-    Ok(if all_well { Exit::Yes } else { Exit::No })
+    if !elsewhere.is_empty() {
+        talk.say(&format!(
+            "not looked at: {}, hosted by another process; how to ask that one stands in ops/errors/{HOSTED_ELSEWHERE}.md",
+            elsewhere.join(", ")
+        ));
+    }
+    Ok(match (all_well, elsewhere.is_empty()) {
+        (false, _) => Exit::No,
+        (true, true) => Exit::Yes,
+        (true, false) => Exit::Unknown,
+    })
 }
 
 async fn scan(client: &Client, args: &ScanArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {
@@ -116,11 +135,8 @@ async fn scan(client: &Client, args: &ScanArgs, talk: &mut Talk<'_>) -> Result<E
     let mut scans: Vec<ScanView> = Vec::new();
     for name in names(client, &args.system).await? {
         let scan = watch(client, &name, still_max, talk).await?;
-        if scan.state == ScanState::Running {
-            talk.say(&format!(
-                "{name}: the scan has not gone on for {} s; it goes on by itself once the system answers, see: lethe system check {name}",
-                args.wait
-            ));
+        if let Some(hint) = standing_still(&scan, args.wait) {
+            talk.say(&format!("{name}: {hint}"));
         }
         scans.push(scan);
     }
@@ -135,9 +151,14 @@ async fn scan(client: &Client, args: &ScanArgs, talk: &mut Talk<'_>) -> Result<E
                     .as_ref()
                     .map(|code| format!(" ({code})"))
                     .unwrap_or_default();
+                let state = if is_unheard(scan) {
+                    "waits"
+                } else {
+                    words::scan_state(scan.state)
+                };
                 vec![
                     scan.system.clone(),
-                    format!("{}{code}", words::scan_state(scan.state)),
+                    format!("{state}{code}"),
                     format!("{} {}", words::grouped(scan.done), scan.unit),
                     words::grouped(scan.records),
                     words::grouped(scan.quarantined),
@@ -164,14 +185,30 @@ fn scanned(scans: &[ScanView]) -> Exit {
     }
 }
 
-/// Starts a scan and shows how far it is until it has ended, or has not gone on for too long.
+/// Whether nobody is there who could begin the scan or go on with it.
+fn is_unheard(scan: &ScanView) -> bool {
+    scan.state == ScanState::Running && scan.code.as_deref() == Some(words::HOST_SILENT)
+}
+
+/// What a scan waits for that has not ended, and what to do.
+fn standing_still(scan: &ScanView, waited_s: u64) -> Option<String> {
+    if is_unheard(scan) {
+        return Some("nothing is heard of the process that hosts it: start that process, and it reads the system without being asked again; /readyz of the server says which role has nobody".to_owned());
+    }
+    let name = &scan.system;
+    (scan.state == ScanState::Running).then(|| {
+        format!("the scan has not gone on for {waited_s} s; it goes on by itself once the system answers and its host lives, see: lethe system list, lethe system check {name}")
+    })
+}
+
+/// Starts a scan and shows how far it is until it has ended, has not gone on for too long, or has nobody who could go on with it.
 async fn watch(client: &Client, name: &str, still_max: Duration, talk: &Talk<'_>) -> Result<ScanView, Error> {
     let mut scan = client.start_scan(name).await?;
     let bar = talk.progress(scan.total);
     bar.set_prefix(name.to_owned());
     bar.set_message(scan.unit.clone());
     let mut moved_at = Instant::now();
-    while scan.state == ScanState::Running && moved_at.elapsed() <= still_max {
+    while scan.state == ScanState::Running && !is_unheard(&scan) && moved_at.elapsed() <= still_max {
         bar.set_length(scan.total.unwrap_or(scan.done));
         bar.set_position(scan.done);
         tokio::time::sleep(LOOK_PAUSE).await;

@@ -22,33 +22,22 @@ pub(super) struct Talk<'a> {
 impl Talk<'_> {
     /// Prints data for programs.
     pub(super) fn data(&mut self, value: &impl Serialize) -> Result<(), Error> {
-        let failed = |source| Error::Write {
-            what: "result",
-            source,
-        };
+        let failed = unwritten("result");
         let text = serde_json::to_string_pretty(value).map_err(|error| failed(error.into()))?;
         writeln!(self.out, "{text}").map_err(failed)
     }
 
     /// Prints data for people.
     pub(super) fn print(&mut self, text: &str) -> Result<(), Error> {
-        self.out
-            .write_all(text.as_bytes())
-            .map_err(|source| Error::Write {
-                what: "result",
-                source,
-            })
+        self.out.write_all(text.as_bytes()).map_err(unwritten("result"))
     }
 
     /// Writes bytes to a file, or to stdout.
     pub(super) fn bytes(&mut self, bytes: &[u8], file: Option<&Path>) -> Result<(), Error> {
         match file {
-            None => self.out.write_all(bytes).map_err(|source| Error::Write {
-                what: "result",
-                source,
-            }),
+            None => self.out.write_all(bytes).map_err(unwritten("result")),
             Some(path) => {
-                std::fs::write(path, bytes).map_err(|source| Error::Write { what: "file", source })?;
+                std::fs::write(path, bytes).map_err(unwritten(whole("file", path)))?;
                 self.say(&format!("written to {}", path.display()));
                 Ok(())
             }
@@ -65,18 +54,14 @@ impl Talk<'_> {
         options
             .open(path)
             .and_then(|mut file| file.write_all(bytes))
-            .map_err(|source| Error::Write { what: "file", source })?;
+            .map_err(unwritten(whole("file", path)))?;
         self.say(&format!("written to {}", path.display()));
         Ok(())
     }
 
     /// The exit code, once all data is out.
     pub(super) fn flushed(&mut self, exit: Exit) -> Result<Exit, Error> {
-        let written = self.out.flush().map_err(|source| Error::Write {
-            what: "result",
-            source,
-        });
-        written.map(|()| exit)
+        self.out.flush().map_err(unwritten("result")).map(|()| exit)
     }
 
     /// Says something beside the data. Nobody listening is no error.
@@ -100,6 +85,20 @@ impl Talk<'_> {
             bar.set_style(style.progress_chars("=> "));
         }
         bar
+    }
+}
+
+/// What a file is for, and which it is.
+pub(super) fn whole(what: &str, path: &Path) -> String {
+    format!("{what} {}", crate::settings::whole(path))
+}
+
+/// The error of a write that failed, of what was to be written.
+pub(super) fn unwritten(what: impl Into<String>) -> impl Fn(std::io::Error) -> Error {
+    let what = what.into();
+    move |source| Error::Write {
+        what: what.clone(),
+        source,
     }
 }
 

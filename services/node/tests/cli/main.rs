@@ -19,6 +19,7 @@ use serde_json::Value;
 struct Server {
     url: String,
     folder: tempfile::TempDir,
+    backend: Arc<Fake>,
 }
 
 fn now() -> Timestamp {
@@ -44,7 +45,7 @@ async fn started() -> Server {
     let backend = Arc::new(Fake::with_samples(now()));
     let running = serve(
         "127.0.0.1:0".parse().unwrap(),
-        backend,
+        Arc::clone(&backend) as _,
         options,
         std::future::pending(),
     )
@@ -53,6 +54,7 @@ async fn started() -> Server {
     Server {
         url: running.url(),
         folder,
+        backend,
     }
 }
 
@@ -170,6 +172,31 @@ async fn an_opening_is_written_for_one_reader_and_over_nothing() {
     assert!(
         exit == Exit::Unknown && err.contains("cli-unwritable-file"),
         "{err}"
+    );
+    assert!(err.contains(&opening.display().to_string()), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_nobody_hears_is_named_to_who_scans_or_waits_for_its_system() {
+    let server = started().await;
+    server.backend.silence("shop");
+    let (exit, out, err) = server.run("system scan shop").await;
+    assert_eq!(exit, Exit::Unknown, "{out}{err}");
+    assert!(out.contains("waits (node-host-silent)"), "{out}");
+    assert!(
+        err.contains("shop: nothing is heard of the process that hosts it") && !err.contains("system check"),
+        "{err}"
+    );
+    let (_, _, err) = server.run("case show case-5a150705c0ffee05").await;
+    assert!(
+        err.contains("waits for shop: nothing is heard of the process that hosts it"),
+        "{err}"
+    );
+    assert!(!err.contains("waits for website"), "it is heard of: {err}");
+    let (_, _, err) = server.run("case show case-5a170707c0ffee07").await;
+    assert!(
+        !err.contains("waits for shop"),
+        "the case waits for a person: {err}"
     );
 }
 
@@ -516,7 +543,8 @@ async fn keys_of_publishers_are_shown_renewed_and_made() {
     let made = std::fs::read_to_string(&file).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
     assert_eq!((made.trim_end().len(), mode & 0o777), (44, 0o600));
-    let (exit, _, _) = server.run(&make).await;
+    let (exit, _, err) = server.run(&make).await;
     assert_eq!(exit, Exit::Unknown, "a key that is there is not written over");
+    assert!(err.contains(&file.display().to_string()), "{err}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), made);
 }
