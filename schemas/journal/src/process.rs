@@ -15,6 +15,9 @@ pub struct ProcessTold {
     pub instance: String,
     /// What it does, in the words of `--role`; who reads an unknown one passes it over.
     pub roles: BTreeSet<String>,
+    /// Roles, in the same words, that another process has and this one takes when that ends. They are none of `roles`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub standing_by: BTreeSet<String>,
     /// When it started.
     pub since: Timestamp,
     /// Whether it stops now.

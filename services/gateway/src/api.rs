@@ -427,7 +427,7 @@ async fn retry_quarantined(
     brief(shared.backend.retry_quarantined(position)).await.map(Json)
 }
 
-fn well(view: crate::views::HealthView) -> Response {
+pub(crate) fn well(view: crate::views::HealthView) -> Response {
     let status = if view.ok {
         StatusCode::OK
     } else {

@@ -52,22 +52,26 @@ pub(crate) async fn outer(State(shared): State<Shared>, request: Request, next: 
         .expected("another try a little later")
         .into_response(),
     };
-    let headers = response.headers_mut();
+    dress(response.headers_mut(), shared.tls);
+    shared
+        .meter
+        .count(&route, response.status().as_u16(), began.elapsed());
+    response
+}
+
+/// Adds what every answer has.
+pub(crate) fn dress(headers: &mut HeaderMap, tls: bool) {
     for (name, value) in HEADERS {
         headers
             .entry(HeaderName::from_static(name))
             .or_insert(HeaderValue::from_static(value));
     }
-    if shared.tls {
+    if tls {
         headers.insert(
             header::STRICT_TRANSPORT_SECURITY,
             HeaderValue::from_static("max-age=31536000"),
         );
     }
-    shared
-        .meter
-        .count(&route, response.status().as_u16(), began.elapsed());
-    response
 }
 
 /// Lets pass who may call, from where they may.

@@ -39,4 +39,4 @@ pub use keys::{Keys, NewKey, new_key};
 pub use openapi::openapi;
 pub use picture::{lineage_dot, lineage_svg};
 pub use problem::Problem;
-pub use serve::{Options, Running, TlsFiles, serve};
+pub use serve::{Listening, Options, Running, TlsFiles, listen_until_served, serve};

@@ -1,16 +1,19 @@
 //! Listening: on loopback by itself, elsewhere only with TLS and keys.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use axum::Router;
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use rustls::pki_types::pem::PemObject as _;
@@ -18,6 +21,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_service::Service as _;
 
 use crate::accept::Bounded;
 use crate::backend::Backend;
@@ -26,6 +30,7 @@ use crate::error::Error;
 use crate::keys::Keys;
 use crate::limits::{CONNECTIONS_MAX, HEAD_TIME_MAX, STOP_TIME_MAX};
 use crate::problem::Problem;
+use crate::views::HealthView;
 use crate::{api, guard, pages};
 
 /// How the server is set up beyond its address.
@@ -81,6 +86,33 @@ impl Running {
     }
 }
 
+/// Says how far a server is that starts.
+type Waits = Box<dyn Fn() -> HealthView + Send + Sync>;
+
+/// A server that listens and has no backend yet. It says that it is alive and what it waits for, and refuses everything else for now.
+#[derive(Debug)]
+pub struct Listening {
+    running: Running,
+    keys: Option<Keys>,
+    publishers: BTreeSet<String>,
+    door: Arc<OnceLock<Router>>,
+}
+
+impl Listening {
+    /// The address that it listens on.
+    pub const fn address(&self) -> SocketAddr {
+        self.running.address()
+    }
+
+    /// Answers everything from now on.
+    pub fn answer(self, backend: Arc<dyn Backend>) -> Running {
+        let context = Context::new(backend, self.keys, self.publishers, self.running.tls);
+        // It is opened here and nowhere else, and `self` is gone afterwards.
+        let _ = self.door.set(router(Arc::new(context)));
+        self.running
+    }
+}
+
 /// Listens and answers until `shutdown` is over, then lets running requests end. Returns once it listens.
 ///
 /// # Errors
@@ -91,6 +123,20 @@ pub async fn serve(
     options: Options,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Running, Error> {
+    let listening = listen_until_served(listen, Box::new(HealthView::default), options, shutdown).await?;
+    Ok(listening.answer(backend))
+}
+
+/// As [`serve`], for a server whose backend comes later: until then it says by `waits` what is in the way.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn listen_until_served(
+    listen: SocketAddr,
+    waits: Waits,
+    options: Options,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<Listening, Error> {
     if !listen.ip().is_loopback() {
         if options.tls.is_none() {
             return Err(Error::WithoutTls { listen });
@@ -117,8 +163,8 @@ pub async fn serve(
         stopper.graceful_shutdown(Some(STOP_TIME_MAX));
     });
     let is_tls = tls.is_some();
-    let service =
-        router(Arc::new(Context::new(backend, keys, options.publishers, is_tls))).into_make_service();
+    let door = Arc::new(OnceLock::new());
+    let service = through(Arc::clone(&door), waiting(waits, is_tls)).into_make_service();
     let bounded = Bounded::new(Arc::new(Semaphore::new(CONNECTIONS_MAX)));
     let server = server
         .handle(handle)
@@ -131,11 +177,46 @@ pub async fn serve(
         ),
         None => tokio::spawn(server.acceptor(bounded).serve(service)),
     };
-    Ok(Running {
-        address,
-        tls: is_tls,
-        ended,
+    Ok(Listening {
+        running: Running {
+            address,
+            tls: is_tls,
+            ended,
+        },
+        keys,
+        publishers: options.publishers,
+        door,
     })
+}
+
+/// What is behind the door once it is open, and before that who waits at it.
+fn through(door: Arc<OnceLock<Router>>, waiting: Router) -> Router {
+    Router::new().fallback(move |request: Request| {
+        let mut answers = door.get().unwrap_or(&waiting).clone();
+        async move {
+            answers
+                .call(request)
+                .await
+                .unwrap_or_else(|never: Infallible| match never {})
+        }
+    })
+}
+
+/// Everything that a server answers which has no backend yet.
+fn waiting(waits: Waits, tls: bool) -> Router {
+    let waits = Arc::new(waits);
+    let alive = HealthView {
+        ok: true,
+        parts: Vec::new(),
+    };
+    Router::new()
+        .route("/healthz", get(move || async move { Json(alive) }))
+        .route("/readyz", get(move || async move { api::well(waits()) }))
+        .fallback(not_yet)
+        .layer(map_response(move |mut response: Response| async move {
+            guard::dress(response.headers_mut(), tls);
+            response
+        }))
 }
 
 /// Everything that the server answers.
@@ -157,6 +238,21 @@ async fn nothing_there(headers: HeaderMap) -> Response {
         "nothing is at this address",
     )
     .expected("an address of /v1/openapi.json, or / for the dashboard");
+    told(&headers, problem)
+}
+
+async fn not_yet(headers: HeaderMap) -> Response {
+    let problem = Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "gateway-starting",
+        "the server starts and takes nothing yet; nothing was done",
+    )
+    .expected("another try once /readyz answers 200; until then it says what the server waits for");
+    told(&headers, problem)
+}
+
+/// A problem as a page for a browser, and otherwise as programs read it.
+fn told(headers: &HeaderMap, problem: Problem) -> Response {
     let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     if accepts.is_some_and(|kinds| kinds.contains("text/html")) {
         pages::problem(&problem)

@@ -40,7 +40,7 @@ mod wire;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lethe_journal::{Entry, Epoch, Place, Position, Stream};
@@ -57,6 +57,12 @@ pub use group::{Membership, Pulse};
 pub use health::Finding;
 pub use settings::{KafkaSettings, Retention};
 pub use topics::Drift;
+
+/// How long closing the log waits for the thread that looks after heads: a broker that is there answers it in less.
+const CLOSE_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// How often is looked whether that thread has ended.
+const CLOSE_LOOK: Duration = Duration::from_millis(5);
 
 /// Why the log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -120,8 +126,11 @@ impl Drop for KafkaLog {
     fn drop(&mut self) {
         self.shared.close();
         if let Some(watcher) = self.watcher.take() {
-            // It never panics, and there would be nobody left to tell.
-            let _ = watcher.join();
+            // In the middle of a question to a broker that does not answer it ends later, and changes nothing any more.
+            let until = Instant::now() + CLOSE_TIME_MAX;
+            while !watcher.is_finished() && Instant::now() < until {
+                std::thread::sleep(CLOSE_LOOK);
+            }
         }
     }
 }

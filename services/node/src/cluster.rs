@@ -14,7 +14,6 @@ use tokio::sync::watch;
 
 use crate::Error;
 use crate::log::Log;
-use crate::settings::Settings;
 
 /// How often the cluster is looked at: what a statement says is at most so old, and to describe a dozen topics costs a broker little.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -46,10 +45,9 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Looks for the first time: a case that went on before the start may end at once.
-    pub(crate) async fn open(log: Log, settings: &Settings) -> Arc<Self> {
-        let compact_after = Duration::from_secs(settings.compact_after_s);
-        let streams = settings.streams().into_iter();
-        let lasting = streams.map(|stream| {
+    pub(crate) async fn open(log: Log, streams: Vec<Stream>, compact_after_s: u64) -> Arc<Self> {
+        let compact_after = Duration::from_secs(compact_after_s);
+        let lasting = streams.into_iter().map(|stream| {
             let within = log.gone_within(&stream, compact_after);
             (stream, within)
         });

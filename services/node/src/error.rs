@@ -1,6 +1,6 @@
 //! What can go wrong in the node.
 
-use lethe_terms::CaseId;
+use lethe_terms::{CaseId, SystemName};
 
 /// Why the node cannot go on with something.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,20 @@ pub enum Error {
     Roles {
         /// What is wrong and what was expected.
         reason: &'static str,
+    },
+    /// A process is to host a system that no host can have; nothing was started.
+    #[error("--system {system}: expected a configured system that does not publish by itself: {known}")]
+    UnknownSystem {
+        /// What was named.
+        system: SystemName,
+        /// The names that fit.
+        known: String,
+    },
+    /// Another process of this name runs; nothing was started.
+    #[error("another process named {instance} runs: expected another kafka.instance for each process")]
+    NameTaken {
+        /// The name.
+        instance: String,
     },
     /// A newer writer took over; this one stops.
     #[error("another writer took over {what}")]
@@ -140,7 +154,8 @@ impl Error {
         match self {
             Self::Settings { .. } => "node-settings",
             Self::Occupied { .. } => "node-occupied",
-            Self::Roles { .. } => "node-roles",
+            Self::Roles { .. } | Self::UnknownSystem { .. } => "node-roles",
+            Self::NameTaken { .. } => "node-name-taken",
             Self::Fenced { .. } => "node-fenced",
             Self::NoCaseKey { .. } => "node-no-case-key",
             Self::Lagging => "node-lagging",

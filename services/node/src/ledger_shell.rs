@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lethe_journal::{
@@ -71,6 +72,8 @@ pub(crate) struct Candidate {
     pub(crate) origin: String,
     /// Whether it may stand by while another process writes the ledger.
     pub(crate) stands_by: bool,
+    /// Whether it writes the ledger; until then it reads nothing of it.
+    pub(crate) is_writer: Arc<AtomicBool>,
 }
 
 impl Candidate {
@@ -90,6 +93,7 @@ impl Candidate {
             Err(lethe_ledger::Error::InUse { .. }) if self.stands_by => return Ok(None),
             opened => opened?,
         };
+        self.is_writer.store(true, Ordering::Relaxed);
         Ok(Some(LedgerShell {
             log: Arc::clone(&self.port),
             answering: Arc::clone(&self.answering),

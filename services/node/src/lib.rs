@@ -47,6 +47,7 @@ mod systems;
 #[cfg(test)]
 mod test_world;
 mod views;
+mod waits;
 mod walker;
 
 pub use connect::{Kinds, Unopened};

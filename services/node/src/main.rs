@@ -5,6 +5,7 @@ use std::panic::{PanicHookInfo, UnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use lethe_node::cli::{self, Command, Exit};
 use lethe_node::{Diagnosis, Kinds, Roles};
@@ -15,6 +16,9 @@ const DEFAULT_CONFIG: &str = "lethe.toml";
 
 /// Threads that wait for disks at a time: enough for every partition's fold, and each keeps memory of its own that it has freed.
 const DISK_THREADS_MAX: usize = 16;
+
+/// How long may be waited for what is left once the work is done.
+const LEFT_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Exit code for what could not be told or done.
 const COULD_NOT: u8 = 2;
@@ -108,12 +112,17 @@ fn run<T>(work: impl Future<Output = Result<T, lethe_node::Error>>) -> Result<T,
         .enable_all()
         .build()
         .map_err(|error| failed(&error))?;
-    runtime.block_on(work).map_err(|error| {
+    let done = runtime.block_on(work);
+    // What still asks a broker that does not answer changes nothing any more.
+    runtime.shutdown_timeout(LEFT_TIME_MAX);
+    done.map_err(|error| {
         let code = failed(&error);
         eprintln!("       code {0}, see ops/errors/{0}.md", error.code());
         if matches!(
             error,
-            lethe_node::Error::Roles { .. } | lethe_node::Error::Occupied { .. }
+            lethe_node::Error::Roles { .. }
+                | lethe_node::Error::UnknownSystem { .. }
+                | lethe_node::Error::Occupied { .. }
         ) {
             ExitCode::from(USAGE)
         } else {

@@ -182,7 +182,7 @@ impl Metrics {
         }
         let missing = processes.map_or_else(Vec::new, |processes| processes.missing(now));
         for role in Role::ALL {
-            let is_missing = missing.iter().any(|(missing, _)| *missing == role);
+            let is_missing = missing.iter().any(|missing| missing.role == role);
             self.role_missing
                 .with_label_values(&[role.name()])
                 .set(i64::from(is_missing));

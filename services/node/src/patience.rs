@@ -4,8 +4,9 @@
 //! writer knows how to find out. A role whose append failed begins again from the log, as it does when the program starts. All this is for Kafka:
 //! a log in files that failed needs a new start of the program.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -43,15 +44,20 @@ pub(crate) struct Answering {
     /// Whether a log that failed may be well again while the process runs. The embedded one is not: after a commit that failed only a new start
     /// shows what is durable.
     comes_back: bool,
-    silent_since: Mutex<Option<Timestamp>>,
+    /// Reads that wait for an answer, by a number: since when each does, and the code of its first failure. One that is answered says nothing
+    /// of another: rights may be missing on one topic alone.
+    unanswered: Mutex<BTreeMap<u64, Silence>>,
     retries: AtomicU64,
 }
+
+/// Since when the log has not answered, and by what code it was told.
+pub(crate) type Silence = (Timestamp, &'static str);
 
 impl Answering {
     pub(crate) const fn new(comes_back: bool) -> Self {
         Self {
             comes_back,
-            silent_since: Mutex::new(None),
+            unanswered: Mutex::new(BTreeMap::new()),
             retries: AtomicU64::new(0),
         }
     }
@@ -61,9 +67,18 @@ impl Answering {
         error.is_of_the_moment() && (self.comes_back || !error.is_silent_log())
     }
 
+    fn unanswered(&self) -> MutexGuard<'_, BTreeMap<u64, Silence>> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The longest silence that a read meets now; nothing while all are answered.
+    pub(crate) fn silence(&self) -> Option<Silence> {
+        self.unanswered().values().min().copied()
+    }
+
     /// Since when the log has not answered; nothing while it does.
     pub(crate) fn silent_since(&self) -> Option<Timestamp> {
-        *self.silent_since.lock().unwrap_or_else(PoisonError::into_inner)
+        self.silence().map(|(since, _)| since)
     }
 
     /// Reads that were repeated since the start.
@@ -71,21 +86,40 @@ impl Answering {
         self.retries.load(Ordering::Relaxed)
     }
 
-    fn answered(&self) {
-        let mut since = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(since) = since.take() {
+    fn was_silent(&self, error: &Error) -> Unanswered<'_> {
+        let mut unanswered = self.unanswered();
+        if unanswered.is_empty() {
+            tracing::warn!(code = error.code(), %error, "the log does not answer: reading is tried again until it does");
+        }
+        let number = unanswered.last_key_value().map_or(0, |(last, _)| last + 1);
+        unanswered.insert(number, (shell::now(), error.code()));
+        Unanswered {
+            answering: self,
+            number,
+        }
+    }
+}
+
+/// A read that waits for an answer, until it has one or nobody wants it any more.
+struct Unanswered<'a> {
+    answering: &'a Answering,
+    number: u64,
+}
+
+impl Unanswered<'_> {
+    fn answered(self) {
+        let (answering, before) = (self.answering, self.answering.silent_since());
+        drop(self);
+        if let (Some(since), None) = (before, answering.silent_since()) {
             let silent_ms = shell::now().since(since);
             tracing::info!(silent_ms, "the log answers again");
         }
     }
+}
 
-    fn was_silent(&self, error: &Error) {
-        self.retries.fetch_add(1, Ordering::Relaxed);
-        let mut since = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
-        if since.is_none() {
-            tracing::warn!(code = error.code(), %error, "the log does not answer: reading is tried again until it does");
-            *since = Some(shell::now());
-        }
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.answering.unanswered().remove(&self.number);
     }
 }
 
@@ -103,14 +137,18 @@ impl Patient {
         ask: impl Fn() -> A + Send + Sync,
     ) -> Result<T, Error> {
         let (mut pauses, mut stop) = (Pauses::new(), self.stop.clone());
+        let mut unanswered = None;
         loop {
             match ask().await {
                 Err(error @ (Error::NotStored(_) | Error::Unknown(_))) if !*stop.borrow() => {
-                    self.answering.was_silent(&error);
+                    self.answering.retries.fetch_add(1, Ordering::Relaxed);
+                    unanswered.get_or_insert_with(|| self.answering.was_silent(&error));
                     pauses.rest(&mut stop).await;
                 }
                 Ok(answer) => {
-                    self.answering.answered();
+                    if let Some(read) = unanswered {
+                        read.answered();
+                    }
                     return Ok(answer);
                 }
                 Err(error) => return Err(error),
@@ -247,6 +285,28 @@ mod tests {
             (log.answering.silent_since(), log.answering.retries()),
             (None, 39)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_waits_is_told_although_others_are_answered_and_is_not_once_nobody_wants_it() {
+        let (_stop, stopped) = watch::channel(false);
+        let (mut log, at) = (
+            patient(u32::MAX, stopped.clone()),
+            Place::new(Stream::Commands, 0),
+        );
+        let other = patient(0, stopped);
+        log.answering = Arc::clone(&other.answering);
+        let waits = tokio::time::timeout(Duration::from_secs(60), log.read(&at, 0, 9));
+        let (waited, ()) = tokio::join!(waits, async {
+            while other.answering.silence().is_none() {
+                tokio::time::sleep(PAUSE_FIRST).await;
+            }
+            other.read(&at, 0, 9).await.unwrap();
+            let told = other.answering.silence();
+            assert!(told.is_some_and(|(_, code)| code == "log-not-stored"), "{told:?}");
+        });
+        assert!(waited.is_err());
+        assert_eq!(other.answering.silence(), None);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! keeps waiting for a moment, makes nobody flap.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +23,9 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// After so long without a word, in milliseconds, a process is taken for gone: three words were missed, and a start takes less.
 const SILENT_MAX_MS: i64 = 35_000;
+
+/// A process that has not got what others have by then stands by, and tells so: a start takes roles that are free at once.
+const STANDS_BY_AFTER: Duration = Duration::from_secs(2);
 
 /// How long the word that a process stops may take: nobody waits for it.
 const LAST_WORD_TIME_MAX: Duration = Duration::from_secs(2);
@@ -42,14 +47,23 @@ pub(crate) struct Oneself {
     pub(crate) instance: String,
     pub(crate) roles: Roles,
     pub(crate) since: Timestamp,
+    /// Whether it writes the ledger, where it has that role.
+    pub(crate) is_writer: Arc<AtomicBool>,
 }
 
 impl Oneself {
+    /// Whether the process does what the role is for, and does not stand by for it.
+    fn does(&self, role: Role) -> bool {
+        self.roles.has(role) && (role != Role::Ledger || self.is_writer.load(Ordering::Relaxed))
+    }
+
     fn told(&self, is_stopping: bool, lags: Vec<LagTold>) -> ProcessTold {
         let own = Role::ALL.into_iter().filter(|role| self.roles.has(*role));
+        let (roles, standing_by): (Vec<_>, Vec<_>) = own.partition(|role| self.does(*role));
         ProcessTold {
             instance: self.instance.clone(),
-            roles: own.map(|role| role.name().to_owned()).collect(),
+            roles: named(roles),
+            standing_by: named(standing_by),
             since: self.since,
             is_stopping,
             lags,
@@ -57,12 +71,34 @@ impl Oneself {
     }
 }
 
+fn named(roles: impl IntoIterator<Item = Role>) -> BTreeSet<String> {
+    roles.into_iter().map(|role| role.name().to_owned()).collect()
+}
+
 /// The processes that were heard of.
 pub(crate) struct Processes {
     oneself: Oneself,
     /// The roles that somebody must have.
     needed: Vec<Role>,
-    told: Mutex<BTreeMap<String, (Timestamp, ProcessTold)>>,
+    heard: Mutex<Heard>,
+}
+
+/// What was heard.
+#[derive(Default)]
+struct Heard {
+    told: BTreeMap<String, (Timestamp, ProcessTold)>,
+    /// Who had a role last, and when that was said. A process that starts again to stand by had it a moment ago.
+    last_with: BTreeMap<Role, (Timestamp, String)>,
+}
+
+/// A role that nobody has.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    pub(crate) role: Role,
+    /// The process that had it last, and for how many seconds it has not been heard of as that.
+    last: Option<(String, i64)>,
+    /// Processes that live and stand by for it.
+    standing_by: Vec<String>,
 }
 
 impl Processes {
@@ -70,38 +106,60 @@ impl Processes {
         Self {
             oneself,
             needed,
-            told: Mutex::new(BTreeMap::new()),
+            heard: Mutex::new(Heard {
+                told: BTreeMap::new(),
+                last_with: BTreeMap::new(),
+            }),
         }
     }
 
-    fn told(&self) -> MutexGuard<'_, BTreeMap<String, (Timestamp, ProcessTold)>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Each role that nobody has, with the process that had it last and for how many seconds it has been silent.
-    pub(crate) fn missing(&self, now: Timestamp) -> Vec<(Role, Option<(String, i64)>)> {
-        let told = self.told();
-        let last_with = |role: Role| {
-            let with = told
-                .values()
-                .filter(|(_, process)| process.roles.contains(role.name()));
-            with.max_by_key(|(at, _)| *at)
-        };
-        let needed = self.needed.iter().copied();
-        let elsewhere = needed.filter(|role| !self.oneself.roles.has(*role));
-        elsewhere
-            .filter_map(|role| match last_with(role) {
-                Some((at, _)) if now.since(*at) <= SILENT_MAX_MS => None,
-                Some((at, process)) => Some((role, Some((process.instance.clone(), now.since(*at) / 1_000)))),
-                None => Some((role, None)),
+    /// Each role that nobody has.
+    pub(crate) fn missing(&self, now: Timestamp) -> Vec<Missing> {
+        let heard = self.heard();
+        let elsewhere = self.needed.iter().filter(|role| !self.oneself.does(**role));
+        let missing = elsewhere.filter_map(|role| {
+            let last = heard.last_with.get(role);
+            if last.is_some_and(|(at, _)| now.since(*at) <= SILENT_MAX_MS) {
+                return None;
+            }
+            Some(Missing {
+                role: *role,
+                last: last.map(|(at, instance)| (instance.clone(), now.since(*at) / 1_000)),
+                standing_by: self.standing_by(&heard, *role, now),
             })
-            .collect()
+        });
+        missing.collect()
+    }
+
+    fn standing_by(&self, heard: &Heard, role: Role, now: Timestamp) -> Vec<String> {
+        let live = heard
+            .told
+            .values()
+            .filter(|(at, _)| now.since(*at) <= SILENT_MAX_MS);
+        let others = live
+            .map(|(_, process)| process)
+            .filter(|process| process.instance != self.oneself.instance)
+            .filter(|process| process.standing_by.contains(role.name()) && !process.is_stopping)
+            .map(|process| process.instance.clone());
+        let own = self
+            .oneself
+            .roles
+            .has(role)
+            .then(|| self.oneself.instance.clone());
+        others.chain(own).collect()
     }
 
     /// How far the readers of all other processes are that live, by the process.
     pub(crate) fn lags(&self, now: Timestamp) -> Vec<(String, LagTold)> {
-        let told = self.told();
-        let live = told.values().filter(|(at, _)| now.since(*at) <= SILENT_MAX_MS);
+        let heard = self.heard();
+        let live = heard
+            .told
+            .values()
+            .filter(|(at, _)| now.since(*at) <= SILENT_MAX_MS);
         live.filter(|(_, process)| process.instance != self.oneself.instance)
             .flat_map(|(_, process)| {
                 process
@@ -118,7 +176,13 @@ impl Processes {
     }
 
     fn hear(&self, at: Timestamp, process: ProcessTold) {
-        let mut told = self.told();
+        let mut heard = self.heard();
+        for role in Role::ALL {
+            if process.roles.contains(role.name()) {
+                heard.last_with.insert(role, (at, process.instance.clone()));
+            }
+        }
+        let told = &mut heard.told;
         told.insert(process.instance.clone(), (at, process));
         if told.len() > PROCESSES_MAX {
             let oldest = told.iter().min_by_key(|(_, (at, _))| *at);
@@ -167,9 +231,23 @@ pub(crate) async fn tell(
     Ok(())
 }
 
+/// Tells the others that this process waits for roles that another one has, for as long as somebody waits for this.
+pub(crate) async fn tell_standing_by(oneself: &Oneself, log: &dyn EventLog) -> Infallible {
+    tokio::time::sleep(STANDS_BY_AFTER).await;
+    loop {
+        let mut told = oneself.told(false, Vec::new());
+        told.standing_by.append(&mut told.roles);
+        append(log, told).await;
+        tokio::time::sleep(TELL_EVERY).await;
+    }
+}
+
 async fn tell_once(log: &dyn EventLog, oneself: &Oneself, is_stopping: bool, lags: Vec<LagTold>) {
-    let key = format!("{KEY_PREFIX}{}", oneself.instance);
-    let told = oneself.told(is_stopping, lags);
+    append(log, oneself.told(is_stopping, lags)).await;
+}
+
+async fn append(log: &dyn EventLog, told: ProcessTold) {
+    let key = format!("{KEY_PREFIX}{}", told.instance);
     let appended = async {
         let entry = publish::entry(key.as_bytes(), "/lethe/connectors", told)?;
         publish::append(log, &Place::new(Stream::Systems, 0), vec![entry], "systems").await
@@ -179,21 +257,30 @@ async fn tell_once(log: &dyn EventLog, oneself: &Oneself, is_stopping: bool, lag
     }
 }
 
-/// The roles in words, such as `conductor, ledger`.
-pub(crate) fn in_words(missing: &[(Role, Option<(String, i64)>)]) -> String {
-    let mut words = BTreeSet::new();
-    for (role, last) in missing {
-        words.insert(match last {
+/// The roles in words, such as `nobody is ledger: core was last heard of 40 s ago`.
+pub(crate) fn in_words(missing: &[Missing]) -> String {
+    let one = |missing: &Missing| {
+        let mut words = match &missing.last {
             Some((instance, silent_s)) => {
                 format!(
                     "nobody is {}: {instance} was last heard of {silent_s} s ago",
-                    role.name()
+                    missing.role.name()
                 )
             }
-            None => format!("nobody is {}, and nobody ever was", role.name()),
-        });
-    }
-    words.into_iter().collect::<Vec<_>>().join("; ")
+            None => format!("nobody is {}, and nobody ever was", missing.role.name()),
+        };
+        if !missing.standing_by.is_empty() {
+            words.push_str(&format!(" ({} stands by)", missing.standing_by.join(", ")));
+        }
+        words
+    };
+    missing
+        .iter()
+        .map(one)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 #[cfg(test)]
@@ -209,7 +296,19 @@ mod tests {
             instance: instance.to_owned(),
             roles: Roles::named(&roles, &[]).unwrap(),
             since: shell::now(),
+            is_writer: Arc::new(AtomicBool::new(true)),
         }
+    }
+
+    /// A process that stands by for the ledger.
+    fn standing_by(instance: &str, roles: &[&str]) -> Oneself {
+        let oneself = oneself(instance, roles);
+        oneself.is_writer.store(false, Ordering::Relaxed);
+        oneself
+    }
+
+    fn role_names(missing: &[Missing]) -> Vec<&'static str> {
+        missing.iter().map(|missing| missing.role.name()).collect()
     }
 
     /// Nobody publishes.
@@ -232,7 +331,7 @@ mod tests {
             oneself("gateway", &["gateway", "lineage"]),
             NEEDED.into(),
         ));
-        let names = |now| -> Vec<&str> { gateway.missing(now).iter().map(|(role, _)| role.name()).collect() };
+        let names = |now| role_names(&gateway.missing(now));
         assert_eq!(
             names(shell::now()),
             ["conductor", "ledger", "connectors"],
@@ -265,6 +364,57 @@ mod tests {
         assert!(
             words.contains("nobody is ledger: core was last heard of 3"),
             "{words}"
+        );
+    }
+
+    #[test]
+    fn who_stands_by_hides_no_writer_that_is_gone_and_whoever_takes_over_is_one() {
+        let all = ["gateway", "lineage", "conductor", "connectors", "ledger"];
+        let gateway = Processes::new(standing_by("gateway", &all), NEEDED.into());
+        let at = shell::now();
+        assert_eq!(
+            role_names(&gateway.missing(at)),
+            ["ledger"],
+            "it only stands by itself"
+        );
+        gateway.hear(at, oneself("ledger-1", &["ledger"]).told(false, Vec::new()));
+        let second = standing_by("ledger-2", &["ledger"]);
+        let told = second.told(false, Vec::new());
+        assert!(
+            told.roles.is_empty() && told.standing_by.contains("ledger"),
+            "{told:?}"
+        );
+        gateway.hear(at, told);
+        assert!(gateway.missing(at).is_empty());
+        // The writer is silent, and those who stand by are not.
+        let late = Timestamp::from_millis(at.millis() + SILENT_MAX_MS + 1_000);
+        gateway.hear(late, second.told(false, Vec::new()));
+        let words = in_words(&gateway.missing(late));
+        assert_eq!(
+            words,
+            "nobody is ledger: ledger-1 was last heard of 36 s ago (ledger-2, gateway stands by)"
+        );
+        second.is_writer.store(true, Ordering::Relaxed);
+        gateway.hear(late, second.told(false, Vec::new()));
+        // The first one is back, and stands by: the other has told only a moment ago that it took over.
+        gateway.hear(late, standing_by("ledger-1", &["ledger"]).told(false, Vec::new()));
+        assert!(gateway.missing(late).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_waits_for_another_one_to_end_tells_none_of_its_roles_as_had() {
+        let log = MemoryLog::new();
+        let host = oneself("hosts-2", &["connectors", "intake"]);
+        let waits = tell_standing_by(&host, &log);
+        assert!(tokio::time::timeout(TELL_EVERY, waits).await.is_err());
+        let page = log.read(&Place::new(Stream::Systems, 0), 0, 99).await.unwrap();
+        assert_eq!(page.entries.len(), 1);
+        let value = page.entries[0].entry.value.as_ref().unwrap();
+        let told = Event::<ProcessTold>::decode(value).unwrap().data;
+        let names = |roles: &BTreeSet<String>| roles.iter().cloned().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            (names(&told.roles), names(&told.standing_by)),
+            (String::new(), "connectors intake".into())
         );
     }
 }

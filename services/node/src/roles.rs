@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use lethe_terms::SystemName;
 
+use crate::Error;
 use crate::published;
 use crate::settings::SystemSettings;
 
@@ -104,10 +105,26 @@ impl Roles {
         self.has(Role::Connectors) || self.has(Role::Intake)
     }
 
-    /// A system that this process is to host and that nobody knows.
-    pub(crate) fn unknown<'a>(&'a self, systems: &[SystemSettings]) -> Option<&'a SystemName> {
-        let is_known = |name: &SystemName| systems.iter().any(|system| system.name == *name);
-        self.systems.iter().find(|name| !is_known(name))
+    /// Refuses a system that this process is to host and no host can have.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSystem`], with the names of those that one can.
+    pub(crate) fn check(&self, systems: &[SystemSettings]) -> Result<(), Error> {
+        let hosted = systems.iter().filter(|system| !published::is_published(system));
+        let known: Vec<&str> = hosted.map(|system| system.name.as_str()).collect();
+        let is_unknown = |name: &&SystemName| !known.contains(&name.as_str());
+        let Some(unknown) = self.systems.iter().find(is_unknown) else {
+            return Ok(());
+        };
+        let known = if known.is_empty() {
+            "there is none".to_owned()
+        } else {
+            format!("one of {}", known.join(", "))
+        };
+        Err(Error::UnknownSystem {
+            system: unknown.clone(),
+            known,
+        })
     }
 
     /// Whether the process does everything: nobody else then has to be told anything over the log.
@@ -166,6 +183,24 @@ mod tests {
         assert!(some.host() && !some.is_all());
         assert!(named(&[], &["shop"]).is_err(), "it hosts every system");
         assert!(named(&["gateway"], &["shop"]).is_err(), "it hosts none");
-        assert_eq!(some.unknown(&[]).unwrap().as_str(), "shop");
+        let system = |name: &str, kind: &str| -> SystemSettings {
+            toml::from_str(&format!("name = \"{name}\"\nkind = \"{kind}\"")).unwrap()
+        };
+        let configured = [
+            system("crm", "sql"),
+            system("app", published::KIND),
+            system("site", "weblog"),
+        ];
+        let refused = some.check(&configured).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("--system shop: ") && refused.ends_with("one of crm, site"),
+            "{refused}"
+        );
+        named(&["connectors"], &["site"])
+            .unwrap()
+            .check(&configured)
+            .unwrap();
+        let published = named(&["connectors"], &["app"]).unwrap();
+        assert!(published.check(&configured).is_err(), "no host has it");
     }
 }

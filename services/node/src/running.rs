@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use lethe_conductor::{Conductor, Config};
-use lethe_gateway::{Options, Running, TlsFiles};
+use lethe_gateway::Listening;
 use lethe_intake::Intake;
 use lethe_journal::{Place, Stream};
 use lethe_kit::Host;
@@ -36,9 +37,10 @@ use crate::quarantine::Retrier;
 use crate::readiness::Readiness;
 use crate::receipts::Signers;
 use crate::roles::Role;
-use crate::server::{Parts, Tasks, positions};
+use crate::server::{Opened, Parts, Tasks, positions};
 use crate::settings::Settings;
 use crate::systems::System;
+use crate::waits::Waits;
 use crate::{Error, scans};
 
 /// Longest wait for marks of erased people that another process writes.
@@ -49,6 +51,9 @@ struct Starting<'a> {
     parts: &'a Parts,
     tasks: &'a mut Tasks,
     stopped: &'a watch::Receiver<bool>,
+    waits: &'a Waits,
+    /// Where the gateway listens already.
+    listening: Option<Listening>,
     /// Readers of queues in this process: where each stands.
     queues: Vec<(Stream, Passed)>,
     /// Readers of this process, for whoever wants to know how far they are.
@@ -62,48 +67,41 @@ struct Connected {
     follow_ups: Arc<FollowUps>,
 }
 
+/// Hosts of systems, by the system.
+type Hosts = BTreeMap<SystemName, Connected>;
+
+/// Systems that cannot be reached, each until it is back.
+type Away<'k> = FuturesUnordered<BoxFuture<'k, (Arc<System>, Arc<Host>)>>;
+
 /// Runs the roles of this process until `told_to_stop` ends.
 pub(crate) async fn run(
-    parts: Parts,
+    opened: Opened,
     kinds: &Kinds,
     tasks: &mut Tasks,
     stopped: &watch::Receiver<bool>,
+    waits: &Waits,
     told_to_stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let board = Arc::clone(&parts.board);
-    let cases = no_cases_yet(&parts, &board);
+    let Opened {
+        parts,
+        listening,
+        held: _held,
+    } = opened;
     let mut starting = Starting {
         parts: &parts,
         tasks,
         stopped,
+        waits,
+        listening,
         queues: Vec::new(),
         lags: Lags::new(parts.log.port()),
     };
-    parts.inventories.refresh();
-    starting.board(&board);
-    let known = parts.inventories.changes();
-    starting.case_roles(&cases, &board, known).await?;
-    if parts.roles.host() {
-        parts.quarantine.catch_up().await?;
-    }
-    let follow_ups = starting.follow_ups(&cases);
-    starting.quarantine(&follow_ups);
-    if parts.roles.has(Role::Intake) {
-        starting.taking(&follow_ups)?;
-    }
-    let hosts = starting.hosts(&follow_ups)?;
-    let mut away = FuturesUnordered::new();
-    for (name, system) in &parts.systems {
-        match system.host() {
-            Some(host) => starting.connector(system, host, &hosts[name]),
-            None => away.push(Arc::clone(system).come_back(kinds)),
-        }
-    }
-    starting.caretakers();
-    let lags = starting.measure_lags();
-    starting.api(&board, cases, &lags).await?;
-    starting.tell_others(&lags);
     let mut told_to_stop = std::pin::pin!(told_to_stop);
+    let started = waits.during(starting.all(kinds), &mut told_to_stop).await?;
+    let Some((hosts, mut away)) = started else {
+        return Ok(());
+    };
+    waits.end();
     loop {
         tokio::select! {
             () = &mut told_to_stop => return Ok(()),
@@ -174,6 +172,39 @@ async fn tell_and_hear(
 }
 
 impl Starting<'_> {
+    /// Starts everything; returns once it runs.
+    async fn all<'k>(&mut self, kinds: &'k Kinds) -> Result<(Hosts, Away<'k>), Error> {
+        let parts = self.parts;
+        let board = Arc::clone(&parts.board);
+        let cases = no_cases_yet(parts, &board);
+        parts.inventories.refresh();
+        self.board(&board);
+        let known = parts.inventories.changes();
+        self.case_roles(&cases, &board, known).await?;
+        if parts.roles.host() {
+            self.waits.now("the quarantine is read");
+            parts.quarantine.catch_up().await?;
+        }
+        let follow_ups = self.follow_ups(&cases);
+        self.quarantine(&follow_ups);
+        if parts.roles.has(Role::Intake) {
+            self.taking(&follow_ups)?;
+        }
+        let hosts = self.hosts(&follow_ups)?;
+        let away = Away::new();
+        for (name, system) in &parts.systems {
+            match system.host() {
+                Some(host) => self.connector(system, host, &hosts[name]),
+                None => away.push(Arc::clone(system).come_back(kinds).boxed()),
+            }
+        }
+        self.caretakers();
+        let lags = self.measure_lags();
+        self.api(&board, cases, &lags).await?;
+        self.tell_others(&lags);
+        Ok((hosts, away))
+    }
+
     /// Keeps the board and the inventory current, and tells other processes what this one hosts.
     fn board(&mut self, board: &Arc<Board>) {
         let (port, stopped) = (&self.parts.port, self.stopped);
@@ -242,7 +273,7 @@ impl Starting<'_> {
     }
 
     /// Makes what every host needs; the queue of one that is away is kept for it.
-    fn hosts(&mut self, follow_ups: &Arc<FollowUps>) -> Result<BTreeMap<SystemName, Connected>, Error> {
+    fn hosts(&mut self, follow_ups: &Arc<FollowUps>) -> Result<Hosts, Error> {
         let parts = self.parts;
         let mut hosts = BTreeMap::new();
         for name in parts.systems.keys() {
@@ -369,7 +400,7 @@ impl Starting<'_> {
 
     /// Tells the other processes, where there are some, that this one runs.
     fn tell_others(&mut self, lags: &Arc<Lags>) {
-        if let Some(oneself) = self.parts.oneself() {
+        if let Some(oneself) = self.parts.oneself.clone() {
             let (log, stopped) = (Arc::clone(&self.parts.port), self.stopped.clone());
             self.tasks
                 .spawn(processes::tell(oneself, Arc::clone(lags), log, stopped));
@@ -380,6 +411,7 @@ impl Starting<'_> {
     async fn api(&mut self, board: &Arc<Board>, cases: Cases, lags: &Arc<Lags>) -> Result<(), Error> {
         let roles = &self.parts.roles;
         if roles.has(Role::Conductor) || roles.has(Role::Gateway) {
+            self.waits.now("the case histories are read");
             // Before the histories are read every accepted case would be answered with "no such case".
             let mut rounds = cases.changes();
             tokio::select! {
@@ -387,17 +419,19 @@ impl Starting<'_> {
                 Some(ended) = self.tasks.join_next() => return Err(why(ended)),
             }
         }
-        if roles.has(Role::Gateway) {
+        if let Some(listening) = self.listening.take() {
             let processes = self
                 .parts
-                .oneself()
+                .oneself
+                .clone()
                 .map(|oneself| Arc::new(Processes::new(oneself, needed_roles(&self.parts.settings))));
             if let Some(processes) = &processes {
                 let log = Arc::clone(&self.parts.port);
                 self.tasks
                     .spawn(Arc::clone(processes).follow(log, self.stopped.clone()));
             }
-            let running = self.gateway(board, cases, lags, processes).await?;
+            let backend = self.backend(board, cases, lags, processes)?;
+            let running = listening.answer(Arc::new(backend));
             eprintln!("lethe: listening on {}", running.url());
             self.tasks
                 .spawn(async move { running.ended().await.map_err(Error::from) });
@@ -407,13 +441,13 @@ impl Starting<'_> {
         Ok(())
     }
 
-    async fn gateway(
+    fn backend(
         &self,
         board: &Arc<Board>,
         cases: Cases,
         lags: &Arc<Lags>,
         processes: Option<Arc<Processes>>,
-    ) -> Result<Running, Error> {
+    ) -> Result<NodeBackend, Error> {
         let parts = self.parts;
         let seen = Seen {
             lags: Arc::clone(lags),
@@ -431,7 +465,7 @@ impl Starting<'_> {
             cases: cases.clone(),
             processes,
         };
-        let backend = Arc::new(NodeBackend {
+        Ok(NodeBackend {
             log: Arc::clone(&parts.port),
             keys: parts.keys.clone(),
             cases,
@@ -445,21 +479,7 @@ impl Starting<'_> {
             metrics: Arc::new(metrics),
             desk: Desk::new(Arc::clone(&parts.port), Arc::clone(&parts.checker)),
             intake_keys: Arc::clone(&parts.checker.keys),
-        });
-        let options = Options {
-            keys: parts.settings.api_keys_file.clone(),
-            publishers: parts.publishers.clone(),
-            tls: parts.settings.tls.as_ref().map(|tls| TlsFiles {
-                certificate: tls.certificate_file.clone(),
-                key: tls.key_file.clone(),
-            }),
-        };
-        let mut stopped = self.stopped.clone();
-        let shutdown = async move {
-            // Where the sender is gone, everything has stopped.
-            let _ = stopped.wait_for(|stop| *stop).await;
-        };
-        Ok(lethe_gateway::serve(parts.settings.listen, backend, options, shutdown).await?)
+        })
     }
 }
 

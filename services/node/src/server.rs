@@ -3,7 +3,9 @@
 //! Roles share nothing but the log, the stores that they own, and what this file hands them. A role that fails stops the server, which
 //! starts again from the log.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod opening;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use lethe_log_kafka::KafkaLog;
 use lethe_remote::Carrier;
 use lethe_store::Store;
 use lethe_store_sled::{Condition, SledStore};
-use lethe_terms::{SystemName, Timestamp};
+use lethe_terms::SystemName;
 use lethe_vault::{FileVault, FirstStart, KeyVault, Normaliser, Openers, OsEntropy};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -32,20 +34,27 @@ use crate::lineage::{self, Assignment, Elsewhere, Lineage, Owners, Peers, Told};
 use crate::log::Log;
 use crate::patience::{Answering, Patient};
 use crate::processes::Oneself;
-use crate::published::{self, Checker, IntakeKeyring, PublishedSystems};
+use crate::published::{self, Checker, PublishedSystems};
 use crate::quarantine::Quarantine;
 use crate::remote_topics::RemoteTopics;
 use crate::roles::{Role, Roles};
 use crate::settings::Settings;
 use crate::systems::System;
+use crate::waits::Waits;
 use crate::walker::Walker;
-use crate::{Error, running, shell, standby};
+use crate::{Error, running, shell};
+
+pub(crate) use opening::Opened;
+use opening::Start;
 
 /// How long the folds may take to catch up when the server starts.
 const START_PATIENCE: Duration = Duration::from_secs(3_600);
 
-/// Among whom the partitions of lineage are shared out.
-const OWNERS_GROUP: &str = "lineage";
+/// How long a process that is told to stop before its roles run waits for what it has begun.
+const UNBEGUN_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Among whom the partitions of lineage are shared out. No process has a name with a colon, and each has a group of its name.
+pub(crate) const OWNERS_GROUP: &str = "owners:lineage";
 
 /// Folder of the folders of several processes.
 const PROCESSES: &str = "processes";
@@ -126,7 +135,8 @@ impl Folders {
 /// Everything that the roles are made of.
 pub(crate) struct Parts {
     pub(crate) roles: Roles,
-    pub(crate) started: Timestamp,
+    /// Which process this is among several; nothing where it does everything.
+    pub(crate) oneself: Option<Oneself>,
     pub(crate) settings: Settings,
     pub(crate) folders: Folders,
     pub(crate) log: Log,
@@ -149,23 +159,6 @@ pub(crate) struct Parts {
     pub(crate) inventories: Arc<Inventories>,
     /// What checks published events, and the systems that they may be about.
     pub(crate) checker: Arc<Checker>,
-    /// Names of API keys that may only publish.
-    pub(crate) publishers: BTreeSet<String>,
-}
-
-impl Parts {
-    /// Which process this is among several; nothing where it does everything.
-    pub(crate) fn oneself(&self) -> Option<Oneself> {
-        if self.roles.is_all() {
-            return None;
-        }
-        let instance = self.settings.kafka.as_ref()?.instance.clone()?;
-        Some(Oneself {
-            instance,
-            roles: self.roles.clone(),
-            since: self.started,
-        })
-    }
 }
 
 /// Name of the log in checkpoints.
@@ -188,37 +181,39 @@ pub async fn serve(
         flows: settings.flow_refs(config)?,
         published: published::systems(config, &settings)?,
     };
-    if let Some(unknown) = roles.unknown(&settings.systems) {
-        return Err(Error::Connector {
-            file: settings.file,
-            system: unknown.to_string(),
-            message: "--system: expected the name of a configured system".to_owned(),
-        });
-    }
+    roles.check(&settings.systems)?;
     let folders = folders(&settings, &roles)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut told_to_stop = std::pin::pin!(told_to_stop);
-    let opening = async {
-        let held = if roles.is_all() {
-            None
-        } else {
-            Some(standby::take(&folders.roles(), &roles, &settings.systems).await?)
-        };
-        let parts = open(settings, folders, roles, declared, kinds, &mut tasks, &stopped).await?;
-        Ok::<_, Error>((held, parts))
+    let waits = Arc::new(Waits::new(Answering::new(settings.kafka.is_some())));
+    let start = Start {
+        settings,
+        folders,
+        roles,
+        declared,
+        stopped: stopped.clone(),
+        waits: Arc::clone(&waits),
     };
-    // Others may have to end first, or to come: that takes as long as it takes.
-    let opened = tokio::select! {
-        opened = opening => Some(opened?),
-        () = &mut told_to_stop => None,
-    };
-    let outcome = match opened {
-        Some((_held, parts)) => running::run(parts, kinds, &mut tasks, &stopped, told_to_stop).await,
-        None => Ok(()),
+    let opening = start.open(kinds, &mut tasks);
+    let outcome = match waits.during(opening, &mut told_to_stop).await {
+        Ok(Some(opened)) => running::run(opened, kinds, &mut tasks, &stopped, &waits, told_to_stop).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
     };
     // The receivers are the roles; where none is left there is nothing to stop.
     let _ = stop.send(true);
+    let ending = all_ended(&mut tasks);
+    if waits.is_over() {
+        ending.await;
+    } else {
+        // What has not begun has nothing to bring to its end. Those that are left end with this.
+        let _ = tokio::time::timeout(UNBEGUN_TIME_MAX, ending).await;
+    }
+    outcome
+}
+
+async fn all_ended(tasks: &mut Tasks) {
     while let Some(ended) = tasks.join_next().await {
         if let Ok(Err(error)) = ended {
             tracing::error!(
@@ -228,7 +223,6 @@ pub async fn serve(
             );
         }
     }
-    outcome
 }
 
 /// What runs side by side.
@@ -268,77 +262,6 @@ pub(crate) fn remove_fold(fold: &Path) -> Result<(), Error> {
 struct Declared {
     flows: Vec<(DatasetRef, DatasetRef)>,
     published: PublishedSystems,
-}
-
-async fn open(
-    settings: Settings,
-    folders: Folders,
-    roles: Roles,
-    declared: Declared,
-    kinds: &Kinds,
-    tasks: &mut Tasks,
-    stopped: &watch::Receiver<bool>,
-) -> Result<Parts, Error> {
-    let log = Log::open(&settings).await?;
-    let answering = Arc::new(Answering::new(matches!(log, Log::Kafka(_))));
-    let port = port(&log, &answering, stopped);
-    let vault = vault(&log, &folders, &roles).await?;
-    let lineage = match &log {
-        Log::Kafka(kafka) if !roles.is_all() => {
-            let secret = vault.tokens().internal_secret();
-            let sharing = Sharing {
-                port: &port,
-                answering: &answering,
-                kafka,
-                settings: &settings,
-                secret,
-            };
-            sharing.lineage(&folders, &roles, tasks, stopped)?
-        }
-        _ => whole_lineage(&port, &folders, tasks, stopped)?,
-    };
-    wait_for_lineage(&lineage, tasks).await?;
-    let known = Arc::clone(&lineage) as _;
-    let systems = systems(&settings, &roles, &port, kinds, tasks, stopped).await?;
-    let board = Arc::new(Board::new(&settings.systems, declared.flows, systems.clone()));
-    let inventories = Arc::new(Inventories::new(Arc::clone(&board)));
-    let quarantine = Quarantine::new(Arc::clone(&port), Arc::clone(&vault), known, systems.clone());
-    let quarantine = Arc::new(quarantine);
-    let intake = intake(&settings, &port, &vault, (&lineage, &quarantine)).await?;
-    let keys = CaseKeys::new(Arc::clone(&vault), Arc::clone(&port), Arc::clone(&lineage));
-    let walker = Arc::new(Walker {
-        lineage: Arc::clone(&lineage),
-        intake: Arc::clone(&intake),
-        inventories: Arc::clone(&inventories),
-    });
-    let publishers = published::publishers(&declared.published);
-    let intake_keys = IntakeKeyring::open(Arc::clone(&vault), &*port, settings.intake_key_days)?;
-    let checker = Checker::new(declared.published, Arc::new(intake_keys), Arc::clone(&intake));
-    let signing = Arc::new(signing(&settings, &folders, &log).await?);
-    let evidence = Arc::new(evidence(&settings, &folders, &signing)?);
-    Ok(Parts {
-        roles,
-        started: shell::now(),
-        cluster: Cluster::open(log.clone(), &settings).await,
-        settings,
-        folders,
-        log,
-        port,
-        answering,
-        lineage,
-        intake,
-        keys,
-        walker,
-        evidence,
-        systems,
-        signing,
-        log_health: LogHealth::default(),
-        quarantine,
-        board,
-        inventories,
-        checker: Arc::new(checker),
-        publishers,
-    })
 }
 
 /// The log as the roles see it. Kafka is read with patience.
@@ -440,9 +363,10 @@ impl Sharing<'_> {
 }
 
 /// Returns once every partition has somebody who has folded what the log holds.
-async fn wait_for_lineage(lineage: &Lineage, tasks: &mut Tasks) -> Result<(), Error> {
+async fn wait_for_lineage(lineage: &Lineage, waits: &Waits, tasks: &mut Tasks) -> Result<(), Error> {
+    waits.now("the ends of lineage are looked up");
     tokio::select! {
-        waited = lineage.caught_up(START_PATIENCE) => waited.map(drop),
+        waited = lineage.come_up(START_PATIENCE, |who| waits.now(who)) => waited,
         Some(ended) = tasks.join_next() => Err(running::why(ended)),
     }
 }

@@ -23,11 +23,17 @@ pub(crate) struct Held {
     _locks: Vec<File>,
 }
 
-/// Takes those of the roles of which one process may run, and the systems that this one hosts, and waits as long as another has one.
+/// Takes those of the roles of which one process may run, and the systems that this one hosts, and waits as long as another has one; `say`
+/// hears for which.
 ///
 /// # Errors
 /// Where the folder cannot be written.
-pub(crate) async fn take(folder: &Path, roles: &Roles, systems: &[SystemSettings]) -> Result<Held, Error> {
+pub(crate) async fn take(
+    folder: &Path,
+    roles: &Roles,
+    systems: &[SystemSettings],
+    say: impl Fn(String),
+) -> Result<Held, Error> {
     let unusable = |_| Error::Roles {
         reason: "the folder `roles` below data_dir cannot be written: expected one that this user may write",
     };
@@ -35,20 +41,35 @@ pub(crate) async fn take(folder: &Path, roles: &Roles, systems: &[SystemSettings
     let mut locks = Vec::new();
     for (kind, name) in sole(roles, systems) {
         let lock = lock_file(&folder.join(format!("{kind}-{name}"))).map_err(unusable)?;
-        let mut said = false;
         while let Err(why) = lock.try_lock() {
             if let TryLockError::Error(error) = why {
                 return Err(unusable(error));
             }
-            if !said {
-                eprintln!("lethe: standing by: another process has the {kind} {name}");
-                said = true;
-            }
+            say(format!("another process has the {kind} {name}"));
             tokio::time::sleep(LOOK_EVERY).await;
         }
         locks.push(lock);
     }
     Ok(Held { _locks: locks })
+}
+
+/// Takes the name of this process, of which the folder is, for as long as the file lives.
+///
+/// # Errors
+/// [`Error::NameTaken`] where another process has it.
+pub(crate) fn take_name(folder: &Path, instance: &str) -> Result<File, Error> {
+    let unusable = |_| Error::Roles {
+        reason: "the folder `processes` below data_dir cannot be written: expected one that this user may write",
+    };
+    make_folder(folder).map_err(unusable)?;
+    let lock = lock_file(&folder.join("lock")).map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Error::NameTaken {
+            instance: instance.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
 }
 
 /// Makes a folder of locks that nobody else may look into.
@@ -93,17 +114,38 @@ mod tests {
             .collect()
     }
 
+    async fn taken(folder: &Path, roles: &Roles, systems: &[SystemSettings]) -> Result<Held, Error> {
+        take(folder, roles, systems, drop).await
+    }
+
+    #[test]
+    fn a_name_is_one_process_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("ledger-1");
+        let first = take_name(&own, "ledger-1").unwrap();
+        let refused = take_name(&own, "ledger-1").unwrap_err();
+        assert_eq!(refused.code(), "node-name-taken");
+        assert!(
+            refused
+                .to_string()
+                .contains("another process named ledger-1 runs"),
+            "{refused}"
+        );
+        drop(first);
+        take_name(&own, "ledger-1").unwrap();
+    }
+
     #[tokio::test]
     async fn one_process_has_a_role_and_another_gets_it_when_that_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let first = take(folder.path(), &roles(&["intake", "gateway"], &[]), &[])
+        let first = taken(folder.path(), &roles(&["intake", "gateway"], &[]), &[])
             .await
             .unwrap();
-        take(folder.path(), &roles(&["conductor", "lineage"], &[]), &[])
+        taken(folder.path(), &roles(&["conductor", "lineage"], &[]), &[])
             .await
             .unwrap();
         let second = roles(&["intake"], &[]);
-        let waits = take(folder.path(), &second, &[]);
+        let waits = taken(folder.path(), &second, &[]);
         tokio::pin!(waits);
         assert!(futures::poll!(&mut waits).is_pending(), "the first one lives");
         drop(first);
@@ -113,14 +155,14 @@ mod tests {
     #[tokio::test]
     async fn processes_host_different_systems_side_by_side_and_none_twice() {
         let (folder, systems) = (tempfile::tempdir().unwrap(), configured(&["crm", "shop"]));
-        let crm = take(folder.path(), &roles(&["connectors"], &["crm"]), &systems)
+        let crm = taken(folder.path(), &roles(&["connectors"], &["crm"]), &systems)
             .await
             .unwrap();
-        let shop = take(folder.path(), &roles(&["connectors"], &["shop"]), &systems)
+        let shop = taken(folder.path(), &roles(&["connectors"], &["shop"]), &systems)
             .await
             .unwrap();
         let all = roles(&["connectors"], &[]);
-        let waits = take(folder.path(), &all, &systems);
+        let waits = taken(folder.path(), &all, &systems);
         tokio::pin!(waits);
         assert!(futures::poll!(&mut waits).is_pending(), "both are hosted");
         drop((crm, shop));

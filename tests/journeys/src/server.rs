@@ -191,6 +191,13 @@ impl Server {
         assert!(sent.success());
     }
 
+    /// Waits until it has ended by itself, and how it did.
+    pub fn end_code(mut self) -> Option<i32> {
+        let status = self.child.wait().unwrap();
+        self.reader.take().map(std::thread::JoinHandle::join);
+        status.code()
+    }
+
     /// Asks it to stop, and waits until it did.
     pub fn stop(mut self) -> ExitStatus {
         self.signal("-TERM");

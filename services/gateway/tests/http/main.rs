@@ -18,8 +18,8 @@ use lethe_gateway::asks::{CaseQuery, Close, FindLineage, IdentifierAsk, Lift, Op
 use lethe_gateway::client::{Client, ClientError};
 use lethe_gateway::fake::Fake;
 use lethe_gateway::limits::BODY_BYTES_MAX;
-use lethe_gateway::views::ScanState;
-use lethe_gateway::{Options, TlsFiles, new_key, openapi, serve, words};
+use lethe_gateway::views::{FindingView, HealthView, ScanState};
+use lethe_gateway::{Options, TlsFiles, listen_until_served, new_key, openapi, serve, words};
 use lethe_journal::CloseReason;
 use lethe_terms::{CaseId, CaseState, IdentifierKind, Right, Timestamp, Verb};
 
@@ -123,6 +123,57 @@ fn ask(right: Right, value: &str) -> OpenCase {
         supersedes: None,
         received_at: None,
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_a_backend_is_alive_says_what_it_waits_for_and_refuses_everything_else_for_now() {
+    let waits = || HealthView {
+        ok: false,
+        parts: vec![FindingView {
+            what: "start".into(),
+            ok: false,
+            detail: "waits: nobody answers".into(),
+        }],
+    };
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let listening = listen_until_served(
+        listen,
+        Box::new(waits),
+        Options::default(),
+        std::future::pending(),
+    );
+    let listening = listening.await.unwrap();
+    let server = Server {
+        address: listening.address(),
+        backend: Arc::new(Fake::with_samples(now())),
+        secret: None,
+        _folder: tempfile::tempdir().unwrap(),
+    };
+    let get = |path: &str| server.send("GET", path, "", "");
+    assert_eq!(status(&get("/healthz")), "200");
+    let ready = get("/readyz");
+    assert!(
+        status(&ready) == "503" && ready.contains("waits: nobody answers"),
+        "{ready}"
+    );
+    for path in ["/v1/cases", "/metrics", "/nowhere"] {
+        let refused = get(path);
+        assert_eq!(status(&refused), "503", "{refused}");
+        assert!(
+            refused.contains("application/problem+json")
+                && refused.contains("urn:lethe:problem:gateway-starting")
+                && refused.contains("content-security-policy"),
+            "{refused}"
+        );
+    }
+    let page = server.send("GET", "/", "accept: text/html\r\n", "");
+    assert!(status(&page) == "503" && page.contains("<h1>"), "{page}");
+    let running = listening.answer(server.backend.clone());
+    assert_eq!(running.address(), server.address);
+    for path in ["/healthz", "/readyz", "/v1/cases", "/metrics"] {
+        assert_eq!(status(&get(path)), "200", "{path}");
+    }
+    assert_eq!(status(&get("/nowhere")), "404");
 }
 
 const LATER: Duration = Duration::from_secs(20);

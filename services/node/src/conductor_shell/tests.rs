@@ -42,7 +42,7 @@ async fn conductor(
             Arc::clone(&lineage),
         ),
         share,
-        cluster: Cluster::open(Log::Embedded(Arc::new(own)), 1).await,
+        cluster: Cluster::open(Log::Embedded(Arc::new(own)), Vec::new(), 1).await,
         answering: Arc::new(Answering::new(true)),
         cases: Cases::of(Conductor::new(config.clone(), board.inventory())),
         inventory: inventories.changes(),

@@ -8,12 +8,14 @@ mod owners;
 mod peers;
 mod question;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use futures::future::try_join_all;
+use futures::stream::FuturesUnordered;
 use lethe_intake::KnownRecord;
 use lethe_journal::{DatasetRef, KeyWrapped, Position, RecordObserved, TABLE_PARTITIONS, partition_of};
 use lethe_lineage::{Ask, PartAnswer, StateHash};
@@ -88,6 +90,52 @@ impl Lineage {
         let heads = self.heads().await?;
         self.ask_all(&heads, patience, |_| Key(Vec::new())).await?;
         Ok(heads)
+    }
+
+    /// As [`Self::caught_up`], for a process that starts; `say` hears again and again who has not answered yet.
+    pub(crate) async fn come_up(&self, patience: Duration, say: impl Fn(String)) -> Result<(), Error> {
+        let heads = self.heads().await?;
+        let mut missing: BTreeSet<u16> = (0..TABLE_PARTITIONS).collect();
+        let asked = missing.iter().map(|partition| {
+            let (partition, at_least) = (*partition, at(&heads, *partition));
+            async move {
+                self.ask(partition, at_least, patience, Key(Vec::new())).await?;
+                Ok::<_, Error>(partition)
+            }
+        });
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        loop {
+            say(self.unanswered(&missing));
+            tokio::select! {
+                answered = asked.next() => match answered {
+                    Some(partition) => drop(missing.remove(&partition?)),
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep(LOOK_HERE) => {}
+            }
+        }
+    }
+
+    /// Who does not answer for these partitions yet, in words.
+    fn unanswered(&self, missing: &BTreeSet<u16>) -> String {
+        let mut whose: BTreeMap<String, Vec<u16>> = BTreeMap::new();
+        for partition in missing {
+            let is_other = |instance: &String| {
+                let elsewhere = self.elsewhere.as_ref();
+                elsewhere.is_some_and(|elsewhere| elsewhere.instance != *instance)
+            };
+            let elsewhere = self.instance_at(*partition).filter(is_other);
+            let who = match (self.here.get(*partition), elsewhere) {
+                (Some(_), _) => "this process still reads".to_owned(),
+                (None, Some(instance)) => format!("{instance} does not answer yet for"),
+                (None, None) => "nobody answers for".to_owned(),
+            };
+            whose.entry(who).or_default().push(*partition);
+        }
+        let words = whose
+            .iter()
+            .map(|(who, partitions)| format!("{who} lineage partitions {}", ranges(partitions)));
+        words.collect::<Vec<_>>().join("; ")
     }
 
     /// One round of a walk, of partitions that have read so far.
@@ -273,6 +321,25 @@ impl Lineage {
     }
 }
 
+/// Numbers that rise, such as `0-7, 9`.
+fn ranges(numbers: &[u16]) -> String {
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *number => *last = *number,
+            _ => ranges.push((*number, *number)),
+        }
+    }
+    let words = ranges.iter().map(|(first, last)| {
+        if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        }
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
 fn at(read_up_to: &ReadUpTo, partition: u16) -> Folded {
     read_up_to
         .get(usize::from(partition))
@@ -345,5 +412,35 @@ impl lethe_intake::Known for Lineage {
             }
             Err(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lethe_log::MemoryLog;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_does_not_answer_yet_is_told_by_partition() {
+        let folder = tempfile::tempdir().unwrap();
+        let owners = Owners::none(folder.path());
+        for partition in [3, 4, 5, 9] {
+            owners.take(partition).unwrap();
+        }
+        let log = Arc::new(MemoryLog::new());
+        let lineage = Lineage::new(log, Arc::new(owners), None);
+        let said = Mutex::default();
+        let coming = lineage.come_up(2 * LOOK_HERE, |words| *said.lock().unwrap() = words);
+        assert!(matches!(coming.await, Err(Error::Lagging)), "most have nobody");
+        assert_eq!(
+            *said.lock().unwrap(),
+            "nobody answers for lineage partitions 0-2, 6-8, 10-15"
+        );
+        let all = (0..TABLE_PARTITIONS).collect();
+        assert_eq!(
+            lineage.unanswered(&all),
+            "nobody answers for lineage partitions 0-2, 6-8, 10-15; this process still reads lineage partitions 3-5, 9"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! Starts what writes the histories of cases or follows them: the ledger, the conductor, and the reader of a gateway.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lethe_journal::{Inventory, Place, Stream};
@@ -43,6 +44,8 @@ impl Starting<'_> {
     async fn ledger(&mut self) -> Result<(), Error> {
         let parts = self.parts;
         let store = positions(&parts.folders, "ledger")?;
+        let oneself = parts.oneself.as_ref();
+        let is_writer = oneself.map_or_else(Arc::default, |oneself| Arc::clone(&oneself.is_writer));
         let candidate = Candidate {
             log: parts.log.clone(),
             port: Arc::clone(&parts.port),
@@ -54,7 +57,10 @@ impl Starting<'_> {
             folders: parts.folders.clone(),
             origin: origin(&parts.settings),
             stands_by: !parts.roles.is_all(),
+            is_writer: Arc::clone(&is_writer),
         };
+        self.waits
+            .now("the leaves of the log are compared with the ledger");
         match candidate.open(parts.log.start().await?)? {
             Some(mut shell) => {
                 // A process whose ledger cannot sign does not come up: it would look well between one start and the next.
@@ -64,6 +70,10 @@ impl Starting<'_> {
             None => self.tasks.spawn(candidate.stand_by(self.stopped.clone())),
         };
         self.lags.add("ledger", move || {
+            // Who stands by reads nothing, and is not behind.
+            if !is_writer.load(Ordering::Relaxed) {
+                return Vec::new();
+            }
             let cases = Place::all(&Stream::Cases).enumerate();
             let stands = |(number, at)| Some((at, store.position(&ledger_shell::position_of(number)).ok()?));
             cases.filter_map(stands).collect()
@@ -135,5 +145,23 @@ impl Starting<'_> {
             stands,
         };
         self.tasks.spawn(reader.run(self.stopped.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lethe_terms::SystemName;
+
+    use super::*;
+    use crate::server::OWNERS_GROUP;
+
+    #[test]
+    fn no_process_shows_its_positions_in_a_group_that_shares_partitions_out() {
+        for group in [OWNERS_GROUP, CONDUCTORS_GROUP] {
+            assert!(
+                group.parse::<SystemName>().is_err(),
+                "{group} may be a process's name"
+            );
+        }
     }
 }

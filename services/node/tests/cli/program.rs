@@ -1,5 +1,6 @@
 //! The program itself.
 
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -97,6 +98,44 @@ fn the_program_ends_with_the_documented_codes() {
     assert_eq!(program(&["case", "list", "--server", "http://127.0.0.1:9"]).0, 2);
 }
 
+#[test]
+fn a_process_that_is_to_host_a_system_nobody_configured_is_refused_with_the_known_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("lethe.toml");
+    let data = folder.path().join("data");
+    let text = format!(
+        "data_dir = \"{}\"\n[controller]\nid = \"acme\"\nname = \"Acme GmbH\"\n[kafka]\nbootstrap = \"127.0.0.1:9\"\n\
+         [[systems]]\nname = \"crm\"\nkind = \"sql\"\n[[systems]]\nname = \"site\"\nkind = \"weblog\"\n",
+        data.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let (code, _, err) = program(&[
+        "serve",
+        "--config",
+        config,
+        "--role",
+        "connectors",
+        "--system",
+        "nix",
+    ]);
+    assert!(
+        code == 64 && err.contains("--system nix: ") && err.contains("one of crm, site"),
+        "{err}"
+    );
+    assert!(!data.exists());
+}
+
+/// Whether the server on this port takes work.
+fn is_ready(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
+        return false;
+    };
+    let mut answer = String::new();
+    let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    asked.and_then(|()| stream.read_to_string(&mut answer)).is_ok() && answer.starts_with("HTTP/1.1 200")
+}
+
 /// A server without systems, ended with the test.
 struct Running(Child);
 
@@ -110,7 +149,7 @@ impl Running {
             .unwrap();
         let running = Self(child);
         let patience = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while !is_ready(port) {
             assert!(Instant::now() < patience, "the server does not start");
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -4,6 +4,7 @@
 mod conducting;
 mod hung;
 mod office;
+mod starting;
 
 use std::time::Instant;
 
