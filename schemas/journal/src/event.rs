@@ -10,7 +10,7 @@ pub const VALUE_BYTES_MAX: usize = 4 << 20;
 /// Prefix of every event type.
 const TYPE_PREFIX: &str = "org.lethe.";
 
-/// Why a value could not be read or written. A fold stops at such an entry: guessing is not allowed here.
+/// Why a value could not be read or written. Nothing is guessed from such an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Not a CloudEvents object of the expected shape.
@@ -49,6 +49,11 @@ impl Error {
             Self::NewerVersion { .. } => "journal-newer-version",
             Self::TooLarge => "journal-too-large",
         }
+    }
+
+    /// Whether no Lethe can read it, so that waiting for another version is of no use: a reader passes it by.
+    pub const fn is_of_nobody(&self) -> bool {
+        !matches!(self, Self::NewerVersion { .. })
     }
 }
 

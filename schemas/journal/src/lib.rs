@@ -29,7 +29,7 @@ pub use plan::{
 pub use process::{LagTold, ProcessTold};
 pub use record::{
     CursorAdvanced, ErasedMark, InputDropped, InputEnded, InputOrigin, InputRetried, InputRetryAsked,
-    InputStays, KeyWrapped, Quarantined, RecordObserved, RecordSecret, Token,
+    InputStays, KeyWrapped, Quarantined, RecordObserved, RecordSecret, Stood, Token,
 };
 pub use sealed::Sealed;
 pub use stream::{Stream, StreamKind, TABLE_PARTITIONS, partition_of};

@@ -123,6 +123,27 @@ pub struct Quarantined {
     /// the source has the whole of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Sealed>,
+    /// Where on the log it stood, where it came from no source: it stood among Lethe's own entries and can be none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stood: Option<Stood>,
+}
+
+/// A place of the log at which something stood that can be no entry of Lethe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stood {
+    /// The stream, by its name.
+    pub stream: String,
+    /// The partition.
+    pub partition: u16,
+    /// The position.
+    pub position: Position,
+}
+
+impl fmt::Display for Stood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} at {}", self.stream, self.partition, self.position)
+    }
 }
 
 /// What a quarantined input is a part of. With the first of its records that is gone it counts no more, and opens no more once the key of the first

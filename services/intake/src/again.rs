@@ -113,6 +113,9 @@ pub fn can_be_taken_again(input: &Quarantined) -> Result<(), Refused> {
     if input.again.is_some() {
         return Ok(());
     }
+    if input.stood.is_some() {
+        return Err(no_input());
+    }
     let is_cut_off = input.input.as_bytes().len() >= INPUT_BYTES_MAX || input.code == "intake-oversize";
     let (code, expected) = if is_cut_off {
         (
@@ -185,6 +188,14 @@ impl Intake {
             Err(lethe_vault::Error::CannotOpen { .. }) => Ok(None),
             Err(error) => Err(Error::Vault(error)),
         }
+    }
+}
+
+fn no_input() -> Refused {
+    Refused {
+        code: "intake-no-input",
+        expected: "what a source told: this stood among Lethe's own entries and can be none, so find out who wrote it, then drop it"
+            .to_owned(),
     }
 }
 

@@ -1,9 +1,12 @@
 //! Inputs that could not be read: how they are sealed, and how long they are kept.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use async_trait::async_trait;
-use lethe_journal::{Entry, InputEnded, InputOrigin, KeyWrapped, Position, Quarantined, Sealed};
+use lethe_journal::{
+    Entry, InputEnded, InputOrigin, KeyWrapped, Place, Position, Quarantined, Sealed, Stood,
+};
 use lethe_kit::Rejected;
 use lethe_terms::{EntryId, RecordToken, SystemName};
 use lethe_vault::{DataKey, KeyVault, open_json, seal_json};
@@ -32,6 +35,19 @@ pub trait Inputs: Send + Sync {
     /// As [`Inputs::parts_of`].
     async fn counted(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// How many inputs count that came from no source.
+    fn put_away_count(&self) -> u64 {
+        0
+    }
+
+    /// The position of a place of the log before which everything is put away that can be no entry.
+    ///
+    /// # Errors
+    /// As [`Inputs::parts_of`].
+    async fn put_away_before(&self, _at: &Place) -> Result<Position, Error> {
+        Ok(0)
     }
 
     /// Where those stand that are a part of the units of these records.
@@ -91,6 +107,7 @@ impl Maker<'_> {
             key: wrapped,
             of,
             again,
+            stood: None,
         };
         let Entry { value, .. } = self.entry(Vec::new(), quarantined)?;
         out.quarantined(Entry { id, key: name, value });
@@ -116,7 +133,87 @@ impl Maker<'_> {
     }
 }
 
+/// What stands among Lethe's own entries and can be none: nobody of Lethe has written it, or it was damaged before it was written.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Poison {
+    /// Where it stands.
+    pub position: Position,
+    /// Why it can be no entry; see ops/errors.
+    pub code: &'static str,
+    /// What was expected, without personal data.
+    pub expected: String,
+    /// The bytes.
+    pub value: Vec<u8>,
+}
+
+impl fmt::Debug for Poison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Poison({} at {}, {} B)",
+            self.code,
+            self.position,
+            self.value.len()
+        )
+    }
+}
+
+impl Maker<'_> {
+    fn put_away(&self, at: &Place, poison: &Poison) -> Result<Entry, Error> {
+        let stood = Stood {
+            stream: at.stream.to_string(),
+            partition: at.partition,
+            position: poison.position,
+        };
+        let (key, wrapped) = self.vault.create().map_err(Error::Vault)?;
+        let (input, of) = seal(&key, None, head(&poison.value)).map_err(Error::Vault)?;
+        let place = stood.to_string();
+        let quarantined = Quarantined {
+            system: None,
+            position: place.clone(),
+            code: poison.code.to_owned(),
+            expected: poison.expected.clone(),
+            input,
+            key: wrapped,
+            of,
+            again: None,
+            stood: Some(stood),
+        };
+        let Entry { key, value, .. } = self.entry(Vec::new(), quarantined)?;
+        let id = self
+            .keys
+            .entry_id(vec![b"poison/v1".as_slice(), place.as_bytes()]);
+        Ok(Entry { id, key, value })
+    }
+}
+
 impl Intake {
+    /// Puts away what stands at a place of the log and can be no entry, by position; how many of them were not before. Each is put away once, however
+    /// often it is read.
+    ///
+    /// # Errors
+    /// As [`Intake::publish`].
+    pub async fn put_away(&self, at: &Place, poison: &[Poison]) -> Result<usize, Error> {
+        if poison.is_empty() {
+            return Ok(0);
+        }
+        let (maker, before) = (self.maker(), self.inputs.put_away_before(at).await?);
+        let (mut out, mut new) = (Outgoing::default(), 0);
+        for one in poison.iter().filter(|one| one.position >= before) {
+            new += 1;
+            tracing::error!(code = one.code, %at, position = one.position, "what can be no entry goes to quarantine");
+            out.quarantined(maker.put_away(at, one)?);
+            self.send_inputs_if_much(&mut out).await?;
+        }
+        self.send_inputs(&mut out).await?;
+        Ok(new)
+    }
+
+    /// How many of them count.
+    pub fn put_away_count(&self) -> u64 {
+        self.inputs.put_away_count()
+    }
+
     /// Ends the inputs that are a part of these records, which are about to end.
     pub(crate) async fn end_inputs(&self, system: &SystemName, records: &[RecordToken]) -> Result<(), Error> {
         let (maker, parts) = (self.maker(), self.inputs.parts_of(records).await?);

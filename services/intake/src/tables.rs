@@ -1,6 +1,6 @@
 //! What intake remembers of the tables: cursors, and the marks of erased people.
 
-use lethe_journal::{CursorAdvanced, ErasedMark, Event, Kind, Place, Position, Stream};
+use lethe_journal::{CursorAdvanced, Entry, ErasedMark, Event, Kind, Place, Position, Stream};
 use lethe_log::Pages;
 use lethe_terms::SuppressionToken;
 
@@ -83,15 +83,15 @@ impl Intake {
                 is_anew = true;
             }
             for stored in page.entries {
-                let value = stored
-                    .entry
-                    .value
-                    .map(|value| Event::<T>::decode(&value))
-                    .transpose();
-                rows.push((
-                    stored.entry.key,
-                    value.map_err(Error::Journal)?.map(|event| event.data),
-                ));
+                let Entry { key, value, .. } = stored.entry;
+                match value.map(|value| Event::<T>::decode(&value)).transpose() {
+                    Ok(event) => rows.push((key, event.map(|event| event.data))),
+                    Err(error) if error.is_of_nobody() => {
+                        let (code, position) = (error.code(), stored.position);
+                        tracing::warn!(code, %at, position, "what can be no entry is passed by");
+                    }
+                    Err(error) => return Err(Error::Journal(error)),
+                }
             }
         }
         let next = pages.position();

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::channel::{Append, Channel, Turn};
 use crate::clients::{Clients, DELIVERY_TIMEOUT, Sender, TRANSACTION_TIMEOUT};
 use crate::shared::Shared;
-use crate::wire::Content;
+use crate::wire::{Content, Found};
 use crate::{reading, told};
 
 /// How long a commit is repeated before its outcome is looked for in the partition.
@@ -292,7 +292,7 @@ fn settle(
             .scan(&shared.clients, channel, first, last + 1, &mut |read| {
                 let is_next = contents
                     .get(found)
-                    .is_some_and(|content| **content == read.content);
+                    .is_some_and(|content| matches!(&read.found, Found::Ours(found) if found == *content));
                 found += usize::from(is_next && read.epoch == epoch);
                 reading::Want::More
             })

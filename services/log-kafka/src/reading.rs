@@ -105,11 +105,10 @@ impl Readers {
                         break;
                     }
                     let read = if channel.at.stream.is_foreign() {
-                        decode_foreign(&message)
+                        decode_foreign(position, &message)
                     } else {
-                        decode(&message)
+                        decode(position, &message)
                     };
-                    let read = read.ok_or_else(|| foreign(&channel.at, position))?;
                     match sink(read) {
                         Want::More => next = position + 1,
                         Want::Enough => {
@@ -213,12 +212,6 @@ impl Readers {
 /// The error of a place that cannot be read now.
 pub(crate) fn unread(at: &Place, what: &str) -> Error {
     Error::NotStored(format!("{at} cannot be read: {what}"))
-}
-
-fn foreign(at: &Place, position: Position) -> Error {
-    Error::Corrupt(format!(
-        "what stands in {at} at {position} was not written by this log: its headers are missing"
-    ))
 }
 
 /// Bears what librdkafka repeats by itself, and ends on the rest.

@@ -5,9 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lethe_journal::{Epoch, Place, Position, Stored, Stream, StreamKind};
-use lethe_log::Error;
-use lethe_log::Page;
 use lethe_log::rules::{self, PageBudget};
+use lethe_log::{Error, Page, Stray};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -17,7 +16,7 @@ use crate::clients::Clients;
 use crate::reading::{Readers, STANDING, Want, unread};
 use crate::settings::KafkaSettings;
 use crate::told;
-use crate::wire::{Content, Read};
+use crate::wire::{Content, Found, Read};
 
 /// How long a question about positions may take: an election of a leader may come in between.
 pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -49,6 +48,14 @@ pub(crate) struct Shared {
     pub(crate) beats: Beats,
     watch: Mutex<Watch>,
     wake: Condvar,
+}
+
+/// What was read, without what nobody is to see.
+struct Sifted {
+    entries: Vec<Stored>,
+    strays: Vec<Stray>,
+    /// The newest epoch after them, where it is known.
+    epoch: Option<Epoch>,
 }
 
 #[derive(Default)]
@@ -120,7 +127,7 @@ impl Shared {
     ) -> Result<Epoch, Error> {
         let mut newest = 0;
         self.readers.scan(&self.clients, channel, from, to, &mut |read| {
-            if let (Content::Fence, Some(epoch)) = (read.content, read.epoch) {
+            if let (Found::Ours(Content::Fence), Some(epoch)) = (read.found, read.epoch) {
                 newest = newest.max(epoch);
             }
             Want::More
@@ -190,6 +197,7 @@ impl Shared {
         if budget.is_full() {
             return Ok(Page {
                 entries: Vec::new(),
+                strays: Vec::new(),
                 next: from,
                 head: high,
                 fell_behind,
@@ -197,7 +205,11 @@ impl Shared {
         }
         let start = from.max(low);
         let (read, next) = self.fill(channel, start, high, budget)?;
-        let (entries, epoch) = self.drop_stale(channel, (low, start), trail.epoch, read)?;
+        let Sifted {
+            entries,
+            strays,
+            epoch,
+        } = self.drop_stale(channel, (low, start), trail.epoch, read)?;
         let as_of = if next == high || from == 0 {
             Some(began)
         } else {
@@ -206,6 +218,7 @@ impl Shared {
         channel.note(next, Trail { epoch, as_of });
         Ok(Page {
             entries,
+            strays,
             next,
             head: high,
             fell_behind,
@@ -224,14 +237,15 @@ impl Shared {
         let next = self
             .readers
             .scan(&self.clients, channel, from, to, &mut |next: Read| {
-                if matches!(next.content, Content::Heartbeat) {
-                    return Want::More;
-                }
-                let Content::Entry(entry) = &next.content else {
-                    read.push(next);
-                    return Want::More;
+                let value_bytes = match &next.found {
+                    Found::Ours(Content::Heartbeat) => return Want::More,
+                    Found::Ours(Content::Fence) => {
+                        read.push(next);
+                        return Want::More;
+                    }
+                    Found::Ours(Content::Entry(entry)) => entry.value.as_ref().map_or(0, Vec::len),
+                    Found::Stray(value) => value.len(),
                 };
-                let value_bytes = entry.value.as_ref().map_or(0, Vec::len);
                 if !budget.fits(value_bytes) {
                     return Want::TooMuch;
                 }
@@ -246,15 +260,14 @@ impl Shared {
         Ok((read, next))
     }
 
-    /// The entries of what was read, but for those of a writer that wrote after a newer one had begun; and the newest epoch after them,
-    /// where it is known.
+    /// What was read without entries of a writer that wrote after a newer one had begun.
     fn drop_stale(
         &self,
         channel: &Channel,
         (low, start): (Position, Position),
         known: Option<Epoch>,
         read: Vec<Read>,
-    ) -> Result<(Vec<Stored>, Option<Epoch>), Error> {
+    ) -> Result<Sifted, Error> {
         let mut current = if start == low {
             Some(known.unwrap_or(0))
         } else {
@@ -263,21 +276,34 @@ impl Shared {
         if current.is_none() && read.iter().any(|read| read.epoch.is_some()) {
             current = Some(self.fence_before(channel, low, start)?);
         }
-        let mut entries = Vec::new();
-        for read in read {
-            match (read.content, read.epoch) {
-                (Content::Fence, epoch) => current = current.max(epoch),
-                (Content::Heartbeat, _) => {}
-                (Content::Entry(_), Some(epoch)) if current.is_some_and(|current| epoch < current) => {
-                    tracing::error!(at = %channel.at, position = read.position, epoch, "an entry of a fenced writer is left out");
+        let (mut entries, mut strays) = (Vec::new(), Vec::new());
+        for Read {
+            position,
+            epoch,
+            found,
+        } in read
+        {
+            match (found, epoch) {
+                (Found::Ours(Content::Fence), epoch) => current = current.max(epoch),
+                (Found::Ours(Content::Heartbeat), _) => {}
+                (Found::Ours(Content::Entry(_)), Some(epoch))
+                    if current.is_some_and(|current| epoch < current) =>
+                {
+                    tracing::error!(at = %channel.at, position, epoch, "an entry of a fenced writer is left out");
                 }
-                (Content::Entry(entry), _) => entries.push(Stored {
-                    position: read.position,
-                    entry,
-                }),
+                (Found::Ours(Content::Entry(entry)), _) => entries.push(Stored { position, entry }),
+                (Found::Stray(value), _) => {
+                    let code = Stray::CODE;
+                    tracing::warn!(code, at = %channel.at, position, "what somebody else wrote is left out");
+                    strays.push(Stray { position, value });
+                }
             }
         }
-        Ok((entries, current))
+        Ok(Sifted {
+            entries,
+            strays,
+            epoch: current,
+        })
     }
 
     fn span_for(&self, channel: &Channel, from: Position) -> Result<(Position, Position), Error> {

@@ -1,7 +1,8 @@
 //! An entry as a Kafka message.
 //!
 //! Key and value are the message's own. Headers hold `id` (16 bytes), `epoch` (8 bytes, big-endian; only of a writer that acquired the
-//! partition) and, in entries of the log itself, `own`: `fence` or `heartbeat`. Readers never see the log's own entries: they are gaps.
+//! partition) and, in entries of the log itself, `own`: `fence` or `heartbeat`. Readers never see the log's own entries: they are gaps. A message
+//! without these headers is a stray: whoever may write to the topic can have put it there, and it is never handed on as an entry.
 //!
 //! In a topic to which others write ([`Stream::is_foreign`](lethe_journal::Stream::is_foreign)) no header counts: nobody there has an
 //! epoch, and whatever is no heartbeat is an entry, named by its position.
@@ -38,7 +39,16 @@ pub(crate) struct Read {
     /// The epoch of its writer.
     pub(crate) epoch: Option<Epoch>,
     /// What it is.
-    pub(crate) content: Content,
+    pub(crate) found: Found,
+}
+
+/// What a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Appended by this log.
+    Ours(Content),
+    /// Written by somebody else; its value.
+    Stray(Vec<u8>),
 }
 
 /// Key, value and headers of what is appended.
@@ -96,8 +106,7 @@ fn own_key(kind: &[u8], rest: &[u8]) -> Vec<u8> {
 }
 
 /// Reads a message of a topic to which others write: it can be anything, and is an entry all the same.
-pub(crate) fn decode_foreign(message: &BorrowedMessage<'_>) -> Option<Read> {
-    let position = Position::try_from(message.offset()).ok()?;
+pub(crate) fn decode_foreign(position: Position, message: &BorrowedMessage<'_>) -> Read {
     let key = message.key().unwrap_or_default();
     let value = message.payload();
     // Anybody can write one; they then hide nothing but a message of their own without content.
@@ -113,16 +122,31 @@ pub(crate) fn decode_foreign(message: &BorrowedMessage<'_>) -> Option<Read> {
             value: value.map(<[u8]>::to_vec),
         })
     };
-    Some(Read {
+    Read {
         position,
         epoch: None,
-        content,
-    })
+        found: Found::Ours(content),
+    }
 }
 
-/// Reads a message; `None` where it is not one of this log.
-pub(crate) fn decode(message: &BorrowedMessage<'_>) -> Option<Read> {
-    let position = Position::try_from(message.offset()).ok()?;
+/// Reads a message.
+pub(crate) fn decode(position: Position, message: &BorrowedMessage<'_>) -> Read {
+    match ours(message) {
+        Some((epoch, content)) => Read {
+            position,
+            epoch,
+            found: Found::Ours(content),
+        },
+        None => Read {
+            position,
+            epoch: None,
+            found: Found::Stray(message.payload().unwrap_or_default().to_vec()),
+        },
+    }
+}
+
+/// What this log appended, with its writer's epoch; nothing where the headers are not its own.
+fn ours(message: &BorrowedMessage<'_>) -> Option<(Option<Epoch>, Content)> {
     let headers = message.headers()?;
     let (mut id, mut epoch, mut own) = (None, None, None);
     for header in headers.iter() {
@@ -144,9 +168,5 @@ pub(crate) fn decode(message: &BorrowedMessage<'_>) -> Option<Read> {
             value: message.payload().map(<[u8]>::to_vec),
         }),
     };
-    Some(Read {
-        position,
-        epoch,
-        content,
-    })
+    Some((epoch, content))
 }

@@ -432,6 +432,7 @@ impl EventLog for EmbeddedLog {
             // A reader that waits at the head costs no look into the file.
             return Ok(Page {
                 entries: Vec::new(),
+                strays: Vec::new(),
                 next: head,
                 head,
                 fell_behind: false,

@@ -234,6 +234,7 @@ impl Generation {
         let fell_behind = rules::fell_behind(self.stream.kind(), from, state.removed_below);
         Ok(Page {
             entries: room.entries,
+            strays: Vec::new(),
             next,
             head: state.head,
             fell_behind,

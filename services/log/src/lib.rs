@@ -19,6 +19,7 @@ mod rewrite;
 pub mod rules;
 mod writer;
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -87,11 +88,34 @@ pub enum Appended {
     },
 }
 
+/// What stands in a partition and was not appended to this log: where others run the log, whoever may write there can do so. It is no entry,
+/// it has neither key nor id, and nothing may follow from it but that somebody is told.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// Where it stands.
+    pub position: Position,
+    /// The bytes.
+    pub value: Vec<u8>,
+}
+
+impl Stray {
+    /// Stable code of what is told of one, with a page in ops/errors.
+    pub const CODE: &str = "log-stray";
+}
+
+impl fmt::Debug for Stray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stray(at {}, {} B)", self.position, self.value.len())
+    }
+}
+
 /// A stretch of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The entries, by position.
     pub entries: Vec<Stored>,
+    /// What stands between them and is none, by position. A log that nobody else can write to has no strays.
+    pub strays: Vec<Stray>,
     /// Where to read on.
     pub next: Position,
     /// The position that the next append will get at the least, when the page was read.
@@ -125,7 +149,7 @@ pub trait EventLog: Send + Sync {
     async fn append(&self, at: &Place, writer: Option<Epoch>, entries: Vec<Entry>)
     -> Result<Appended, Error>;
 
-    /// Reads entries from `from` on, at most `limit` of them and at most [`PAGE_BYTES_MAX`]. In a compacted table older entries of
+    /// Reads entries from `from` on, at most `limit` of them and at most [`PAGE_BYTES_MAX`]; strays count as entries do. In a compacted table older entries of
     /// a key may be missing, the newest never.
     ///
     /// Errors: [`Error::Corrupt`] also where `from` is past the head: the log is shorter than a reader has seen.

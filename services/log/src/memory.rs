@@ -112,6 +112,7 @@ impl Partition {
         let fell_behind = rules::fell_behind(at.stream.kind(), from, self.state.removed_below);
         Ok(Page {
             entries: room.entries,
+            strays: Vec::new(),
             next,
             head: self.state.head,
             fell_behind,

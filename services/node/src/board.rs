@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lethe_journal::{DatasetRef, Event, FailureCode, Inventory, Place, Stored, Stream, SystemTold};
+use lethe_journal::{DatasetRef, FailureCode, Inventory, Place, Stored, Stream, SystemTold};
 use lethe_log::EventLog;
 use lethe_terms::{SystemName, Timestamp};
 use tokio::sync::watch;
@@ -15,7 +15,7 @@ use crate::processes::is_process;
 use crate::scans::is_scan;
 use crate::settings::SystemSettings;
 use crate::systems::{System, away};
-use crate::{Error, following, publish, shell};
+use crate::{Error, following, poison, publish, shell};
 
 /// How often hosts look whether there is something to tell.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -127,8 +127,7 @@ impl Board {
                 .iter()
                 .filter(|stored| !is_process(stored) && !is_scan(stored))
             {
-                if let Some(value) = &stored.entry.value {
-                    let event = Event::<SystemTold>::decode(value)?;
+                if let Some(event) = poison::event_of::<SystemTold>(&Stream::Systems, stored)? {
                     told.insert(event.data.inventory.name.clone(), (event.time, event.data));
                 }
             }

@@ -12,10 +12,10 @@ use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
 use lethe_terms::{CaseId, CommandId};
 use tokio::sync::watch;
 
-use crate::Error;
 use crate::case_keys::CaseKeys;
 use crate::lag::Stands;
 use crate::patience::{Answering, Pauses};
+use crate::{Error, poison};
 
 /// Settled commands that are remembered for those who wait for them.
 const SETTLED_MAX: usize = 10_000;
@@ -159,12 +159,18 @@ pub(crate) enum Fold {
     Following,
 }
 
-/// Folds one entry of a history. What cannot be opened or does not fit stops its own case and no other.
+/// Folds one entry of a history. What cannot be read or opened, or does not fit, stops its own case and no other.
 pub(crate) async fn fold(keys: &CaseKeys, cases: &Cases, stored: &Stored, how: Fold) -> Result<(), Error> {
     let Some(value) = &stored.entry.value else {
         return Ok(());
     };
-    let event = Event::<CaseEntry>::decode(value)?;
+    let event = match Event::<CaseEntry>::decode(value) {
+        Err(error) if error.is_of_nobody() => {
+            unread(cases, stored, &error);
+            return Ok(());
+        }
+        event => event?,
+    };
     let (case, number) = (event.data.case, event.data.number);
     match keys.open_event(&event.data).await {
         Ok(opened) => {
@@ -184,6 +190,23 @@ pub(crate) async fn fold(keys: &CaseKeys, cases: &Cases, stored: &Stored, how: F
         }
     }
     Ok(())
+}
+
+/// What can be no entry stops the case by whose key it stands; by another key it is nobody's.
+fn unread(cases: &Cases, stored: &Stored, error: &lethe_journal::Error) {
+    let (code, position) = (error.code(), stored.position);
+    match <[u8; 8]>::try_from(stored.entry.key.as_slice()) {
+        Ok(id) => {
+            let case = CaseId::from_bytes(id);
+            tracing::error!(code, %case, position, "a case history has what can be no entry");
+            cases.look().unreadable(case);
+        }
+        Err(_) => tracing::error!(
+            code,
+            position,
+            "what is no case's stands among the case histories"
+        ),
+    }
 }
 
 /// Follows the histories and the refusals that another process writes.
@@ -253,8 +276,8 @@ impl CaseReader {
     }
 
     fn heard(&self, stored: &Stored) -> Result<(), Error> {
-        if let Some(value) = &stored.entry.value {
-            self.cases.hear(Event::<Answer>::decode(value)?.data);
+        if let Some(event) = poison::event_of(&Stream::Answers, stored)? {
+            self.cases.hear(event.data);
         }
         Ok(())
     }

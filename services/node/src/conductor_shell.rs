@@ -33,7 +33,7 @@ use crate::cluster::Cluster;
 use crate::lag::Stands;
 use crate::patience::{Answering, Pauses};
 use crate::walker::Walker;
-use crate::{Error, shell};
+use crate::{Error, poison, shell};
 
 /// Longest wait before the conductor looks around without having been woken.
 const IDLE: Duration = Duration::from_secs(30);
@@ -246,8 +246,9 @@ impl ConductorShell {
         let anew = Cases::of(Conductor::new(self.config.clone(), inventory).carrying(carried));
         let mut followed = BTreeMap::new();
         for at in Place::all(&Stream::Cases) {
-            let position = self.replay(&at, &anew).await?;
-            if !worked.contains_key(&at.partition) {
+            let is_carried = worked.contains_key(&at.partition);
+            let position = self.replay(&at, &anew, is_carried).await?;
+            if !is_carried {
                 followed.insert(at.partition, position);
             }
         }
@@ -272,9 +273,15 @@ impl ConductorShell {
         })
     }
 
-    async fn replay(&self, at: &Place, cases: &Cases) -> Result<Position, Error> {
+    /// Reads a history; who carries it puts away what stands there and was not appended.
+    async fn replay(&self, at: &Place, cases: &Cases, is_carried: bool) -> Result<Position, Error> {
         let mut pages = Pages::new(&*self.log, at, 0);
-        while let Some(page) = pages.next().await? {
+        while let Some(mut page) = pages.next().await? {
+            if is_carried {
+                let strays = std::mem::take(&mut page.strays);
+                let strays: Vec<_> = strays.into_iter().map(poison::of_stray).collect();
+                self.intake.put_away(at, &strays).await?;
+            }
             for stored in &page.entries {
                 cases::fold(&self.keys, cases, stored, Fold::Beginning).await?;
             }
@@ -336,7 +343,8 @@ impl ConductorShell {
         Ok(inputs)
     }
 
-    /// The events of a page of a queue with their positions, and where to read on.
+    /// The events of a page of a queue with their positions, and where to read on. What can be no event is put away by whoever carries the first
+    /// partition of the histories: all conductors read the queues, and one is enough.
     async fn read<T: Kind>(
         &self,
         stream: &Stream,
@@ -352,17 +360,19 @@ impl ConductorShell {
         // nothing.
         if page.fell_behind && from > 0 && !standing.worked.is_empty() {
             self.check_writer()?;
-            return Err(Error::Stopped {
-                what: "the conductor, whose position fell off the start of a queue,",
-            });
+            let what = "the conductor, whose position fell off the start of a queue,";
+            poison::fell_off(&self.intake, (&at, from), &page, what).await?;
         }
-        let mut events = Vec::with_capacity(page.entries.len());
-        for stored in &page.entries {
-            if let Some(value) = &stored.entry.value {
-                events.push((stored.position, Event::<T>::decode(value)?));
-            }
-        }
-        Ok((events, page.next))
+        let next = page.next;
+        let mut sorted = poison::sorted(page)?;
+        let behind = match (standing.worked.get(&0), stream) {
+            (Some(worked), Stream::Commands) => worked.commands,
+            (Some(worked), _) => worked.answers,
+            (None, _) => next,
+        };
+        sorted.poison.retain(|poison| poison.position >= behind);
+        self.intake.put_away(&at, &sorted.poison).await?;
+        Ok((sorted.events, next))
     }
 
     /// Refuses to go on where another process has taken over what is carried here.

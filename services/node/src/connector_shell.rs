@@ -8,10 +8,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lethe_intake::Intake;
-use lethe_journal::{
-    Answer, FailureCode, Found, Instruction, Order, Place, Planned, Position, Selectors, Stream,
-};
+use lethe_intake::{Intake, Poison};
+use lethe_journal::{Answer, FailureCode, Found, Instruction, Place, Planned, Position, Selectors, Stream};
 use lethe_kit::{Ask, Error as CallError, Host, Page, Performed, Selected, Selector};
 use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
 use lethe_store::{Batch, Store};
@@ -22,8 +20,9 @@ use tokio::task::JoinSet;
 use crate::case_keys::CaseKeys;
 use crate::follow_ups::FollowUps;
 use crate::patience::{Answering, Pauses};
+use crate::poison::Sorted;
 use crate::receipts::Signers;
-use crate::{Error, publish, shell};
+use crate::{Error, poison, publish, shell};
 
 /// Instructions of one system that are carried out at the same time; the host has its own, lower, bound on calls.
 const AT_ONCE_MAX: usize = 64;
@@ -75,16 +74,16 @@ impl ConnectorShell {
                 .await?;
             // A reader without a position starts where the queue starts: what was dropped before, somebody had read.
             if page.fell_behind && from > 0 {
-                return Err(Error::Stopped {
-                    what: "a connector host, whose position fell off the start of its queue,",
-                });
+                let what = "a connector host, whose position fell off the start of its queue,";
+                poison::fell_off(&self.intake, (&at, from), &page, what).await?;
             }
-            if page.entries.is_empty() {
+            let is_void = page.entries.is_empty() && page.strays.is_empty();
+            if is_void {
                 // What nobody reads, such as a heartbeat, is passed all the same.
                 from = page.next;
                 frontier.lock().unwrap_or_else(PoisonError::into_inner).next = from;
             }
-            if page.entries.is_empty() && page.next >= page.head {
+            if is_void && page.next >= page.head {
                 self.settle(&frontier)?;
                 tokio::select! {
                     woken = self.log.wait(&at, from, IDLE) => woken?,
@@ -93,11 +92,10 @@ impl ConnectorShell {
                 }
                 continue;
             }
-            for stored in page.entries {
-                let Some(value) = &stored.entry.value else {
-                    continue;
-                };
-                let order = Order::decode(value)?;
+            let next = page.next;
+            let Sorted { events, poison } = poison::sorted(page)?;
+            self.put_away(&at, &poison, &mut stop).await?;
+            for (position, order) in events {
                 let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
                     break;
                 };
@@ -105,17 +103,17 @@ impl ConnectorShell {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .open
-                    .insert(stored.position);
+                    .insert(position);
                 let (shell, frontier) = (Arc::clone(&self), Arc::clone(&frontier));
                 let stop = stop.clone();
                 running.spawn(async move {
                     let answered = shell.until_answered(order.data, stop).await;
                     drop(slot);
                     answered?;
-                    shell.done(&frontier, stored.position)
+                    shell.done(&frontier, position)
                 });
             }
-            from = page.next;
+            from = next;
             frontier.lock().unwrap_or_else(PoisonError::into_inner).next = from;
             while let Some(ended) = running.try_join_next() {
                 ended.map_err(|_| Error::Stopped {
@@ -124,6 +122,22 @@ impl ConnectorShell {
             }
         }
         Ok(())
+    }
+
+    /// Puts away what can be no instruction; as long as the log does not take it, nothing behind it is begun.
+    async fn put_away(
+        &self,
+        at: &Place,
+        poison: &[Poison],
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        let mut pauses = Pauses::new();
+        loop {
+            match self.intake.put_away(at, poison).await.map_err(Error::from) {
+                Err(error) if self.answering.passes(&error) && !*stop.borrow() => pauses.rest(stop).await,
+                ended => return ended.map(drop),
+            }
+        }
     }
 
     /// Writes down where it stands once nothing is open, so that nobody takes it for behind.

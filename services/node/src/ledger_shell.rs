@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lethe_journal::{
-    Answer, CaseEntry, CaseEvent, Entry, Epoch, Event, LeafKind as Asked, Place, Position, Stream,
+    Answer, CaseEntry, CaseEvent, Entry, Epoch, Event, LeafKind as Asked, Place, Position, Stored, Stream,
     partition_of,
 };
 use lethe_ledger::{Keys, Ledger, Start};
@@ -208,7 +208,7 @@ impl LedgerShell {
         let mut pages = Pages::new(&*log, &at, next);
         while let Some(page) = pages.next().await? {
             let mut new = Vec::new();
-            for leaf in leaves_of(&page)? {
+            for leaf in leaves_of(&page) {
                 match self.ledger.index_of(&leaf) {
                     Some(index) if index == alike => alike += 1,
                     // A leaf that comes again keeps its place.
@@ -276,10 +276,17 @@ impl LedgerShell {
         Ok(true)
     }
 
-    /// What an entry asks for. A statement that cannot be read stops its own case and no other.
+    /// What an entry asks for. A statement that cannot be read stops its own case and no other, and so does what can be no entry.
     async fn contained(&self, value: &[u8]) -> Result<Option<Pending>, Error> {
+        use lethe_vault::Error::{CannotOpen, UnexpectedContent};
         match self.pending(value).await {
-            Err(error @ (Error::Proof(_) | Error::NoCaseKey { .. })) => {
+            Err(Error::Journal(error)) if !error.is_of_nobody() => Err(Error::Journal(error)),
+            Err(
+                error @ (Error::Proof(_)
+                | Error::NoCaseKey { .. }
+                | Error::Journal(_)
+                | Error::Vault(CannotOpen { .. } | UnexpectedContent)),
+            ) => {
                 tracing::error!(
                     code = error.code(),
                     error = &error as &dyn std::error::Error,
@@ -484,16 +491,22 @@ fn leaves() -> Place {
     Place::new(Stream::Leaves, 0)
 }
 
-/// The leaves of a page of their stream; fences and heartbeats are none.
-fn leaves_of(page: &Page) -> Result<Vec<Leaf>, Error> {
-    let values = page
-        .entries
-        .iter()
-        .filter_map(|stored| stored.entry.value.as_ref());
-    let leaves = values.filter(|value| !value.is_empty());
-    Ok(leaves
-        .map(|value| Leaf::from_bytes(value))
-        .collect::<Result<_, _>>()?)
+/// The leaves of a page of their stream; fences and heartbeats are none, nor is what has not the form of a leaf.
+fn leaves_of(page: &Page) -> Vec<Leaf> {
+    let leaf_of = |stored: &Stored| {
+        let value = stored.entry.value.as_ref().filter(|value| !value.is_empty())?;
+        let leaf = Leaf::from_bytes(value);
+        if let Err(error) = &leaf {
+            let (code, position) = (error.code(), stored.position);
+            tracing::error!(
+                code,
+                position,
+                "what is no leaf stands among the leaves and is passed by"
+            );
+        }
+        leaf.ok()
+    };
+    page.entries.iter().filter_map(leaf_of).collect()
 }
 
 /// Every leaf of the stream, in its order.
@@ -501,7 +514,7 @@ pub(crate) async fn all_leaves(log: &dyn EventLog) -> Result<Vec<Leaf>, Error> {
     let (at, mut all) = (leaves(), Vec::new());
     let mut pages = Pages::new(log, &at, 0);
     while let Some(page) = pages.next().await? {
-        all.extend(leaves_of(&page)?);
+        all.extend(leaves_of(&page));
     }
     Ok(all)
 }

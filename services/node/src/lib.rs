@@ -29,6 +29,7 @@ mod metrics;
 mod nothing_known;
 mod offline;
 mod patience;
+mod poison;
 mod processes;
 mod publish;
 mod published;

@@ -40,6 +40,7 @@ pub(crate) struct Metrics {
     cases: IntGaugeVec,
     intake: IntGaugeVec,
     quarantined: IntGaugeVec,
+    put_away: IntGaugeVec,
     feed_age: IntGaugeVec,
     lag_entries: IntGaugeVec,
     lag_age: GaugeVec,
@@ -90,6 +91,7 @@ impl Metrics {
                 "Input that could not be read, by system.",
                 "system",
             )?,
+            put_away: gauges("lethe_quarantined_entries", "What can be no entry of Lethe.", &[])?,
             feed_age: gauge(
                 "lethe_feed_age_seconds",
                 "Time since a system's feed was read to its end.",
@@ -211,6 +213,11 @@ impl Metrics {
                 .with_label_values(&[result])
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        let put_away = self.source.put_away_count();
+        let none: [&str; 0] = [];
+        self.put_away
+            .with_label_values(&none)
+            .set(i64::try_from(put_away).unwrap_or(i64::MAX));
         self.measure_log();
         self.measure_cluster();
         let now = crate::shell::now();

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lethe_journal::{Event, LagTold, Place, ProcessTold, Stored, Stream};
+use lethe_journal::{LagTold, Place, ProcessTold, Stored, Stream};
 use lethe_log::EventLog;
 use lethe_terms::Timestamp;
 use tokio::sync::watch;
 
 use crate::lag::Lags;
 use crate::roles::{Role, Roles};
-use crate::{Error, following, publish};
+use crate::{Error, following, poison, publish};
 
 /// How often a process tells that it lives: the table grows with each time.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -200,8 +200,7 @@ impl Processes {
     ) -> Result<(), Error> {
         let take = |entries: &[Stored]| {
             for stored in entries.iter().filter(|stored| is_process(stored)) {
-                if let Some(value) = &stored.entry.value {
-                    let event = Event::<ProcessTold>::decode(value)?;
+                if let Some(event) = poison::event_of(&Stream::Systems, stored)? {
                     self.hear(event.time, event.data);
                 }
             }
@@ -285,6 +284,7 @@ pub(crate) fn in_words(missing: &[Missing]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lethe_journal::Event;
     use lethe_log::MemoryLog;
 
     use super::*;

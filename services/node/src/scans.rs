@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lethe_journal::{Event, Place, Position, ScanAsked, Stored, Stream, SystemTold};
+use lethe_journal::{Place, Position, ScanAsked, Stored, Stream, SystemTold};
 use lethe_log::{EventLog, Pages};
 use lethe_terms::{SystemName, Timestamp};
 use tokio::sync::watch;
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::board::Board;
 use crate::processes::is_process;
 use crate::systems::System;
-use crate::{Error, following, publish};
+use crate::{Error, following, poison, publish};
 
 /// What the keys of these entries begin with: no name of a system has a colon.
 const KEY_PREFIX: &str = "scan:";
@@ -141,16 +141,13 @@ async fn wishes(log: &dyn EventLog) -> Result<(BTreeMap<SystemName, Wish>, Posit
     let mut pages = Pages::new(log, &at, 0);
     while let Some(page) = pages.next().await? {
         for stored in page.entries.iter().filter(|stored| !is_process(stored)) {
-            match &stored.entry.value {
-                Some(value) if is_scan(stored) => {
-                    let event = Event::<ScanAsked>::decode(value)?;
+            if is_scan(stored) {
+                if let Some(event) = poison::event_of::<ScanAsked>(&at.stream, stored)? {
                     asked.insert(event.data.system, event.time);
                 }
-                Some(value) => {
-                    let event = Event::<SystemTold>::decode(value)?.data;
-                    told.insert(event.inventory.name, (event.scan_asked, event.scanning));
-                }
-                None => {}
+            } else if let Some(event) = poison::event_of::<SystemTold>(&at.stream, stored)? {
+                let system = event.data;
+                told.insert(system.inventory.name, (system.scan_asked, system.scanning));
             }
         }
     }
@@ -189,11 +186,10 @@ pub(crate) async fn hear(
 ) -> Result<(), Error> {
     let take = |entries: &[Stored]| {
         for stored in entries.iter().filter(|stored| is_scan(stored)) {
-            if let Some(value) = &stored.entry.value {
-                let event = Event::<ScanAsked>::decode(value)?;
-                if let Some(system) = systems.get(&event.data.system) {
-                    system.scan_anew(event.time);
-                }
+            if let Some(event) = poison::event_of::<ScanAsked>(&Stream::Systems, stored)?
+                && let Some(system) = systems.get(&event.data.system)
+            {
+                system.scan_anew(event.time);
             }
         }
         Ok(())

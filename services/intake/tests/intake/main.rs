@@ -5,10 +5,10 @@ mod quarantine;
 mod world;
 
 use lethe_intake::Error;
-use lethe_journal::{KeyWrapped, Place, RecordObserved, Stream};
+use lethe_journal::{Entry, KeyWrapped, Place, RecordObserved, Stream};
 use lethe_kit::{FeedPage, Observation, Rejected};
 use lethe_log::EventLog as _;
-use lethe_terms::{CaseId, Identifier, IdentifierKind, Timestamp};
+use lethe_terms::{CaseId, EntryId, Identifier, IdentifierKind, Timestamp};
 
 use world::{NEVER, newest, observation, page, plain_inputs, records, take, token, world};
 
@@ -249,4 +249,26 @@ async fn the_cursor_survives_a_restart() {
         .cursor(&"shop".parse().unwrap(), &"accounts".parse().unwrap())
         .unwrap();
     assert_eq!(cursor.as_deref(), Some("c9"));
+}
+
+#[tokio::test]
+async fn what_can_be_no_entry_of_a_table_is_passed_by() {
+    let world = world(NEVER, false).await;
+    let garbage = || Entry {
+        id: EntryId::from_bytes([7; 16]),
+        key: vec![1; 16],
+        value: Some(b"no event".to_vec()),
+    };
+    for stream in [Stream::Cursors, Stream::Erased] {
+        let at = Place::new(stream, 0);
+        world.log.append(&at, None, vec![garbage()]).await.unwrap();
+    }
+    take(&world, &page(vec![], "c9")).await.unwrap();
+    world.intake.recover().await.unwrap();
+    let cursor = world
+        .intake
+        .cursor(&"shop".parse().unwrap(), &"accounts".parse().unwrap())
+        .unwrap();
+    assert_eq!(cursor.as_deref(), Some("c9"));
+    assert_eq!(world.intake.followed(), 1);
 }

@@ -274,3 +274,26 @@ async fn whoever_takes_the_ledger_over_keeps_no_evidence_for_longer_than_the_one
     let days_left = |number| Some((again.get(&name(number))?.since(shell::now()) + DAY_MS / 2) / DAY_MS);
     assert_eq!([1, 2, 3].map(days_left), [Some(30), Some(20), None]);
 }
+
+#[tokio::test]
+async fn what_has_not_the_form_of_a_leaf_or_of_a_case_is_passed_by() {
+    let installation = Installation::that_signed(12);
+    let log = log_of(0..12).await;
+    let garbage = |key: &[u8], value: &[u8]| Entry {
+        id: shell::entry_id(),
+        key: key.to_vec(),
+        value: Some(value.to_vec()),
+    };
+    let cases = Place::new(Stream::Cases, 0);
+    for at in [leaves(), cases.clone()] {
+        log.append(&at, None, vec![garbage(b"stray", b"no leaf, no event")])
+            .await
+            .unwrap();
+    }
+    assert_eq!(installation.start(&log).await, None);
+    let mut shell = installation.shell(&log);
+    shell.follow_leaves().await.unwrap();
+    assert_eq!((shell.ledger.size(), shell.compared.alike), (12, 12));
+    assert!(shell.step(1).await.unwrap());
+    assert_eq!(shell.store.position(&position_of(0)).unwrap(), 1);
+}

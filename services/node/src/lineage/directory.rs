@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lethe_journal::{Event, PartitionOwned, Place, Stored, Stream};
+use lethe_journal::{PartitionOwned, Place, Stored, Stream};
 use lethe_log::EventLog;
 use tokio::sync::watch;
 
-use crate::{Error, following, publish};
+use crate::{Error, following, poison, publish};
 
 /// Owners that have caught up, by partition.
 pub(crate) type Told = BTreeMap<u16, PartitionOwned>;
@@ -20,9 +20,10 @@ pub(crate) async fn follow(
 ) -> Result<(), Error> {
     let take = |entries: &[Stored]| {
         let mut news = Told::new();
-        for value in entries.iter().filter_map(|stored| stored.entry.value.as_ref()) {
-            let owned = Event::<PartitionOwned>::decode(value)?.data;
-            news.insert(owned.partition, owned);
+        for stored in entries {
+            if let Some(event) = poison::event_of::<PartitionOwned>(&Stream::Owners, stored)? {
+                news.insert(event.data.partition, event.data);
+            }
         }
         if !news.is_empty() {
             told.send_modify(|known| known.extend(news));

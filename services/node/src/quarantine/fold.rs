@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lethe_gateway::views::QuarantinedView;
 use lethe_intake::records_of;
 use lethe_journal::{
-    Event, InputDropped, InputEnded, InputRetried, InputRetryAsked, InputStays, Kind, Position, Quarantined,
-    Stored,
+    Event, InputDropped, InputEnded, InputRetried, InputRetryAsked, InputStays, Kind, Place, Position,
+    Quarantined, Stood, Stored, Stream, StreamKind,
 };
 use lethe_terms::{EntryId, RecordToken, SystemName, Timestamp, UnitToken};
 use lethe_vault::KeyVault;
@@ -25,23 +25,39 @@ pub(super) enum Said {
     Retried(InputRetried),
 }
 
+/// What an entry says; nothing, and that is told, where it can be none.
 pub(super) fn said(stored: &Stored) -> Result<Option<Said>, lethe_journal::Error> {
     let Some(value) = &stored.entry.value else {
         return Ok(None);
     };
+    match said_by(value) {
+        Err(error) if error.is_of_nobody() => {
+            let (code, position) = (error.code(), stored.position);
+            tracing::warn!(
+                code,
+                position,
+                "what stands in the quarantine and can be no entry is passed by"
+            );
+            Ok(None)
+        }
+        said => said.map(Some),
+    }
+}
+
+fn said_by(value: &[u8]) -> Result<Said, lethe_journal::Error> {
     if let Some(event) = if_of_kind::<Quarantined>(value)? {
-        return Ok(Some(Said::Kept(event.time, event.data)));
+        return Ok(Said::Kept(event.time, event.data));
     }
     if let Some(dropped) = if_of_kind(value)? {
-        return Ok(Some(Said::Dropped(dropped.data)));
+        return Ok(Said::Dropped(dropped.data));
     }
     if let Some(ended) = if_of_kind(value)? {
-        return Ok(Some(Said::Ended(ended.data)));
+        return Ok(Said::Ended(ended.data));
     }
     if let Some(asked) = if_of_kind(value)? {
-        return Ok(Some(Said::RetryAsked(asked.data)));
+        return Ok(Said::RetryAsked(asked.data));
     }
-    Ok(Some(Said::Retried(Event::decode(value)?.data)))
+    Ok(Said::Retried(Event::decode(value)?.data))
 }
 
 fn if_of_kind<T: Kind>(value: &[u8]) -> Result<Option<Event<T>>, lethe_journal::Error> {
@@ -56,8 +72,19 @@ fn if_of_kind<T: Kind>(value: &[u8]) -> Result<Option<Event<T>>, lethe_journal::
 struct Kept {
     id: EntryId,
     system: Option<SystemName>,
+    /// Whether it is no input of a source but stood among Lethe's own entries.
+    has_stood: bool,
     /// What it is a part of.
     units: BTreeSet<UnitToken>,
+}
+
+/// What is put away of a place of the log.
+#[derive(Default)]
+struct PutAway {
+    /// The position before which that is everything that can be no entry.
+    before: Position,
+    /// Where the newest of it stands in the quarantine.
+    at: Position,
 }
 
 /// What the stream says, up to a position.
@@ -74,12 +101,15 @@ pub(super) struct Fold {
     stay: BTreeMap<Position, InputStays>,
     /// Inputs to be taken in again, of which nobody has said what became.
     asked: BTreeSet<Position>,
+    /// By place of the log: what is put away of it. What is read again after it was dropped is no other.
+    put_away: BTreeMap<(String, u16), PutAway>,
     pub(super) next: Position,
 }
 
 impl Fold {
     pub(super) fn take(&mut self, stored: &Stored, vault: &dyn KeyVault) -> Result<(), lethe_intake::Error> {
         match said(stored).map_err(lethe_intake::Error::Journal)? {
+            Some(Said::Kept(_, input)) if self.is_dropped(stored.entry.id, &input) => {}
             Some(Said::Kept(at, input)) => {
                 // The newer one: the older may have been put away by an attempt that failed.
                 if let Some(older) = self.places.get(&stored.entry.id) {
@@ -107,6 +137,22 @@ impl Fold {
         Ok(())
     }
 
+    /// Whether something was put away before that stood where this stood, and counts no more.
+    fn is_dropped(&self, id: EntryId, input: &Quarantined) -> bool {
+        let is_behind = |stood: &Stood| {
+            let place = (stood.stream.clone(), stood.partition);
+            let before = self.put_away.get(&place);
+            before.is_some_and(|known| stood.position < known.before)
+        };
+        input.stood.as_ref().is_some_and(is_behind) && !self.holds(id)
+    }
+
+    /// The position of a place before which everything is put away that can be no entry.
+    pub(super) fn put_away_before(&self, at: &Place) -> Position {
+        let place = (at.stream.to_string(), at.partition);
+        self.put_away.get(&place).map_or(0, |known| known.before)
+    }
+
     fn keep(&mut self, stored: &Stored, at: Timestamp, input: Quarantined, records: Vec<RecordToken>) {
         let (position, id) = (stored.position, stored.entry.id);
         self.views.insert(position, view(position, at, &input));
@@ -118,8 +164,19 @@ impl Fold {
         for unit in &units {
             self.parts.entry(*unit).or_default().insert(position);
         }
-        let system = input.system;
-        self.kept.insert(position, Kept { id, system, units });
+        let has_stood = input.stood.is_some();
+        if let Some(stood) = input.stood {
+            let known = self.put_away.entry((stood.stream, stood.partition)).or_default();
+            known.before = known.before.max(stood.position.saturating_add(1));
+            known.at = position;
+        }
+        let kept = Kept {
+            id,
+            system: input.system,
+            has_stood,
+            units,
+        };
+        self.kept.insert(position, kept);
     }
 
     pub(super) fn leaves(&mut self, position: Position) {
@@ -149,9 +206,15 @@ impl Fold {
         self.places.contains_key(&input)
     }
 
-    /// Where the first input stands that counts.
+    /// Where the first input stands that counts, or that says of a history, which is read again and again, what is put away of it.
     pub(super) fn first(&self) -> Option<Position> {
-        self.kept.keys().next().copied()
+        let is_of_history = |((stream, _), _): &(&(String, u16), &PutAway)| {
+            let stream = stream.parse::<Stream>();
+            stream.is_ok_and(|stream| stream.kind() == StreamKind::History)
+        };
+        let histories = self.put_away.iter().filter(is_of_history);
+        let newest = histories.map(|(_, known)| known.at);
+        newest.chain(self.kept.keys().next().copied()).min()
     }
 
     /// Those that are a part of the unit of any of these records.
@@ -199,18 +262,25 @@ impl Fold {
         self.asked.iter().copied().filter(is_ours).collect()
     }
 
-    /// How many inputs count.
+    /// How many inputs of sources count.
     pub(super) fn count(&self) -> u64 {
-        u64::try_from(self.kept.len()).unwrap_or(u64::MAX)
+        let inputs = self.kept.values().filter(|kept| !kept.has_stood);
+        u64::try_from(inputs.count()).unwrap_or(u64::MAX)
     }
 
     /// How many inputs of a system count. What names no system came by the topic that programs publish to: it may be any published system's.
     pub(super) fn count_of(&self, name: &SystemName, is_published: bool) -> u64 {
         let may_be_its = |kept: &&Kept| match &kept.system {
             Some(system) => system == name,
-            None => is_published,
+            None => is_published && !kept.has_stood,
         };
         u64::try_from(self.kept.values().filter(may_be_its).count()).unwrap_or(u64::MAX)
+    }
+
+    /// How many count that stood among Lethe's own entries.
+    pub(super) fn put_away_count(&self) -> u64 {
+        let stood = self.kept.values().filter(|kept| kept.has_stood);
+        u64::try_from(stood.count()).unwrap_or(u64::MAX)
     }
 
     /// With the newest reason why it stays.

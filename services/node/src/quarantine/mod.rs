@@ -338,6 +338,15 @@ impl Inputs for Quarantine {
         self.catch_up().await
     }
 
+    fn put_away_count(&self) -> u64 {
+        self.fold().put_away_count()
+    }
+
+    async fn put_away_before(&self, at: &Place) -> Result<Position, lethe_intake::Error> {
+        self.catch_up().await?;
+        Ok(self.fold().put_away_before(at))
+    }
+
     async fn parts_of(&self, records: &[RecordToken]) -> Result<Vec<Position>, lethe_intake::Error> {
         self.catch_up().await?;
         Ok(self.fold().parts_of(records).into_iter().collect())

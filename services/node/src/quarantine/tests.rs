@@ -44,6 +44,7 @@ impl World {
                 again: is_kept.then(|| input.clone()),
                 input,
                 key: wrapped,
+                stood: None,
             };
             quarantine
                 .say(Some(&system), "/lethe/intake", quarantined)
@@ -276,4 +277,69 @@ async fn a_follow_up_that_waits_for_a_key_holds_up_no_stop() {
     let (opened, _) = tokio::join!(follow_ups.open(finding), async { world.stop.send(true) });
     assert_eq!(opened.unwrap_err().code(), "node-stopped");
     assert!(began.elapsed() < std::time::Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn what_can_be_no_entry_is_put_away_once_and_hides_nobody() {
+    let world = World::new();
+    let quarantine = world.quarantine();
+    let intake = world.intake(Arc::clone(&quarantine) as _);
+    let at = Place::new(Stream::Answers, 0);
+    let poison = [3, 7].map(|position| lethe_intake::Poison {
+        position,
+        code: "log-stray",
+        expected: "an entry".into(),
+        value: b"anything".to_vec(),
+    });
+    assert_eq!(intake.put_away(&at, &poison).await.unwrap(), 2);
+    assert_eq!(intake.put_away(&at, &poison).await.unwrap(), 0, "read again");
+    // Two processes that read it in the same moment.
+    for _ in 0..2 {
+        let other = world.intake(Arc::new(NothingKnown));
+        assert_eq!(other.put_away(&at, &poison).await.unwrap(), 2);
+    }
+    quarantine.catch_up().await.unwrap();
+    let list = quarantine.list(None, None, 9).await.unwrap();
+    let places: Vec<_> = list.inputs.iter().map(|input| input.place.as_str()).collect();
+    assert_eq!(places, ["answers/0 at 7", "answers/0 at 3"]);
+    assert_eq!((list.total, quarantine.put_away_count()), (2, 2));
+    let website = "website".parse().unwrap();
+    let hides = (
+        quarantine.count().await,
+        quarantine.fold().count_of(&website, true),
+    );
+    assert_eq!(hides, (Some(0), 0), "it is nobody's input");
+
+    let newest = list.inputs[0].position;
+    let shown = quarantine.show(newest).await.unwrap().unwrap();
+    assert_eq!(shown.input, STANDARD.encode("anything"));
+    assert!(matches!(
+        quarantine.retry(newest).await.unwrap(),
+        Retry::Impossible(refused) if refused.code == "intake-no-input"
+    ));
+    for input in list.inputs {
+        quarantine.drop_one(input.position).await.unwrap().unwrap();
+    }
+    let other = world.intake(Arc::new(NothingKnown));
+    assert_eq!(other.put_away(&at, &poison).await.unwrap(), 2);
+    quarantine.catch_up().await.unwrap();
+    assert_eq!(quarantine.put_away_count(), 0, "what was dropped stays so");
+}
+
+#[tokio::test]
+async fn what_can_be_no_entry_of_the_quarantine_is_passed_by() {
+    let world = World::new();
+    let quarantine = world.quarantine();
+    let entry = lethe_journal::Entry {
+        id: crate::shell::entry_id(),
+        key: Vec::new(),
+        value: Some(b"{}".to_vec()),
+    };
+    publish::append(&*world.log, &place(), vec![entry], "quarantine")
+        .await
+        .unwrap();
+    world.put(&quarantine, "shop", 1, true).await;
+    quarantine.catch_up().await.unwrap();
+    assert_eq!(positions(&quarantine, None, 9).await, [1]);
+    assert!(quarantine.drop_one(0).await.unwrap().is_none());
 }

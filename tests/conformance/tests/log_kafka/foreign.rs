@@ -1,9 +1,10 @@
-//! A topic to which programs write that are not Lethe: whatever stands there is an entry, and none disturbs the reader.
+//! What programs write that are not Lethe. In a topic for them whatever stands there is an entry; in the others nothing of it is. None disturbs
+//! the reader.
 
 use std::time::Duration;
 
 use lethe_conformance::event_log::{entry, read_from};
-use lethe_journal::{Place, Stream};
+use lethe_journal::{Entry, Place, Stream};
 use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
 use lethe_log_kafka::KafkaLog;
 use rdkafka::config::ClientConfig;
@@ -100,4 +101,72 @@ async fn what_others_write_is_an_entry_whatever_it_says_of_itself() {
         log.0.findings().await.unwrap().is_empty(),
         "the topic is as declared"
     );
+}
+
+#[tokio::test]
+async fn what_others_write_among_entries_of_lethe_is_a_stray_and_never_an_entry() {
+    let Some(bootstrap) = bootstrap() else { return };
+    let settings = settings(&bootstrap);
+    let log = OnKafka(
+        KafkaLog::open(settings.clone(), &[Stream::Answers])
+            .await
+            .unwrap(),
+    );
+    let at = Place::new(Stream::Answers, 0);
+    let topic = format!("{}answers", settings.topic_prefix);
+    let large = vec![b'x'; 900_000];
+    let mut written = written(&large);
+    // Whoever writes these headers writes a fence.
+    written.retain(|(key, _, _)| key.is_none_or(|key| !key.starts_with(b"\0lethe.fence")));
+    // A heartbeat is a gap, whoever wrote it.
+    written.retain(|(_, value, _)| *value != Some(b"a heartbeat with content"));
+    let genuine = read_back(&log, &at, "before").await;
+    written.push((
+        Some(&genuine.key),
+        genuine.value.as_deref(),
+        headers(&[("epoch", Some(&1_u64.to_be_bytes()))]),
+    ));
+    let raw: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", &bootstrap)
+        .create()
+        .unwrap();
+    for (key, value, headers) in &written {
+        let mut record = FutureRecord::<[u8], [u8]>::to(&topic).headers(headers.clone());
+        (record.key, record.payload) = (*key, *value);
+        raw.send(record, Duration::from_secs(10)).await.unwrap();
+    }
+    appended(&log, &at, vec![entry(2, "k", Some("behind"))]).await;
+
+    let (mut from, mut entries, mut strays) = (0, Vec::new(), Vec::new());
+    loop {
+        let page = log.read(&at, from, 2).await.unwrap();
+        assert!(
+            page.entries.len() + page.strays.len() <= 2,
+            "a page keeps its limit"
+        );
+        entries.extend(page.entries);
+        strays.extend(page.strays);
+        from = page.next;
+        if from >= page.head {
+            break;
+        }
+    }
+    let values: Vec<_> = entries
+        .iter()
+        .map(|stored| stored.entry.value.as_deref())
+        .collect();
+    assert_eq!(values, [Some(b"before".as_slice()), Some(b"behind")]);
+    let found: Vec<_> = strays.iter().map(|stray| stray.value.as_slice()).collect();
+    let expected: Vec<_> = written
+        .iter()
+        .map(|(_, value, _)| value.unwrap_or_default())
+        .collect();
+    assert!(found == expected, "{strays:?}");
+    assert!(strays.windows(2).all(|pair| pair[0].position < pair[1].position));
+}
+
+/// Appends an entry and reads it.
+async fn read_back(log: &OnKafka, at: &Place, value: &str) -> Entry {
+    appended(log, at, vec![entry(1, "k", Some(value))]).await;
+    read_from(log, at, 0).await.remove(0).entry
 }
