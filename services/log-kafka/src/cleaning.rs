@@ -13,7 +13,7 @@ use lethe_journal::{Place, Position, StreamKind};
 use crate::channel::Channel;
 use crate::reading::Want;
 use crate::shared::Shared;
-use crate::wire::{Content, Read};
+use crate::wire::{Content, Found, Read};
 use crate::{Error, Finding, KafkaLog, off_thread, topics};
 
 /// Heartbeats of a partition that are remembered. In a pass there are two dozen of the declared ones; where a cleaner stands still, the oldest says so.
@@ -95,7 +95,7 @@ impl KafkaLog {
 fn is_there(shared: &Shared, channel: &Channel, position: Position) -> Result<bool, lethe_log::Error> {
     let mut found = false;
     let mut look = |read: Read| {
-        found |= read.position == position && read.content == Content::Heartbeat;
+        found |= read.position == position && read.found == Found::Ours(Content::Heartbeat);
         Want::Enough
     };
     shared
