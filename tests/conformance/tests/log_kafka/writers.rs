@@ -113,25 +113,6 @@ async fn what_a_fenced_writer_wrote_all_the_same_is_left_out() {
 }
 
 #[tokio::test]
-async fn an_entry_that_the_log_did_not_write_stops_the_reader() {
-    let Some(bootstrap) = bootstrap() else { return };
-    let settings = settings(&bootstrap);
-    let log = OnKafka(open(&settings).await);
-    let raw: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", &bootstrap)
-        .create()
-        .unwrap();
-    let topic = format!("{}cases", settings.topic_prefix);
-    let record = FutureRecord::<[u8], [u8]>::to(&topic)
-        .partition(1)
-        .key(b"a")
-        .payload(b"v");
-    raw.send(record, Duration::from_secs(10)).await.unwrap();
-    let read = log.read(&cases(), 0, 10).await;
-    assert!(matches!(read, Err(Error::Corrupt(_))), "{read:?}");
-}
-
-#[tokio::test]
 async fn a_key_of_the_log_itself_is_refused() {
     let Some(bootstrap) = bootstrap() else { return };
     let log = OnKafka(open(&settings(&bootstrap)).await);
