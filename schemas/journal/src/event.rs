@@ -27,8 +27,10 @@ pub enum Error {
         /// Type that was expected.
         expected: &'static str,
     },
-    /// A version from the future.
-    #[error("{expected} event of a newer version: this program reads up to version {newest}")]
+    /// A version from the future, or a field or word of one.
+    #[error(
+        "{expected} event of a newer version: this program reads up to version {newest}, as far as it knows that"
+    )]
     NewerVersion {
         /// Type that was expected.
         expected: &'static str,
@@ -186,16 +188,32 @@ fn read_data<T: Kind>(type_name: &str, data: &str) -> Result<T, Error> {
         .and_then(|version| version.parse::<u32>().ok())
         .ok_or(Error::UnexpectedType { expected: T::NAME })?;
     if version == T::VERSION {
-        return serde_json::from_str(data).map_err(|error| malformed::<T>(&error));
+        return serde_json::from_str(data).map_err(|error| {
+            if is_of_the_future(&error) {
+                newer::<T>()
+            } else {
+                malformed::<T>(&error)
+            }
+        });
     }
     if version > T::VERSION || version == 0 {
-        return Err(Error::NewerVersion {
-            expected: T::NAME,
-            newest: T::VERSION,
-        });
+        return Err(newer::<T>());
     }
     let old = serde_json::from_str(data).map_err(|error| malformed::<T>(&error))?;
     serde_json::from_value(T::upcast(version, old)).map_err(|error| malformed::<T>(&error))
+}
+
+const fn newer<T: Kind>() -> Error {
+    Error::NewerVersion {
+        expected: T::NAME,
+        newest: T::VERSION,
+    }
+}
+
+/// Whether there is a field or a word that nobody knows here: a newer program may add one without another version, and to pass its entry by would lose it.
+fn is_of_the_future(error: &serde_json::Error) -> bool {
+    let text = error.to_string();
+    text.starts_with("unknown field ") || text.starts_with("unknown variant ")
 }
 
 /// serde_json's messages can quote content, so only the kind of the fault and its place go on.

@@ -174,12 +174,14 @@ fn a_newer_version_another_type_and_data_of_the_wrong_version_are_refused() {
         newest: 2,
     };
     assert_eq!(renamed("renamed.v3", r#"{"names":[]}"#), Err(newer.clone()));
-    assert_eq!(renamed("renamed.v0", r#"{"names":[]}"#), Err(newer));
+    assert_eq!(renamed("renamed.v0", r#"{"names":[]}"#), Err(newer.clone()));
+    // A field that came without another version.
+    assert_eq!(renamed("renamed.v2", r#"{"names":[],"more":1}"#), Err(newer));
     let other = Error::UnexpectedType { expected: "renamed" };
     assert_eq!(renamed("record.observed.v1", "{}"), Err(other.clone()));
     assert_eq!(renamed("renamed.v", "{}"), Err(other));
     for (kind, data) in [
-        ("renamed.v2", r#"{"name":"a"}"#),
+        ("renamed.v2", r#"{"names":"a"}"#),
         ("renamed.v1", r#"{"other":"a"}"#),
     ] {
         assert_eq!(
