@@ -29,22 +29,19 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
-    fn expires(&self, since: Timestamp) -> Timestamp {
+    fn expires(&self, kept: Kept) -> Timestamp {
+        let since = match kept {
+            Kept::FromNow => shell::now(),
+            Kept::Since(since) => since,
+        };
         since.plus_millis(i64::from(self.days) * DAY_MS)
     }
 
     fn put(&self, name: &str, bytes: &[u8], kept: Kept) -> Result<(), Error> {
-        let now = shell::now();
-        let expires = match kept {
-            Kept::FromNow => self.expires(now),
-            Kept::Since(since) => {
-                let expires = self.expires(since);
-                if expires <= now || self.store.find(name, now)?.is_some() {
-                    return Ok(());
-                }
-                expires
-            }
-        };
+        let (now, expires) = (shell::now(), self.expires(kept));
+        if kept != Kept::FromNow && (expires <= now || self.store.find(name, now)?.is_some()) {
+            return Ok(());
+        }
         Ok(self.store.put(name, bytes, expires)?)
     }
 
@@ -90,10 +87,10 @@ impl Evidence {
     }
 
     /// Keeps an opening for as long as the certificate that it belongs to.
-    pub(crate) fn keep_opening(&self, case: CaseId, commitment: &str) -> Result<(), Error> {
+    pub(crate) fn keep_opening(&self, case: CaseId, commitment: &str, kept: Kept) -> Result<(), Error> {
         let name = opening_name(case, commitment);
         if let Some(bytes) = self.store.find(&name, shell::now())? {
-            self.put(&name, &bytes, Kept::FromNow)?;
+            self.store.put(&name, &bytes, self.expires(kept))?;
         }
         Ok(())
     }
@@ -128,13 +125,13 @@ impl Evidence {
     }
 
     /// Keeps a certificate file.
-    pub(crate) fn keep_certificate(&self, id: &str, bundle: &Bundle) -> Result<(), Error> {
-        self.put(&certificate_name(id), &bundle.to_bytes()?, Kept::FromNow)
+    pub(crate) fn keep_certificate(&self, id: &str, bundle: &Bundle, kept: Kept) -> Result<(), Error> {
+        self.put(&certificate_name(id), &bundle.to_bytes()?, kept)
     }
 
-    /// Whether nobody has to make this certificate that was asked for then: it is there, or has expired.
-    pub(crate) fn has_had_certificate(&self, id: &str, asked_at: Timestamp) -> Result<bool, Error> {
-        Ok(self.expires(asked_at) <= shell::now() || self.certificate(id)?.is_some())
+    /// Whether nobody has to make this certificate: it is there, or has expired.
+    pub(crate) fn has_had_certificate(&self, id: &str, kept: Kept) -> Result<bool, Error> {
+        Ok(self.expires(kept) <= shell::now() || self.certificate(id)?.is_some())
     }
 
     /// A certificate file, also where the ledger is another process.

@@ -141,9 +141,22 @@ impl Candidate {
 struct Pending {
     case: CaseId,
     asked_at: Timestamp,
+    /// Whether it was in the tree before: whoever takes the ledger over reads all histories once more.
+    was_sequenced: bool,
     envelope: Envelope,
     leaf: Leaf,
     what: What,
+}
+
+impl Pending {
+    /// From when on the days count for which it is kept.
+    const fn kept(&self) -> Kept {
+        if self.was_sequenced {
+            Kept::Since(self.asked_at)
+        } else {
+            Kept::FromNow
+        }
+    }
 }
 
 enum What {
@@ -278,14 +291,14 @@ impl LedgerShell {
 
     /// What an entry asks for. A statement that cannot be read stops its own case and no other, and so does what can be no entry.
     async fn contained(&self, value: &[u8]) -> Result<Option<Pending>, Error> {
-        use lethe_vault::Error::{CannotOpen, UnexpectedContent};
+        use lethe_vault::Error::{CannotOpen, UnknownBucket};
         match self.pending(value).await {
             Err(Error::Journal(error)) if !error.is_of_nobody() => Err(Error::Journal(error)),
             Err(
                 error @ (Error::Proof(_)
                 | Error::NoCaseKey { .. }
                 | Error::Journal(_)
-                | Error::Vault(CannotOpen { .. } | UnexpectedContent)),
+                | Error::Vault(CannotOpen { .. } | UnknownBucket { .. })),
             ) => {
                 tracing::error!(
                     code = error.code(),
@@ -324,6 +337,7 @@ impl LedgerShell {
         Ok(Some(Pending {
             case: entry.case,
             asked_at: time,
+            was_sequenced: self.ledger.index_of(&leaf).is_some(),
             envelope,
             leaf,
             what,
@@ -334,18 +348,9 @@ impl LedgerShell {
         let mut new = BTreeMap::new();
         let mut entries = Vec::new();
         for one in &pending {
-            // Whoever takes the ledger over reads all histories once more.
-            let was_sequenced = self.ledger.index_of(&one.leaf).is_some();
-            self.keep(
-                one,
-                if was_sequenced {
-                    Kept::Since(one.asked_at)
-                } else {
-                    Kept::FromNow
-                },
-            )?;
+            self.keep(one, one.kept())?;
             let leaf = one.leaf.as_bytes().to_vec();
-            if !was_sequenced && new.insert(leaf.clone(), ()).is_none() {
+            if !one.was_sequenced && new.insert(leaf.clone(), ()).is_none() {
                 entries.push(Entry {
                     id: shell::entry_id(),
                     key: Vec::new(),
@@ -365,7 +370,7 @@ impl LedgerShell {
         for one in pending {
             let mut answer = self.answer_of(&one, &head);
             if matches!(answer, Err(Error::NoEvidence)) {
-                self.gather_again(one.case).await?;
+                self.gather_again(one.case, one.kept()).await?;
                 answer = self.answer_of(&one, &head);
             }
             match answer {
@@ -386,8 +391,8 @@ impl LedgerShell {
         Ok(())
     }
 
-    /// Puts the evidence of a case back from the case's own history, which holds all of it.
-    async fn gather_again(&self, case: CaseId) -> Result<(), Error> {
+    /// Puts the evidence of a case back from the case's own history, which holds all of it, for as long as the certificate that it is for.
+    async fn gather_again(&self, case: CaseId, kept: Kept) -> Result<(), Error> {
         let partition = partition_of(case.as_bytes(), Stream::Cases.partitions());
         let at = Place::new(Stream::Cases, partition);
         let mut pages = Pages::new(&*self.log, &at, 0);
@@ -398,7 +403,7 @@ impl LedgerShell {
                 .filter(|stored| stored.entry.key == case.as_bytes());
             for value in own.filter_map(|stored| stored.entry.value.as_ref()) {
                 if let Some(one) = self.contained(value).await? {
-                    self.keep(&one, Kept::FromNow)?;
+                    self.keep(&one, kept)?;
                 }
             }
         }
@@ -419,11 +424,12 @@ impl LedgerShell {
             What::Evidence => Ok(None),
             What::Statement(completion) => {
                 let id = &completion.certificate_id;
-                if !self.evidence.has_had_certificate(id, one.asked_at)? {
+                let kept = one.kept();
+                if !self.evidence.has_had_certificate(id, kept)? {
                     let bundle = self.bundle(&one.envelope, completion, head)?;
                     self.evidence
-                        .keep_opening(one.case, &completion.subject.commitment)?;
-                    self.evidence.keep_certificate(id, &bundle)?;
+                        .keep_opening(one.case, &completion.subject.commitment, kept)?;
+                    self.evidence.keep_certificate(id, &bundle, kept)?;
                 }
                 Ok(Some(Answer::StatementIssued {
                     case: one.case,
