@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::asks::{Approve, CaseQuery, Close, FindLineage, Lift, Nothing, OpenCase, QuarantineQuery};
 use crate::events::IntakeKeyList;
 use crate::limits::{CHECK_TIME_MAX, WAIT_MAX};
-use crate::problem::Problem;
+use crate::problem::{Problem, STARTING};
 use crate::views::{
     AcceptedView, CasePage, CaseView, CheckView, ConformanceView, LineageView, PartitionList, PlanView,
     QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemList, TopicList,
@@ -90,6 +90,16 @@ impl ClientError {
             Self::Malformed { .. } => "cli-malformed-answer",
             Self::Setup { .. } => "cli-malformed-setup",
         }
+    }
+
+    /// Whether a server was there that starts and takes nothing yet: nothing was done.
+    fn is_starting(&self) -> bool {
+        matches!(self, Self::Refused(problem) if problem.code == STARTING)
+    }
+
+    /// Whether the server was away, as far as that can be told: it may be back in a while.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::NoServer { .. } | Self::NoAnswer { .. }) || self.is_starting()
     }
 
     /// Whether what was asked is malformed: nobody could have answered it.
@@ -217,6 +227,7 @@ impl Client {
             let has_answered = self.has_answered.load(Ordering::Relaxed);
             let is_away = match &answer {
                 Err(ClientError::NoServer { .. }) => has_answered || unanswered > 0,
+                Err(error) if error.is_starting() => true,
                 Err(ClientError::NoAnswer { .. }) => {
                     unanswered += 1;
                     harmless && (has_answered || unanswered < SENDS_MAX)
@@ -226,9 +237,9 @@ impl Client {
             if !is_away || Instant::now() >= end {
                 return match answer {
                     // An earlier one may have arrived.
-                    Err(ClientError::NoServer { server }) if unanswered > 0 => {
-                        Err(ClientError::NoAnswer { server })
-                    }
+                    Err(error) if unanswered > 0 && error.is_away() => Err(ClientError::NoAnswer {
+                        server: self.server(),
+                    }),
                     answer => answer,
                 };
             }

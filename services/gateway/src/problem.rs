@@ -10,6 +10,9 @@ use crate::backend::BackendError;
 /// Media type of problem details (RFC 9457, 6.1).
 pub(crate) const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 
+/// Code of a server that starts and takes nothing yet.
+pub(crate) const STARTING: &str = "gateway-starting";
+
 /// A problem. Holds no personal data and nothing that the client sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {

@@ -29,7 +29,7 @@ use crate::context::{Context, Shared};
 use crate::error::Error;
 use crate::keys::Keys;
 use crate::limits::{CONNECTIONS_MAX, HEAD_TIME_MAX, STOP_TIME_MAX};
-use crate::problem::Problem;
+use crate::problem::{Problem, STARTING};
 use crate::views::HealthView;
 use crate::{api, guard, pages};
 
@@ -244,7 +244,7 @@ async fn nothing_there(headers: HeaderMap) -> Response {
 async fn not_yet(headers: HeaderMap) -> Response {
     let problem = Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
-        "gateway-starting",
+        STARTING,
         "the server starts and takes nothing yet; nothing was done",
     )
     .expected("another try once /readyz answers 200; until then it says what the server waits for");

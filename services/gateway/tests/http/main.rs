@@ -168,7 +168,14 @@ async fn a_server_without_a_backend_is_alive_says_what_it_waits_for_and_refuses_
     }
     let page = server.send("GET", "/", "accept: text/html\r\n", "");
     assert!(status(&page) == "503" && page.contains("<h1>"), "{page}");
+    // A client that asks meanwhile has its answer once there is one.
+    let client =
+        lethe_gateway::client::Client::new(&format!("http://{}", server.address), None, None).unwrap();
+    let mut asks = std::pin::pin!(client.partitions(false));
+    let soon = tokio::time::timeout(Duration::from_secs(1), &mut asks).await;
+    assert!(soon.is_err(), "{soon:?}");
     let running = listening.answer(server.backend.clone());
+    assert_eq!(asks.await.unwrap().partitions.len(), 4);
     assert_eq!(running.address(), server.address);
     for path in ["/healthz", "/readyz", "/v1/cases", "/metrics"] {
         assert_eq!(status(&get(path)), "200", "{path}");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lethe_gateway::client::{Client, ClientError};
+use lethe_gateway::client::Client;
 use lethe_gateway::limits::WAIT_MAX;
 use lethe_gateway::views::CaseView;
 use lethe_gateway::words;
@@ -69,9 +69,7 @@ pub(super) async fn until(
                 progress.tick();
             }
             // The client itself has waited for the server to come back; this wait outlives that. A server that never answered is an error at once.
-            Err(ClientError::NoServer { .. } | ClientError::NoAnswer { .. }) if answered => {
-                progress.set_message("the server is away");
-            }
+            Err(error) if answered && error.is_away() => progress.set_message("the server is away"),
             Err(error) => return Err(error.into()),
         }
         if Instant::now() >= end {
