@@ -192,22 +192,29 @@ impl Share {
         }
     }
 
-    /// Whether other partitions are to be carried than are.
+    /// Whether other partitions are to be carried than are, or one is without its lock, which may be free by now.
     pub(crate) fn is_to_change(&self) -> bool {
         match self {
             Self::All(_) => false,
-            Self::Group(group) => !group.wanted().iter().eq(group.held.keys()),
+            Self::Group(group) => {
+                let lacks_lock = group.held.values().any(|holding| holding.lock.is_none());
+                lacks_lock || !group.wanted().iter().eq(group.held.keys())
+            }
         }
     }
 
-    /// The partitions of those that are carried which are to be given up.
-    pub(crate) fn leaving(&self) -> BTreeSet<u16> {
+    /// The partitions of those that are carried which are to be given up, or which another process carries already.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
+    pub(crate) fn leaving(&self) -> Result<BTreeSet<u16>, Error> {
         match self {
-            Self::All(_) => BTreeSet::new(),
+            Self::All(_) => Ok(BTreeSet::new()),
             Self::Group(group) => {
-                let wanted = group.wanted();
+                let (wanted, mut leaving) = (group.wanted(), group.overtaken()?);
                 let held = group.held.keys().copied();
-                held.filter(|partition| !wanted.contains(partition)).collect()
+                leaving.extend(held.filter(|partition| !wanted.contains(partition)));
+                Ok(leaving)
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lethe_casework::Refusal;
 use lethe_conductor::{Conductor, Refused};
@@ -74,11 +74,17 @@ impl From<CommandRefused> for BackendError {
     }
 }
 
+/// For how long after the conductor said that it goes on it carries what it carried: it says so every 5 s, and nobody takes anything over from it
+/// within 25 s.
+const CURRENT_MAX: Duration = Duration::from_secs(15);
+
 /// All cases, and what became of commands.
 #[derive(Clone)]
 pub(crate) struct Cases {
     conductor: Arc<Mutex<Conductor>>,
     settled: Arc<Mutex<BTreeMap<CommandId, Option<CommandRefused>>>>,
+    /// When the conductor of this process last said that it goes on.
+    beaten: Arc<Mutex<Option<Instant>>>,
     changed: watch::Sender<u64>,
 }
 
@@ -88,6 +94,7 @@ impl Cases {
         Self {
             conductor: Arc::new(Mutex::new(conductor)),
             settled: Arc::default(),
+            beaten: Arc::default(),
             changed: watch::Sender::new(0),
         }
     }
@@ -100,6 +107,17 @@ impl Cases {
     /// Looks at all cases; short, since the conductor waits meanwhile.
     pub(crate) fn look(&self) -> MutexGuard<'_, Conductor> {
         self.conductor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the conductor of this process goes on.
+    pub(crate) fn beat(&self) {
+        *self.beaten.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether what is carried here is so still: a conductor that hangs may have lost it to another process without having noticed.
+    pub(crate) fn are_current(&self) -> bool {
+        let beaten = *self.beaten.lock().unwrap_or_else(PoisonError::into_inner);
+        beaten.is_some_and(|beaten| beaten.elapsed() < CURRENT_MAX)
     }
 
     /// Hears of every round that changed something.
@@ -192,16 +210,20 @@ pub(crate) async fn fold(keys: &CaseKeys, cases: &Cases, stored: &Stored, how: F
     Ok(())
 }
 
-/// What can be no entry stops the case by whose key it stands; by another key it is nobody's.
+/// What can be no entry stops the case by whose key it stands; by the key of none it is nobody's.
 fn unread(cases: &Cases, stored: &Stored, error: &lethe_journal::Error) {
     let (code, position) = (error.code(), stored.position);
-    match <[u8; 8]>::try_from(stored.entry.key.as_slice()) {
-        Ok(id) => {
-            let case = CaseId::from_bytes(id);
+    let id = <[u8; 8]>::try_from(stored.entry.key.as_slice()).ok();
+    let mut conductor = cases.look();
+    match id
+        .map(CaseId::from_bytes)
+        .filter(|case| conductor.case(*case).is_some())
+    {
+        Some(case) => {
             tracing::error!(code, %case, position, "a case history has what can be no entry");
-            cases.look().unreadable(case);
+            conductor.unreadable(case);
         }
-        Err(_) => tracing::error!(
+        None => tracing::error!(
             code,
             position,
             "what is no case's stands among the case histories"

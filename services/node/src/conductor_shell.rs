@@ -112,15 +112,16 @@ fn partition_of_case(case: CaseId) -> u16 {
 
 /// Works, and says now and then that it is not stuck: both are one task, so where one does not come round, such as on a disk that does not
 /// answer, the other does not either. Whatever is waited for elsewhere holds up nothing here.
-async fn beating<T>(pulse: Option<&Pulse>, work: impl Future<Output = T>) -> T {
+async fn beating<T>(pulse: Option<&Pulse>, cases: &Cases, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     let mut beats = tokio::time::interval(PULSE_EVERY);
     loop {
         tokio::select! {
             done = &mut work => return done,
-            _ = beats.tick() => if let Some(pulse) = pulse {
-                pulse.beat();
-            },
+            _ = beats.tick() => {
+                cases.beat();
+                pulse.map(Pulse::beat);
+            }
         }
     }
 }
@@ -140,8 +141,8 @@ impl ConductorShell {
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
         let mut pauses = Pauses::new();
         loop {
-            let pulse = self.share.pulse();
-            match beating(pulse.as_ref(), self.conduct(&mut stop)).await {
+            let (pulse, cases) = (self.share.pulse(), self.cases.clone());
+            match beating(pulse.as_ref(), &cases, self.conduct(&mut stop)).await {
                 Ok(Ended::OtherShare) => pauses = Pauses::new(),
                 Err(error) if self.goes_on_after(&error) && !*stop.borrow() => {
                     tracing::warn!(
@@ -207,7 +208,8 @@ impl ConductorShell {
 
     /// Gives up what another process is to carry, as it stands on the log, and believes nothing of it here any more; takes what is free.
     fn change_share(&mut self) -> Result<bool, Error> {
-        self.cases.look().leave(&self.share.leaving());
+        let leaving = self.share.leaving()?;
+        self.cases.look().leave(&leaving);
         self.share.change()
     }
 

@@ -119,7 +119,8 @@ impl FollowUps {
                 && conductor.carries(case.id)
                 && conductor.looks_again(case)
         };
-        conductor.case(own).is_some() || asked.contains_key(returned) || conductor.cases().any(finds_it)
+        conductor.case(own).is_some()
+            || cases.are_current() && (asked.contains_key(returned) || conductor.cases().any(finds_it))
     }
 }
 

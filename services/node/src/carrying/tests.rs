@@ -46,7 +46,7 @@ fn a_partition_comes_when_the_one_before_has_given_it_up_and_goes_on_where_that_
     second_gets.send_replace([2, 3].into());
     assert!(!second.change().unwrap() && second.is_to_change());
     first.write(&all(&first, worked(7, 9))).unwrap();
-    assert_eq!(first.leaving(), [2, 3].into());
+    assert_eq!(first.leaving().unwrap(), [2, 3].into());
     assert!(first.change().unwrap() && !first.is_to_change());
     assert!(second.change().unwrap());
     assert_eq!(
@@ -77,7 +77,7 @@ async fn taken_over(folder: &Path) -> (watch::Sender<BTreeSet<u16>>, Share, Shar
     tokio::time::advance(GRACE - Duration::from_millis(1)).await;
     assert!(!second.change().unwrap(), "it may be in the middle of a round");
     tokio::time::advance(Duration::from_millis(1)).await;
-    assert!(second.change().unwrap() && !second.is_to_change());
+    assert!(second.change().unwrap());
     assert_eq!(begin(&mut second, 2), all(&second, worked(7, 9)));
     (hung_gets, hung, second)
 }
@@ -88,6 +88,7 @@ async fn what_the_group_gives_is_taken_from_a_process_that_hangs_and_that_takes_
     let folder = tempfile::tempdir().unwrap();
     let (hung_gets, mut hung, second) = taken_over(folder.path()).await;
     assert!(hung.is_overtaken().unwrap() && !second.is_overtaken().unwrap());
+    assert_eq!(hung.leaving().unwrap(), [0, 1, 2, 3].into());
 
     // It goes on, and has not heard yet that it was missed.
     assert!(hung.change().unwrap());
@@ -109,8 +110,10 @@ async fn what_the_group_gives_is_taken_from_a_process_that_hangs_and_that_takes_
 async fn the_lock_of_a_process_that_hung_is_taken_once_it_is_free_and_keeps_others_out_again() {
     let folder = tempfile::tempdir().unwrap();
     let (_hung_gets, hung, mut second) = taken_over(folder.path()).await;
+    assert!(second.is_to_change(), "it looks for the locks");
     drop(hung);
     assert!(!second.change().unwrap(), "it carries the same as before");
+    assert!(!second.is_to_change());
     let (gets, mut third) = member(folder.path());
     gets.send_replace([0].into());
     assert!(!third.change().unwrap());
