@@ -138,7 +138,12 @@ impl KafkaLog {
                 });
             }
         }
-        findings.extend(self.not_cleaned().await?);
+        let leaderless = |found: &Finding| match found {
+            Finding::NoLeader(at) => Some(at.clone()),
+            _ => None,
+        };
+        let without_leader = findings.iter().filter_map(leaderless).collect();
+        findings.extend(self.not_cleaned(&without_leader).await);
         Ok(findings)
     }
 
