@@ -37,7 +37,7 @@ use crate::quarantine::Retrier;
 use crate::readiness::Readiness;
 use crate::receipts::Signers;
 use crate::roles::Role;
-use crate::server::{Opened, Parts, Tasks, positions};
+use crate::server::{Parts, Tasks, positions};
 use crate::settings::Settings;
 use crate::systems::System;
 use crate::waits::Waits;
@@ -75,18 +75,13 @@ type Away<'k> = FuturesUnordered<BoxFuture<'k, (Arc<System>, Arc<Host>)>>;
 
 /// Runs the roles of this process until `told_to_stop` ends.
 pub(crate) async fn run(
-    opened: Opened,
+    (parts, listening): (Parts, Option<Listening>),
     kinds: &Kinds,
     tasks: &mut Tasks,
     stopped: &watch::Receiver<bool>,
     waits: &Waits,
     told_to_stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let Opened {
-        parts,
-        listening,
-        held: _held,
-    } = opened;
     let mut starting = Starting {
         parts: &parts,
         tasks,

@@ -196,8 +196,19 @@ pub async fn serve(
         waits: Arc::clone(&waits),
     };
     let opening = start.open(kinds, &mut tasks);
-    let outcome = match waits.during(opening, &mut told_to_stop).await {
-        Ok(Some(opened)) => running::run(opened, kinds, &mut tasks, &stopped, &waits, told_to_stop).await,
+    let opened = waits.during(opening, &mut told_to_stop).await;
+    // Nobody else gets it before the last role has ended.
+    let mut _held = None;
+    let outcome = match opened {
+        Ok(Some(Opened {
+            parts,
+            listening,
+            held,
+        })) => {
+            _held = Some(held);
+            let opened = (parts, listening);
+            running::run(opened, kinds, &mut tasks, &stopped, &waits, told_to_stop).await
+        }
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
@@ -207,7 +218,7 @@ pub async fn serve(
     if waits.is_over() {
         ending.await;
     } else {
-        // What has not begun has nothing to bring to its end. Those that are left end with this.
+        // Roles that have begun may wait without end for what is in the way, and what a kill leaves is safe. Those that are left end with this.
         let _ = tokio::time::timeout(UNBEGUN_TIME_MAX, ending).await;
     }
     outcome

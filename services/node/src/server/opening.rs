@@ -308,12 +308,7 @@ mod tests {
         });
         let opening = start.parts(None, (log, port), &kinds, &mut tasks);
         if let Some(parts) = waits.during(opening, &mut told_to_stop).await.unwrap() {
-            let opened = Opened {
-                parts,
-                listening: None,
-                held: (None, None),
-            };
-            running::run(opened, &kinds, &mut tasks, &stopped, &waits, told_to_stop)
+            running::run((parts, None), &kinds, &mut tasks, &stopped, &waits, told_to_stop)
                 .await
                 .unwrap();
         }
