@@ -132,7 +132,7 @@ pub enum GoneBy {
     NextCompaction,
     /// At the latest so long after the tombstone.
     Within(Duration),
-    /// Never removed by itself; the key ends with the evidence period.
+    /// Never removed by itself; it is gone when its key is.
     KeyDestroyed,
 }
 

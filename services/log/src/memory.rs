@@ -187,8 +187,8 @@ impl EventLog for MemoryLog {
 
 /// How long a value outlives its tombstone in the logs that rewrite when they are told to.
 pub(crate) const fn gone_by(stream: &Stream) -> GoneBy {
-    match stream.kind() {
-        StreamKind::Table | StreamKind::Queue => GoneBy::NextCompaction,
-        StreamKind::History => GoneBy::KeyDestroyed,
+    match (stream, stream.kind()) {
+        (Stream::Quarantine, _) | (_, StreamKind::History) => GoneBy::KeyDestroyed,
+        (_, StreamKind::Table | StreamKind::Queue) => GoneBy::NextCompaction,
     }
 }

@@ -29,8 +29,9 @@ const TABLES: &str = "lethe log and stores";
 const QUEUES: &str = "lethe log, queues";
 const HISTORIES: &str = "lethe log, histories of cases";
 
-/// When what stays until its key is destroyed is gone.
-pub(crate) const WITH_KEY: &str = "when the key is destroyed, with the evidence";
+/// When what no retention removes is gone.
+const WITH_KEY: &str = "not by time: it stays, sealed under the key of its case";
+const WHEN_DECIDED: &str = "not by time: each stays, sealed, until somebody has decided on it";
 
 /// What the last look found; nothing where nobody could look.
 pub(crate) type Found = Option<Vec<Finding>>;
@@ -80,13 +81,14 @@ impl Cluster {
                 .max()
                 .unwrap_or_default()
         };
-        let gone_by = |kind| {
-            let promised = || format!("{} after a record ended", words::at_most(longest(kind)));
+        let gone_by = |kind, from| {
+            let promised = || format!("{} after {from}", words::at_most(longest(kind)));
             pending.clone().unwrap_or_else(promised)
         };
+        // The last instruction, which asks whether all is gone, goes out before the statement.
         vec![
-            (TABLES.to_owned(), gone_by(StreamKind::Table)),
-            (QUEUES.to_owned(), gone_by(StreamKind::Queue)),
+            (TABLES.to_owned(), gone_by(StreamKind::Table, "a record ended")),
+            (QUEUES.to_owned(), gone_by(StreamKind::Queue, "this statement")),
             (HISTORIES.to_owned(), WITH_KEY.to_owned()),
         ]
     }
@@ -97,7 +99,7 @@ impl Cluster {
         let topic = |(stream, within): &(Stream, Option<Duration>)| TopicView {
             topic: self.log.topic(stream),
             kind: kind_name(stream.kind()).to_owned(),
-            gone_by: within.map_or_else(|| WITH_KEY.to_owned(), words::at_most),
+            gone_by: within.map_or_else(|| without_time(stream).to_owned(), words::at_most),
             gone_by_s: within.map(|time| time.as_secs()),
             findings: found
                 .iter()
@@ -201,6 +203,14 @@ fn pending(found: Option<&[Finding]>) -> Option<String> {
         whys.push("what cleans the log is behind");
     }
     (!delaying.is_empty()).then(|| format!("pending: {}", whys.join(", and ")))
+}
+
+fn without_time(stream: &Stream) -> &'static str {
+    if *stream == Stream::Quarantine {
+        WHEN_DECIDED
+    } else {
+        WITH_KEY
+    }
 }
 
 const fn kind_name(kind: StreamKind) -> &'static str {

@@ -138,8 +138,11 @@ async fn a_certificate_says_when_a_value_is_gone_from_topics_as_declared() {
     let said = verified(&office).await;
     for (place, expected) in [
         ("lethe log and stores: ", " after a record ended"),
-        ("lethe log, queues: ", " after a record ended"),
-        ("lethe log, histories of cases: ", "when the key is destroyed"),
+        ("lethe log, queues: ", " after this statement"),
+        (
+            "lethe log, histories of cases: ",
+            "sealed under the key of its case",
+        ),
     ] {
         let promised = said.lines().find(|line| line.contains(place));
         assert!(promised.is_some_and(|line| line.contains(expected)), "{said}");

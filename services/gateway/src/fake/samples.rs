@@ -542,7 +542,7 @@ pub(super) fn topics() -> TopicList {
         topic: topic.to_owned(),
         kind: kind.to_owned(),
         gone_by: gone_by_s.map_or_else(
-            || "when the key is destroyed, with the evidence".to_owned(),
+            || "not by time: it stays, sealed under the key of its case".to_owned(),
             |seconds| words::at_most(Duration::from_secs(seconds)),
         ),
         gone_by_s,

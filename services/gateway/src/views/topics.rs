@@ -10,9 +10,9 @@ pub struct TopicView {
     pub topic: String,
     /// How its entries end: `table`, `queue` or `history`.
     pub kind: String,
-    /// How long after a record ended its value may still stand there, in words.
+    /// How long after it ended a value may still stand there, in words.
     pub gone_by: String,
-    /// The same in seconds; `None` where it stands until its key is destroyed.
+    /// The same in seconds; `None` where no time ends it.
     pub gone_by_s: Option<u64>,
     /// What is not as declared about it.
     pub findings: Vec<String>,
