@@ -209,6 +209,22 @@ impl Intake {
         Ok(new)
     }
 
+    /// Puts away as one what was lost of a place before it was read; whether that was not said before.
+    ///
+    /// # Errors
+    /// As [`Intake::publish`].
+    pub async fn put_away_lost(&self, at: &Place, lost: &Poison) -> Result<bool, Error> {
+        self.inputs.put_away_before(at).await?;
+        let entry = self.maker().put_away(at, lost)?;
+        if self.inputs.holds(entry.id) {
+            return Ok(false);
+        }
+        let mut out = Outgoing::default();
+        out.quarantined(entry);
+        self.send_inputs(&mut out).await?;
+        Ok(true)
+    }
+
     /// How many of them count.
     pub fn put_away_count(&self) -> u64 {
         self.inputs.put_away_count()

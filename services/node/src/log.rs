@@ -9,6 +9,7 @@ use lethe_journal::{Place, Position, Stream};
 use lethe_ledger::Start;
 use lethe_log::{EmbeddedLog, EventLog, GoneBy, OpenOptions, Pages};
 use lethe_log_kafka::KafkaLog;
+use lethe_proof::Leaf;
 use tokio::sync::watch;
 
 use crate::Error;
@@ -67,7 +68,7 @@ impl Log {
         Ok(true)
     }
 
-    /// Whether a leaf was ever written; fences and heartbeats are none.
+    /// Whether a leaf was ever written; fences and heartbeats are none, nor is what others write there.
     async fn holds_leaves(&self) -> Result<bool, Error> {
         let (port, at) = (self.port(), Place::new(Stream::Leaves, 0));
         let mut pages = Pages::new(&*port, &at, 0);
@@ -76,7 +77,7 @@ impl Log {
                 .entries
                 .iter()
                 .filter_map(|stored| stored.entry.value.as_ref());
-            if values.any(|value| !value.is_empty()) {
+            if values.any(|value| Leaf::from_bytes(value).is_ok()) {
                 return Ok(true);
             }
         }

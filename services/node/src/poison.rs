@@ -9,7 +9,7 @@ use lethe_log::{Page, Stray};
 use crate::Error;
 
 /// The code of entries that a queue lost before they were read.
-const FELL_OFF: &str = "node-fell-off";
+pub(crate) const FELL_OFF: &str = "node-fell-off";
 
 /// What a page of a queue holds, by position.
 pub(crate) struct Sorted<T> {
@@ -74,10 +74,10 @@ pub(crate) async fn fell_off(
         expected: format!("what stood there from {from} on: it was dropped before it was read"),
         value: Vec::new(),
     };
-    match intake.put_away(at, &[missed]).await? {
-        0 => Ok(()),
-        _ => Err(Error::Stopped { what }),
+    if intake.put_away_lost(at, &missed).await? {
+        return Err(Error::Stopped { what });
     }
+    Ok(())
 }
 
 /// The event of an entry of the first partition of a stream; nothing where it ends a key, and where it can be none, which is told.
@@ -262,8 +262,25 @@ mod tests {
         };
         let cases = Cases::of(lethe_conductor::Conductor::new(config, inventory));
         let case = CaseId::from_bytes([7; 8]);
+        let opened = lethe_journal::CaseEvent::Opened {
+            command: lethe_terms::CommandId::from_bytes([1; 16]),
+            opening: lethe_journal::Opening {
+                right: lethe_terms::Right::Erasure,
+                erasure_ground: Some(lethe_terms::ErasureGround::NotNecessary),
+                restriction_ground: None,
+                received_at: shell::now(),
+                origin: lethe_journal::CaseOrigin::Requested,
+                supersedes: None,
+                given: lethe_journal::Sealed::from_bytes(Vec::new()),
+                commitment: String::new(),
+            },
+            tokens: Vec::new(),
+            due: shell::now(),
+        };
+        cases.look().replay(case, 0, &opened, shell::now()).unwrap();
         let entries = vec![
             garbage(case.as_bytes(), b"no event"),
+            garbage(CaseId::from_bytes([8; 8]).as_bytes(), b"no event"),
             garbage(b"stray", b"no event"),
         ];
         let at = put(&world, Stream::Cases, entries).await;

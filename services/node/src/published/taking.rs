@@ -22,7 +22,7 @@ use super::checking::{Checked, Rejection};
 use super::desk::{late, taken_of, unknown};
 use crate::follow_ups::FollowUps;
 use crate::systems::System;
-use crate::{Error, shell};
+use crate::{Error, poison, shell};
 
 /// Events of one page: moved as one batch, so it bounds memory and the time until the first of them is known.
 const PAGE_EVENTS: usize = 1_000;
@@ -134,9 +134,8 @@ impl Taking {
         let began = shell::now();
         let page = self.log.read(&place(), from, PAGE_EVENTS).await?;
         if page.fell_behind && from > 0 {
-            return Err(Error::Stopped {
-                what: "the reader of published events, whose position fell off the start of its queue,",
-            });
+            let what = "the reader of published events, whose position fell off the start of its queue,";
+            poison::fell_off(&self.checker.intake, (&place(), from), &page, what).await?;
         }
         if !page.entries.is_empty() {
             let sorted = self.sorted(&page.entries)?;

@@ -12,6 +12,7 @@ use lethe_terms::{EntryId, RecordToken, SystemName, Timestamp, UnitToken};
 use lethe_vault::KeyVault;
 
 use super::{Retrier, view};
+use crate::poison::FELL_OFF;
 
 /// Inputs whose particulars stay in memory, the newest: more than a page of a list. Of older ones only the place stays, and they are read again.
 pub(super) const VIEWS_MAX: usize = 1_000;
@@ -60,6 +61,27 @@ fn said_by(value: &[u8]) -> Result<Said, lethe_journal::Error> {
     Ok(Said::Retried(Event::decode(value)?.data))
 }
 
+/// Of which records an input is a part; of none where no key of this vault opens that: the input counts all the same.
+fn records_known(
+    vault: &dyn KeyVault,
+    input: &Quarantined,
+    position: Position,
+) -> Result<Vec<RecordToken>, lethe_intake::Error> {
+    use lethe_vault::Error::{CannotOpen, UnexpectedContent, UnknownBucket};
+    match records_of(vault, input) {
+        Err(error @ (CannotOpen { .. } | UnexpectedContent | UnknownBucket { .. })) => {
+            let code = error.code();
+            tracing::error!(
+                code,
+                position,
+                "of what an input in quarantine is a part cannot be opened"
+            );
+            Ok(Vec::new())
+        }
+        records => records.map_err(lethe_intake::Error::Vault),
+    }
+}
+
 fn if_of_kind<T: Kind>(value: &[u8]) -> Result<Option<Event<T>>, lethe_journal::Error> {
     match Event::<T>::decode(value) {
         Ok(event) => Ok(Some(event)),
@@ -72,7 +94,7 @@ fn if_of_kind<T: Kind>(value: &[u8]) -> Result<Option<Event<T>>, lethe_journal::
 struct Kept {
     id: EntryId,
     system: Option<SystemName>,
-    /// Whether it is no input of a source but stood among Lethe's own entries.
+    /// Whether it is no input of a source, nor one that was lost, but stood among Lethe's own entries.
     has_stood: bool,
     /// What it is a part of.
     units: BTreeSet<UnitToken>,
@@ -115,7 +137,7 @@ impl Fold {
                 if let Some(older) = self.places.get(&stored.entry.id) {
                     self.leaves(*older);
                 }
-                let records = records_of(vault, &input).map_err(lethe_intake::Error::Vault)?;
+                let records = records_known(vault, &input, stored.position)?;
                 self.keep(stored, at, input, records);
             }
             Some(Said::Dropped(dropped)) => self.leaves(dropped.position),
@@ -144,7 +166,8 @@ impl Fold {
             let before = self.put_away.get(&place);
             before.is_some_and(|known| stood.position < known.before)
         };
-        input.stood.as_ref().is_some_and(is_behind) && !self.holds(id)
+        // What a queue lost stands before what was put away of it.
+        input.code != FELL_OFF && input.stood.as_ref().is_some_and(is_behind) && !self.holds(id)
     }
 
     /// The position of a place before which everything is put away that can be no entry.
@@ -164,11 +187,15 @@ impl Fold {
         for unit in &units {
             self.parts.entry(*unit).or_default().insert(position);
         }
-        let has_stood = input.stood.is_some();
+        // What was lost of what programs publish may have been about anybody.
+        let is_ours = |stood: &Stood| stood.stream != Stream::Intake.to_string();
+        let has_stood = input.stood.as_ref().is_some_and(is_ours);
         if let Some(stood) = input.stood {
             let known = self.put_away.entry((stood.stream, stood.partition)).or_default();
-            known.before = known.before.max(stood.position.saturating_add(1));
-            known.at = position;
+            if stood.position >= known.before {
+                known.before = stood.position.saturating_add(1);
+                known.at = position;
+            }
         }
         let kept = Kept {
             id,

@@ -343,3 +343,26 @@ async fn what_can_be_no_entry_of_the_quarantine_is_passed_by() {
     assert_eq!(positions(&quarantine, None, 9).await, [1]);
     assert!(quarantine.drop_one(0).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn an_input_that_no_key_of_this_vault_opens_counts_and_ends_nobody() {
+    let world = World::new();
+    let quarantine = world.quarantine();
+    let (key, _) = world.vault.create().unwrap();
+    let (_, other) = world.vault.create().unwrap();
+    let sealed = key.seal("quarantine", b"no number").unwrap();
+    let quarantined = Quarantined {
+        system: Some("shop".parse().unwrap()),
+        position: "accounts".into(),
+        code: "vault-not-normalised".into(),
+        expected: "a telephone number".into(),
+        of: Some(sealed.clone()),
+        again: None,
+        input: sealed,
+        key: other,
+        stood: None,
+    };
+    quarantine.say(None, "/lethe/intake", quarantined).await.unwrap();
+    quarantine.catch_up().await.unwrap();
+    assert_eq!(quarantine.count().await, Some(1));
+}
