@@ -125,11 +125,17 @@ async fn traces(lethe: &Path, log: &dyn EventLog, person: &Person) -> Vec<Trace>
     traces
 }
 
+/// Whether it is an index of Kafka's: positions and times, and megabytes of nothing.
+fn is_index(file: &Path) -> bool {
+    let ending = file.extension().and_then(|ending| ending.to_str());
+    matches!(ending, Some("index" | "timeindex"))
+}
+
 /// What of these is in which file. A file that goes while it is looked for holds nothing.
 fn found(traces: &[Trace], below: &Path) -> Vec<(String, PathBuf)> {
     let files = walkdir::WalkDir::new(below).into_iter().filter_map(Result::ok);
     let mut found = Vec::new();
-    for file in files.filter(|file| file.file_type().is_file()) {
+    for file in files.filter(|file| file.file_type().is_file() && !is_index(file.path())) {
         let Ok(bytes) = std::fs::read(file.path()) else {
             continue;
         };
