@@ -239,16 +239,18 @@ async fn a_page_that_was_read_before_a_record_ended_does_not_bring_it_back() {
     assert!(records(&world).await.is_empty());
 }
 
+/// Where the feed of accounts stands.
+fn cursor(world: &world::World) -> Option<String> {
+    let (shop, accounts) = ("shop".parse().unwrap(), "accounts".parse().unwrap());
+    world.intake.cursor(&shop, &accounts).unwrap()
+}
+
 #[tokio::test]
 async fn the_cursor_survives_a_restart() {
     let world = world(NEVER, false).await;
     take(&world, &page(vec![], "c9")).await.unwrap();
     world.intake.recover().await.unwrap();
-    let cursor = world
-        .intake
-        .cursor(&"shop".parse().unwrap(), &"accounts".parse().unwrap())
-        .unwrap();
-    assert_eq!(cursor.as_deref(), Some("c9"));
+    assert_eq!(cursor(&world).as_deref(), Some("c9"));
 }
 
 #[tokio::test]
@@ -265,10 +267,6 @@ async fn what_can_be_no_entry_of_a_table_is_passed_by() {
     }
     take(&world, &page(vec![], "c9")).await.unwrap();
     world.intake.recover().await.unwrap();
-    let cursor = world
-        .intake
-        .cursor(&"shop".parse().unwrap(), &"accounts".parse().unwrap())
-        .unwrap();
-    assert_eq!(cursor.as_deref(), Some("c9"));
+    assert_eq!(cursor(&world).as_deref(), Some("c9"));
     assert_eq!(world.intake.followed(), 1);
 }

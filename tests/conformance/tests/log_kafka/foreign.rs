@@ -23,6 +23,15 @@ fn headers(of: &[(&str, Option<&[u8]>)]) -> OwnedHeaders {
 /// Key, value and headers.
 type Written<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, OwnedHeaders);
 
+/// Writes messages as they are.
+async fn send(raw: &FutureProducer, topic: &str, written: &[Written<'_>]) {
+    for (key, value, headers) in written {
+        let mut record = FutureRecord::<[u8], [u8]>::to(topic).headers(headers.clone());
+        (record.key, record.payload) = (*key, *value);
+        raw.send(record, Duration::from_secs(10)).await.unwrap();
+    }
+}
+
 /// Messages that imitate entries of the log, and others that imitate nothing.
 fn written(large: &[u8]) -> Vec<Written<'_>> {
     let newest = u64::MAX.to_be_bytes();
@@ -68,11 +77,7 @@ async fn what_others_write_is_an_entry_whatever_it_says_of_itself() {
             .set("compression.type", codec)
             .create()
             .unwrap();
-        for (key, value, headers) in &written {
-            let mut record = FutureRecord::<[u8], [u8]>::to(&topic).headers(headers.clone());
-            (record.key, record.payload) = (*key, *value);
-            raw.send(record, Duration::from_secs(10)).await.unwrap();
-        }
+        send(&raw, &topic, &written).await;
     }
     log.0.heartbeat().await.unwrap();
     appended(&log, &at, vec![entry(1, "k", Some("by Lethe")); 2]).await;
@@ -130,11 +135,7 @@ async fn what_others_write_among_entries_of_lethe_is_a_stray_and_never_an_entry(
         .set("bootstrap.servers", &bootstrap)
         .create()
         .unwrap();
-    for (key, value, headers) in &written {
-        let mut record = FutureRecord::<[u8], [u8]>::to(&topic).headers(headers.clone());
-        (record.key, record.payload) = (*key, *value);
-        raw.send(record, Duration::from_secs(10)).await.unwrap();
-    }
+    send(&raw, &topic, &written).await;
     appended(&log, &at, vec![entry(2, "k", Some("behind"))]).await;
 
     let (mut from, mut entries, mut strays) = (0, Vec::new(), Vec::new());

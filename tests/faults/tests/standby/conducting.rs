@@ -236,18 +236,7 @@ async fn two_conductors_share_the_cases_and_one_carries_all_when_the_other_is_ki
     };
     let (api, company) = (&office.api, &office.company);
     name_both(&office, company);
-    let mut others = vec![
-        office
-            .home
-            .start_as("hosts", &["connectors", "intake", "lineage"]),
-        office.home.start_as("core", &["ledger", "gateway"]),
-    ];
-    let mut first = office.home.start_as("conductor-1", &["conductor"]);
-    let mut second = office.home.start_as("conductor-2", &["conductor"]);
-    office
-        .listen(others.iter_mut().chain([&mut first, &mut second]))
-        .await;
-    office.scan().await;
+    let (others, first, second) = office.with_two_conductors().await;
     let shares = carried(&office, &["conductor-1", "conductor-2"]).await;
     println!("{shares:?}");
     let (restriction, erasure) = meet(&office, &shares["conductor-1"], &shares["conductor-2"]).await;

@@ -135,18 +135,7 @@ async fn hangs_and_goes_on(hang: Hang, seed: u64) {
         return;
     };
     let (api, company) = (&office.api, &office.company);
-    let mut others = vec![
-        office
-            .home
-            .start_as("hosts", &["connectors", "intake", "lineage"]),
-        office.home.start_as("core", &["ledger", "gateway"]),
-    ];
-    let mut first = office.home.start_as("conductor-1", &["conductor"]);
-    let mut second = office.home.start_as("conductor-2", &["conductor"]);
-    office
-        .listen(others.iter_mut().chain([&mut first, &mut second]))
-        .await;
-    office.scan().await;
+    let (others, first, second) = office.with_two_conductors().await;
     let shares = carried(&office, &["conductor-1", "conductor-2"]).await;
     let subject = company.world.subject().email;
     let erasure = open_in(api, "erasure", &subject, &shares["conductor-1"]).await;

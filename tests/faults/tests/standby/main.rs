@@ -15,18 +15,7 @@ async fn a_ledger_that_stands_by_takes_over_and_every_certificate_is_in_one_log(
     let Some(office) = Office::found("standby", 41).await else {
         return;
     };
-    let mut others = vec![
-        office
-            .home
-            .start_as("connectors", &["connectors", "intake", "lineage"]),
-        office.home.start_as("core", &["conductor", "gateway"]),
-    ];
-    let mut first = office.home.start_as("ledger-1", &["ledger"]);
-    office.listen(others.iter_mut().chain([&mut first])).await;
-    // A second ledger stands by.
-    let mut second = office.home.start_as("ledger-2", &["ledger"]);
-    office.listen([&mut second]).await;
-    office.scan().await;
+    let (others, first, second) = office.with_two_ledgers().await;
     let mut courses = vec![office.case_beside("before").await.unwrap()];
     let during = office.case_beside("during");
     let began = Instant::now();

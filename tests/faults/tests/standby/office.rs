@@ -59,6 +59,35 @@ impl Office {
         }
     }
 
+    /// Everything is scanned, and of two processes the first writes the ledger and the second stands by; who does the rest comes first.
+    pub(crate) async fn with_two_ledgers(&self) -> (Vec<Server>, Server, Server) {
+        let mut others = vec![
+            self.home
+                .start_as("connectors", &["connectors", "intake", "lineage"]),
+            self.home.start_as("core", &["conductor", "gateway"]),
+        ];
+        let mut first = self.home.start_as("ledger-1", &["ledger"]);
+        self.listen(others.iter_mut().chain([&mut first])).await;
+        let mut second = self.home.start_as("ledger-2", &["ledger"]);
+        self.listen([&mut second]).await;
+        self.scan().await;
+        (others, first, second)
+    }
+
+    /// Everything is scanned, and two conductors share the cases; who does the rest comes first.
+    pub(crate) async fn with_two_conductors(&self) -> (Vec<Server>, Server, Server) {
+        let mut others = vec![
+            self.home.start_as("hosts", &["connectors", "intake", "lineage"]),
+            self.home.start_as("core", &["ledger", "gateway"]),
+        ];
+        let mut first = self.home.start_as("conductor-1", &["conductor"]);
+        let mut second = self.home.start_as("conductor-2", &["conductor"]);
+        self.listen(others.iter_mut().chain([&mut first, &mut second]))
+            .await;
+        self.scan().await;
+        (others, first, second)
+    }
+
     pub(crate) async fn scan(&self) {
         for system in ["shop", "website"] {
             let scan = tokio::time::timeout(CASE_TIME_MAX, self.api.scan(system));

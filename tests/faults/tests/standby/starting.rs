@@ -91,17 +91,7 @@ async fn a_ledger_that_stands_by_has_no_lag_and_hides_no_writer_that_hangs() {
     let Some(office) = Office::found("hidden", 59).await else {
         return;
     };
-    let mut others = vec![
-        office
-            .home
-            .start_as("connectors", &["connectors", "intake", "lineage"]),
-        office.home.start_as("core", &["conductor", "gateway"]),
-    ];
-    let mut first = office.home.start_as("ledger-1", &["ledger"]);
-    office.listen(others.iter_mut().chain([&mut first])).await;
-    let mut second = office.home.start_as("ledger-2", &["ledger"]);
-    office.listen([&mut second]).await;
-    office.scan().await;
+    let (others, first, second) = office.with_two_ledgers().await;
     office.case_beside("case").await.unwrap();
     let reads = |process: &str| format!("process=\"{process}\",reader=\"ledger\"");
     let metrics = until(&office, "/metrics", |_, text| text.contains(&reads("ledger-1"))).await;
