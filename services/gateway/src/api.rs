@@ -75,30 +75,36 @@ pub(crate) async fn within<T>(
     time: Duration,
     answer: impl Future<Output = Result<T, BackendError>>,
 ) -> Result<T, Problem> {
-    let silent = || {
-        no_answer("no answer in time")
-            .expected("the same request again: it changes nothing, or has the effect of once")
-    };
-    tokio::time::timeout(time, answer)
-        .await
-        .map_or_else(|_| Err(silent()), |answer| answer.map_err(Problem::from))
+    let told = (
+        "no answer in time",
+        "the same request again: it changes nothing, or has the effect of once",
+    );
+    in_time(time, told, answer).await
 }
 
 /// As [`within`], of a command on a case: it may have happened, and its key makes a repeat harmless.
 pub(crate) async fn commanded<T>(
     answer: impl Future<Output = Result<T, BackendError>>,
 ) -> Result<T, Problem> {
-    let silent = || {
-        no_answer("no answer in time: whether it happened is unknown")
-            .expected("a look at the case, or the same request again with the same Idempotency-Key")
-    };
-    tokio::time::timeout(ANSWER_TIME_MAX, answer)
-        .await
-        .map_or_else(|_| Err(silent()), |answer| answer.map_err(Problem::from))
+    let told = (
+        "no answer in time: whether it happened is unknown",
+        "a look at the case, or the same request again with the same Idempotency-Key",
+    );
+    in_time(ANSWER_TIME_MAX, told, answer).await
 }
 
-fn no_answer(title: &str) -> Problem {
-    Problem::new(StatusCode::GATEWAY_TIMEOUT, "gateway-no-answer", title)
+/// The answer, or what is told and expected where none comes in time.
+async fn in_time<T>(
+    time: Duration,
+    (title, expected): (&str, &'static str),
+    answer: impl Future<Output = Result<T, BackendError>>,
+) -> Result<T, Problem> {
+    match tokio::time::timeout(time, answer).await {
+        Ok(answer) => answer.map_err(Problem::from),
+        Err(_) => {
+            Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "gateway-no-answer", title).expected(expected))
+        }
+    }
 }
 
 pub(crate) async fn brief<T>(answer: impl Future<Output = Result<T, BackendError>>) -> Result<T, Problem> {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use lethe_journal::{
-    Entry, InputEnded, InputOrigin, KeyWrapped, Place, Position, Quarantined, Sealed, Stood,
+    Entry, InputEnded, InputOrigin, KeyWrapped, Place, Position, Quarantined, Sealed, Stood, Stream,
 };
 use lethe_kit::Rejected;
 use lethe_terms::{EntryId, RecordToken, SystemName};
@@ -144,6 +144,25 @@ pub struct Poison {
     pub expected: String,
     /// The bytes.
     pub value: Vec<u8>,
+}
+
+/// What was read of an entry; nothing where it can be no entry, which is told: who follows a stream passes that by.
+///
+/// # Errors
+/// Where it is of a newer version.
+pub fn unless_of_nobody<T>(
+    read: Result<T, lethe_journal::Error>,
+    stream: &Stream,
+    position: Position,
+) -> Result<Option<T>, lethe_journal::Error> {
+    match read {
+        Err(error) if error.is_of_nobody() => {
+            let code = error.code();
+            tracing::warn!(code, %stream, position, "what can be no entry is passed by");
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
 }
 
 impl fmt::Debug for Poison {

@@ -14,7 +14,7 @@ mod suppression;
 mod tables;
 
 pub use again::{Again, Refused, can_be_taken_again};
-pub use inputs::{Inputs, Poison, open_input, records_of};
+pub use inputs::{Inputs, Poison, open_input, records_of, unless_of_nobody};
 pub use intake::{Counters, Intake, Known, KnownRecord, Located, Published, Shell};
 pub use page::{IDENTIFIERS_MAX, INPUT_BYTES_MAX, UNREADABLE_MAX};
 pub use sequences::{RANGES_MAX, Taken, Turn};

@@ -4,6 +4,7 @@ use lethe_journal::{CursorAdvanced, Entry, ErasedMark, Event, Kind, Place, Posit
 use lethe_log::Pages;
 use lethe_terms::SuppressionToken;
 
+use crate::inputs::unless_of_nobody;
 use crate::suppression::Suppressed;
 use crate::{Error, Intake};
 
@@ -84,13 +85,10 @@ impl Intake {
             }
             for stored in page.entries {
                 let Entry { key, value, .. } = stored.entry;
-                match value.map(|value| Event::<T>::decode(&value)).transpose() {
-                    Ok(event) => rows.push((key, event.map(|event| event.data))),
-                    Err(error) if error.is_of_nobody() => {
-                        let (code, position) = (error.code(), stored.position);
-                        tracing::warn!(code, %at, position, "what can be no entry is passed by");
-                    }
-                    Err(error) => return Err(Error::Journal(error)),
+                let read = value.map(|value| Event::<T>::decode(&value)).transpose();
+                let read = unless_of_nobody(read, &at.stream, stored.position);
+                if let Some(event) = read.map_err(Error::Journal)? {
+                    rows.push((key, event.map(|event| event.data)));
                 }
             }
         }

@@ -52,9 +52,14 @@ impl Pulse {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    fn is_stuck(&self) -> bool {
+    /// How long ago that was said last; nothing where it never was.
+    pub fn age(&self) -> Option<Duration> {
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_some_and(|last| last.elapsed() > STUCK_AFTER)
+        last.map(|last| last.elapsed())
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.age().is_some_and(|age| age > STUCK_AFTER)
     }
 }
 

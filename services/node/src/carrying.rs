@@ -301,14 +301,12 @@ impl Group {
     }
 
     fn overtaken(&self) -> Result<BTreeSet<u16>, Error> {
-        let mut overtaken = BTreeSet::new();
-        for (partition, holding) in &self.held {
-            let newest = worked::newest(&self.folder, *partition).map_err(unusable)?;
-            if holding.epoch.is_some() && newest > holding.epoch {
-                overtaken.insert(*partition);
-            }
-        }
-        Ok(overtaken)
+        let newest = worked::newest_of_all(&self.folder).map_err(unusable)?;
+        let is_overtaken = |(partition, holding): &(&u16, &Holding)| {
+            holding.epoch.is_some() && newest.get(partition).copied() > holding.epoch
+        };
+        let overtaken = self.held.iter().filter(is_overtaken);
+        Ok(overtaken.map(|(partition, _)| *partition).collect())
     }
 
     fn change(&mut self) -> Result<bool, Error> {

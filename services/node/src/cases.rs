@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lethe_casework::Refusal;
 use lethe_conductor::{Conductor, Refused};
 use lethe_gateway::BackendError;
 use lethe_journal::{Answer, CaseEntry, Event, FailureCode, Place, Position, RefusedAs, Stored, Stream};
 use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
+use lethe_log_kafka::Pulse;
 use lethe_terms::{CaseId, CommandId};
 use tokio::sync::watch;
 
@@ -83,8 +84,8 @@ const CURRENT_MAX: Duration = Duration::from_secs(15);
 pub(crate) struct Cases {
     conductor: Arc<Mutex<Conductor>>,
     settled: Arc<Mutex<BTreeMap<CommandId, Option<CommandRefused>>>>,
-    /// When the conductor of this process last said that it goes on.
-    beaten: Arc<Mutex<Option<Instant>>>,
+    /// Where the conductor of this process says that it goes on.
+    pulse: Pulse,
     changed: watch::Sender<u64>,
 }
 
@@ -94,7 +95,7 @@ impl Cases {
         Self {
             conductor: Arc::new(Mutex::new(conductor)),
             settled: Arc::default(),
-            beaten: Arc::default(),
+            pulse: Pulse::default(),
             changed: watch::Sender::new(0),
         }
     }
@@ -109,15 +110,14 @@ impl Cases {
         self.conductor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that the conductor of this process goes on.
-    pub(crate) fn beat(&self) {
-        *self.beaten.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    /// Where the conductor of this process says that it goes on.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Whether what is carried here is so still: a conductor that hangs may have lost it to another process without having noticed.
     pub(crate) fn are_current(&self) -> bool {
-        let beaten = *self.beaten.lock().unwrap_or_else(PoisonError::into_inner);
-        beaten.is_some_and(|beaten| beaten.elapsed() < CURRENT_MAX)
+        self.pulse.age().is_some_and(|age| age < CURRENT_MAX)
     }
 
     /// Hears of every round that changed something.

@@ -196,7 +196,7 @@ fn unanswered(silent: &[u16], lagging: &[u16]) -> String {
 }
 
 /// Numbers in ascending order in words, such as `0-3, 7`.
-fn spans(numbers: &[u16]) -> String {
+pub(crate) fn spans(numbers: &[u16]) -> String {
     let runs = numbers.chunk_by(|one, next| one + 1 == *next);
     let words = runs.filter_map(|run| match run {
         [one] => Some(one.to_string()),

@@ -2,7 +2,7 @@
 //! none acts on it. Who reads a queue alone puts it away ([`lethe_intake::Intake::put_away`]); everybody else passes it by. An entry of a newer version is no
 //! such thing: whoever meets one stops, and goes on as that version.
 
-use lethe_intake::{Intake, Poison};
+use lethe_intake::{Intake, Poison, unless_of_nobody};
 use lethe_journal::{Event, Kind, Place, Position, Stored, Stream};
 use lethe_log::{Page, Stray};
 
@@ -80,7 +80,7 @@ pub(crate) async fn fell_off(
     Ok(())
 }
 
-/// The event of an entry of the first partition of a stream; nothing where it ends a key, and where it can be none, which is told.
+/// The event of an entry; nothing where it ends a key, and where it can be none, which is told.
 ///
 /// # Errors
 /// Where it is of a newer version.
@@ -88,16 +88,7 @@ pub(crate) fn event_of<T: Kind>(stream: &Stream, stored: &Stored) -> Result<Opti
     let Some(value) = &stored.entry.value else {
         return Ok(None);
     };
-    match Event::decode(value) {
-        Ok(event) => Ok(Some(event)),
-        Err(error) if error.is_of_nobody() => {
-            let (code, position) = (error.code(), stored.position);
-            let at = Place::new(stream.clone(), 0);
-            tracing::warn!(code, %at, position, "what can be no entry is passed by");
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
+    Ok(unless_of_nobody(Event::decode(value), stream, stored.position)?)
 }
 
 #[cfg(test)]
@@ -113,7 +104,7 @@ mod tests {
     use crate::board::{Board, silent, tell_one};
     use crate::cases::{self, Cases, Fold};
     use crate::nothing_known::NothingKnown;
-    use crate::test_world::World;
+    use crate::test_world::{World, config};
     use crate::{publish, scans, shell};
 
     fn garbage(key: &[u8], value: &[u8]) -> Entry {
@@ -252,15 +243,7 @@ mod tests {
             systems: Vec::new(),
             flows: Vec::new(),
         };
-        let config = lethe_conductor::Config {
-            controller_id: "controller".into(),
-            controller_name: "Beispiel GmbH".into(),
-            version: "0.1.0".into(),
-            land: lethe_casework::Land::Nationwide,
-            suppression_days: 100,
-            copies: Vec::new(),
-        };
-        let cases = Cases::of(lethe_conductor::Conductor::new(config, inventory));
+        let cases = Cases::of(lethe_conductor::Conductor::new(config(), inventory));
         let case = CaseId::from_bytes([7; 8]);
         let opened = lethe_journal::CaseEvent::Opened {
             command: lethe_terms::CommandId::from_bytes([1; 16]),

@@ -91,6 +91,17 @@ struct Heard {
     last_with: BTreeMap<Role, (Timestamp, String)>,
 }
 
+impl Heard {
+    /// What processes told that live.
+    fn live(&self, now: Timestamp) -> impl Iterator<Item = &ProcessTold> {
+        let live = self
+            .told
+            .values()
+            .filter(move |(at, _)| now.since(*at) <= SILENT_MAX_MS);
+        live.map(|(_, process)| process)
+    }
+}
+
 /// A role that nobody has.
 #[derive(Debug)]
 pub(crate) struct Missing {
@@ -136,12 +147,8 @@ impl Processes {
     }
 
     fn standing_by(&self, heard: &Heard, role: Role, now: Timestamp) -> Vec<String> {
-        let live = heard
-            .told
-            .values()
-            .filter(|(at, _)| now.since(*at) <= SILENT_MAX_MS);
-        let others = live
-            .map(|(_, process)| process)
+        let others = heard
+            .live(now)
             .filter(|process| process.instance != self.oneself.instance)
             .filter(|process| process.standing_by.contains(role.name()) && !process.is_stopping)
             .map(|process| process.instance.clone());
@@ -156,12 +163,10 @@ impl Processes {
     /// How far the readers of all other processes are that live, by the process.
     pub(crate) fn lags(&self, now: Timestamp) -> Vec<(String, LagTold)> {
         let heard = self.heard();
-        let live = heard
-            .told
-            .values()
-            .filter(|(at, _)| now.since(*at) <= SILENT_MAX_MS);
-        live.filter(|(_, process)| process.instance != self.oneself.instance)
-            .flat_map(|(_, process)| {
+        let others = heard.live(now);
+        others
+            .filter(|process| process.instance != self.oneself.instance)
+            .flat_map(|process| {
                 process
                     .lags
                     .iter()

@@ -196,21 +196,25 @@ pub async fn serve(
         waits: Arc::clone(&waits),
     };
     let opening = start.open(kinds, &mut tasks);
-    let opened = waits.during(opening, &mut told_to_stop).await;
-    // Nobody else gets it before the last role has ended.
-    let mut _held = None;
-    let outcome = match opened {
+    // What is held nobody else gets before the last role has ended.
+    let (outcome, _held) = match waits.during(opening, &mut told_to_stop).await {
         Ok(Some(Opened {
             parts,
             listening,
             held,
         })) => {
-            _held = Some(held);
-            let opened = (parts, listening);
-            running::run(opened, kinds, &mut tasks, &stopped, &waits, told_to_stop).await
+            let running = running::run(
+                (parts, listening),
+                kinds,
+                &mut tasks,
+                &stopped,
+                &waits,
+                told_to_stop,
+            );
+            (running.await, Some(held))
         }
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
+        Ok(None) => (Ok(()), None),
+        Err(error) => (Err(error), None),
     };
     // The receivers are the roles; where none is left there is nothing to stop.
     let _ = stop.send(true);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use lethe_conductor::Config;
 use lethe_intake::{Inputs, Intake, Shell};
 use lethe_ledger::EvidenceStore;
 use lethe_log::MemoryLog;
@@ -15,6 +16,30 @@ use crate::follow_ups::{Asked, FollowUps};
 use crate::lineage::{Lineage, Owners};
 use crate::nothing_known::NothingKnown;
 use crate::shell;
+
+/// What a conductor is told of a company.
+pub(crate) fn config() -> Config {
+    Config {
+        controller_id: "controller".into(),
+        controller_name: "Beispiel GmbH".into(),
+        version: "0.1.0".into(),
+        land: lethe_casework::Land::Nationwide,
+        suppression_days: 100,
+        copies: Vec::new(),
+    }
+}
+
+/// Keys of cases on a log that is folded into a folder, until the sender is gone.
+pub(crate) fn keys_on(log: &Arc<MemoryLog>, folder: &Path) -> (CaseKeys, watch::Sender<bool>) {
+    let (stop, stopped) = watch::channel(false);
+    let owners = Arc::new(Owners::open_all(folder).unwrap());
+    for owner in owners.all().into_values() {
+        tokio::spawn(owner.run(Arc::clone(log) as _, stopped.clone()));
+    }
+    let lineage = Arc::new(Lineage::new(Arc::clone(log) as _, owners, None));
+    let vault = Arc::new(MemoryVault::new(Arc::new(SeededEntropy::new(1))).unwrap());
+    (CaseKeys::new(vault, Arc::clone(log) as _, lineage), stop)
+}
 
 pub(crate) struct World {
     pub(crate) log: Arc<MemoryLog>,

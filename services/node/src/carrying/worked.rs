@@ -4,6 +4,7 @@
 //! that was stopped for a while, and has been fenced off since, counts for nothing: neither an older position, at which the queue may be
 //! dropped by now, nor a newer one, which the new writer has not come to.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -74,23 +75,38 @@ pub(super) fn write(folder: &Path, partition: u16, epoch: Epoch, now: Worked) ->
 }
 
 /// The epoch of the newest writer that has begun.
-pub(super) fn newest(folder: &Path, partition: u16) -> io::Result<Option<Epoch>> {
+fn newest(folder: &Path, partition: u16) -> io::Result<Option<Epoch>> {
     Ok(epochs(folder, partition)?.into_iter().max())
 }
 
+/// The same of every partition.
+pub(super) fn newest_of_all(folder: &Path) -> io::Result<BTreeMap<u16, Epoch>> {
+    let mut newest = BTreeMap::new();
+    for (partition, epoch) in begun(folder)? {
+        let known = newest.entry(partition).or_insert(epoch);
+        *known = epoch.max(*known);
+    }
+    Ok(newest)
+}
+
 fn epochs(folder: &Path, partition: u16) -> io::Result<Vec<Epoch>> {
-    let mut epochs = Vec::new();
+    let of_it = begun(folder)?
+        .into_iter()
+        .filter(|(number, _)| *number == partition);
+    Ok(of_it.map(|(_, epoch)| epoch).collect())
+}
+
+/// Each writer that has begun and has a file, by partition and epoch.
+fn begun(folder: &Path) -> io::Result<Vec<(u16, Epoch)>> {
+    let mut begun = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
         let of = name.to_str().and_then(|name| name.split_once('.'));
-        if let Some((number, epoch)) = of
-            && number.parse() == Ok(partition)
-            && let Ok(epoch) = epoch.parse()
-        {
-            epochs.push(epoch);
+        if let Some((Ok(partition), Ok(epoch))) = of.map(|(number, epoch)| (number.parse(), epoch.parse())) {
+            begun.push((partition, epoch));
         }
     }
-    Ok(epochs)
+    Ok(begun)
 }
 
 fn file(folder: &Path, partition: u16, epoch: Epoch) -> PathBuf {

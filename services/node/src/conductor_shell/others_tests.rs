@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lethe_conductor::{Conductor, Config, Input, Moment, WalkOutcome};
+use lethe_conductor::{Conductor, Input, Moment, WalkOutcome};
 use lethe_journal::{
     Answer, CaseEvent, CaseOrigin, Command, DatasetRef, Entry, Event, Instruction, Inventory,
     InventoryDataset, InventorySystem, Opening, Person, Sealed, Token,
@@ -13,12 +13,11 @@ use lethe_terms::{
     CaseId, CommandId, ErasureGround, IdentifierKind, IdentifierToken, RecordToken, RestrictionGround, Right,
     Timestamp, Verb,
 };
-use lethe_vault::{MemoryVault, SeededEntropy};
 use tokio::sync::watch;
 
 use super::*;
 use crate::conductor_shell::partition_of_case;
-use crate::lineage::{Lineage, Owners};
+use crate::test_world::{config, keys_on};
 
 fn place() -> DatasetRef {
     DatasetRef {
@@ -49,17 +48,6 @@ fn inventory() -> Inventory {
             away: false,
         }],
         flows: Vec::new(),
-    }
-}
-
-fn config() -> Config {
-    Config {
-        controller_id: "controller".into(),
-        controller_name: "Beispiel GmbH".into(),
-        version: "0.1.0".into(),
-        land: lethe_casework::Land::Nationwide,
-        suppression_days: 100,
-        copies: Vec::new(),
     }
 }
 
@@ -232,14 +220,7 @@ impl Side {
 /// A log, and the keys of the cases on it.
 fn log(folder: &std::path::Path) -> (Arc<MemoryLog>, CaseKeys, watch::Sender<bool>) {
     let log = Arc::new(MemoryLog::new());
-    let (stop, stopped) = watch::channel(false);
-    let owners = Arc::new(Owners::open_all(folder).unwrap());
-    for owner in owners.all().into_values() {
-        tokio::spawn(owner.run(Arc::clone(&log) as _, stopped.clone()));
-    }
-    let lineage = Arc::new(Lineage::new(Arc::clone(&log) as _, owners, None));
-    let vault = Arc::new(MemoryVault::new(Arc::new(SeededEntropy::new(1))).unwrap());
-    let keys = CaseKeys::new(vault, Arc::clone(&log) as _, lineage);
+    let (keys, stop) = keys_on(&log, folder);
     (log, keys, stop)
 }
 

@@ -9,7 +9,7 @@ use crate::inventories::Inventories;
 use crate::lineage::{Lineage, Owners};
 use crate::log::Log;
 use crate::nothing_known::NothingKnown;
-use crate::test_world::World;
+use crate::test_world::{World, config};
 
 /// A conductor that shares the cases with those that have the same folder of positions, and whose group gives it all.
 async fn conductor(
@@ -20,14 +20,7 @@ async fn conductor(
     let (gets, assigned) = watch::channel(BTreeSet::new());
     let share = Share::given(assigned, positions);
     gets.send_replace((0..Stream::Cases.partitions()).collect());
-    let config = Config {
-        controller_id: "controller".into(),
-        controller_name: "Beispiel GmbH".into(),
-        version: "0.1.0".into(),
-        land: lethe_casework::Land::Nationwide,
-        suppression_days: 100,
-        copies: Vec::new(),
-    };
+    let config = config();
     let log: Arc<dyn EventLog> = Arc::clone(&world.log) as _;
     let owners = Arc::new(Owners::none(folder));
     let lineage = Arc::new(Lineage::new(Arc::clone(&log), owners, None));

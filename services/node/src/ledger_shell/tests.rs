@@ -9,6 +9,7 @@ use lethe_vault::{MemoryVault, SeededEntropy};
 
 use super::*;
 use crate::lineage::{Lineage, Owners};
+use crate::test_world::keys_on;
 
 /// Name of the log in checkpoints.
 const ORIGIN: &str = "example/lethe";
@@ -87,8 +88,7 @@ impl Installation {
 }
 
 fn leaf(number: u64) -> Leaf {
-    let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
-    Leaf::of(LeafKind::Receipt, &Envelope::sign("test", &number, &key).unwrap()).unwrap()
+    Leaf::of(LeafKind::Receipt, &receipt(number)).unwrap()
 }
 
 /// A log whose stream holds these leaves, with a fence before each.
@@ -240,14 +240,7 @@ async fn reported(log: &MemoryLog, keys: &CaseKeys, number: u64, days_ago: i64) 
 async fn whoever_takes_the_ledger_over_keeps_no_evidence_for_longer_than_the_one_before() {
     let installation = Installation::new();
     let log = Arc::new(MemoryLog::new());
-    let (_stop, stopped) = watch::channel(false);
-    let owners = Arc::new(Owners::open_all(&installation.path("lineage")).unwrap());
-    for owner in owners.all().into_values() {
-        tokio::spawn(owner.run(Arc::clone(&log) as _, stopped.clone()));
-    }
-    let lineage = Arc::new(Lineage::new(Arc::clone(&log) as _, owners, None));
-    let vault = Arc::new(MemoryVault::new(Arc::new(SeededEntropy::new(1))).unwrap());
-    let keys = CaseKeys::new(vault, Arc::clone(&log) as _, lineage);
+    let (keys, _stop) = keys_on(&log, &installation.path("lineage"));
     for (number, days_ago) in [(1, 0), (2, 10), (3, 400)] {
         reported(&log, &keys, number, days_ago).await;
     }

@@ -24,6 +24,7 @@ use lethe_terms::RecordToken;
 use tokio::sync::watch;
 
 use crate::Error;
+use crate::error::spans;
 
 pub(crate) use assignment::Assignment;
 pub(crate) use directory::{Told, follow};
@@ -134,7 +135,7 @@ impl Lineage {
         }
         let words = whose
             .iter()
-            .map(|(who, partitions)| format!("{who} lineage partitions {}", ranges(partitions)));
+            .map(|(who, partitions)| format!("{who} lineage partitions {}", spans(partitions)));
         words.collect::<Vec<_>>().join("; ")
     }
 
@@ -319,25 +320,6 @@ impl Lineage {
             (None, None) => Err(Error::Lagging),
         }
     }
-}
-
-/// Numbers that rise, such as `0-7, 9`.
-fn ranges(numbers: &[u16]) -> String {
-    let mut ranges: Vec<(u16, u16)> = Vec::new();
-    for number in numbers {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == *number => *last = *number,
-            _ => ranges.push((*number, *number)),
-        }
-    }
-    let words = ranges.iter().map(|(first, last)| {
-        if first == last {
-            first.to_string()
-        } else {
-            format!("{first}-{last}")
-        }
-    });
-    words.collect::<Vec<_>>().join(", ")
 }
 
 fn at(read_up_to: &ReadUpTo, partition: u16) -> Folded {

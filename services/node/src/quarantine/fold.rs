@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_gateway::views::QuarantinedView;
-use lethe_intake::records_of;
+use lethe_intake::{records_of, unless_of_nobody};
 use lethe_journal::{
     Event, InputDropped, InputEnded, InputRetried, InputRetryAsked, InputStays, Kind, Place, Position,
     Quarantined, Stood, Stored, Stream, StreamKind,
@@ -31,18 +31,7 @@ pub(super) fn said(stored: &Stored) -> Result<Option<Said>, lethe_journal::Error
     let Some(value) = &stored.entry.value else {
         return Ok(None);
     };
-    match said_by(value) {
-        Err(error) if error.is_of_nobody() => {
-            let (code, position) = (error.code(), stored.position);
-            tracing::warn!(
-                code,
-                position,
-                "what stands in the quarantine and can be no entry is passed by"
-            );
-            Ok(None)
-        }
-        said => said.map(Some),
-    }
+    unless_of_nobody(said_by(value), &Stream::Quarantine, stored.position)
 }
 
 fn said_by(value: &[u8]) -> Result<Said, lethe_journal::Error> {
