@@ -27,7 +27,7 @@ pub enum Error {
         /// Type that was expected.
         expected: &'static str,
     },
-    /// A version from the future, or a field or word of one.
+    /// A version from the future, or a type, a field or a word of one.
     #[error(
         "{expected} event of a newer version: this program reads up to version {newest}, as far as it knows that"
     )]
@@ -111,6 +111,9 @@ struct ReadFrame<'a> {
     data: &'a serde_json::value::RawValue,
 }
 
+/// Prefix of every source.
+const SOURCE_PREFIX: &str = "/lethe/";
+
 /// Sources that write events; a closed list, so that a source is a `'static` name.
 const SOURCES: [&str; 6] = [
     "/lethe/intake",
@@ -146,7 +149,7 @@ impl<T: Kind> Event<T> {
         if bytes.len() > VALUE_BYTES_MAX {
             return Err(Error::TooLarge);
         }
-        let frame: ReadFrame<'_> = serde_json::from_slice(bytes).map_err(|error| malformed::<T>(&error))?;
+        let frame: ReadFrame<'_> = serde_json::from_slice(bytes).map_err(|error| unread::<T>(&error))?;
         if frame.specversion != "1.0" || frame.datacontenttype != "application/json" {
             return Err(Error::Malformed {
                 expected: T::NAME,
@@ -156,10 +159,7 @@ impl<T: Kind> Event<T> {
         let source = SOURCES
             .into_iter()
             .find(|known| *known == frame.source)
-            .ok_or(Error::Malformed {
-                expected: T::NAME,
-                reason: "unknown source".into(),
-            })?;
+            .ok_or_else(|| unknown_source::<T>(&frame.source))?;
         let data = read_data::<T>(&frame.r#type, frame.data.get())?;
         Ok(Self {
             id: frame.id,
@@ -167,6 +167,17 @@ impl<T: Kind> Event<T> {
             time: frame.time,
             data,
         })
+    }
+}
+
+/// A newer program may have a role that writes and is not known here.
+fn unknown_source<T: Kind>(source: &str) -> Error {
+    if source.starts_with(SOURCE_PREFIX) {
+        return newer::<T>();
+    }
+    Error::Malformed {
+        expected: T::NAME,
+        reason: "unknown source".into(),
     }
 }
 
@@ -181,20 +192,20 @@ pub fn time_of(value: &[u8]) -> Option<Timestamp> {
 }
 
 fn read_data<T: Kind>(type_name: &str, data: &str) -> Result<T, Error> {
-    let version = type_name
+    let unexpected = Error::UnexpectedType { expected: T::NAME };
+    let Some((name, version)) = type_name
         .strip_prefix(TYPE_PREFIX)
-        .and_then(|rest| rest.strip_prefix(T::NAME))
-        .and_then(|rest| rest.strip_prefix(".v"))
-        .and_then(|version| version.parse::<u32>().ok())
-        .ok_or(Error::UnexpectedType { expected: T::NAME })?;
+        .and_then(|rest| rest.rsplit_once(".v"))
+        .and_then(|(name, version)| Some((name, version.parse::<u32>().ok()?)))
+    else {
+        return Err(unexpected);
+    };
+    if name != T::NAME {
+        let is_known = KNOWN.contains(&name);
+        return Err(if is_known { unexpected } else { newer::<T>() });
+    }
     if version == T::VERSION {
-        return serde_json::from_str(data).map_err(|error| {
-            if is_of_the_future(&error) {
-                newer::<T>()
-            } else {
-                malformed::<T>(&error)
-            }
-        });
+        return serde_json::from_str(data).map_err(|error| unread::<T>(&error));
     }
     if version > T::VERSION || version == 0 {
         return Err(newer::<T>());
@@ -216,6 +227,14 @@ fn is_of_the_future(error: &serde_json::Error) -> bool {
     text.starts_with("unknown field ") || text.starts_with("unknown variant ")
 }
 
+fn unread<T: Kind>(error: &serde_json::Error) -> Error {
+    if is_of_the_future(error) {
+        newer::<T>()
+    } else {
+        malformed::<T>(error)
+    }
+}
+
 /// serde_json's messages can quote content, so only the kind of the fault and its place go on.
 fn malformed<T: Kind>(error: &serde_json::Error) -> Error {
     let kind = match error.classify() {
@@ -231,7 +250,12 @@ fn malformed<T: Kind>(error: &serde_json::Error) -> Error {
 }
 
 macro_rules! kinds {
-    ($($type:ty = $name:literal),+ $(,)?) => { $( impl Kind for $type { const NAME: &'static str = $name; } )+ };
+    ($($type:ty = $name:literal),+ $(,)?) => {
+        $( impl Kind for $type { const NAME: &'static str = $name; } )+
+
+        /// Names of all types that this version knows; another one is of a newer version.
+        const KNOWN: &[&str] = &[$( $name ),+];
+    };
 }
 
 kinds! {

@@ -176,7 +176,27 @@ fn a_newer_version_another_type_and_data_of_the_wrong_version_are_refused() {
     assert_eq!(renamed("renamed.v3", r#"{"names":[]}"#), Err(newer.clone()));
     assert_eq!(renamed("renamed.v0", r#"{"names":[]}"#), Err(newer.clone()));
     // A field that came without another version.
-    assert_eq!(renamed("renamed.v2", r#"{"names":[],"more":1}"#), Err(newer));
+    assert_eq!(
+        renamed("renamed.v2", r#"{"names":[],"more":1}"#),
+        Err(newer.clone())
+    );
+    assert_eq!(renamed("thought.up.later.v1", "{}"), Err(newer.clone()));
+    let later = |known: &str, word: &str| {
+        let text = String::from_utf8(
+            renamed("renamed.v2", r#"{"names":[]}"#)
+                .unwrap()
+                .encode()
+                .unwrap(),
+        )
+        .unwrap();
+        Event::<Renamed>::decode(text.replace(known, word).as_bytes())
+    };
+    assert_eq!(later("/lethe/intake", "/lethe/later"), Err(newer.clone()));
+    assert_eq!(later(r#""specversion""#, r#""more":1,"specversion""#), Err(newer));
+    assert_eq!(
+        later("/lethe/intake", "/other").unwrap_err().code(),
+        "journal-malformed"
+    );
     let other = Error::UnexpectedType { expected: "renamed" };
     assert_eq!(renamed("record.observed.v1", "{}"), Err(other.clone()));
     assert_eq!(renamed("renamed.v", "{}"), Err(other));

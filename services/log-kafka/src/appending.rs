@@ -95,7 +95,7 @@ fn acquire(shared: &Shared, channel: &Channel) -> Result<Epoch, Error> {
             Some((epoch, seen)) => shared.newest_fence(channel, seen, high)?.max(epoch),
             None => shared.fence_before(channel, low, high)?,
         };
-        let epoch = newest + 1;
+        let epoch = newest.checked_add(1).ok_or_else(|| used_up(&channel.at))?;
         let set = transact(&producer, channel, Some(epoch), &[&Content::Fence]);
         let position = match set {
             Ok(positions) => last_of(&positions),
@@ -115,6 +115,13 @@ fn acquire(shared: &Shared, channel: &Channel) -> Result<Epoch, Error> {
         known = Some((between, position));
     }
     Err(not_acquired(&channel.at, "other writers kept taking over"))
+}
+
+/// Nobody gets there by counting: whoever may write to the topic forged the fence.
+fn used_up(at: &Place) -> Error {
+    Error::Corrupt(format!(
+        "a fence in {at} has the last epoch there is: no writer can follow it"
+    ))
 }
 
 fn not_acquired(at: &Place, why: &str) -> Error {
