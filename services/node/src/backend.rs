@@ -39,9 +39,6 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a page of systems may wait for the number of their records.
 const COUNT_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long the hash of all rows may take, which reads all of them.
-const HASH_PATIENCE: Duration = Duration::from_secs(60);
-
 /// Cases on a page where nothing is said.
 const PAGE_CASES: usize = 100;
 
@@ -404,8 +401,7 @@ impl Backend for NodeBackend {
     }
 
     async fn partitions(&self, hash: bool) -> Result<PartitionList, BackendError> {
-        let (lineage, patience) = (&self.walker.lineage, hash.then_some(HASH_PATIENCE));
-        let told = views::partitions(lineage, COUNT_PATIENCE, patience).await;
+        let told = views::partitions(&self.walker.lineage, COUNT_PATIENCE, hash).await;
         told.map_err(|error| unavailable(&error))
     }
 

@@ -311,11 +311,11 @@ pub(crate) fn scan_view(told: &SystemTold, asked_at: Option<Timestamp>) -> ScanV
     }
 }
 
-/// Who folds each partition of lineage; with time for it, the hash of all rows, too.
+/// Who folds each partition of lineage; where it is wanted, the hash of all rows, too.
 pub(crate) async fn partitions(
     lineage: &Lineage,
     patience: Duration,
-    hash: Option<Duration>,
+    with_hash: bool,
 ) -> Result<PartitionList, Error> {
     let views = (0..).zip(lineage.partitions(patience).await?);
     let views = views.map(|(partition, (process, behind))| PartitionView {
@@ -325,9 +325,10 @@ pub(crate) async fn partitions(
     });
     Ok(PartitionList {
         partitions: views.collect(),
-        state_hash: match hash {
-            Some(patience) => Some(lineage.state_hash(patience).await?.to_string()),
-            None => None,
+        state_hash: if with_hash {
+            Some(lineage.state_hash().await?.to_string())
+        } else {
+            None
         },
     })
 }

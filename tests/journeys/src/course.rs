@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 /// Time for one answer: beyond the longest wait that is asked for.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Time for the hash of all rows: what the server takes for it at most.
+const HASH_TIME_MAX: Duration = Duration::from_secs(600);
+
 /// How long the server may hold a request for a case, in milliseconds.
 const WAIT_MS: u64 = 10_000;
 
@@ -34,8 +37,8 @@ impl Api {
         }
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<(u16, Vec<u8>), Away> {
-        let response = request.timeout(ANSWER_TIME_MAX).send().await.map_err(|_| Away)?;
+    async fn send(&self, request: reqwest::RequestBuilder, time: Duration) -> Result<(u16, Vec<u8>), Away> {
+        let response = request.timeout(time).send().await.map_err(|_| Away)?;
         let status = response.status().as_u16();
         let body = response.bytes().await.map_err(|_| Away)?.to_vec();
         // Not known, or not now: what an operator does is to try again.
@@ -46,7 +49,12 @@ impl Api {
     }
 
     pub async fn get(&self, path: &str) -> Result<Vec<u8>, Away> {
-        let (status, body) = self.send(self.http.get(format!("{}{path}", self.url))).await?;
+        self.get_within(path, ANSWER_TIME_MAX).await
+    }
+
+    async fn get_within(&self, path: &str, time: Duration) -> Result<Vec<u8>, Away> {
+        let request = self.http.get(format!("{}{path}", self.url));
+        let (status, body) = self.send(request, time).await?;
         assert_eq!(status, 200, "GET {path}: {}", String::from_utf8_lossy(&body));
         Ok(body)
     }
@@ -65,7 +73,7 @@ impl Api {
             .post(format!("{}{path}", self.url))
             .header("idempotency-key", key)
             .json(body);
-        let (status, body) = self.send(request).await?;
+        let (status, body) = self.send(request, ANSWER_TIME_MAX).await?;
         assert!(
             (200..300).contains(&status),
             "POST {path}: {status} {}",
@@ -135,7 +143,8 @@ impl Api {
 
     /// The hash of the rows of all owners of lineage as they are now.
     pub async fn state_hash(&self) -> Result<String, Away> {
-        let list: Value = serde_json::from_slice(&self.get("/v1/partitions?hash=true").await?).unwrap();
+        let list = self.get_within("/v1/partitions?hash=true", HASH_TIME_MAX).await?;
+        let list: Value = serde_json::from_slice(&list).unwrap();
         Ok(list["state_hash"].as_str().unwrap().to_owned())
     }
 

@@ -31,7 +31,7 @@ pub(crate) use directory::{Told, follow};
 pub(crate) use owners::Owners;
 use peers::Unanswered;
 pub(crate) use peers::{Peers, serve};
-use question::{Counts, Folded, Hash, Key, Known, Question, Stand, WalkRound, Whole};
+use question::{Counts, Folded, HASH_TIME_MAX, Hash, Key, Known, Question, Stand, WalkRound, Whole};
 
 /// How long intake waits for the folds when it has run far ahead of them.
 const SETTLE: Duration = Duration::from_secs(120);
@@ -226,12 +226,14 @@ impl Lineage {
         told.get(&partition).map(|owned| owned.instance.clone())
     }
 
-    /// Hash of all live rows of partitions that have read what the log holds now.
-    pub(crate) async fn state_hash(&self, patience: Duration) -> Result<StateHash, Error> {
+    /// Hash of all live rows of partitions that have read what the log holds now. One partition after the other: each reads all of its rows, and owners
+    /// have other work.
+    pub(crate) async fn state_hash(&self) -> Result<StateHash, Error> {
         let heads = self.heads().await?;
         let mut sum = StateHash::default();
-        for part in self.ask_all(&heads, patience, |_| Hash).await? {
-            sum.add(&StateHash::from_bytes(part));
+        for partition in 0..TABLE_PARTITIONS {
+            let part = self.ask(partition, at(&heads, partition), HASH_TIME_MAX, Hash);
+            sum.add(&StateHash::from_bytes(part.await?));
         }
         Ok(sum)
     }

@@ -34,9 +34,6 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How long an owner that lags behind lets a question wait before it says so. The asker looks anew then: the partition may have moved.
 const LAG_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long one question may take from end to end.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
-
 /// How long connecting may take: the processes of one installation are near each other.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -68,7 +65,6 @@ impl Peers {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIME_MAX)
-            .timeout(ANSWER_TIME_MAX)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none());
@@ -98,6 +94,7 @@ impl Peers {
         let request = self
             .http
             .post(url)
+            .timeout(Q::TIME_MAX)
             .bearer_auth(&self.secret)
             .header(header::CONTENT_TYPE, "application/json")
             .body(body);

@@ -1,6 +1,8 @@
 //! What one partition of lineage is asked, here or elsewhere, and what it answers. These types cross between processes of one version of
 //! Lethe, sealed by TLS; nothing of them rests anywhere.
 
+use std::time::Duration;
+
 use lethe_journal::{DatasetRef, KeyWrapped, Position, RecordObserved, Token};
 use lethe_lineage::{Ask, Held, PartAnswer, Rows, Seen, answer, record, state_hash, wrapped_key};
 use lethe_terms::RecordToken;
@@ -12,12 +14,20 @@ use super::owner::Owner;
 /// Where the folds of keys and records of a partition stand, or have to stand at least.
 pub(crate) type Folded = [Position; 2];
 
+/// How long a question may take that is answered from an index.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// How long the hash of one partition may take, which reads all of its rows: some millions, on a machine that has other work.
+pub(crate) const HASH_TIME_MAX: Duration = Duration::from_secs(120);
+
 /// A question that one partition answers from its rows.
 pub(crate) trait Question: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Its name in an address.
     const NAME: &'static str;
     /// What comes back.
     type Answer: Serialize + DeserializeOwned + Send + 'static;
+    /// How long one may take from end to end.
+    const TIME_MAX: Duration = ANSWER_TIME_MAX;
 
     /// The answer.
     ///
@@ -211,6 +221,7 @@ pub(crate) struct Hash;
 impl Question for Hash {
     const NAME: &'static str = "hash";
     type Answer = [u8; 32];
+    const TIME_MAX: Duration = HASH_TIME_MAX;
 
     fn answered(&self, owner: &Owner) -> Result<Self::Answer, lethe_lineage::Error> {
         Ok(*state_hash([&owner.rows() as &dyn Rows])?.as_bytes())
