@@ -31,7 +31,7 @@ pub(crate) use directory::{Told, follow};
 pub(crate) use owners::Owners;
 use peers::Unanswered;
 pub(crate) use peers::{Peers, serve};
-use question::{Counts, Folded, HASH_TIME_MAX, Hash, Key, Known, Question, Stand, WalkRound, Whole};
+use question::{Counts, Folded, Hash, Key, Known, Question, Stand, WalkRound, Whole};
 
 /// How long intake waits for the folds when it has run far ahead of them.
 const SETTLE: Duration = Duration::from_secs(120);
@@ -232,7 +232,7 @@ impl Lineage {
         let heads = self.heads().await?;
         let mut sum = StateHash::default();
         for partition in 0..TABLE_PARTITIONS {
-            let part = self.ask(partition, at(&heads, partition), HASH_TIME_MAX, Hash);
+            let part = self.ask(partition, at(&heads, partition), Hash::TIME_MAX, Hash);
             sum.add(&StateHash::from_bytes(part.await?));
         }
         Ok(sum)

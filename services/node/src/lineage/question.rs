@@ -17,9 +17,6 @@ pub(crate) type Folded = [Position; 2];
 /// How long a question may take that is answered from an index.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
 
-/// How long the hash of one partition may take, which reads all of its rows: some millions, on a machine that has other work.
-pub(crate) const HASH_TIME_MAX: Duration = Duration::from_secs(120);
-
 /// A question that one partition answers from its rows.
 pub(crate) trait Question: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Its name in an address.
@@ -221,7 +218,8 @@ pub(crate) struct Hash;
 impl Question for Hash {
     const NAME: &'static str = "hash";
     type Answer = [u8; 32];
-    const TIME_MAX: Duration = HASH_TIME_MAX;
+    // It reads all rows of the partition: some millions, on a machine that has other work.
+    const TIME_MAX: Duration = Duration::from_secs(120);
 
     fn answered(&self, owner: &Owner) -> Result<Self::Answer, lethe_lineage::Error> {
         Ok(*state_hash([&owner.rows() as &dyn Rows])?.as_bytes())
