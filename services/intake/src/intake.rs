@@ -458,6 +458,8 @@ impl Intake {
         rejected: &[Rejected],
     ) -> Result<(Published, Vec<(RecordToken, bool)>), Error> {
         let mut recent = self.recent.lock().await;
+        // Whom a conductor elsewhere has marked meanwhile: a feed tells of a record that does not change only once.
+        self.refresh().await?;
         let sought = match why {
             Why::Fed { mark } if mark != self.mark(system) => return Err(Error::Stale),
             Why::Fed { .. } => BTreeSet::new(),

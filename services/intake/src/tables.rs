@@ -50,6 +50,10 @@ impl Intake {
         let from = self.state().followed;
         let read = self.rows::<ErasedMark>(&Stream::Erased, from).await?;
         let mut state = self.state();
+        // Somebody else may have read on meanwhile: what is older does not count any more.
+        if read.next < state.followed {
+            return Ok(());
+        }
         state.followed = read.next;
         if read.is_anew {
             state.suppressed = Suppressed::default();
