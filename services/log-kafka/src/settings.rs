@@ -259,7 +259,8 @@ impl Retention {
 
     /// How old what a table's reader has not read may be, before it has to begin again: half of what Kafka promises, for the
     /// reader needs time to catch up.
-    pub(crate) const fn reader_away_max(self) -> Duration {
+    #[must_use]
+    pub const fn reader_away_max(self) -> Duration {
         Duration::from_millis(self.tombstone_ms / 2)
     }
 }

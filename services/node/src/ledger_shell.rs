@@ -5,8 +5,8 @@
 //! signed that the log does not have.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use lethe_journal::{
@@ -25,9 +25,10 @@ use tokio::sync::watch;
 
 use crate::case_keys::CaseKeys;
 use crate::evidence::{Evidence, Kept};
+use crate::lag::Stands;
 use crate::log::Log;
 use crate::patience::{Answering, Pauses};
-use crate::server::Folders;
+use crate::server::{Folders, positions};
 use crate::{Error, publish, shell};
 
 /// Longest wait before the ledger looks around without having been woken.
@@ -44,7 +45,10 @@ pub(crate) struct LedgerShell {
     evidence: Arc<Evidence>,
     ledger: Ledger,
     signing: Arc<Keys>,
+    /// How far each history is worked off: beside the ledger, so that whoever takes it over goes on there.
     store: Arc<dyn Store>,
+    /// The same for whoever watches over readers.
+    stands: Stands,
     compared: Compared,
 }
 
@@ -66,7 +70,8 @@ pub(crate) struct Candidate {
     pub(crate) keys: CaseKeys,
     pub(crate) evidence: Arc<Evidence>,
     pub(crate) signing: Arc<Keys>,
-    pub(crate) store: Arc<dyn Store>,
+    /// Where the ledger stands in the histories while this process writes it: who stands by reads nothing, and is not behind.
+    pub(crate) stands: Stands,
     pub(crate) folders: Folders,
     /// Name of the log in checkpoints.
     pub(crate) origin: String,
@@ -93,17 +98,21 @@ impl Candidate {
             Err(lethe_ledger::Error::InUse { .. }) if self.stands_by => return Ok(None),
             opened => opened?,
         };
+        let store = positions(&self.folders, "ledger")?;
         self.is_writer.store(true, Ordering::Relaxed);
-        Ok(Some(LedgerShell {
+        let shell = LedgerShell {
             log: Arc::clone(&self.port),
             answering: Arc::clone(&self.answering),
             keys: self.keys.clone(),
             evidence: Arc::clone(&self.evidence),
             ledger,
             signing: Arc::clone(&self.signing),
-            store: Arc::clone(&self.store),
+            store,
+            stands: Arc::clone(&self.stands),
             compared: Compared::default(),
-        }))
+        };
+        shell.note_stands()?;
+        Ok(Some(shell))
     }
 
     /// Looks whether the ledger is free. Once it holds a leaf it does not begin any more, and nothing has to be read for that.
@@ -141,7 +150,7 @@ impl Candidate {
 struct Pending {
     case: CaseId,
     asked_at: Timestamp,
-    /// Whether it was in the tree before: whoever takes the ledger over reads all histories once more.
+    /// Whether it was in the tree before: whoever has lost the positions reads all histories once more.
     was_sequenced: bool,
     envelope: Envelope,
     leaf: Leaf,
@@ -286,7 +295,17 @@ impl LedgerShell {
             self.store
                 .commit(&position_of(number), from, to, &Batch::default())?;
         }
+        self.note_stands()?;
         Ok(true)
+    }
+
+    fn note_stands(&self) -> Result<(), Error> {
+        let mut stands = Vec::new();
+        for (number, at) in Place::all(&Stream::Cases).enumerate() {
+            stands.push((at, self.store.position(&position_of(number))?));
+        }
+        *self.stands.lock().unwrap_or_else(PoisonError::into_inner) = stands;
+        Ok(())
     }
 
     /// What an entry asks for. A statement that cannot be read stops its own case and no other, and so does what can be no entry.
@@ -526,7 +545,7 @@ pub(crate) async fn all_leaves(log: &dyn EventLog) -> Result<Vec<Leaf>, Error> {
 }
 
 /// The store keeps one position a stream, and the ledger reads several partitions of one: each has a name of its own here.
-pub(crate) fn position_of(partition: usize) -> Stream {
+fn position_of(partition: usize) -> Stream {
     let name = format!("cases-{partition}");
     name.parse().map_or(Stream::Cases, Stream::Instructions)
 }

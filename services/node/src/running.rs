@@ -28,6 +28,7 @@ use crate::connector_shell::ConnectorShell;
 use crate::follow_ups::{Asked, FollowUps};
 use crate::janitor::{self, Janitor, Passed};
 use crate::lag::Lags;
+use crate::lineage::Departed;
 use crate::log::{self, Log};
 use crate::metrics::{Metrics, Seen};
 use crate::patience::Answering;
@@ -362,6 +363,13 @@ impl Starting<'_> {
             ));
         }
         self.tasks.spawn(Arc::clone(&parts.cluster).run(stopped.clone()));
+        if let Some(kafka) = &parts.settings.kafka {
+            let departed = Departed {
+                processes: parts.folders.processes(),
+                away_max: kafka.retention.reader_away_max(),
+            };
+            self.tasks.spawn(departed.run(stopped.clone()));
+        }
         if let Log::Kafka(log) = &parts.log
             && (parts.roles.has(Role::Conductor) || parts.roles.has(Role::Gateway))
         {

@@ -61,7 +61,8 @@ const PROCESSES: &str = "processes";
 
 /// Where everything lies below the data folder.
 ///
-/// Keys, evidence and the ledger belong to the installation. Where several processes share a folder, each has its own folds and positions.
+/// Keys, evidence and the ledger belong to the installation, and so do the positions of readers of which there is one at a time: whoever takes
+/// over goes on where the other one stood. Where several processes share a folder, each has its own folds.
 #[derive(Debug, Clone)]
 pub(crate) struct Folders {
     data: PathBuf,
@@ -87,7 +88,12 @@ impl Folders {
 
     /// Whether several processes keep their state here.
     pub(crate) fn are_shared(&self) -> bool {
-        self.data.join(PROCESSES).is_dir()
+        self.processes().is_dir()
+    }
+
+    /// The folders of all processes, where there are several.
+    pub(crate) fn processes(&self) -> PathBuf {
+        self.data.join(PROCESSES)
     }
 
     /// Where somebody who only looks folds the log for as long as that takes.
@@ -113,7 +119,7 @@ impl Folders {
         self.roles().join("cases")
     }
     fn positions(&self, of: &str) -> PathBuf {
-        self.own.join("positions").join(of)
+        self.data.join("positions").join(of)
     }
     pub(crate) fn ledger(&self) -> PathBuf {
         self.data.join("ledger")
@@ -367,6 +373,9 @@ impl Sharing<'_> {
                 address,
             };
             tasks.spawn(assignment.run(stopped.clone()));
+        } else {
+            // What a process of this name left that had the role.
+            remove_fold(&folders.lineage())?;
         }
         let elsewhere = Elsewhere {
             told,
@@ -447,6 +456,7 @@ fn evidence(settings: &Settings, folders: &Folders, signing: &Keys) -> Result<Ev
     })
 }
 
+/// Opens the positions of a reader, by whoever is the only one of its kind meanwhile.
 pub(crate) fn positions(folders: &Folders, of: &str) -> Result<Arc<dyn Store>, Error> {
     let opened = SledStore::open(&folders.positions(of))?;
     if let Condition::Rebuild { why } = &opened.condition {

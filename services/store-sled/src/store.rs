@@ -6,6 +6,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use lethe_journal::{Position, Stream};
 use lethe_store::{Batch, COMMIT_ROWS_MAX, Error, Row, Store};
@@ -16,6 +17,12 @@ use crate::totals::Totals;
 
 /// Folder of a generation: this and its number.
 const GENERATION_PREFIX: &str = "rows-";
+
+/// How long a folder is waited for that somebody else has: what a process needs to close its files.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often is looked whether it is free.
+const LOCK_LOOK: Duration = Duration::from_millis(20);
 
 /// In which condition a store was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -350,17 +357,24 @@ fn copy_generation(dir: &Path, current: &Current) -> Result<Current, Fault> {
     Ok(next)
 }
 
+/// Takes the folder. A process that ends closes its files one after another, so whoever follows it may come a moment too early.
 fn lock(dir: &Path) -> Result<File, Error> {
+    let until = Instant::now() + LOCK_PATIENCE;
     let file = File::options()
         .write(true)
         .create(true)
         .truncate(false)
         .open(dir.join("lock"))
         .map_err(not_stored)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::NotStored("somebody else has the store open".into())),
-        Err(TryLockError::Error(error)) => Err(not_stored(error)),
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_LOOK),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::NotStored("somebody else has the store open".into()));
+            }
+            Err(TryLockError::Error(error)) => return Err(not_stored(error)),
+        }
     }
 }
 

@@ -227,6 +227,17 @@ async fn after_a_case_and_a_compaction_no_file_holds_a_trace_of_the_person() {
     );
 }
 
+fn copy(from: &Path, to: &Path) {
+    for entry in walkdir::WalkDir::new(from).into_iter().map(Result::unwrap) {
+        let copied = to.join(entry.path().strip_prefix(from).unwrap());
+        if entry.file_type().is_dir() {
+            std::fs::create_dir(copied).unwrap();
+        } else {
+            std::fs::copy(entry.path(), copied).unwrap();
+        }
+    }
+}
+
 async fn start_several(home: &Home) -> Vec<Server> {
     let mut servers: Vec<_> = SEVERAL
         .iter()
@@ -282,11 +293,28 @@ async fn on_kafka_no_segment_and_no_store_of_any_process_holds_a_trace_once_the_
     drop(log);
     let (lethe, data) = (lethe.as_path(), Path::new(&data));
     assert!(!found(&traces, lethe).is_empty() && !found(&traces, data).is_empty());
+    let (processes, asleep) = (lethe.join("processes"), folder.path().join("asleep"));
+    copy(&processes.join("connectors").join("lineage"), &asleep);
 
-    let servers = start_several(&home).await;
+    let mut servers = start_several(&home).await;
     erase(&api, &person).await;
     wait_until_gone(&traces, &[lethe, data]).await;
     assert_eq!(found(&traces, data), [], "in Kafka's files");
     assert_eq!(found(&traces, lethe), [], "in Lethe's files");
+
+    // A store that slept through all of it comes back, and does not bring the person back.
+    let awake = api.state_hash().await.unwrap();
+    std::fs::create_dir(processes.join("sleeper")).unwrap();
+    std::fs::rename(&asleep, processes.join("sleeper").join("lineage")).unwrap();
+    assert!(!found(&traces, lethe).is_empty(), "what slept holds nothing");
+    servers.push(home.start_as("sleeper", &["lineage"]));
+    assert!(
+        servers.last_mut().unwrap().listens().await,
+        "{}",
+        home.last_words()
+    );
+    wait_until_gone(&traces, &[lethe]).await;
+    assert_eq!(found(&traces, lethe), [], "in a store that slept");
+    assert_eq!(api.state_hash().await.unwrap(), awake);
     stop_several(servers);
 }

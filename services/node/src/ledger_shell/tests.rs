@@ -66,6 +66,7 @@ impl Installation {
             ledger: self.ledger(),
             signing: Arc::clone(&self.signing),
             store: Arc::new(MemoryStore::new()),
+            stands: Stands::default(),
             compared: Compared::default(),
         }
     }

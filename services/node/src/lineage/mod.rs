@@ -2,6 +2,7 @@
 //! far enough. What could not be asked is unknown, never absent.
 
 mod assignment;
+mod departed;
 mod directory;
 mod owner;
 mod owners;
@@ -27,6 +28,7 @@ use crate::Error;
 use crate::error::spans;
 
 pub(crate) use assignment::Assignment;
+pub(crate) use departed::Departed;
 pub(crate) use directory::{Told, follow};
 pub(crate) use owners::Owners;
 use peers::Unanswered;
@@ -356,6 +358,14 @@ impl Elsewhere {
         match self.peers.ask(address, partition, at_least, question).await {
             Ok(answer) => Ok(answer),
             Err(Unanswered::NotNow) => Err(Error::Lagging),
+            Err(Unanswered::Untrusted) => {
+                tracing::warn!(
+                    partition,
+                    address,
+                    "an owner elsewhere and this process do not trust each other: look at cluster.tls of both, and at the names and ends of the certificates"
+                );
+                Err(Error::Lagging)
+            }
             Err(Unanswered::Never(status)) => {
                 tracing::warn!(partition, %status, "an owner elsewhere gave no usable answer: expected one of this installation and version");
                 Err(Error::Lagging)

@@ -48,6 +48,8 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 pub(crate) enum Unanswered {
     /// It lags behind, is not there, or does not have the partition any more.
     NotNow,
+    /// It and this process do not trust each other's certificates.
+    Untrusted,
     /// It answers what cannot be read, or refuses the secret.
     Never(StatusCode),
 }
@@ -98,7 +100,7 @@ impl Peers {
             .bearer_auth(&self.secret)
             .header(header::CONTENT_TYPE, "application/json")
             .body(body);
-        let mut response = request.send().await.map_err(|_| Unanswered::NotNow)?;
+        let mut response = request.send().await.map_err(|error| unsent(&error))?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::CONFLICT => return Err(Unanswered::NotNow),
@@ -113,6 +115,25 @@ impl Peers {
         }
         serde_json::from_slice(&answer).map_err(|_| Unanswered::Never(StatusCode::OK))
     }
+}
+
+/// Why a question got no answer at all.
+fn unsent(error: &reqwest::Error) -> Unanswered {
+    if is_of_tls(error) {
+        Unanswered::Untrusted
+    } else {
+        Unanswered::NotNow
+    }
+}
+
+/// Whether TLS is the cause: whoever refuses a certificate says so to the other side, too. What an I/O error wraps is none of its sources.
+fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let wrapped = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>()
+        || wrapped.is_some_and(|inner| is_of_tls(inner))
+        || error.source().is_some_and(is_of_tls)
 }
 
 #[derive(serde::Serialize)]
@@ -131,7 +152,7 @@ struct Answering {
 /// Answers other processes until `stop`. Returns where it listens, as the start of a URL, and the task that answers.
 ///
 /// # Errors
-/// Where the address is taken, or is not loopback and has no TLS.
+/// Where the address is taken, is not loopback and has no TLS, or is none under which others could ask.
 pub(crate) fn serve(
     cluster: &ClusterSettings,
     owners: Arc<Owners>,
@@ -141,6 +162,11 @@ pub(crate) fn serve(
     if !cluster.listen.ip().is_loopback() && cluster.tls.is_none() {
         return Err(Error::Roles {
             reason: "cluster.listen is not loopback and cluster.tls is missing: owners of partitions answer others by mutual TLS only",
+        });
+    }
+    if cluster.listen.ip().is_unspecified() && cluster.address.is_none() {
+        return Err(Error::Roles {
+            reason: "cluster.listen is every address of this machine and cluster.address is missing: expected the host:port under which the others reach it",
         });
     }
     let refused = |_| Error::Roles {

@@ -105,7 +105,10 @@ async fn beyond_loopback_both_sides_show_a_certificate_of_the_installation() {
     assert_eq!(asked(&ours, "the secret", &served, PARTITION).await, Ok([0, 0]));
 
     let theirs = cluster(Some(certificates(folder.path(), "theirs")));
-    assert!(asked(&theirs, "the secret", &served, PARTITION).await.is_err());
+    assert_eq!(
+        asked(&theirs, "the secret", &served, PARTITION).await,
+        Err(Unanswered::Untrusted)
+    );
     let mut mixed = certificates(folder.path(), "mixed");
     mixed.ca_file = folder.path().join("ours-ca.pem");
     let mixed = cluster(Some(mixed));
@@ -123,4 +126,22 @@ async fn beyond_loopback_both_sides_show_a_certificate_of_the_installation() {
         stopped,
     );
     assert_eq!(refused.err().unwrap().code(), "node-roles");
+}
+
+#[tokio::test]
+async fn an_address_that_means_all_of_a_machine_is_told_to_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut everywhere = ClusterSettings {
+        listen: "0.0.0.0:0".parse().unwrap(),
+        ..cluster(Some(certificates(folder.path(), "ours")))
+    };
+    let serve = |cluster: &ClusterSettings| {
+        let (_stop, stopped) = watch::channel(false);
+        let owners = Arc::new(Owners::none(folder.path()));
+        serve(cluster, owners, "the secret", stopped).map(|(address, _)| address)
+    };
+    let refused = serve(&everywhere).unwrap_err().to_string();
+    assert!(refused.contains("cluster.address is missing"), "{refused}");
+    everywhere.address = Some("lineage-1.example.org:7381".to_owned());
+    assert_eq!(serve(&everywhere).unwrap(), "https://lineage-1.example.org:7381");
 }

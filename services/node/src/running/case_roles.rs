@@ -1,9 +1,8 @@
 //! Starts what writes the histories of cases or follows them: the ledger, the conductor, and the reader of a gateway.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lethe_journal::{Inventory, Place, Stream};
+use lethe_journal::{Inventory, Stream};
 use tokio::sync::watch;
 
 use super::{Starting, conductor_config};
@@ -13,7 +12,7 @@ use crate::carrying::Share;
 use crate::cases::{CaseReader, Cases};
 use crate::conductor_shell::ConductorShell;
 use crate::lag::Stands;
-use crate::ledger_shell::{self, Candidate};
+use crate::ledger_shell::Candidate;
 use crate::log::Log;
 use crate::roles::Role;
 use crate::server::{origin, positions};
@@ -43,7 +42,7 @@ impl Starting<'_> {
 
     async fn ledger(&mut self) -> Result<(), Error> {
         let parts = self.parts;
-        let store = positions(&parts.folders, "ledger")?;
+        let stands = self.stands_of("ledger");
         let oneself = parts.oneself.as_ref();
         let is_writer = oneself.map_or_else(Arc::default, |oneself| Arc::clone(&oneself.is_writer));
         let candidate = Candidate {
@@ -53,11 +52,11 @@ impl Starting<'_> {
             keys: parts.keys.clone(),
             evidence: Arc::clone(&parts.evidence),
             signing: Arc::clone(&parts.signing),
-            store: Arc::clone(&store),
+            stands,
             folders: parts.folders.clone(),
             origin: origin(&parts.settings),
             stands_by: !parts.roles.is_all(),
-            is_writer: Arc::clone(&is_writer),
+            is_writer,
         };
         self.waits
             .now("the leaves of the log are compared with the ledger");
@@ -69,15 +68,6 @@ impl Starting<'_> {
             }
             None => self.tasks.spawn(candidate.stand_by(self.stopped.clone())),
         };
-        self.lags.add("ledger", move || {
-            // Who stands by reads nothing, and is not behind.
-            if !is_writer.load(Ordering::Relaxed) {
-                return Vec::new();
-            }
-            let cases = Place::all(&Stream::Cases).enumerate();
-            let stands = |(number, at)| Some((at, store.position(&ledger_shell::position_of(number)).ok()?));
-            cases.filter_map(stands).collect()
-        });
         Ok(())
     }
 
