@@ -2,6 +2,7 @@
 
 mod erasing;
 mod kafka;
+mod rewriting;
 mod server;
 mod taking;
 
@@ -26,9 +27,9 @@ struct Options {
     /// People of them to erase.
     #[arg(long, default_value_t = 200)]
     erasures: u32,
-    /// Lines in the logs of the real server's company.
+    /// Lines in a log to erase a person from, and in the logs of the real server's company.
     #[arg(long, default_value_t = 20_000)]
-    lines: u64,
+    lines: u32,
     /// People to erase one by one on the idle server.
     #[arg(long, default_value_t = 100)]
     idle_erasures: u32,
@@ -52,6 +53,7 @@ struct Measured {
     build: &'static str,
     taking: taking::Taking,
     erasing: erasing::Erasing,
+    rewriting: rewriting::Rewriting,
     serving: server::Serving,
     /// Largest resident memory of this run, in bytes, after taking in and after erasing; nothing where the system does not tell.
     peak_bytes_taking: Option<u64>,
@@ -74,11 +76,12 @@ async fn main() -> Result<(), Failure> {
     let taking = taking::measure(&folder.path().join("lethe"), options.events).await?;
     let peak_bytes_taking = peak_bytes();
     let erasing = erasing::measure(folder.path(), options.people, options.erasures).await?;
+    let rewriting = rewriting::measure(&folder.path().join("logs"), options.lines).await?;
     let peak = peak_bytes();
     let serving = server::measure(
         &folder.path().join("company"),
         options.people,
-        options.lines,
+        options.lines.into(),
         options.idle_erasures,
     )
     .await?;
@@ -86,6 +89,7 @@ async fn main() -> Result<(), Failure> {
         build: BUILD,
         taking,
         erasing,
+        rewriting,
         serving,
         peak_bytes_taking,
         peak_bytes: peak,
@@ -110,6 +114,7 @@ fn ingest_text(ingest: &kafka::Ingest) -> String {
 fn text(measured: &Measured) -> String {
     let mib = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), |b| format!("{} MiB", b >> 20));
     let (taking, erasing, serving) = (&measured.taking, &measured.erasing, &measured.serving);
+    let rewriting = &measured.rewriting;
     let by_hand_ms = 1_000.0 / erasing.by_hand_per_s;
     format!(
         "{} build\n\
@@ -118,6 +123,8 @@ fn text(measured: &Measured) -> String {
          \x20 beside    {:>10.0} observations/s only written to a file and synced, page by page: {:.4} of that speed\n\
          erasing     {:>10.1} people/s with receipts, of {} in {} (SQLite)\n\
          \x20 beside    {:>10.1} people/s by the same statements by hand: {:.4} of that speed\n\
+         rewriting   {:>10.0} lines of logs/s for a person with {} of {}, found, erased and looked for again\n\
+         \x20 beside    {:>10.0} lines of logs/s by one rewrite by hand: {:.4} of that speed\n\
          memory      {} at most while taking in, {} at most in all\n\
          server      {:>10.0} records/s of {}, from the start on: {} people in SQLite, {} lines of logs\n\
          \x20 memory    {} at most when all was scanned, {} at most in all\n\
@@ -135,6 +142,11 @@ fn text(measured: &Measured) -> String {
         erasing.people,
         erasing.by_hand_per_s,
         erasing.of_by_hand,
+        rewriting.per_s,
+        rewriting.erased,
+        rewriting.lines,
+        rewriting.by_hand_per_s,
+        rewriting.of_by_hand,
         mib(measured.peak_bytes_taking),
         mib(measured.peak_bytes),
         serving.records_per_s,
