@@ -4,8 +4,9 @@ set -eu
 umask 077
 
 if [ ! -e /run/lethe/server.pem ]; then
+  # No authority: `lethe` takes no authority's certificate for a server's.
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj /CN=localhost \
-    -addext subjectAltName=DNS:localhost,DNS:gateway -keyout /run/lethe/server.key -out /run/lethe/server.new 2>/dev/null
+    -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:localhost,DNS:gateway -keyout /run/lethe/server.key -out /run/lethe/server.new 2>/dev/null
   key=$(openssl rand -hex 32)
   printf '%s\n' "$key" >/run/lethe/office.key
   printf 'office:%s\n' "$(printf %s "$key" | sha256sum | cut -d' ' -f1)" >/run/lethe/lethe.keys

@@ -47,6 +47,7 @@ def main() -> None:
         ask.add_argument(f"--{name}", required=True)
     for name in ("kafka", "topic", "topic-key", "topic-shard", "sender-file"):
         ask.add_argument(f"--{name}", help="to publish another record to the intake topic: all five")
+    ask.add_argument("--property", action="append", default=[], help="NAME=VALUE for librdkafka, such as security.protocol=SSL")
     said, now = ask.parse_args(), time.time_ns() // 1000
     http = requests.Session()
     http.headers["authorization"] = "Bearer " + pathlib.Path(said.key_file).read_text().strip()
@@ -60,9 +61,12 @@ def main() -> None:
         sender = X25519PrivateKey.from_private_bytes(base64.b64decode(pathlib.Path(said.sender_file).read_text()))
         session = Session(base64.b64decode(intake), sender)
         sealed = event(said.system, said.topic_shard, now, record | {"key": said.topic_key}, session)
-        producer = Producer({"bootstrap.servers": said.kafka, "enable.idempotence": True})
-        producer.produce(said.topic, key=f"{said.system}/{said.topic_shard}", value=json.dumps(sealed))
-        sys.exit(producer.flush(30))
+        broker = dict(pair.split("=", 1) for pair in said.property)
+        producer, failed = Producer({**broker, "bootstrap.servers": said.kafka, "enable.idempotence": True}), []
+        producer.produce(said.topic, key=f"{said.system}/{said.topic_shard}", value=json.dumps(sealed),
+                         on_delivery=lambda error, _: error and failed.append(error))
+        left = producer.flush(30)
+        sys.exit(f"not published: {failed or 'no answer'}" if left or failed else 0)
 
 
 if __name__ == "__main__":

@@ -92,8 +92,9 @@ def main():
                 raise KafkaException(message.error())
             reply = answer(program, sealing, message)
             if reply is not None:
-                producer.produce(replies, reply, message.key())
-                if producer.flush(30):
+                failed = []
+                producer.produce(replies, reply, message.key(), on_delivery=lambda error, _, to=failed: error and to.append(error))
+                if producer.flush(30) or failed:
                     sys.exit("no reply could be written: the supervisor starts this again, and Lethe asks again")
             consumer.store_offsets(message)
     except KeyboardInterrupt:

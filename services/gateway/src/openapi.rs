@@ -242,7 +242,7 @@ const OPERATIONS: [Operation; 32] = [
     post(
         "/v1/intake-keys/renew",
         "renew_intake_key",
-        "Make a new intake key; the others end a few days later.",
+        "Make a new intake key; publishers may seal to the others for a week more.",
         of::<Nothing>,
         Answer::Json("200", of::<IntakeKeyList>),
     ),
@@ -331,7 +331,12 @@ fn described(operation: &Operation, problem: &Schema, generator: &mut SchemaGene
             "default": { "description": "a problem", "content": { PROBLEM_MEDIA_TYPE: { "schema": problem } } },
         },
     });
-    if operation.id == "called_back" {
+    let is_health = matches!(operation.id, "health" | "ready");
+    if is_health {
+        let not_well = json!({ "description": "not in order: what is in the way", "content": value["responses"]["200"]["content"] });
+        value["responses"]["503"] = not_well;
+    }
+    if is_health || operation.id == "called_back" {
         value["security"] = json!([]);
     }
     if let (Some(make), Some(value)) = (operation.body, value.as_object_mut()) {

@@ -134,7 +134,7 @@ Example:
     /// Rebuild derived state from the log of a stopped server
     #[command(after_long_help = "Example:\n\n    lethe replay --into /tmp/rebuilt")]
     Replay(ReplayArgs),
-    /// Look at the files of a stopped server and say what is wrong
+    /// Look at the files of a stopped server, or of stopped processes on Kafka, and say what is wrong
     #[command(after_help = DOCTOR_CODES)]
     #[command(after_long_help = "\
 Exit codes: 0 in order, 1 something is not, 2 could not tell (the server runs).
