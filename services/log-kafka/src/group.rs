@@ -95,14 +95,14 @@ impl Drop for Membership {
 
 impl KafkaLog {
     /// Joins the group of this name among which the partitions of a stream are shared out. When members come and go only as many partitions
-    /// move as must.
+    /// move as must. Partitions that were added to the topic are no part of the stream, and nobody is given them.
     ///
     /// # Errors
     /// [`Error::Settings`] where no client can be made of the settings.
     pub fn join(&self, group: &str, stream: &Stream) -> Result<Membership, Error> {
         let (sender, assigned) = watch::channel(BTreeSet::new());
         let topic = format!("{}{stream}", self.shared.settings.topic_prefix);
-        let consumer = self.shared.clients.member(group, sender)?;
+        let consumer = self.shared.clients.member(group, stream, sender)?;
         consumer
             .subscribe(&[&topic])
             .map_err(|error| Error::Unreachable(told(&error)))?;
@@ -153,6 +153,7 @@ impl Clients {
     fn member(
         &self,
         group: &str,
+        stream: &Stream,
         assigned: watch::Sender<BTreeSet<u16>>,
     ) -> Result<BaseConsumer<Member>, Error> {
         let mut config = self.base();
@@ -171,9 +172,13 @@ impl Clients {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "latest")
             .set("allow.auto.create.topics", "false");
-        let talk = self.talk();
+        let member = Member {
+            talk: self.talk(),
+            partitions: stream.partitions(),
+            assigned,
+        };
         config
-            .create_with_context(Member { talk, assigned })
+            .create_with_context(member)
             .map_err(|error| Error::Settings(told(&error)))
     }
 }
@@ -181,6 +186,8 @@ impl Clients {
 /// What a member hears from its group.
 struct Member {
     talk: Talk,
+    /// Partitions of the stream. Its topic may have got more: nobody writes there, and whoever is given one of them would wait for it for ever.
+    partitions: u16,
     assigned: watch::Sender<BTreeSet<u16>>,
 }
 
@@ -208,8 +215,8 @@ impl ConsumerContext for Member {
                 if let Err(error) = consumer.pause(given) {
                     tracing::warn!(error = told(&error), "an assigned partition is fetched in vain");
                 }
-                self.assigned
-                    .send_modify(|assigned| assigned.extend(partitions(given)));
+                let given = partitions(given).filter(|partition| *partition < self.partitions);
+                self.assigned.send_modify(|assigned| assigned.extend(given));
             }
             Rebalance::Revoke(taken) => {
                 let taken: BTreeSet<u16> = partitions(taken).collect();

@@ -18,6 +18,16 @@ use crate::{Drift, Error, KafkaLog, off_thread, told, topics};
 pub enum Finding {
     /// Somebody changed a setting of a topic: how long values survive there may not be what certificates say.
     Drift(Drift),
+    /// A topic has another number of partitions: entries of ours in those that are missing cannot be read, and what others write to those that
+    /// were added is read by nobody.
+    Partitions {
+        /// Name of the topic.
+        topic: String,
+        /// Partitions that Lethe declared.
+        declared: u16,
+        /// Partitions that there are.
+        found: usize,
+    },
     /// A partition has no leader: nothing can be read or appended.
     NoLeader(Place),
     /// Replicas of a partition are away: what they hold is not removed until they are back.
@@ -50,6 +60,11 @@ impl fmt::Display for Finding {
                 "topic {} has {} = {}, not {}",
                 drift.topic, drift.setting, drift.found, drift.declared
             ),
+            Self::Partitions {
+                topic,
+                declared,
+                found,
+            } => write!(f, "topic {topic} has {found} partitions, not {declared}"),
             Self::NoLeader(at) => write!(f, "{at} has no leader"),
             Self::ReplicasAway {
                 at,
@@ -71,8 +86,9 @@ impl fmt::Display for Finding {
 
 impl Finding {
     /// Every kind, as metrics name it.
-    pub const KINDS: [&str; 5] = [
+    pub const KINDS: [&str; 6] = [
         "setting",
+        "partitions",
         "no_leader",
         "replicas_away",
         "replication",
@@ -83,6 +99,7 @@ impl Finding {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Drift(_) => "setting",
+            Self::Partitions { .. } => "partitions",
             Self::NoLeader(_) => "no_leader",
             Self::ReplicasAway { .. } => "replicas_away",
             Self::Replication { .. } => "replication",
@@ -93,22 +110,36 @@ impl Finding {
     /// Whether new work should wait while this is so: what is appended may not stay, or cannot be appended. Another number of replicas is
     /// none of it, as a broker that starts anew is away for a moment.
     pub const fn is_in_the_way(&self) -> bool {
-        matches!(self, Self::Drift(_) | Self::NoLeader(_))
+        matches!(self, Self::Drift(_) | Self::Partitions { .. } | Self::NoLeader(_))
     }
 
     /// Whether what erasure removes may survive longer than [`gone_by`](lethe_log::EventLog::gone_by) says while this is so.
     pub const fn delays_removal(&self) -> bool {
         matches!(
             self,
-            Self::Drift(_) | Self::NoLeader(_) | Self::ReplicasAway { .. } | Self::NotCleaned(_)
+            Self::Drift(_)
+                | Self::Partitions { .. }
+                | Self::NoLeader(_)
+                | Self::ReplicasAway { .. }
+                | Self::NotCleaned(_)
         )
     }
 }
 
+/// What the cluster says of a stream's topic.
+struct Seen {
+    topic: String,
+    stream: Stream,
+    /// Partitions that the topic has.
+    found: usize,
+    /// Those of them that the stream has.
+    partitions: Vec<(Place, Replicas)>,
+}
+
 /// What the cluster says of a partition.
-pub(crate) struct Seen {
+struct Replicas {
     has_leader: bool,
-    replicas: usize,
+    there: usize,
     in_sync: usize,
 }
 
@@ -118,24 +149,17 @@ impl KafkaLog {
     /// Errors: [`Error::Unreachable`] where it does not answer.
     pub async fn findings(&self) -> Result<Vec<Finding>, Error> {
         let mut findings: Vec<Finding> = self.drift().await?.into_iter().map(Finding::Drift).collect();
-        for (at, seen) in self.partitions_as_declared().await? {
-            if !seen.has_leader {
-                findings.push(Finding::NoLeader(at.clone()));
-            }
-            if seen.in_sync < seen.replicas {
-                findings.push(Finding::ReplicasAway {
-                    at: at.clone(),
-                    in_sync: seen.in_sync,
-                    replicas: seen.replicas,
-                });
-            }
-            let declared = self.shared.settings.replication_factor;
-            if seen.replicas != usize::from(declared) {
-                findings.push(Finding::Replication {
-                    at,
+        for seen in self.topics_seen().await? {
+            let declared = seen.stream.partitions();
+            if seen.found != usize::from(declared) {
+                findings.push(Finding::Partitions {
+                    topic: seen.topic,
                     declared,
-                    found: seen.replicas,
+                    found: seen.found,
                 });
+            }
+            for (at, replicas) in seen.partitions {
+                findings.extend(self.of_replicas(&at, &replicas));
             }
         }
         let leaderless = |found: &Finding| match found {
@@ -145,6 +169,29 @@ impl KafkaLog {
         let without_leader = findings.iter().filter_map(leaderless).collect();
         findings.extend(self.not_cleaned(&without_leader).await);
         Ok(findings)
+    }
+
+    fn of_replicas(&self, at: &Place, seen: &Replicas) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if !seen.has_leader {
+            findings.push(Finding::NoLeader(at.clone()));
+        }
+        if seen.in_sync < seen.there {
+            findings.push(Finding::ReplicasAway {
+                at: at.clone(),
+                in_sync: seen.in_sync,
+                replicas: seen.there,
+            });
+        }
+        let declared = self.shared.settings.replication_factor;
+        if seen.there != usize::from(declared) {
+            findings.push(Finding::Replication {
+                at: at.clone(),
+                declared,
+                found: seen.there,
+            });
+        }
+        findings
     }
 
     /// Settings of topics that somebody changed.
@@ -268,20 +315,29 @@ impl KafkaLog {
         Ok(())
     }
 
-    /// What the cluster says of each partition of the log.
+    /// Refuses topics that have another number of partitions than their stream.
     ///
-    /// Errors: [`Error::WrongPartitions`] where a topic has another number of them.
-    pub(crate) async fn partitions_as_declared(&self) -> Result<Vec<(Place, Seen)>, Error> {
-        let (shared, streams) = (Arc::clone(&self.shared), self.streams());
-        off_thread(move || {
-            let mut seen = Vec::new();
-            for stream in &streams {
-                seen.extend(partitions(&shared, stream)?);
+    /// Errors: [`Error::WrongPartitions`] and [`Error::Unreachable`].
+    pub(crate) async fn partitions_as_declared(&self) -> Result<(), Error> {
+        for seen in self.topics_seen().await? {
+            let declared = seen.stream.partitions();
+            if seen.found != usize::from(declared) {
+                return Err(Error::WrongPartitions {
+                    topic: seen.topic,
+                    declared,
+                    found: seen.found,
+                });
             }
-            Ok(seen)
-        })
-        .await
-        .ok_or_else(|| Error::Unreachable("the program is ending".to_owned()))?
+        }
+        Ok(())
+    }
+
+    /// What the cluster says of each topic of the log.
+    async fn topics_seen(&self) -> Result<Vec<Seen>, Error> {
+        let (shared, streams) = (Arc::clone(&self.shared), self.streams());
+        off_thread(move || streams.into_iter().map(|stream| seen(&shared, stream)).collect())
+            .await
+            .ok_or_else(|| Error::Unreachable("the program is ending".to_owned()))?
     }
 }
 
@@ -291,8 +347,8 @@ const KNOWN_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two looks whether it is.
 const KNOWN_PAUSE: Duration = Duration::from_millis(20);
 
-fn partitions(shared: &Shared, stream: &Stream) -> Result<Vec<(Place, Seen)>, Error> {
-    let topic = topics::name(&shared.settings, stream);
+fn seen(shared: &Shared, stream: Stream) -> Result<Seen, Error> {
+    let topic = topics::name(&shared.settings, &stream);
     let until = Instant::now() + KNOWN_PATIENCE;
     let metadata = loop {
         let metadata = shared
@@ -309,26 +365,24 @@ fn partitions(shared: &Shared, stream: &Stream) -> Result<Vec<(Place, Seen)>, Er
         }
         std::thread::sleep(KNOWN_PAUSE);
     };
-    let partitions = metadata
+    let found = metadata
         .topics()
         .first()
         .map(|topic| topic.partitions())
         .unwrap_or_default();
-    if partitions.len() != usize::from(stream.partitions()) {
-        return Err(Error::WrongPartitions {
-            topic,
-            declared: stream.partitions(),
-            found: partitions.len(),
-        });
-    }
-    let seen = partitions.iter().map(|partition| {
-        let at = Place::new(stream.clone(), u16::try_from(partition.id()).unwrap_or(u16::MAX));
-        let seen = Seen {
+    let partitions = found.iter().filter_map(|partition| {
+        let number = u16::try_from(partition.id()).ok()?;
+        let replicas = Replicas {
             has_leader: partition.leader() >= 0,
-            replicas: partition.replicas().len(),
+            there: partition.replicas().len(),
             in_sync: partition.isr().len(),
         };
-        (at, seen)
+        (number < stream.partitions()).then(|| (Place::new(stream.clone(), number), replicas))
     });
-    Ok(seen.collect())
+    Ok(Seen {
+        found: found.len(),
+        partitions: partitions.collect(),
+        topic,
+        stream,
+    })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lethe_gateway::views::{TopicList, TopicView};
 use lethe_gateway::words;
 use lethe_journal::{Stream, StreamKind};
-use lethe_log_kafka::{Finding, KafkaLog};
+use lethe_log_kafka::{Drift, Finding, KafkaLog};
 use tokio::sync::watch;
 
 use crate::Error;
@@ -117,7 +117,9 @@ impl Cluster {
 
     fn is_about(&self, finding: &Finding, stream: &Stream) -> bool {
         match finding {
-            Finding::Drift(drift) => drift.topic == self.log.topic(stream),
+            Finding::Drift(Drift { topic, .. }) | Finding::Partitions { topic, .. } => {
+                *topic == self.log.topic(stream)
+            }
             Finding::NoLeader(at)
             | Finding::NotCleaned(at)
             | Finding::ReplicasAway { at, .. }
@@ -196,6 +198,9 @@ fn pending(found: Option<&[Finding]>) -> Option<String> {
     if is_there(|finding| matches!(finding, Finding::Drift(_))) {
         whys.push("a setting of the log is not as declared");
     }
+    if is_there(|finding| matches!(finding, Finding::Partitions { .. })) {
+        whys.push("a part of the log has another number of partitions than declared");
+    }
     if is_there(|finding| matches!(finding, Finding::NoLeader(_) | Finding::ReplicasAway { .. })) {
         whys.push("a replica of the log is away");
     }
@@ -244,7 +249,6 @@ fn stands(found: Option<&[Finding]>) -> (bool, String) {
 #[cfg(test)]
 mod tests {
     use lethe_journal::Place;
-    use lethe_log_kafka::Drift;
 
     use super::*;
 
@@ -255,6 +259,14 @@ mod tests {
             declared: "compact".into(),
             found: "delete".into(),
         })
+    }
+
+    fn added() -> Finding {
+        Finding::Partitions {
+            topic: "lethe.cases".into(),
+            declared: 4,
+            found: 8,
+        }
     }
 
     fn away() -> Finding {
@@ -278,6 +290,9 @@ mod tests {
             "{words}"
         );
         assert!(words.ends_with("; and 1 more"), "{words}");
+        let (is_well, words) = stands(Some(&[added()]));
+        assert!(!is_well, "{words}");
+        assert_eq!(words, "topic lethe.cases has 8 partitions, not 4");
     }
 
     #[test]
@@ -298,6 +313,10 @@ mod tests {
         let not_cleaned = Finding::NotCleaned(Place::new(Stream::Keys, 0));
         for (found, expected) in [
             (vec![drift()], "pending: a setting of the log is not as declared"),
+            (
+                vec![added()],
+                "pending: a part of the log has another number of partitions than declared",
+            ),
             (vec![away()], "pending: a replica of the log is away"),
             (vec![no_leader], "pending: a replica of the log is away"),
             (vec![not_cleaned], "pending: what cleans the log is behind"),

@@ -1,5 +1,5 @@
-//! A topic whose settings somebody changed behind Lethe's back keeps what was erased: whoever watches is told, and no certificate says
-//! meanwhile when it is gone.
+//! A topic that somebody changed behind Lethe's back may keep what was erased: whoever watches is told, and no certificate says meanwhile when
+//! it is gone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,7 +13,7 @@ use lethe_journeys::course::Api;
 use lethe_journeys::office::Office;
 use lethe_kit::memory::MemoryConnector;
 use lethe_node::cli::Exit;
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 
@@ -33,12 +33,14 @@ fn kafka() -> Option<(String, String)> {
     Some((bootstrap, format!("changed-{}.", rand::random::<u32>())))
 }
 
+fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).create().unwrap()
+}
+
 /// Has a topic kept for ever, as anybody may who administers the cluster; back once the broker tells everybody so.
 async fn never_compact(bootstrap: &str, topic: &str) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .create()
-        .unwrap();
+    let admin = admin(bootstrap);
     let (of, options) = (ResourceSpecifier::Topic(topic), AdminOptions::new());
     let change = AlterConfig::new(of)
         .set("cleanup.policy", "delete")
@@ -66,6 +68,14 @@ async fn not_ready(api: &Api) -> String {
         }
         looks.tick().await;
     }
+}
+
+/// How many findings of a kind are counted.
+async fn counted(api: &Api, kind: &str) -> u32 {
+    let (_, metrics) = api.any("/metrics").await.unwrap();
+    let of_kind = format!("lethe_log_findings{{kind=\"{kind}\"}} ");
+    let mut counts = metrics.lines().filter_map(|line| line.strip_prefix(&of_kind));
+    counts.next().expect(&metrics).parse().unwrap()
 }
 
 /// Erases Ada; what `lethe verify` says of the certificate, for people.
@@ -105,14 +115,7 @@ async fn no_certificate_says_when_a_value_is_gone_from_a_topic_that_keeps_it() {
     let in_the_way = tokio::time::timeout(PATIENCE, not_ready(&api)).await.unwrap();
     let topic = format!("topic {prefix}records has cleanup.policy = delete, not compact");
     assert!(in_the_way.contains(&topic), "{in_the_way}");
-    let (_, metrics) = api.any("/metrics").await.unwrap();
-    let counted = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("lethe_log_findings{kind=\"setting\"} "));
-    assert!(
-        counted.is_some_and(|count| count.parse::<u32>().unwrap() > 0),
-        "{metrics}"
-    );
+    assert!(counted(&api, "setting").await > 0);
     let said = verified(&office).await;
     let pending = "lethe log and stores: pending: a setting of the log is not as declared";
     assert!(said.contains(pending), "{said}");
@@ -127,6 +130,36 @@ async fn no_certificate_says_when_a_value_is_gone_from_a_topic_that_keeps_it() {
     );
     assert!(row("durability").detail.contains("at least 1 of 1"), "{found:?}");
     assert_eq!(lethe_node::Diagnosis::exit_of(&found), Exit::No);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_somebody_added_are_told_and_cases_go_on() {
+    let Some((bootstrap, prefix)) = kafka() else {
+        return;
+    };
+    let mut office = office(&bootstrap, &prefix).await;
+    let api = Api::new(&office.url);
+    let topic = format!("{prefix}cases");
+    let (more, options) = ([NewPartitions::new(&topic, 8)], AdminOptions::new());
+    for outcome in admin(&bootstrap)
+        .create_partitions(&more, &options)
+        .await
+        .unwrap()
+    {
+        outcome.unwrap();
+    }
+    let in_the_way = tokio::time::timeout(PATIENCE, not_ready(&api)).await.unwrap();
+    let added = format!("topic {topic} has 8 partitions, not 4");
+    assert!(in_the_way.contains(&added), "{in_the_way}");
+    assert_eq!(counted(&api, "partitions").await, 1);
+    assert_eq!(counted(&api, "not_looked").await, 0);
+    let said = verified(&office).await;
+    let pending = "pending: a part of the log has another number of partitions than declared";
+    assert!(said.contains(pending), "{said}");
+    office.close().await;
+    let found = lethe_node::doctor(&office.config).await;
+    let log = found.iter().find(|row| row.what == "log").unwrap();
+    assert_eq!(log.code, Some("log-kafka-wrong-partitions"), "{log:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,9 @@ use lethe_conformance::event_log::{entry, read_from};
 use lethe_journal::{Place, Stream};
 use lethe_log::{Appended, Error, EventLog};
 use lethe_log_kafka::{Finding, KafkaLog};
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 
@@ -91,6 +93,86 @@ async fn a_topic_with_other_partitions_is_refused() {
         refused.to_string().contains("has 3 partitions, not 16"),
         "{refused}"
     );
+}
+
+/// Adds partitions to a topic, as anybody may who administers the cluster; back once the broker tells everybody so.
+async fn add_partitions(bootstrap: &str, topic: &str, all: usize) {
+    let admin = admin(bootstrap);
+    let more = NewPartitions::new(topic, all);
+    for outcome in admin
+        .create_partitions(&[more], &AdminOptions::new())
+        .await
+        .unwrap()
+    {
+        outcome.unwrap();
+    }
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let seen = admin
+            .inner()
+            .fetch_metadata(Some(topic), Duration::from_secs(10))
+            .unwrap();
+        let partitions = seen.topics()[0].partitions();
+        if partitions.len() == all && partitions.iter().all(|partition| partition.leader() >= 0) {
+            return;
+        }
+        assert!(
+            Instant::now() < until,
+            "{topic} has {} partitions",
+            partitions.len()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_somebody_added_are_found_beside_the_rest_and_given_to_nobody() {
+    let Some(bootstrap) = bootstrap() else { return };
+    let settings = settings(&bootstrap);
+    let log = open(&settings).await;
+    let topic = format!("{}records", settings.topic_prefix);
+    add_partitions(&bootstrap, &topic, 32).await;
+    let found = log.findings().await.unwrap();
+    let added = Finding::Partitions {
+        topic: topic.clone(),
+        declared: 16,
+        found: 32,
+    };
+    assert_eq!(found, std::slice::from_ref(&added));
+    assert!(added.is_in_the_way() && added.delays_removal());
+    let check = log.check().await.unwrap_err();
+    assert_eq!(check.code(), "log-not-as-declared");
+    let told = format!("topic {topic} has 32 partitions, not 16");
+    assert!(check.to_string().contains(&told), "{check}");
+
+    let member = log.join("owners", &Stream::Records).unwrap();
+    let mut assigned = member.assigned();
+    let given = assigned.wait_for(|assigned| !assigned.is_empty()).await.unwrap();
+    assert_eq!(*given, (0..16).collect(), "no stream has the others");
+    drop(given);
+
+    // A changed setting beside it.
+    let change = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("max.compaction.lag.ms", "999999");
+    let admin = admin(&bootstrap);
+    for outcome in admin
+        .alter_configs(&[change], &AdminOptions::new())
+        .await
+        .unwrap()
+    {
+        outcome.unwrap();
+    }
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let found = log.findings().await.unwrap();
+        assert!(found.contains(&added), "{found:?}");
+        if found.iter().any(|finding| matches!(finding, Finding::Drift(_))) {
+            break;
+        }
+        assert!(Instant::now() < until, "{found:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let refused = KafkaLog::open(settings, &[Stream::Records]).await.unwrap_err();
+    assert_eq!(refused.code(), "log-kafka-wrong-partitions");
 }
 
 #[tokio::test]
