@@ -36,6 +36,7 @@ pub(crate) type Consumer = BaseConsumer<Talk>;
 pub(crate) struct Clients {
     settings: KafkaSettings,
     config: ClientConfig,
+    talk: Talk,
     /// Names this process among the writers that need no epoch.
     instance: String,
     /// For entries that stand alone.
@@ -66,16 +67,17 @@ impl Clients {
             Some(name) => name.clone(),
             None => random_name()?,
         };
-        let talk = talk(settings);
+        let talk = Talk::new(settings.oauthbearer_token_file.clone());
         let single = producer(&config)
             .create_with_context(talk.clone())
             .map_err(|error| refused(&error))?;
         let asking = consumer(&config, settings)
-            .create_with_context(talk)
+            .create_with_context(talk.clone())
             .map_err(|error| refused(&error))?;
         Ok(Self {
             settings: settings.clone(),
             config,
+            talk,
             instance,
             single: Mutex::new(single),
             asking,
@@ -95,7 +97,7 @@ impl Clients {
 
     /// What a client says and asks.
     pub(crate) fn talk(&self) -> Talk {
-        talk(&self.settings)
+        self.talk.clone()
     }
 
     /// The producer for entries that stand alone. One that met an error after which it can do nothing is replaced.
@@ -103,7 +105,7 @@ impl Clients {
         let mut single = self.single.lock().unwrap_or_else(PoisonError::into_inner);
         if single.client().fatal_error().is_some() {
             *single = producer(&self.config)
-                .create_with_context(talk(&self.settings))
+                .create_with_context(self.talk())
                 .map_err(|error| refused(&error))?;
         }
         Ok(single.clone())
@@ -113,7 +115,7 @@ impl Clients {
     pub(crate) fn admin(&self) -> Result<AdminClient<Talk>, Error> {
         let admin: AdminClient<Talk> = self
             .config
-            .create_with_context(talk(&self.settings))
+            .create_with_context(self.talk())
             .map_err(|error| refused(&error))?;
         if let Some(file) = &self.settings.oauthbearer_token_file {
             token::give(admin.inner(), token::read(file)?)?;
@@ -129,7 +131,7 @@ impl Clients {
     /// A consumer that stands nowhere.
     pub(crate) fn consumer(&self) -> Result<Consumer, Error> {
         consumer(&self.config, &self.settings)
-            .create_with_context(talk(&self.settings))
+            .create_with_context(self.talk())
             .map_err(|error| refused(&error))
     }
 
@@ -146,7 +148,7 @@ impl Clients {
         config.set("transactional.id", id);
         config.set("transaction.timeout.ms", millis(TRANSACTION_TIMEOUT));
         let producer: Sender = config
-            .create_with_context(talk(&self.settings))
+            .create_with_context(self.talk())
             .map_err(|error| refused(&error))?;
         producer
             .init_transactions(FENCING_TIMEOUT)
@@ -200,12 +202,6 @@ impl Clients {
             .unwrap_or_else(PoisonError::into_inner)
             .free_numbers
             .push(number);
-    }
-}
-
-fn talk(settings: &KafkaSettings) -> Talk {
-    Talk {
-        token_file: settings.oauthbearer_token_file.clone(),
     }
 }
 

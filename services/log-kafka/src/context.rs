@@ -1,12 +1,15 @@
 //! What librdkafka tells and asks: its log lines, its errors, and tokens.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
+
+use crate::Error;
 
 /// Whether an error only says that a broker is away. Each client says so each time that it tries one; whoever reads or appends says it once.
 pub(crate) fn is_broker_away(error: &KafkaError) -> bool {
@@ -25,6 +28,38 @@ pub(crate) fn is_broker_away(error: &KafkaError) -> bool {
 pub(crate) struct Talk {
     /// Where the current token stands.
     pub(crate) token_file: Option<PathBuf>,
+    /// Why a broker was last found to be away: an operation that waits for one ends with no more than that its time is over.
+    why_away: Arc<Mutex<Option<String>>>,
+}
+
+impl Talk {
+    pub(crate) fn new(token_file: Option<PathBuf>) -> Self {
+        Self {
+            token_file,
+            why_away: Arc::default(),
+        }
+    }
+
+    /// Adds to an error of an operation why its brokers are away, where a client was told.
+    pub(crate) fn because(&self, error: Error) -> Error {
+        let why_away = self.why_away.lock().unwrap_or_else(PoisonError::into_inner);
+        match (error, &*why_away) {
+            (Error::Unreachable(what), Some(why)) => Error::Unreachable(format!("{what}: {why}")),
+            (error, _) => error,
+        }
+    }
+
+    fn note(&self, error: &KafkaError, reason: &str) {
+        let why = match error.rdkafka_error_code() {
+            // It says only that the others failed.
+            Some(RDKafkaErrorCode::AllBrokersDown) => return,
+            Some(RDKafkaErrorCode::SSL) => format!("TLS failed: {reason}"),
+            // A broker that refuses our certificate says so after the handshake, and only OpenSSL calls that TLS.
+            _ if reason.contains("SSL routines") => format!("TLS failed: {reason}"),
+            _ => reason.to_owned(),
+        };
+        *self.why_away.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
 }
 
 impl ClientContext for Talk {
@@ -49,6 +84,7 @@ impl ClientContext for Talk {
         if matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
             return;
         }
+        self.note(&error, reason);
         if is_broker_away(&error) {
             tracing::debug!(target: "librdkafka", error = crate::told(&error), "{reason}");
             return;

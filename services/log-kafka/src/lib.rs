@@ -148,7 +148,9 @@ impl KafkaLog {
         .await
         .ok_or_else(|| Error::Unreachable("the program is ending".to_owned()))??;
         let admin = clients.admin()?;
-        topics::ensure(&admin, &settings, streams).await?;
+        topics::ensure(&admin, &settings, streams)
+            .await
+            .map_err(|error| clients.talk().because(error))?;
         let shared = Arc::new(Shared::new(settings, clients, streams));
         let watcher = std::thread::Builder::new()
             .name("log-heads".to_owned())

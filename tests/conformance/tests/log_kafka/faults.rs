@@ -211,7 +211,7 @@ impl Cluster {
         cluster
     }
 
-    fn run(&self, words: &[&str]) -> String {
+    pub(crate) fn run(&self, words: &[&str]) -> String {
         let out = Command::new(script())
             .args(words)
             .arg(self.folder.path())

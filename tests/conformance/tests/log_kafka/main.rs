@@ -13,6 +13,7 @@ mod compaction;
 mod faults;
 mod foreign;
 mod sasl;
+mod tls;
 mod writers;
 
 mod suite {

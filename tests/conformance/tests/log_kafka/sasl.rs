@@ -28,7 +28,7 @@ fn over_sasl(bootstrap: &str, mechanism: &str, others: &[(&str, &str)]) -> Kafka
 }
 
 /// Everything that has a client of its own: topics, questions, reading, appending alone, appending as the writer, and a group.
-async fn works(settings: &KafkaSettings) {
+pub(crate) async fn works(settings: &KafkaSettings) {
     let log = OnKafka(open(settings).await);
     log.check().await.unwrap();
     let (commands, cases) = (Place::new(Stream::Commands, 0), Place::new(Stream::Cases, 0));
