@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use lethe_journal::{Epoch, Place, Position};
 use lethe_log::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, Appended, Error};
 use tokio::sync::{oneshot, watch};
 
 use crate::clients::Sender;
+use crate::moment::Moment;
 use crate::wire::Content;
 
 /// Positions of readers that are remembered for each partition: more readers than services that read one.
@@ -72,7 +72,7 @@ pub(crate) struct Trail {
     /// The newest epoch that began before the position.
     pub(crate) epoch: Option<Epoch>,
     /// When the reader had last seen everything that a tombstone could end.
-    pub(crate) as_of: Option<Instant>,
+    pub(crate) as_of: Option<Moment>,
 }
 
 impl Channel {

@@ -30,6 +30,7 @@ mod clients;
 mod context;
 mod group;
 mod health;
+mod moment;
 mod reading;
 mod settings;
 mod shared;

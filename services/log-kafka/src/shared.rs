@@ -13,6 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use crate::channel::{Channel, Trail};
 use crate::cleaning::Beats;
 use crate::clients::Clients;
+use crate::moment::Moment;
 use crate::reading::{Readers, STANDING, Want, unread};
 use crate::settings::KafkaSettings;
 use crate::told;
@@ -160,7 +161,7 @@ impl Shared {
 
     /// Reads a page. Where the start of the partition is dropped under this very look, the page begins where the partition begins now.
     pub(crate) fn page(&self, channel: &Channel, from: Position, limit: usize) -> Result<Page, Error> {
-        let began = Instant::now();
+        let began = Moment::now();
         let mut span = self.span_for(channel, from)?;
         rules::check_from(&channel.at, from, span.1)?;
         loop {
@@ -180,13 +181,13 @@ impl Shared {
         channel: &Channel,
         (from, limit): (Position, usize),
         (low, high): (Position, Position),
-        began: Instant,
+        began: Moment,
     ) -> Result<Page, Error> {
         channel.raise(high);
         let trail = channel.trail(from);
         let is_fresh = trail
             .as_of
-            .is_some_and(|as_of| as_of.elapsed() < self.settings.retention.reader_away_max());
+            .is_some_and(|as_of| as_of.age() < self.settings.retention.reader_away_max());
         let fell_behind = match channel.at.stream.kind() {
             StreamKind::Queue | StreamKind::History => from < low,
             StreamKind::Table => {
