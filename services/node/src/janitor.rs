@@ -1,6 +1,7 @@
 //! The eraser erases itself: compacts log and stores once something has been ended for a while, and drops what queues have handed over.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -90,28 +91,19 @@ impl Janitor {
             if gone != compacted_to && waits_since.is_none() {
                 waits_since = Some(shell::now());
             }
-            // Whether or not a record ended here: a process without partitions reads queues, too.
-            if shell::now().since(dropped_at) >= DROP_EVERY_MS {
-                dropped_at = shell::now();
-                if let Err(error) = self.drop_passed().await
-                    && !self.answering.passes(&error)
-                {
-                    return Err(error);
-                }
-            }
             let waited = waits_since.map(|since| u64::try_from(shell::now().since(since)).unwrap_or(0));
-            if waited.is_some_and(|waited_ms| Duration::from_millis(waited_ms) >= self.after) {
-                (compacted_to, waits_since) = match self.compact().await {
-                    Ok(()) => (gone, None),
-                    Err(error) if self.answering.passes(&error) => {
-                        tracing::warn!(
-                            code = error.code(),
-                            "compaction is put off: the log does not answer"
-                        );
-                        (compacted_to, Some(shell::now()))
-                    }
-                    Err(error) => return Err(error),
+            let compacts = waited.is_some_and(|waited_ms| Duration::from_millis(waited_ms) >= self.after);
+            if compacts {
+                (compacted_to, waits_since) = if self.compact().await.end()? {
+                    (gone, None)
+                } else {
+                    (compacted_to, Some(shell::now()))
                 };
+            }
+            // Also where no record ended here: a process without partitions reads queues, too.
+            if compacts || shell::now().since(dropped_at) >= DROP_EVERY_MS {
+                dropped_at = shell::now();
+                self.drop_passed(&stop).await.end()?;
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -121,35 +113,140 @@ impl Janitor {
         Ok(())
     }
 
-    /// Compacts the tables and their folds, and drops from the queues what their readers have behind them: an instruction holds
-    /// sealed selectors, which must not outlive the case's own history.
-    pub(crate) async fn compact(&self) -> Result<(), Error> {
+    /// Compacts the tables and their folds.
+    async fn compact(&self) -> Round<'_> {
+        let mut round = Round::new(&self.answering);
         for stream in [Stream::Records, Stream::Keys] {
             let seen = self.owners.positions(&stream);
-            self.log.compact(&stream, &seen).await?;
+            let compacted = self.log.compact(&stream, &seen).await;
+            round.took(format_args!("compacting {stream}"), compacted);
         }
         for stream in [Stream::Cursors, Stream::Erased] {
-            self.log.compact(&stream, &self.intake.positions(&stream)).await?;
+            let compacted = self.log.compact(&stream, &self.intake.positions(&stream)).await;
+            round.took(format_args!("compacting {stream}"), compacted);
         }
-        self.owners.compact().await?;
-        self.drop_passed().await
+        let compacted = self.owners.compact().await;
+        round.took(format_args!("compacting the rows"), compacted);
+        round
     }
 
-    /// Drops from the queues what their readers have behind them, and evidence whose time is over.
-    async fn drop_passed(&self) -> Result<(), Error> {
+    /// Drops from the queues what their readers have behind them, and evidence whose time is over: an instruction holds sealed selectors, which
+    /// must not outlive the case's own history. Whoever stops waits for one queue at most.
+    async fn drop_passed(&self, stop: &watch::Receiver<bool>) -> Round<'_> {
+        let mut round = Round::new(&self.answering);
         for (stream, passed) in &self.queues {
-            self.log
-                .drop_start(stream, &BTreeMap::from([(0, passed()?)]))
-                .await?;
+            if *stop.borrow() {
+                return round;
+            }
+            let dropped = self.drop_start(stream, passed()).await;
+            round.took(format_args!("dropping the start of {stream}"), dropped);
         }
         if let Some(quarantine) = &self.quarantine {
-            let passed = quarantine.passed();
-            self.log
-                .drop_start(&Stream::Quarantine, &BTreeMap::from([(0, passed)]))
-                .await?;
+            let (stream, passed) = (Stream::Quarantine, quarantine.passed());
+            let dropped = self.drop_start(&stream, Ok(passed)).await;
+            round.took(format_args!("dropping the start of {stream}"), dropped);
         }
-        let expired = self.evidence.sweep()?;
-        tracing::info!(expired, "what is over is dropped");
-        Ok(())
+        let expired = self.evidence.sweep();
+        if let Some(expired) = round.took(format_args!("dropping evidence that expired"), expired) {
+            tracing::info!(expired, "what is over is dropped");
+        }
+        round
+    }
+
+    async fn drop_start(&self, stream: &Stream, passed: Result<Position, Error>) -> Result<(), Error> {
+        self.log.drop_start(stream, &BTreeMap::from([(0, passed?)])).await
+    }
+}
+
+/// Steps that are all taken, whatever becomes of one: rights on one topic must not keep what stands in the others.
+struct Round<'a> {
+    answering: &'a Answering,
+    is_whole: bool,
+    /// The first failure that does not pass by itself.
+    failed: Option<Error>,
+}
+
+impl<'a> Round<'a> {
+    const fn new(answering: &'a Answering) -> Self {
+        Self {
+            answering,
+            is_whole: true,
+            failed: None,
+        }
+    }
+
+    /// Tells of a step that failed.
+    fn took<T>(&mut self, step: fmt::Arguments<'_>, taken: Result<T, Error>) -> Option<T> {
+        match taken {
+            Ok(taken) => Some(taken),
+            Err(error) => {
+                tracing::warn!(code = error.code(), %error, "put off: {step}");
+                self.is_whole = false;
+                if !self.answering.passes(&error) {
+                    self.failed.get_or_insert(error);
+                }
+                None
+            }
+        }
+    }
+
+    /// Whether every step went well. Errors: the first failure that does not pass by itself.
+    fn end(self) -> Result<bool, Error> {
+        match self.failed {
+            Some(error) => Err(error),
+            None => Ok(self.is_whole),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lethe_journal::{Entry, Place};
+    use lethe_ledger::EvidenceStore;
+    use lethe_log::{EmbeddedLog, OpenOptions};
+
+    use super::*;
+    use crate::nothing_known::NothingKnown;
+    use crate::test_world::World;
+
+    #[tokio::test]
+    async fn what_cannot_be_dropped_from_one_queue_keeps_nothing_else() {
+        let (folder, world) = (tempfile::tempdir().unwrap(), World::new());
+        let queues = [Stream::Commands, Stream::Answers];
+        let log = EmbeddedLog::open(&folder.path().join("log"), &queues, OpenOptions::default()).unwrap();
+        let answers = Place::new(Stream::Answers, 0);
+        let entry = Entry {
+            id: shell::entry_id(),
+            key: b"step".to_vec(),
+            value: Some(b"answer".to_vec()),
+        };
+        log.append(&answers, None, vec![entry]).await.unwrap();
+        let passed = log.head(&answers).await.unwrap();
+        let store = EvidenceStore::open(&folder.path().join("evidence")).unwrap();
+        store.put("expired", b"evidence", shell::now()).unwrap();
+        let no_right = || Error::Log(lethe_log::Error::NotStored("no right to delete".into()));
+        let janitor = Janitor {
+            log: Log::Embedded(Arc::new(log)),
+            answering: Arc::new(Answering::new(true)),
+            owners: Arc::new(Owners::none(&folder.path().join("lineage"))),
+            intake: world.intake(Arc::new(NothingKnown)),
+            evidence: Arc::new(Evidence {
+                store,
+                controller: "example".into(),
+                days: 1,
+                policy: Vec::new(),
+            }),
+            queues: vec![
+                (Stream::Commands, Box::new(move || Err(no_right()))),
+                (Stream::Answers, Box::new(move || Ok(passed))),
+            ],
+            quarantine: None,
+            after: Duration::ZERO,
+        };
+        let is_whole = janitor.drop_passed(&world.stopped).await.end().unwrap();
+        assert!(!is_whole, "what failed is told, and ends nothing");
+        let left = janitor.log.port().read(&answers, 0, 9).await.unwrap();
+        assert!(left.entries.is_empty(), "{left:?}");
+        assert_eq!(janitor.evidence.store.list(), []);
     }
 }
