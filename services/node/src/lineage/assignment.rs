@@ -147,8 +147,9 @@ impl Assignment {
             if let Some(fold) = folds.remove(&partition) {
                 fold.end().await?;
             }
-            self.owners.give_up(partition).await?;
-            tracing::info!(partition, "a partition of lineage left");
+            if self.owners.give_up(partition).await? {
+                tracing::info!(partition, "a partition of lineage left");
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use lethe_journal::{Position, Stream, TABLE_PARTITIONS};
@@ -12,16 +12,22 @@ use lethe_log::EventLog;
 use super::owner::{FOLDED, Owner};
 use crate::Error;
 
-/// How long a partition that leaves may wait for the questions that are still being answered from it.
+/// How long a partition that leaves waits for the questions that are still being answered from it until somebody is told.
 const ANSWERS_PATIENCE: Duration = Duration::from_secs(30);
-
-/// How often is looked whether the last of them is answered.
-const ANSWERS_LOOK: Duration = Duration::from_millis(10);
 
 /// The owners of this process, by partition.
 pub(crate) struct Owners {
     folder: PathBuf,
     open: RwLock<BTreeMap<u16, Arc<Owner>>>,
+    /// Those that leave: nobody finds them any more, and who found one before still has an answer from it.
+    leaving: Mutex<BTreeMap<u16, Leaving>>,
+}
+
+/// An owner that leaves.
+struct Leaving {
+    owner: Arc<Owner>,
+    since: Instant,
+    is_told: bool,
 }
 
 impl Owners {
@@ -30,6 +36,7 @@ impl Owners {
         Self {
             folder: folder.to_owned(),
             open: RwLock::default(),
+            leaving: Mutex::default(),
         }
     }
 
@@ -46,24 +53,62 @@ impl Owners {
         self.folder.join(format!("{partition:02}"))
     }
 
-    /// Opens a partition.
+    /// Opens a partition. One that is open or about to leave is as it was: its store cannot be opened twice, and has lost nothing.
     pub(crate) fn take(&self, partition: u16) -> Result<Arc<Owner>, Error> {
-        let owner = Arc::new(Owner::open(partition, &self.folder_of(partition))?);
+        let left = self.leaving().remove(&partition).map(|leaving| leaving.owner);
+        let owner = match left.or_else(|| self.get(partition)) {
+            Some(owner) => owner,
+            None => Arc::new(Owner::open(partition, &self.folder_of(partition))?),
+        };
         self.locked().insert(partition, Arc::clone(&owner));
         Ok(owner)
     }
 
-    /// Closes a partition that nobody folds any more, and removes its rows. One that is still in use stays for the next call.
-    pub(crate) async fn give_up(&self, partition: u16) -> Result<(), Error> {
-        let owner = self.locked().remove(&partition);
-        if let Some(owner) = owner
-            && let Err(used) = unused(owner).await
-        {
-            tracing::warn!(partition, "a partition left, and its rows are still in use");
-            self.locked().insert(partition, used);
-            return Ok(());
+    /// Closes a partition that nobody folds any more, and removes its rows. Whether that is done: one from which questions are still being
+    /// answered leaves with a later call, and may come back until then.
+    pub(crate) async fn give_up(&self, partition: u16) -> Result<bool, Error> {
+        match self.last(partition) {
+            Leaves::Used => return Ok(false),
+            Leaves::Unused(owner) => {
+                // A store that cannot be dropped off the runtime is dropped when the process ends.
+                let _ = tokio::task::spawn_blocking(move || drop(owner)).await;
+            }
+            Leaves::Closed => {}
         }
-        remove(self.folder_of(partition)).await
+        remove(self.folder_of(partition)).await?;
+        Ok(true)
+    }
+
+    /// Takes the owner of a partition that leaves from whoever might still find it.
+    fn last(&self, partition: u16) -> Leaves {
+        let mut all = self.leaving();
+        let owner = self.locked().remove(&partition);
+        let leaving = all.remove(&partition).or_else(|| {
+            owner.map(|owner| Leaving {
+                owner,
+                since: Instant::now(),
+                is_told: false,
+            })
+        });
+        let Some(mut leaving) = leaving else {
+            return Leaves::Closed;
+        };
+        match Arc::try_unwrap(leaving.owner) {
+            Ok(owner) => Leaves::Unused(Box::new(owner)),
+            Err(used) => {
+                if !leaving.is_told && leaving.since.elapsed() >= ANSWERS_PATIENCE {
+                    leaving.is_told = true;
+                    tracing::warn!(partition, "a partition leaves, and its rows are still in use");
+                }
+                leaving.owner = used;
+                all.insert(partition, leaving);
+                Leaves::Used
+            }
+        }
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, BTreeMap<u16, Leaving>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn locked(&self) -> RwLockWriteGuard<'_, BTreeMap<u16, Arc<Owner>>> {
@@ -131,21 +176,12 @@ impl Owners {
     }
 }
 
-/// Drops an owner once nobody else holds it; gives it back where that does not come in time.
-async fn unused(mut owner: Arc<Owner>) -> Result<(), Arc<Owner>> {
-    let until = Instant::now() + ANSWERS_PATIENCE;
-    loop {
-        match Arc::try_unwrap(owner) {
-            Ok(last) => {
-                // A store that cannot be dropped off the runtime is dropped when the process ends.
-                let _ = tokio::task::spawn_blocking(move || drop(last)).await;
-                return Ok(());
-            }
-            Err(shared) if Instant::now() > until => return Err(shared),
-            Err(shared) => owner = shared,
-        }
-        tokio::time::sleep(ANSWERS_LOOK).await;
-    }
+/// Whether somebody still holds an owner that leaves.
+enum Leaves {
+    Used,
+    Unused(Box<Owner>),
+    /// It is not open: only its folder may be there.
+    Closed,
 }
 
 async fn remove(folder: PathBuf) -> Result<(), Error> {
@@ -158,5 +194,27 @@ async fn remove(folder: PathBuf) -> Result<(), Error> {
         }
         Ok(_) => Ok(()),
         Err(_) => Err(Error::Stopped { what: "an owner" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_partition_that_comes_back_while_a_question_is_answered_is_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let owners = Owners::none(folder.path());
+        let asked = owners.take(3).unwrap();
+        assert!(!owners.give_up(3).await.unwrap());
+        assert!(owners.get(3).is_none(), "nobody else asks it");
+        assert!(!owners.give_up(3).await.unwrap());
+        let back = owners.take(3).unwrap();
+        assert!(Arc::ptr_eq(&asked, &back));
+        assert!(owners.get(3).is_some());
+        drop((asked, back));
+        assert!(owners.give_up(3).await.unwrap());
+        assert!(owners.kept().is_empty());
+        assert!(owners.give_up(3).await.unwrap(), "it is gone already");
     }
 }
