@@ -273,18 +273,18 @@ impl KafkaLog {
         }
     }
 
-    /// Drops the start of partitions of a queue or history, up to but without the given positions: nothing before them is read again. Kafka
+    /// Drops the start of partitions of a queue, up to but without the given positions: nothing before them is read again. Kafka
     /// removes a file once nothing in it is left.
     ///
-    /// Errors: [`lethe_log::Error::NotStored`] where the stream is a table, or a position is past the head.
+    /// Errors: [`lethe_log::Error::NotStored`] where the stream is no queue, or a position is past the head.
     pub async fn drop_start(
         &self,
         stream: &Stream,
         before: &BTreeMap<u16, Position>,
     ) -> Result<(), lethe_log::Error> {
-        if stream.kind() == StreamKind::Table {
+        if stream.kind() != StreamKind::Queue {
             return Err(lethe_log::Error::NotStored(format!(
-                "{stream} is a table: only its tombstones end entries"
+                "{stream} is no queue: the start of a table or a history is never dropped"
             )));
         }
         let failed = |what: String| {

@@ -476,15 +476,18 @@ pub async fn positions_are_never_used_again(factory: &dyn Factory) {
         log.compact(&Stream::Records, &seen(5, Position::MAX))
             .await
             .unwrap();
-        log.expire(&Stream::Commands, &seen(0, Position::MAX))
-            .await
-            .unwrap();
+        let all = log.head(&commands()).await.unwrap();
+        log.expire(&Stream::Commands, &seen(0, all)).await.unwrap();
         for (at, next) in &past {
-            assert!(
-                read_from(&*log, at, 0).await.is_empty(),
-                "everything of {at} went"
-            );
-            assert_eq!(log.head(at).await.unwrap(), *next, "the head of {at} stays");
+            if factory.compacts_when_told() || *at == commands() {
+                assert!(
+                    read_from(&*log, at, 0).await.is_empty(),
+                    "everything of {at} went"
+                );
+            }
+            let head = log.head(at).await.unwrap();
+            let stays = head == *next || (factory.has_gaps() && head > *next);
+            assert!(stays, "the head of {at} is {head}, not {next}");
         }
         if round % 2 == 1 {
             log = factory.reopen(log).await;
@@ -498,13 +501,17 @@ pub async fn a_history_is_never_rewritten(factory: &dyn Factory) {
     for at in [cases(), records(0), commands()] {
         stored(&*log, &at, vec![entry(1, "a", Some("x")), entry(2, "a", None)]).await;
     }
-    let all = BTreeMap::from([(0, 99), (1, 99)]);
-    for refused in [
-        log.compact(&Stream::Cases, &all).await,
-        log.expire(&Stream::Cases, &all).await,
-        log.expire(&Stream::Records, &all).await,
-        log.compact(&Stream::Commands, &all).await,
-    ] {
+    let all = BTreeMap::from([(0, 2), (1, 2)]);
+    let mut outcomes = Vec::new();
+    for stream in [Stream::Cases, Stream::Records] {
+        outcomes.push(log.expire(&stream, &all).await);
+    }
+    if factory.compacts_when_told() {
+        for stream in [Stream::Cases, Stream::Commands] {
+            outcomes.push(log.compact(&stream, &all).await);
+        }
+    }
+    for refused in outcomes {
         assert!(matches!(refused, Err(Error::NotStored(_))), "{refused:?}");
     }
     for at in [cases(), records(0), commands()] {

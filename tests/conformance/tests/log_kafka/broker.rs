@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lethe_conformance::event_log::{Factory, Log, Subject, read_from, streams};
-use lethe_journal::{Entry, Epoch, Place, Position, Stream, StreamKind};
+use lethe_journal::{Entry, Epoch, Place, Position, Stream};
 use lethe_log::{Appended, Compaction, Error, EventLog, GoneBy, Page};
 use lethe_log_kafka::{KafkaLog, KafkaSettings};
 
@@ -87,7 +87,6 @@ impl Subject for OnKafka {
     }
 
     async fn expire(&self, stream: &Stream, before: &BTreeMap<u16, Position>) -> Result<Compaction, Error> {
-        assert_eq!(stream.kind(), StreamKind::Queue);
         let at = Place::new(stream.clone(), 0);
         let held_before = read_from(self, &at, 0).await.len() as u64;
         self.0.drop_start(stream, before).await?;
@@ -132,6 +131,10 @@ impl Factory for KafkaLogs {
 
     fn has_gaps(&self) -> bool {
         true
+    }
+
+    fn compacts_when_told(&self) -> bool {
+        false
     }
 }
 
