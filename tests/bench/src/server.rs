@@ -87,8 +87,11 @@ pub(crate) async fn measure(
     Ok(measured)
 }
 
-/// The program of the same build.
-fn beside_this() -> Result<PathBuf, Failure> {
+/// The program of the same build; `LETHE_TEST_PROGRAM` names another one.
+pub(crate) fn beside_this() -> Result<PathBuf, Failure> {
+    if let Some(program) = std::env::var_os("LETHE_TEST_PROGRAM") {
+        return Ok(program.into());
+    }
     let program = std::env::current_exe()?.with_file_name("lethe");
     if program.exists() {
         return Ok(program);

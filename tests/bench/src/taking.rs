@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Failure, per_s};
 
 /// Observations in a page: what the node asks a connector for at a time.
-pub(crate) const PAGE_OBSERVATIONS: u32 = 2_000;
+const PAGE_OBSERVATIONS: u32 = 2_000;
 
 /// What was measured.
 #[derive(Serialize)]
@@ -41,7 +41,7 @@ pub(crate) struct Taking {
 
 /// An observation as JSON.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Wire {
+struct Wire {
     dataset: DatasetName,
     key: String,
     handle: String,
@@ -149,7 +149,7 @@ pub(crate) async fn measure(folder: &Path, events: u32) -> Result<Taking, Failur
 }
 
 /// An intake that writes to a log, with a vault in a folder.
-pub(crate) fn intake_on(folder: &Path, log: Arc<dyn EventLog>) -> Result<Intake, Failure> {
+fn intake_on(folder: &Path, log: Arc<dyn EventLog>) -> Result<Intake, Failure> {
     let vault = FileVault::open(
         &folder.join("vault"),
         Openers::One,
@@ -182,7 +182,7 @@ pub(crate) fn observation(n: u32) -> Result<Observation, Failure> {
     })
 }
 
-pub(crate) fn wire(observation: &Observation) -> Wire {
+fn wire(observation: &Observation) -> Wire {
     Wire {
         dataset: observation.dataset.clone(),
         key: observation.key.clone(),
