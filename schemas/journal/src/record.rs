@@ -120,7 +120,7 @@ pub struct Quarantined {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<Sealed>,
     /// What intake needs to take the input in again, under the same key, and in it what its record held, under the record's key; nothing where only
-    /// the source has the whole of it.
+    /// the source has the whole of it. Of a published event, which is no record's part, what decides whether it may still be taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Sealed>,
     /// Where on the log it stood, where it came from no source: it stood among Lethe's own entries and can be none.

@@ -208,7 +208,8 @@ fn key_gone() -> Refused {
     }
 }
 
-fn changed_since() -> Refused {
+/// Of an input whose record was told since.
+pub fn changed_since() -> Refused {
     Refused {
         code: "intake-changed-since",
         expected: "a record that is as it was: its source has told since how it is now".to_owned(),

@@ -13,6 +13,7 @@ use lethe_vault::{DataKey, KeyVault, open_json, seal_json};
 use zeroize::Zeroizing;
 
 use crate::again::{self, PartOf};
+use crate::events::{self, EventNote};
 use crate::intake::Last;
 use crate::outgoing::Outgoing;
 use crate::page::{Maker, head};
@@ -75,13 +76,23 @@ pub(crate) struct Origin {
     pub(crate) is_new: bool,
 }
 
+/// What is kept beside an input, so that it can be taken in again.
+pub(crate) enum Beside<'a> {
+    /// Nothing: only its source has the whole of it.
+    Nothing,
+    /// The observation that it is a part of.
+    Observation(PartOf<'a>),
+    /// What is to be known of a published event.
+    Event(&'a EventNote),
+}
+
 impl Maker<'_> {
     /// The entry of an input that could not be read, with what it was a part of; whether it is a new one.
     pub(crate) fn quarantined(
         &self,
         rejected: &Rejected,
         origin: Option<&Origin>,
-        part_of: Option<PartOf<'_>>,
+        beside: Beside<'_>,
         system: Option<&SystemName>,
         out: &mut Outgoing,
     ) -> Result<bool, Error> {
@@ -94,9 +105,10 @@ impl Maker<'_> {
         }
         let (key, wrapped) = self.vault.create().map_err(Error::Vault)?;
         let (input, of) = seal(&key, origin, head(&rejected.input)).map_err(Error::Vault)?;
-        let again = match part_of {
-            Some(part_of) => again::keep(&key, &part_of)?,
-            None => None,
+        let again = match beside {
+            Beside::Observation(part_of) => again::keep(&key, &part_of)?,
+            Beside::Event(note) => Some(events::seal_note(&key, note)?),
+            Beside::Nothing => None,
         };
         let quarantined = Quarantined {
             system: system.cloned(),

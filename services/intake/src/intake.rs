@@ -15,7 +15,7 @@ use lethe_vault::{DataKey, KeyVault, Normaliser, TokenKeys, open_json, record_co
 
 use crate::Error;
 use crate::inputs::Inputs;
-use crate::outgoing::{Batch, Outgoing};
+use crate::outgoing::Batch;
 use crate::page::{Maker, Naming, Read, oversize, read_for};
 use crate::suppression::{Finding, Suppressed};
 
@@ -251,27 +251,6 @@ impl Intake {
             )
             .await?;
         Ok(published)
-    }
-
-    /// Puts away input that could not be read and belongs to no page; of no system where none is known.
-    ///
-    /// # Errors
-    /// As [`Intake::publish`].
-    pub async fn quarantine(&self, system: Option<&SystemName>, rejected: &[Rejected]) -> Result<(), Error> {
-        let (maker, mut out) = (self.maker(), Outgoing::default());
-        let mut quarantined = 0;
-        for rejected in rejected {
-            quarantined += usize::from(maker.quarantined(rejected, None, None, system, &mut out)?);
-            self.send_inputs_if_much(&mut out).await?;
-        }
-        self.send_inputs(&mut out).await?;
-        let published = Published {
-            quarantined,
-            ..Published::default()
-        };
-        self.counted(&published).await?;
-        self.count(&published);
-        Ok(())
     }
 
     /// Moves the cursor of a shard to where a page ended.

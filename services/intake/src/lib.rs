@@ -5,6 +5,7 @@
 //! equal to the known state costs a look-up and no append.
 
 mod again;
+mod events;
 mod inputs;
 mod intake;
 mod outgoing;
@@ -13,7 +14,8 @@ mod sequences;
 mod suppression;
 mod tables;
 
-pub use again::{Again, Refused, can_be_taken_again};
+pub use again::{Again, Refused, can_be_taken_again, changed_since};
+pub use events::{Before, EventNote, KeptEvent, OpenedEvent, Proof, is_event, open_event};
 pub use inputs::{Inputs, Poison, open_input, records_of, unless_of_nobody};
 pub use intake::{Counters, Intake, Known, KnownRecord, Located, Published, Shell};
 pub use page::{IDENTIFIERS_MAX, INPUT_BYTES_MAX, UNREADABLE_MAX};

@@ -9,7 +9,7 @@ use lethe_terms::{RecordToken, SystemName};
 use lethe_vault::DataKey;
 
 use crate::again::PartOf;
-use crate::inputs::Origin;
+use crate::inputs::{Beside, Origin};
 use crate::intake::{Last, Published, Recent};
 use crate::page::{Maker, Read, Unread};
 use crate::{Error, Intake};
@@ -74,7 +74,7 @@ impl Batch {
         rejected: &Rejected,
         origin: Option<&Origin>,
     ) -> Result<(), Error> {
-        let is_new = maker.quarantined(rejected, origin, None, Some(system), &mut self.out)?;
+        let is_new = maker.quarantined(rejected, origin, Beside::Nothing, Some(system), &mut self.out)?;
         self.published.quarantined += usize::from(is_new);
         Ok(())
     }
@@ -101,7 +101,7 @@ impl Batch {
             let is_new = maker.quarantined(
                 rejected,
                 Some(&origin),
-                Some(part_of),
+                Beside::Observation(part_of),
                 Some(system),
                 &mut self.out,
             )?;

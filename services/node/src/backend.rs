@@ -26,7 +26,7 @@ use crate::case_keys::CaseKeys;
 use crate::cases::{Cases, CommandRefused};
 use crate::evidence::Evidence;
 use crate::metrics::Metrics;
-use crate::published::{Desk, IntakeKeyring, not_taken};
+use crate::published::{Checker, Desk, not_taken};
 use crate::quarantine::{Quarantine, Retry};
 use crate::readiness::Readiness;
 use crate::systems::System;
@@ -60,7 +60,7 @@ pub(crate) struct NodeBackend {
     pub(crate) readiness: Readiness,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) desk: Desk,
-    pub(crate) intake_keys: Arc<IntakeKeyring>,
+    pub(crate) checker: Arc<Checker>,
 }
 
 pub(crate) fn unavailable(error: &Error) -> BackendError {
@@ -433,7 +433,8 @@ impl Backend for NodeBackend {
     }
 
     async fn quarantined(&self, position: u64) -> Result<QuarantinedInput, BackendError> {
-        let found = self.quarantine.show(position).await;
+        let readable = |event: &[u8]| self.checker.readable(event);
+        let found = self.quarantine.show(position, readable).await;
         found
             .map_err(|error| unavailable(&error))?
             .ok_or(BackendError::NotFound { what: "input" })
@@ -511,11 +512,15 @@ impl Backend for NodeBackend {
     }
 
     async fn intake_keys(&self) -> Result<IntakeKeyList, BackendError> {
-        self.intake_keys.list().map_err(|error| unavailable(&error))
+        self.checker.keys.list().map_err(|error| unavailable(&error))
     }
 
     async fn renew_intake_key(&self) -> Result<IntakeKeyList, BackendError> {
-        let renewed = self.intake_keys.tend(true).and_then(|_| self.intake_keys.list());
+        let renewed = self
+            .checker
+            .keys
+            .tend(true)
+            .and_then(|_| self.checker.keys.list());
         renewed.map_err(|error| unavailable(&error))
     }
 

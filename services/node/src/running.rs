@@ -33,7 +33,7 @@ use crate::log::{self, Log};
 use crate::metrics::{Metrics, Seen};
 use crate::patience::Answering;
 use crate::processes::{self, Processes};
-use crate::published::{self, Desk, Taking};
+use crate::published::{self, Desk, Taking, TakingNeeds};
 use crate::quarantine::Retrier;
 use crate::readiness::Readiness;
 use crate::receipts::Signers;
@@ -182,10 +182,12 @@ impl Starting<'_> {
             parts.quarantine.catch_up().await?;
         }
         let follow_ups = self.follow_ups(&cases);
-        self.quarantine(&follow_ups);
-        if parts.roles.has(Role::Intake) {
-            self.taking(&follow_ups)?;
-        }
+        let taking = if parts.roles.has(Role::Intake) {
+            Some(self.taking(&follow_ups)?)
+        } else {
+            None
+        };
+        self.quarantine(&follow_ups, taking);
         let hosts = self.hosts(&follow_ups)?;
         let away = Away::new();
         for (name, system) in &parts.systems {
@@ -252,12 +254,12 @@ impl Starting<'_> {
     }
 
     /// Follows the quarantine where somebody looks at it or counts it; whoever hosts a system takes its own in again.
-    fn quarantine(&mut self, follow_ups: &Arc<FollowUps>) {
+    fn quarantine(&mut self, follow_ups: &Arc<FollowUps>, taking: Option<Arc<Taking>>) {
         let parts = self.parts;
         if parts.roles.host() || parts.roles.has(Role::Gateway) {
             let retrier = parts.roles.host().then(|| Retrier {
                 systems: parts.systems.keys().cloned().collect(),
-                nobodys: parts.roles.has(Role::Intake),
+                taking,
                 intake: Arc::clone(&parts.intake),
                 follow_ups: Arc::clone(follow_ups),
             });
@@ -319,14 +321,14 @@ impl Starting<'_> {
     }
 
     /// Reads the intake stream for the published systems.
-    fn taking(&mut self, follow_ups: &Arc<FollowUps>) -> Result<(), Error> {
+    fn taking(&mut self, follow_ups: &Arc<FollowUps>) -> Result<Arc<Taking>, Error> {
         let parts = self.parts;
         let store = positions(&parts.folders, "intake")?;
         let passed = janitor::passed(&store, Stream::Intake);
         self.queues.push((Stream::Intake, passed));
         self.reads_queues("intake", [Stream::Intake].into(), &store);
         let systems = parts.systems.iter();
-        let taking = Taking {
+        let taking = Arc::new(Taking::new(TakingNeeds {
             log: Arc::clone(&parts.port),
             checker: Arc::clone(&parts.checker),
             follow_ups: Arc::clone(follow_ups),
@@ -335,10 +337,11 @@ impl Starting<'_> {
                 .filter(|(_, system)| published::is_published(&system.settings))
                 .map(|(name, system)| (name.clone(), Arc::clone(system)))
                 .collect(),
+            quarantine: Arc::clone(&parts.quarantine),
             every: Duration::from_millis(parts.settings.feed_every_ms),
-        };
-        self.tasks.spawn(taking.run(self.stopped.clone()));
-        Ok(())
+        }));
+        self.tasks.spawn(Arc::clone(&taking).run(self.stopped.clone()));
+        Ok(taking)
     }
 
     /// What every process does beside its roles.
@@ -481,7 +484,7 @@ impl Starting<'_> {
             readiness,
             metrics: Arc::new(metrics),
             desk: Desk::new(Arc::clone(&parts.port), Arc::clone(&parts.checker)),
-            intake_keys: Arc::clone(&parts.checker.keys),
+            checker: Arc::clone(&parts.checker),
         })
     }
 }

@@ -142,7 +142,8 @@ fn prepare(checker: &Checker, caller: Option<&str>, event: &[u8]) -> Result<Prep
         Ok(checked) => checked,
         Err(Rejection { refused, name, .. }) => {
             // Who may not publish to a system learns nothing of it.
-            let theirs = name.is_none_or(|name| checker.may(caller, &name.system));
+            let theirs =
+                name.is_none_or(|name| !checker.knows(&name.system) || checker.may(caller, &name.system));
             return Ok(Err(if theirs { refused } else { not_yours() }));
         }
     };
@@ -153,8 +154,8 @@ fn prepare(checker: &Checker, caller: Option<&str>, event: &[u8]) -> Result<Prep
         return Ok(Err(refused));
     }
     let sealed: PublishedEvent = match checked.sealed {
-        Some(sealed) if is_sealed_too_late(checker, &sealed)? => return Ok(Err(sealed_too_late())),
-        Some(sealed) => sealed,
+        Some((sealed, _)) if is_sealed_too_late(checker, &sealed)? => return Ok(Err(sealed_too_late())),
+        Some((sealed, _)) => sealed,
         None => checker.keys.seal(checked.name.clone(), &checked.record)?,
     };
     let value = sealed.write().map_err(|_| Error::Stopped {

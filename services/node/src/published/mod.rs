@@ -14,6 +14,7 @@ mod connector;
 mod desk;
 mod keyring;
 mod taking;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -30,7 +31,7 @@ pub(crate) use checking::Checker;
 pub(crate) use connector::open;
 pub(crate) use desk::{Desk, not_taken};
 pub(crate) use keyring::IntakeKeyring;
-pub(crate) use taking::Taking;
+pub(crate) use taking::{Needs as TakingNeeds, Taking};
 
 /// The kind of a published system in the settings.
 pub(crate) const KIND: &str = "published";

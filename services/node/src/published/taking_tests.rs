@@ -77,7 +77,12 @@ async fn a_page_of_garbage_is_one_append_for_each_system_that_it_names() {
     let mut sorted = Sorted::default();
     for position in 0..900 {
         let system = (position % 3 == 0).then(|| "crm".parse().unwrap());
-        sorted.reject(system, rejected(position, &refused, b"garbage"));
+        let stands = Stands {
+            position,
+            bytes: b"garbage",
+            opened: None,
+        };
+        sorted.reject(system, stands.kept(&refused, Before::Unknown));
     }
     set_aside(&intake, &sorted.rejected).await.unwrap();
     let appends = log.appends.lock().unwrap().clone();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_gateway::views::QuarantinedView;
-use lethe_intake::{records_of, unless_of_nobody};
+use lethe_intake::{is_event, records_of, unless_of_nobody};
 use lethe_journal::{
     Event, InputDropped, InputEnded, InputRetried, InputRetryAsked, InputStays, Kind, Place, Position,
     Quarantined, Stood, Stored, Stream, StreamKind,
@@ -85,6 +85,8 @@ struct Kept {
     system: Option<SystemName>,
     /// Whether it is no input of a source, nor one that was lost, but stood among Lethe's own entries.
     has_stood: bool,
+    /// Whether it is a published event that was kept whole.
+    is_event: bool,
     /// What it is a part of.
     units: BTreeSet<UnitToken>,
 }
@@ -114,6 +116,8 @@ pub(super) struct Fold {
     asked: BTreeSet<Position>,
     /// By place of the log: what is put away of it. What is read again after it was dropped is no other.
     put_away: BTreeMap<(String, u16), PutAway>,
+    /// How many published events count that were kept whole.
+    events: usize,
     pub(super) next: Position,
 }
 
@@ -176,6 +180,7 @@ impl Fold {
         for unit in &units {
             self.parts.entry(*unit).or_default().insert(position);
         }
+        let is_event = is_event(&input);
         // What was lost of what programs publish may have been about anybody.
         let is_ours = |stood: &Stood| stood.stream != Stream::Intake.to_string();
         let has_stood = input.stood.as_ref().is_some_and(is_ours);
@@ -186,18 +191,24 @@ impl Fold {
                 known.at = position;
             }
         }
+        self.events += usize::from(is_event);
         let kept = Kept {
             id,
             system: input.system,
             has_stood,
+            is_event,
             units,
         };
         self.kept.insert(position, kept);
     }
 
     pub(super) fn leaves(&mut self, position: Position) {
-        if let Some(Kept { id, units, .. }) = self.kept.remove(&position) {
+        if let Some(Kept {
+            id, units, is_event, ..
+        }) = self.kept.remove(&position)
+        {
             self.places.remove(&id);
+            self.events -= usize::from(is_event);
             for unit in units {
                 if let Some(parts) = self.parts.get_mut(&unit) {
                     parts.remove(&position);
@@ -215,6 +226,10 @@ impl Fold {
     /// Whether the input at a position counts.
     pub(super) fn counts(&self, position: Position) -> bool {
         self.kept.contains_key(&position)
+    }
+
+    pub(super) const fn holds_events(&self) -> bool {
+        self.events > 0
     }
 
     /// Whether this input counts, wherever it stands.
@@ -271,9 +286,14 @@ impl Fold {
 
     /// Inputs that are asked for and are this process's to take in again.
     pub(super) fn asked_of(&self, retrier: &Retrier) -> Vec<Position> {
-        let is_ours = |position: &Position| match self.kept.get(position).map(|kept| &kept.system) {
-            Some(Some(system)) => retrier.systems.contains(system),
-            Some(None) | None => retrier.nobodys,
+        let is_ours = |position: &Position| match self.kept.get(position) {
+            Some(Kept {
+                system: Some(system),
+                is_event: false,
+                ..
+            }) => retrier.systems.contains(system),
+            // Who takes published events takes those of every system, also of one that the settings no longer name.
+            _ => retrier.taking.is_some(),
         };
         self.asked.iter().copied().filter(is_ours).collect()
     }

@@ -14,7 +14,9 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lethe_gateway::views::{QuarantineList, QuarantinedInput, QuarantinedView, RetriedView};
-use lethe_intake::{Again, Inputs, Intake, Known, Refused, can_be_taken_again, open_input, records_of};
+use lethe_intake::{
+    Again, Inputs, Intake, Known, Refused, can_be_taken_again, is_event, open_event, open_input, records_of,
+};
 use lethe_journal::{
     InputDropped, InputRetried, InputRetryAsked, InputStays, Kind, Place, Position, Quarantined, Stream,
 };
@@ -27,6 +29,7 @@ use zeroize::Zeroizing;
 use self::fold::{Fold, Said, said};
 
 use crate::follow_ups::FollowUps;
+use crate::published::Taking;
 use crate::systems::System;
 use crate::{Error, publish};
 
@@ -62,8 +65,8 @@ pub(crate) struct Quarantine {
 /// What takes inputs in again: where connectors are hosted, those of their systems.
 pub(crate) struct Retrier {
     pub(crate) systems: BTreeSet<SystemName>,
-    /// Whether it also takes those in again that name no system.
-    pub(crate) nobodys: bool,
+    /// What takes published events again, and answers for inputs that name no system, where this process has it.
+    pub(crate) taking: Option<Arc<Taking>>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) follow_ups: Arc<FollowUps>,
 }
@@ -141,6 +144,11 @@ impl Quarantine {
         Ok(())
     }
 
+    /// Whether a published event counts that may be asked for again.
+    pub(crate) fn holds_events(&self) -> bool {
+        self.fold().holds_events()
+    }
+
     /// Folds a page; whether there was one.
     async fn step(&self) -> Result<bool, lethe_intake::Error> {
         let from = self.fold().next;
@@ -192,7 +200,7 @@ impl Quarantine {
             self.fold().leaves(position);
             return Ok(());
         };
-        let stays = match take_again(retrier, &input).await {
+        let stays = match self.take_again(retrier, &input).await {
             Ok(stays) => stays,
             Err(error) if error.is_of_the_moment() => return Err(error),
             // It would fail the next time, too, and hold up every input behind it.
@@ -209,6 +217,30 @@ impl Quarantine {
         self.say(input.system.as_ref(), "/lethe/intake", retried).await?;
         self.fold().tried(position);
         Ok(())
+    }
+
+    /// Takes an input in again and follows up what it finds; why it stays, where it does.
+    async fn take_again(&self, retrier: &Retrier, input: &Quarantined) -> Result<Option<Refused>, Error> {
+        if let Some((event, note)) = open_event(&*self.vault, input)? {
+            return match &retrier.taking {
+                Some(taking) => taking.take_again(&event, &note).await,
+                None => Err(Error::Stopped {
+                    what: "the taking of published events",
+                }),
+            };
+        }
+        let Some(system) = &input.system else {
+            return Ok(can_be_taken_again(input).err());
+        };
+        match retrier.intake.take_again(system, input).await? {
+            Again::Taken(findings) => {
+                for finding in findings {
+                    retrier.follow_ups.open(finding).await?;
+                }
+                Ok(None)
+            }
+            Again::Stays(refused) => Ok(Some(refused)),
+        }
     }
 
     async fn say<T: Kind>(
@@ -248,8 +280,12 @@ impl Quarantine {
         })
     }
 
-    /// One input with what it is; nothing where there is none of that number.
-    pub(crate) async fn show(&self, position: Position) -> Result<Option<QuarantinedInput>, Error> {
+    /// One input with what it is, a published event as it can be read; nothing where there is none of that number.
+    pub(crate) async fn show(
+        &self,
+        position: Position,
+        readable: impl Fn(&[u8]) -> Result<Option<Vec<u8>>, Error> + Send + Sync,
+    ) -> Result<Option<QuarantinedInput>, Error> {
         // What was dropped or taken in is nobody's business any more, though its entry may stand there for a while.
         if !self.fold().counts(position) {
             return Ok(None);
@@ -258,9 +294,13 @@ impl Quarantine {
             return Ok(None);
         };
         let about = self.fold().with_reason(view(position, at, &input));
-        Ok(self.open(&input).await?.map(|plain| QuarantinedInput {
+        let Some(plain) = self.open(&input).await? else {
+            return Ok(None);
+        };
+        let readable = if is_event(&input) { readable(&plain)? } else { None };
+        Ok(Some(QuarantinedInput {
             about,
-            input: STANDARD.encode(&*plain),
+            input: STANDARD.encode(readable.as_deref().unwrap_or(&plain)),
         }))
     }
 
@@ -363,22 +403,6 @@ pub(crate) enum Retry {
     Impossible(Refused),
     /// Nobody has tried it yet; it will be.
     Unsettled,
-}
-
-/// Takes an input in again and follows up what it finds; why it stays, where it does.
-async fn take_again(retrier: &Retrier, input: &Quarantined) -> Result<Option<Refused>, Error> {
-    let Some(system) = &input.system else {
-        return Ok(can_be_taken_again(input).err());
-    };
-    match retrier.intake.take_again(system, input).await? {
-        Again::Taken(findings) => {
-            for finding in findings {
-                retrier.follow_ups.open(finding).await?;
-            }
-            Ok(None)
-        }
-        Again::Stays(refused) => Ok(Some(refused)),
-    }
 }
 
 fn stays_for_good(position: Position, error: &Error) -> Refused {

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use lethe_intake::Finding;
+use lethe_journal::InputOrigin;
 use lethe_terms::{CaseId, Identifier, IdentifierKind, RecordToken};
 
 use super::fold::VIEWS_MAX;
@@ -23,7 +24,7 @@ impl World {
         let intake = self.intake(Arc::new(NothingKnown));
         Retrier {
             systems: ["shop".parse().unwrap()].into(),
-            nobodys: true,
+            taking: None,
             follow_ups: self.follow_ups(&intake, folder),
             intake,
         }
@@ -35,12 +36,14 @@ impl World {
         for number in 0..count {
             let (key, wrapped) = self.vault.create().unwrap();
             let input = key.seal("quarantine", b"no number").unwrap();
+            let records = Vec::new();
+            let of = lethe_vault::seal_json(&key, "quarantine/of", &InputOrigin { records }).unwrap();
             let quarantined = Quarantined {
                 system: Some(system.clone()),
                 position: format!("accounts identifier {number}"),
                 code: "vault-not-normalised".into(),
                 expected: "a telephone number".into(),
-                of: None,
+                of: Some(of),
                 again: is_kept.then(|| input.clone()),
                 input,
                 key: wrapped,
@@ -85,14 +88,17 @@ async fn neither_what_was_dropped_nor_what_never_was_is_shown() {
     let quarantine = world.quarantine();
     world.put(&quarantine, "shop", 3, true).await;
     quarantine.catch_up().await.unwrap();
-    assert!(quarantine.show(1).await.unwrap().is_some());
+    assert!(quarantine.show(1, |_| Ok(None)).await.unwrap().is_some());
     quarantine.drop_one(1).await.unwrap().unwrap();
     quarantine.catch_up().await.unwrap();
     for position in [1, 3, 999] {
-        assert!(quarantine.show(position).await.unwrap().is_none(), "{position}");
+        assert!(
+            quarantine.show(position, |_| Ok(None)).await.unwrap().is_none(),
+            "{position}"
+        );
     }
     assert!(quarantine.drop_one(999).await.unwrap().is_none());
-    assert!(quarantine.show(2).await.unwrap().is_some());
+    assert!(quarantine.show(2, |_| Ok(None)).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -147,11 +153,14 @@ async fn an_input_is_one_however_often_its_source_tells_it_and_ends_with_the_fir
     }
     let left = positions(&quarantine, None, 9).await;
     assert!(
-        quarantine.show(left[0]).await.unwrap().is_some(),
+        quarantine.show(left[0], |_| Ok(None)).await.unwrap().is_some(),
         "it is nobody's"
     );
     for position in 0..left[1] {
-        assert!(quarantine.show(position).await.unwrap().is_none(), "{position}");
+        assert!(
+            quarantine.show(position, |_| Ok(None)).await.unwrap().is_none(),
+            "{position}"
+        );
     }
 }
 
@@ -212,7 +221,7 @@ async fn an_input_leaves_when_it_was_taken_in_and_stays_with_its_new_reason_othe
         "nothing is left to be tried"
     );
     assert_eq!(
-        gateway.show(1).await.unwrap().unwrap().about.code,
+        gateway.show(1, |_| Ok(None)).await.unwrap().unwrap().about.code,
         "intake-changed-since"
     );
     stop.send(true).unwrap();
@@ -311,7 +320,7 @@ async fn what_can_be_no_entry_is_put_away_once_and_hides_nobody() {
     assert_eq!(hides, (Some(0), 0), "it is nobody's input");
 
     let newest = list.inputs[0].position;
-    let shown = quarantine.show(newest).await.unwrap().unwrap();
+    let shown = quarantine.show(newest, |_| Ok(None)).await.unwrap().unwrap();
     assert_eq!(shown.input, STANDARD.encode("anything"));
     assert!(matches!(
         quarantine.retry(newest).await.unwrap(),
