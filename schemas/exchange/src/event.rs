@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lethe_terms::{DatasetName, Identifier, ShardName, SystemName};
+use lethe_terms::{DatasetName, Identifier, ShardName, SystemName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
@@ -306,6 +306,18 @@ impl PublishedEvent {
     /// # Errors
     /// Where the library cannot write it, which it always can.
     pub fn write(&self) -> Result<Vec<u8>, serde_json::Error> {
+        self.write_with(None)
+    }
+
+    /// The event as JSON, with the moment at which it was taken over.
+    ///
+    /// # Errors
+    /// As [`PublishedEvent::write`].
+    pub fn write_at(&self, moment: Timestamp) -> Result<Vec<u8>, serde_json::Error> {
+        self.write_with(Some(moment.to_string()))
+    }
+
+    fn write_with(&self, time: Option<String>) -> Result<Vec<u8>, serde_json::Error> {
         let (data, sealed, kind) = match &self.data {
             EventData::Clear(record) => (Some(record.clone()), None, "application/json"),
             EventData::Sealed(bytes) => (None, Some(STANDARD.encode(bytes)), SEALED_MEDIA_TYPE),
@@ -317,7 +329,7 @@ impl PublishedEvent {
             r#type: EVENT_TYPE.to_owned(),
             shard: self.name.shard.clone(),
             sequence: self.name.sequence,
-            time: None,
+            time,
             datacontenttype: Some(kind.to_owned()),
             data,
             data_base64: sealed,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lethe_terms::EntryId;
+use lethe_terms::{EntryId, Timestamp};
 
 use crate::Stream;
 
@@ -65,6 +65,8 @@ impl fmt::Debug for Entry {
 pub struct Stored {
     /// Where it stands in its partition.
     pub position: Position,
+    /// When the log took it, by the log's own clock; nothing where it does not note that. It orders nothing: [`Stored::position`] does.
+    pub taken_at: Option<Timestamp>,
     /// The entry.
     pub entry: Entry,
 }

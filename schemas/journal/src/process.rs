@@ -38,6 +38,6 @@ pub struct LagTold {
     pub partition: u16,
     /// Positions between the reader and the head.
     pub entries: Position,
-    /// Age of the oldest entry that it has not read, in milliseconds; nothing where it has read all, or the entry bears no time.
+    /// Age of the oldest entry that it has not read, in milliseconds; 0 where what is left is nobody's to read; nothing where it has read all, or nobody knows the age.
     pub oldest_ms: Option<u64>,
 }

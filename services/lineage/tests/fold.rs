@@ -194,6 +194,7 @@ fn chunks_follow_each_other_and_fit_into_a_commit() {
         .zip(entries)
         .map(|(n, entry)| Stored {
             position: 10 + 3 * n,
+            taken_at: None,
             entry,
         })
         .collect();

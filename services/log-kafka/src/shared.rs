@@ -280,6 +280,7 @@ impl Shared {
         let (mut entries, mut strays) = (Vec::new(), Vec::new());
         for Read {
             position,
+            taken_at,
             epoch,
             found,
         } in read
@@ -292,7 +293,11 @@ impl Shared {
                 {
                     tracing::error!(at = %channel.at, position, epoch, "an entry of a fenced writer is left out");
                 }
-                (Found::Ours(Content::Entry(entry)), _) => entries.push(Stored { position, entry }),
+                (Found::Ours(Content::Entry(entry)), _) => entries.push(Stored {
+                    position,
+                    taken_at,
+                    entry,
+                }),
                 (Found::Stray(value), _) => {
                     let code = Stray::CODE;
                     tracing::warn!(code, at = %channel.at, position, "what somebody else wrote is left out");

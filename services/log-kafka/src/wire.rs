@@ -8,7 +8,7 @@
 //! epoch, and whatever is no heartbeat is an entry, named by its position.
 
 use lethe_journal::{Entry, Epoch, Position};
-use lethe_terms::EntryId;
+use lethe_terms::{EntryId, Timestamp};
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 
 /// Before the keys of the log's own entries; nobody else's key may begin so.
@@ -36,6 +36,8 @@ pub(crate) enum Content {
 pub(crate) struct Read {
     /// Where it stands.
     pub(crate) position: Position,
+    /// When the broker took it; nothing where only its writer says when.
+    pub(crate) taken_at: Option<Timestamp>,
     /// The epoch of its writer.
     pub(crate) epoch: Option<Epoch>,
     /// What it is.
@@ -124,6 +126,7 @@ pub(crate) fn decode_foreign(position: Position, message: &BorrowedMessage<'_>) 
     };
     Read {
         position,
+        taken_at: taken_at(message),
         epoch: None,
         found: Found::Ours(content),
     }
@@ -134,14 +137,24 @@ pub(crate) fn decode(position: Position, message: &BorrowedMessage<'_>) -> Read 
     match ours(message) {
         Some((epoch, content)) => Read {
             position,
+            taken_at: taken_at(message),
             epoch,
             found: Found::Ours(content),
         },
         None => Read {
             position,
+            taken_at: taken_at(message),
             epoch: None,
             found: Found::Stray(message.payload().unwrap_or_default().to_vec()),
         },
+    }
+}
+
+/// When the broker took a message: a time that its writer set says nothing.
+fn taken_at(message: &BorrowedMessage<'_>) -> Option<Timestamp> {
+    match message.timestamp() {
+        rdkafka::Timestamp::LogAppendTime(ms) => Some(Timestamp::from_millis(ms)),
+        rdkafka::Timestamp::CreateTime(_) | rdkafka::Timestamp::NotAvailable => None,
     }
 }
 

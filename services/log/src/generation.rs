@@ -227,6 +227,7 @@ impl Generation {
             }
             room.push(Stored {
                 position,
+                taken_at: None,
                 entry: frame.to_entry(),
             });
             Ok(ControlFlow::Continue(()))

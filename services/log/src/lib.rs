@@ -1,6 +1,6 @@
 //! The EventLog port, the memory log and the embedded durable log.
 //!
-//! The port knows bytes, keys and ids; never time, never what a payload means. What is normal is a value (a stale
+//! The port knows bytes, keys and ids, never what a payload means; of time only when a broker took an entry, where one did. What is normal is a value (a stale
 //! epoch); an error says whether the entries are stored.
 //!
 //! Behind the port stand [`MemoryLog`], for tests and simulation, and [`EmbeddedLog`], which keeps one file a stream in a folder of

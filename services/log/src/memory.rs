@@ -106,6 +106,7 @@ impl Partition {
             }
             room.push(Stored {
                 position: *position,
+                taken_at: None,
                 entry: entry.clone(),
             });
         }

@@ -110,20 +110,26 @@ impl Lags {
         }
         let page = self.log.read(at, position, 1).await?;
         let Some(oldest) = page.entries.first() else {
-            // What is left is nobody's to read, such as a heartbeat.
-            return Ok((page.head.saturating_sub(page.next), None));
+            // What is left is nobody's to read, such as a heartbeat, unless somebody wrote what is no entry.
+            let age = page.strays.is_empty().then_some(0);
+            return Ok((page.head.saturating_sub(page.next), age));
         };
-        let time = oldest.entry.value.as_deref().and_then(time_of);
-        let age = time.map(|time| u64::try_from(shell::now().since(time)).unwrap_or(0));
+        // What others write on a broker may bear any time, so the broker's own comes first.
+        let own = || oldest.entry.value.as_deref().and_then(time_of);
+        let age = oldest
+            .taken_at
+            .or_else(own)
+            .map(|time| u64::try_from(shell::now().since(time)).unwrap_or(0));
         Ok((page.head.saturating_sub(oldest.position), age))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use lethe_journal::{Entry, Stream};
-    use lethe_log::MemoryLog;
-    use lethe_terms::EntryId;
+    use async_trait::async_trait;
+    use lethe_journal::{Entry, Epoch, Stream};
+    use lethe_log::{Appended, GoneBy, MemoryLog, Page};
+    use lethe_terms::{EntryId, Timestamp};
 
     use super::*;
     use crate::publish;
@@ -158,5 +164,64 @@ mod tests {
         assert_eq!(lag_at(0).await, (4, None), "a leaf bears no time");
         let (entries, age) = lag_at(1).await;
         assert!(entries == 3 && age.is_some_and(|age| age < 60_000), "{age:?}");
+    }
+
+    /// A log whose broker took everything at one moment.
+    struct Broker(MemoryLog, Timestamp);
+
+    #[async_trait]
+    impl EventLog for Broker {
+        async fn acquire(&self, at: &Place) -> Result<Epoch, lethe_log::Error> {
+            self.0.acquire(at).await
+        }
+        async fn append(
+            &self,
+            at: &Place,
+            writer: Option<Epoch>,
+            entries: Vec<Entry>,
+        ) -> Result<Appended, lethe_log::Error> {
+            self.0.append(at, writer, entries).await
+        }
+        async fn read(&self, at: &Place, from: Position, limit: usize) -> Result<Page, lethe_log::Error> {
+            let mut page = self.0.read(at, from, limit).await?;
+            for stored in &mut page.entries {
+                stored.taken_at = Some(self.1);
+            }
+            Ok(page)
+        }
+        async fn head(&self, at: &Place) -> Result<Position, lethe_log::Error> {
+            self.0.head(at).await
+        }
+        async fn wait(&self, at: &Place, next: Position, patience: Duration) -> Result<(), lethe_log::Error> {
+            self.0.wait(at, next, patience).await
+        }
+        fn gone_by(&self, stream: &Stream) -> GoneBy {
+            self.0.gone_by(stream)
+        }
+        async fn check(&self) -> Result<(), lethe_log::Error> {
+            self.0.check().await
+        }
+    }
+
+    #[tokio::test]
+    async fn on_a_broker_its_own_clock_says_how_long_an_event_waits_whatever_its_publisher_says() {
+        let hour_ms = 3_600_000;
+        let log = Arc::new(Broker(MemoryLog::new(), shell::now().plus_millis(-hour_ms)));
+        let at = Place::new(Stream::Intake, 0);
+        let soon = format!("{{\"time\":\"{}\"}}", shell::now().plus_millis(hour_ms));
+        let entries = [soon.as_str(), "no event"].map(|value| Entry {
+            id: EntryId::from_bytes([0; 16]),
+            key: Vec::new(),
+            value: Some(value.as_bytes().to_vec()),
+        });
+        log.append(&at, None, entries.into()).await.unwrap();
+        for position in [0, 1] {
+            let mut lags = Lags::new(Arc::clone(&log) as _);
+            let stands = at.clone();
+            lags.add("intake", move || vec![(stands.clone(), position)]);
+            lags.measure().await.unwrap();
+            let age_ms = lags.measured()[0].oldest_ms.unwrap();
+            assert!((3_600_000..3_660_000).contains(&age_ms), "{position}: {age_ms}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lethe_intake::Intake;
+use lethe_journal::LagTold;
 use lethe_log_kafka::Finding;
 use lethe_terms::CaseState;
 use prometheus::{Encoder, Gauge, GaugeVec, IntCounter, IntGaugeVec, Opts, Registry, TextEncoder};
@@ -178,9 +179,9 @@ impl Metrics {
             self.lag_entries
                 .with_label_values(&labels)
                 .set(i64::try_from(lag.entries).unwrap_or(i64::MAX));
-            self.lag_age
-                .with_label_values(&labels)
-                .set(seconds(lag.oldest_ms.unwrap_or(0)));
+            if let Some(age_ms) = told_age_ms(&lag) {
+                self.lag_age.with_label_values(&labels).set(seconds(age_ms));
+            }
         }
         let missing = processes.map_or_else(Vec::new, |processes| processes.missing(now));
         for role in Role::ALL {
@@ -235,7 +236,36 @@ impl Metrics {
     }
 }
 
+/// The age that is told of a lag. One that nobody knows is not: a 0 would say that nothing waits.
+fn told_age_ms(lag: &LagTold) -> Option<u64> {
+    lag.oldest_ms.or((lag.entries == 0).then_some(0))
+}
+
 #[allow(clippy::cast_precision_loss, reason = "milliseconds of years are exact")]
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_that_nobody_knows_is_not_told_as_none() {
+        for (entries, oldest_ms, told) in [
+            (0, None, Some(0)),
+            (3, Some(0), Some(0)),
+            (3, Some(7), Some(7)),
+            (3, None, None),
+        ] {
+            let lag = LagTold {
+                reader: "intake".to_owned(),
+                stream: "intake".to_owned(),
+                partition: 0,
+                entries,
+                oldest_ms,
+            };
+            assert_eq!(told_age_ms(&lag), told, "{entries} {oldest_ms:?}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Sorted<T> {
 pub(crate) fn sorted<T: Kind>(page: Page) -> Result<Sorted<T>, Error> {
     let mut events = Vec::with_capacity(page.entries.len());
     let mut poison: Vec<_> = page.strays.into_iter().map(of_stray).collect();
-    for Stored { position, entry } in page.entries {
+    for Stored { position, entry, .. } in page.entries {
         let Some(value) = entry.value else { continue };
         match Event::decode(&value) {
             Ok(event) => events.push((position, event)),

@@ -96,6 +96,7 @@ pub(crate) fn stored(first: u64, entries: &[Entry]) -> Vec<Stored> {
         .zip(entries)
         .map(|(position, entry)| Stored {
             position,
+            taken_at: None,
             entry: entry.clone(),
         })
         .collect()

@@ -364,7 +364,11 @@ pub async fn the_fold_of_the_compacted_log_is_the_fold_of_the_full_one(factory: 
             let value = random.chance(70).then(|| format!("value {number}"));
             let new = entry(number, &key, value.as_deref());
             let (position, head) = stored(&*log, &at, vec![new.clone()]).await;
-            full.push(Stored { position, entry: new });
+            full.push(Stored {
+                position,
+                taken_at: None,
+                entry: new,
+            });
             if random.chance(15) {
                 log.compact(&Stream::Records, &seen(9, random.below(head + 1)))
                     .await
