@@ -223,6 +223,14 @@ impl Fold {
         self.asked.remove(&position);
     }
 
+    /// Lets go of the inputs before a position, which stand there no more: what said that they were decided may have gone with them.
+    pub(super) fn lost_before(&mut self, position: Position) {
+        let lost: Vec<_> = self.kept.range(..position).map(|(at, _)| *at).collect();
+        for at in lost {
+            self.leaves(at);
+        }
+    }
+
     /// Whether the input at a position counts.
     pub(super) fn counts(&self, position: Position) -> bool {
         self.kept.contains_key(&position)

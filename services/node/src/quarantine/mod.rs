@@ -159,6 +159,14 @@ impl Quarantine {
         if fold.next != from {
             return Ok(true);
         }
+        if page.fell_behind {
+            let stray = page.strays.first().map_or(page.next, |stray| stray.position);
+            let first = page
+                .entries
+                .first()
+                .map_or(stray, |stored| stored.position.min(stray));
+            fold.lost_before(first);
+        }
         for stored in &page.entries {
             fold.take(stored, &*self.vault)?;
         }

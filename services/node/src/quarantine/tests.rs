@@ -375,3 +375,22 @@ async fn an_input_that_no_key_of_this_vault_opens_counts_and_ends_nobody() {
     quarantine.catch_up().await.unwrap();
     assert_eq!(quarantine.count().await, Some(1));
 }
+
+#[tokio::test]
+async fn who_reads_late_counts_nothing_that_was_decided_and_dropped_meanwhile() {
+    let world = World::new();
+    let (host, late) = (world.quarantine(), world.quarantine());
+    world.put(&host, "shop", 3, true).await;
+    late.catch_up().await.unwrap();
+    assert_eq!(late.count().await, Some(3));
+    for position in 0..3 {
+        host.drop_one(position).await.unwrap().unwrap();
+    }
+    world.put(&host, "shop", 1, true).await;
+    host.catch_up().await.unwrap();
+    let before = BTreeMap::from([(0, host.passed())]);
+    world.log.expire(&Stream::Quarantine, &before).await.unwrap();
+    late.catch_up().await.unwrap();
+    assert_eq!(positions(&late, None, 9).await, [6]);
+    assert_eq!((late.count().await, host.count().await), (Some(1), Some(1)));
+}
