@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use lethe_exchange::{
     EventData, EventName, KEY_BYTES, PrivateKey, PublicKey, PublishedEvent, PublishedRecord, Sequence,
 };
-use lethe_journeys::server::{Home, Server, free_port, program};
+use lethe_journeys::server::{Home, SEVERAL, Server, free_port, program};
 use lethe_terms::{Identifier, IdentifierKind};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -113,6 +113,25 @@ senders = ["{}"]
         let mut server = self.home.start();
         assert!(server.listens().await, "{}", self.home.last_words());
         server
+    }
+
+    /// As several processes.
+    pub(crate) async fn start_several(&self) -> Vec<Server> {
+        let start = |(instance, roles): &(&str, &[&str])| self.home.start_as(instance, roles);
+        let mut servers: Vec<_> = SEVERAL.iter().map(start).collect();
+        for server in &mut servers {
+            assert!(server.listens().await, "{}", self.home.last_words());
+        }
+        servers
+    }
+
+    /// The event of an input in quarantine, as it is shown.
+    pub(crate) fn shown(&self, input: &Value) -> Value {
+        let number = input["position"].to_string();
+        let out = self.lethe(&["log", "quarantine", "show", &number, "--json"]);
+        let shown: Value = serde_json::from_slice(&out.stdout).unwrap();
+        let event = STANDARD.decode(shown["input"].as_str().unwrap()).unwrap();
+        serde_json::from_slice(&event).unwrap()
     }
 
     pub(crate) async fn http(&self, key: &str, path: &str, body: Option<&Value>) -> Value {

@@ -12,10 +12,8 @@ mod company;
 use std::path::Path;
 use std::process::Command;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use lethe_exchange::{PrivateKey, PublishedEvent, Publisher, Sequence};
-use lethe_journeys::server::{SEVERAL, free_port};
+use lethe_journeys::server::free_port;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
@@ -305,13 +303,7 @@ async fn several_processes_take_events_over_http_and_from_the_topic() {
         return;
     };
     let company = Company::found(&setting);
-    let mut servers = Vec::new();
-    for (instance, roles) in SEVERAL {
-        servers.push(company.home.start_as(instance, roles));
-    }
-    for server in &mut servers {
-        assert!(server.listens().await, "{}", company.home.last_words());
-    }
+    let _servers = company.start_several().await;
     let email = "canary-several@example.org";
     let event = clear(name("crm", "http", 1), record("1", email));
     assert_eq!(company.publish(&company.crm_key, &[event]).await, ["accepted"]);
@@ -319,6 +311,15 @@ async fn several_processes_take_events_over_http_and_from_the_topic() {
     let sealed = crm.event(name("crm", "topic", 1), &record("2", email)).unwrap();
     Stranger::new(&bootstrap, &prefix).publish(&sealed).await;
     company.records(email, 2).await;
+}
+
+/// Settings with which neither system knows the dataset that it publishes, and the chat none of its senders.
+fn misled(settings: &str) -> String {
+    let chat = settings.find("name = \"chat\"").unwrap();
+    let sender = settings[chat..].find("senders = [").unwrap() + chat;
+    let ends = settings[sender..].find('\n').unwrap() + sender;
+    let wrong = format!("{}senders = []{}", &settings[..sender], &settings[ends..]);
+    wrong.replace("name = \"contacts\"", "name = \"people\"")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,75 +330,48 @@ async fn what_settings_kept_out_is_taken_again_once_they_are_mended_and_replaces
     };
     let company = Company::found(&setting);
     let settings = std::fs::read_to_string(&company.home.config).unwrap();
-    // Neither system knows the dataset that it publishes, and the chat none of its senders.
-    let chat = settings.find("name = \"chat\"").unwrap();
-    let sender = settings[chat..].find("senders = [").unwrap() + chat;
-    let ends = settings[sender..].find('\n').unwrap() + sender;
-    let wrong = format!("{}senders = []{}", &settings[..sender], &settings[ends..]);
-    let wrong = wrong.replace("name = \"contacts\"", "name = \"people\"");
-    std::fs::write(&company.home.config, wrong).unwrap();
-    let start = async || {
-        let start = |(instance, roles): &(&str, &[&str])| company.home.start_as(instance, roles);
-        let mut servers: Vec<_> = SEVERAL.iter().map(start).collect();
-        for server in &mut servers {
-            assert!(server.listens().await, "{}", company.home.last_words());
-        }
-        servers
-    };
-    let servers = start().await;
+    std::fs::write(&company.home.config, misled(&settings)).unwrap();
+    let servers = company.start_several().await;
     let stranger = Stranger::new(&bootstrap, &prefix);
     let intake = company.intake_key().await;
     let mut crm = Publisher::new(&intake, &company.crm_sender, &drawn()).unwrap();
     let mut chat = Publisher::new(&intake, &company.chat_sender, &drawn()).unwrap();
-    let emails = [
-        "canary-first@example.org",
-        "canary-old@example.org",
-        "canary-chat@example.org",
+    let emails = ["first", "old", "chat", "new"].map(|who| format!("canary-{who}@example.org"));
+    let [first, old, of_chat, new] = emails.each_ref().map(String::as_str);
+    let events = [
+        crm.event(name("crm", "topic", 1), &record("1", first)),
+        crm.event(name("crm", "topic", 2), &record("2", old)),
+        chat.event(name("chat", "main", 1), &record("1", of_chat)),
     ];
-    let [first, old, of_chat] = emails;
-    let new = "canary-new@example.org";
-    stranger
-        .publish(&crm.event(name("crm", "topic", 1), &record("1", first)).unwrap())
-        .await;
-    stranger
-        .publish(&crm.event(name("crm", "topic", 2), &record("2", old)).unwrap())
-        .await;
-    stranger
-        .publish(
-            &chat
-                .event(name("chat", "main", 1), &record("1", of_chat))
-                .unwrap(),
-        )
-        .await;
+    for event in events {
+        stranger.publish(&event.unwrap()).await;
+    }
     let kept = company.quarantine(3).await;
-    let shown = |input: &Value| -> Value {
-        let out = company.lethe(&[
-            "log",
-            "quarantine",
-            "show",
-            &input["position"].to_string(),
-            "--json",
-        ]);
-        let shown: Value = serde_json::from_slice(&out.stdout).unwrap();
-        let event = STANDARD.decode(shown["input"].as_str().unwrap()).unwrap();
-        serde_json::from_slice(&event).unwrap()
-    };
     let of = |code: &str| -> Vec<&Value> { kept.iter().filter(|input| input["code"] == code).collect() };
     let (undeclared, unknown) = (of("event-unknown-dataset"), of("exchange-unknown-sender"));
     assert_eq!((undeclared.len(), unknown.len()), (2, 1), "{kept:#?}");
-    assert_eq!(shown(undeclared[0])["data"]["identifiers"][0]["value"], first);
-    assert!(shown(unknown[0])["data"].is_null(), "nobody here can open it");
+    assert_eq!(
+        company.shown(undeclared[0])["data"]["identifiers"][0]["value"],
+        first
+    );
+    assert!(
+        company.shown(unknown[0])["data"].is_null(),
+        "nobody here can open it"
+    );
     for server in servers {
         assert!(server.stop().success(), "{}", company.home.last_words());
     }
 
     std::fs::write(&company.home.config, settings).unwrap();
-    let _servers = start().await;
+    let _servers = company.start_several().await;
     stranger
         .publish(&crm.event(name("crm", "topic", 3), &record("2", new)).unwrap())
         .await;
     company.records(new, 1).await;
-    assert_eq!(shown(unknown[0])["data"]["identifiers"][0]["value"], of_chat);
+    assert_eq!(
+        company.shown(unknown[0])["data"]["identifiers"][0]["value"],
+        of_chat
+    );
     let mut numbers: Vec<String> = kept.iter().map(|input| input["position"].to_string()).collect();
     numbers.reverse();
     let words: Vec<&str> = ["log", "quarantine", "retry", "--json"]
@@ -415,7 +389,7 @@ async fn what_settings_kept_out_is_taken_again_once_they_are_mended_and_replaces
     assert_eq!(left[0]["code"], "intake-changed-since");
     company.lethe(&["log", "quarantine", "drop", &left[0]["position"].to_string()]);
     company.records(old, 0).await;
-    for email in emails.iter().chain([&new]) {
+    for email in &emails {
         nowhere(email, company.folder.path());
     }
 }
