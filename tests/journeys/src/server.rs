@@ -15,8 +15,9 @@ pub fn program() -> PathBuf {
     }
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
+    // Of the whole workspace, as the demo builds it: for one package alone most libraries would be built once more.
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "-p", "lethe-node", "--bin", "lethe"])
+        .args(["build", "--quiet", "--workspace", "--bin", "lethe"])
         .arg("--target-dir")
         .arg(profile.parent().unwrap())
         .args((profile.file_name().unwrap() == "release").then_some("--release"))
