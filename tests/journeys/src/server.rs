@@ -1,5 +1,6 @@
 //! The real program: built once, started, killed and started again on the same folder.
 
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -15,8 +16,19 @@ pub fn program() -> PathBuf {
     }
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
-    // Of the whole workspace, as the demo builds it: for one package alone most libraries would be built once more.
-    let built = Command::new(env!("CARGO"))
+    let mut build = Command::new(env!("CARGO"));
+    // What cargo says to this test of its own package: the build scripts of libraries look at it, and would have them built once more.
+    let own = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|begins| name.starts_with(begins))
+    };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| own(name)) {
+        build.env_remove(name);
+    }
+    // Of the whole workspace, as the demo builds it: one package alone would have most libraries in another shape.
+    let built = build
         .args(["build", "--quiet", "--workspace", "--bin", "lethe"])
         .arg("--target-dir")
         .arg(profile.parent().unwrap())
