@@ -222,7 +222,7 @@ const OPERATIONS: [Operation; 32] = [
     post(
         "/v1/quarantine/{position}/retry",
         "retry_quarantined",
-        "Take an input in again, after a normaliser or a mapping was mended.",
+        "Take an input in again, after the settings or a mapping were mended.",
         of::<Nothing>,
         Answer::Json("200", of::<RetriedView>),
     ),

@@ -1,4 +1,4 @@
-//! Input of the quarantine that is taken in again, after a normaliser or a mapping was mended.
+//! Input of the quarantine that is taken in again, after the settings or a mapping were mended.
 //!
 //! What intake itself refused was a part of an observation, and the observation is kept beside it, under the key of its record: it ends with
 //! the record. It is taken in only while the record stands as it stood then: an older observation never replaces a newer one, and never brings back

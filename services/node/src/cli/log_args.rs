@@ -52,7 +52,7 @@ pub enum QuarantineCommand {
     /// Take it out of the count, since it hides nobody: plans do not remark on it any more
     #[command(after_long_help = "Example:\n\n    lethe log quarantine drop 7 9")]
     Drop(PositionArgs),
-    /// Take it in again, after a normaliser or a mapping was mended
+    /// Take it in again, after the settings or a mapping were mended
     #[command(after_long_help = "Example:\n\n    lethe log quarantine retry 7 9")]
     Retry(PositionArgs),
 }
