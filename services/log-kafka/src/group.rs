@@ -29,6 +29,11 @@ const HEARTBEAT_MS: &str = "3000";
 /// After so long without a pulse a member leaves the group. Longer than anything that whoever works does in one go, such as working out what
 /// all cases hold; short enough that a person who waits for an answer still does.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// How long leaving a group may take. The library goes on for ever where it does not hear from the group's coordinator, such as after that was
+/// replaced (librdkafka, issue 3740); then the group misses the member instead.
+const LEAVE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Pause between two looks whether the group is left, which takes milliseconds.
+const LEAVE_PAUSE: Duration = Duration::from_millis(10);
 /// How long a poll waits for news.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -37,7 +42,7 @@ pub struct Membership {
     assigned: watch::Receiver<BTreeSet<u16>>,
     pulse: Pulse,
     closed: Arc<AtomicBool>,
-    poller: Option<JoinHandle<()>>,
+    poller: JoinHandle<()>,
 }
 
 /// The pulse of whoever works on what a member is given. The membership has a thread of its own, which lives on where that is stuck, such as on
@@ -86,9 +91,14 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         self.closed.store(true, Ordering::Relaxed);
-        if let Some(poller) = self.poller.take() {
-            // It never panics, and there would be nobody left to tell.
-            let _ = poller.join();
+        let until = Instant::now() + LEAVE_TIME_MAX;
+        // It never panics, and there would be nobody left to tell.
+        while !self.poller.is_finished() {
+            if Instant::now() >= until {
+                tracing::warn!("a group could not be left: it misses this member");
+                return;
+            }
+            std::thread::sleep(LEAVE_PAUSE);
         }
     }
 }
@@ -118,7 +128,7 @@ impl KafkaLog {
             assigned,
             pulse,
             closed,
-            poller: Some(poller),
+            poller,
         })
     }
 }
