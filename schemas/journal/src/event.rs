@@ -268,6 +268,7 @@ kinds! {
     crate::InputEnded = "input.ended",
     crate::InputRetryAsked = "input.retry_asked",
     crate::InputRetried = "input.retried",
+    crate::PlaceCleared = "place.cleared",
     crate::CaseEntry = "case.entry",
     crate::Command = "command",
     crate::Instruction = "instruction",

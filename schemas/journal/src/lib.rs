@@ -1,7 +1,7 @@
 //! What Lethe writes down: streams, entries, and the events, commands, instructions and answers that travel in them.
 //!
 //! Pure: no I/O, no clock. Every value on the log is one CloudEvents 1.0 object; its `type` carries a version, and
-//! an older version is read by upcasting ([`event`]). An entry that cannot be read stops the fold of its stream.
+//! an older version is read by upcasting ([`event`]). An entry of a newer version stops the fold of its stream.
 
 mod answer;
 mod case;
@@ -29,7 +29,7 @@ pub use plan::{
 pub use process::{LagTold, ProcessTold};
 pub use record::{
     CursorAdvanced, ErasedMark, InputDropped, InputEnded, InputOrigin, InputRetried, InputRetryAsked,
-    InputStays, KeyWrapped, Quarantined, RecordObserved, RecordSecret, Stood, Token,
+    InputStays, KeyWrapped, PlaceCleared, Quarantined, RecordObserved, RecordSecret, Stood, Token,
 };
 pub use sealed::Sealed;
 pub use stream::{Stream, StreamKind, TABLE_PARTITIONS, partition_of};

@@ -146,6 +146,19 @@ impl fmt::Display for Stood {
     }
 }
 
+/// Everything that can be no entry is put away of a place of the log, up to a position. It is said again behind what was decided since, so that
+/// this may go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlaceCleared {
+    /// The stream, by its name.
+    pub stream: String,
+    /// The partition.
+    pub partition: u16,
+    /// The position.
+    pub before: Position,
+}
+
 /// What a quarantined input is a part of. With the first of its records that is gone it counts no more, and opens no more once the key of the first
 /// one named is ended (GDPR Art. 17).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use lethe_journal::{
     Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, Error, Event, InputDropped,
-    InputEnded, InputRetried, InputRetryAsked, Instruction, KeyWrapped, Kind, PartitionOwned, ProcessTold,
-    Quarantined, RecordObserved, RecordSecret, ScanAsked, SelectorsWire, SystemTold,
+    InputEnded, InputRetried, InputRetryAsked, Instruction, KeyWrapped, Kind, PartitionOwned, PlaceCleared,
+    ProcessTold, Quarantined, RecordObserved, RecordSecret, ScanAsked, SelectorsWire, SystemTold,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,7 @@ fn every_golden_entry_decodes_and_encodes_to_the_same_bytes() {
         event_stays::<InputEnded>("input-ended"),
         event_stays::<InputRetryAsked>("input-retry-asked"),
         event_stays::<InputRetried>("input-retried"),
+        event_stays::<PlaceCleared>("place-cleared"),
         event_stays::<CaseEntry>("case-entry"),
         event_stays::<Command>("command"),
         event_stays::<Instruction>("instruction"),

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use lethe_journal::{
     Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, InputDropped, InputEnded,
-    InputRetried, InputRetryAsked, Instruction, Inventory, KeyWrapped, PartitionOwned, Plan, ProcessTold,
-    Quarantined, RecordObserved, ScanAsked, SystemTold,
+    InputRetried, InputRetryAsked, Instruction, Inventory, KeyWrapped, PartitionOwned, PlaceCleared, Plan,
+    ProcessTold, Quarantined, RecordObserved, ScanAsked, SystemTold,
 };
 use schemars::{Schema, schema_for};
 
@@ -34,6 +34,7 @@ fn the_schemas_of_events_and_of_the_proof_are_current() {
         ("input-ended", schema_for!(InputEnded)),
         ("input-retry-asked", schema_for!(InputRetryAsked)),
         ("input-retried", schema_for!(InputRetried)),
+        ("place-cleared", schema_for!(PlaceCleared)),
         ("case-entry", schema_for!(CaseEntry)),
         ("case-event", schema_for!(CaseEvent)),
         ("command", schema_for!(Command)),

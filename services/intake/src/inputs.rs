@@ -150,6 +150,8 @@ impl Maker<'_> {
 pub struct Poison {
     /// Where it stands.
     pub position: Position,
+    /// Of which system it took the place of a record: something of that is not known any more.
+    pub system: Option<SystemName>,
     /// Why it can be no entry; see ops/errors.
     pub code: &'static str,
     /// What was expected, without personal data.
@@ -200,7 +202,7 @@ impl Maker<'_> {
         let (input, of) = seal(&key, None, head(&poison.value)).map_err(Error::Vault)?;
         let place = stood.to_string();
         let quarantined = Quarantined {
-            system: None,
+            system: poison.system.clone(),
             position: place.clone(),
             code: poison.code.to_owned(),
             expected: poison.expected.clone(),

@@ -119,6 +119,8 @@ pub(crate) struct Recent {
     pub(crate) records: BTreeMap<RecordToken, Last>,
     /// Whether an append ended without saying what is stored: the fold has to catch up before anything is known again.
     pub(crate) unsure: bool,
+    /// How many entries were put away by then: another one may have taken the place of what was appended.
+    put_away: u64,
 }
 
 #[derive(Default)]
@@ -280,11 +282,12 @@ impl Intake {
         Ok(())
     }
 
-    /// Takes the cursor of a shard back: it is read from its beginning.
+    /// Takes the cursor of a shard back: it is read from its beginning, and compared with what the fold knows.
     ///
     /// # Errors
     /// As [`Intake::publish`].
     pub async fn begin_anew(&self, system: &SystemName, shard: &ShardName) -> Result<(), Error> {
+        self.recent.lock().await.unsure = true;
         let name = cursor_key(system, shard);
         if !self.state().cursors.contains_key(&name) {
             return Ok(());
@@ -420,11 +423,15 @@ impl Intake {
     /// Waits for the fold where what was appended is unsure, or is too much to remember.
     pub(crate) async fn be_sure(&self, recent: &mut Recent, more: usize) -> Result<(), Error> {
         let full = recent.records.len() + more > RECENT_MAX && !recent.records.is_empty();
-        if recent.unsure || full {
+        let put_away = self.inputs.put_away_count();
+        if recent.unsure || full || put_away != recent.put_away {
             if !self.known.settled().await {
                 return Err(Error::Lagging);
             }
-            *recent = Recent::default();
+            *recent = Recent {
+                put_away,
+                ..Recent::default()
+            };
         }
         Ok(())
     }
@@ -516,7 +523,9 @@ impl Intake {
             .published
             .findings
             .extend(self.findings(system, read, maker.now));
-        if last.as_ref().is_some_and(|(digest, _)| *digest == read.digest) {
+        // Without its key nothing of it can be opened: it is told anew.
+        let is_known = |(digest, key): &(String, Option<KeyWrapped>)| *digest == read.digest && key.is_some();
+        if last.as_ref().is_some_and(is_known) {
             batch.published.known += 1;
             return Ok(None);
         }

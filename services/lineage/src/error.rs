@@ -14,7 +14,7 @@ pub enum Error {
         /// What the row should have been.
         expected: &'static str,
     },
-    /// An entry of the log does not decode: the fold stops before it.
+    /// An entry of the log does not decode. The fold stops before one of a newer version.
     #[error("entry at position {position} cannot be read: {source}")]
     EntryUnreadable {
         /// Where it stands in its partition.
@@ -22,7 +22,7 @@ pub enum Error {
         /// Why.
         source: lethe_journal::Error,
     },
-    /// An entry's key is not the key of what it holds: the fold stops before it.
+    /// An entry's key is not the key of what it holds.
     #[error("entry at position {position} has another key than its content")]
     KeyMismatch {
         /// Where it stands in its partition.
@@ -47,6 +47,15 @@ impl Error {
             Self::EntryUnreadable { .. } => "lineage-entry-unreadable",
             Self::KeyMismatch { .. } => "lineage-key-mismatch",
             Self::UnexpectedAnswer { .. } => "lineage-unexpected-answer",
+        }
+    }
+
+    /// Whether it says that an entry can be none, for whatever version of Lethe.
+    pub(crate) const fn is_of_nobody(&self) -> bool {
+        match self {
+            Self::EntryUnreadable { source, .. } => source.is_of_nobody(),
+            Self::KeyMismatch { .. } => true,
+            _ => false,
         }
     }
 }

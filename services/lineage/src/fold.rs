@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_journal::{DatasetRef, Event, KeyWrapped, Position, RecordObserved, Stored, Stream};
-use lethe_terms::RecordToken;
+use lethe_terms::{RecordToken, SystemName};
 
 use crate::row::{decode_record, encode_key, encode_record, index_key, record_key, wrapped_key_key};
 use crate::{Change, Error, RowPair, Rows};
@@ -26,43 +26,63 @@ pub struct Chunk {
     pub counts: BTreeMap<DatasetRef, i64>,
 }
 
-/// Folds a stretch of one partition of `records` or `keys`: `entries` as they were read at `from`, `next` where the log says to read on.
-/// Later entries see what earlier ones changed. Repeats change nothing. An entry with an empty key is a fence or a heartbeat
-/// and holds nothing. Entries of other streams change nothing here.
+/// A stretch of one partition, as it was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Stretch<'a> {
+    /// The entries.
+    pub entries: &'a [Stored],
+    /// What stands between them and is none, by position: the key that it bears.
+    pub strays: &'a [(Position, &'a [u8])],
+    /// Where to read on.
+    pub next: Position,
+}
+
+/// What a stretch becomes.
+#[derive(Debug, Default)]
+pub struct Folded {
+    /// The changes.
+    pub chunks: Vec<Chunk>,
+    /// Entries that can be none, and why.
+    pub unreadable: Vec<(Position, Error)>,
+    /// What took the place of a record that was known or of its data key, be it such an entry or a stray: the system of the record.
+    pub displaced: BTreeMap<Position, SystemName>,
+}
+
+/// Folds a stretch of one partition of `records` or `keys` that was read at `from`. Later entries see what earlier ones changed. Repeats change
+/// nothing. An entry with an empty key is a fence or a heartbeat and holds nothing. Entries of other streams change nothing here.
 ///
-/// Errors: an entry that cannot be read stops the fold of its stream; nothing of the stretch is to be committed then.
-pub fn fold(
-    rows: &dyn Rows,
-    stream: &Stream,
-    from: Position,
-    entries: &[Stored],
-    next: Position,
-) -> Result<Vec<Chunk>, Error> {
+/// What stands under a key and can be no entry ends what stood there before: a log that is compacted keeps only the last of a key, so a fold that
+/// begins later finds nothing else.
+///
+/// Errors: an entry of a newer version stops the fold of its stream; nothing of the stretch is to be committed then.
+pub fn fold(rows: &dyn Rows, stream: &Stream, from: Position, stretch: Stretch<'_>) -> Result<Folded, Error> {
     let mut folding = Folding {
         rows,
-        done: Vec::new(),
+        done: Folded::default(),
         from,
         at: from,
         changes: BTreeMap::new(),
         before: BTreeMap::new(),
         counts: BTreeMap::new(),
     };
-    for stored in entries {
-        match stream {
-            Stream::Records => folding.record_entry(stored)?,
-            Stream::Keys => folding.key_entry(stored)?,
-            _ => {}
+    let mut strays = stretch.strays.iter().copied().peekable();
+    for stored in stretch.entries {
+        while let Some((position, key)) = strays.next_if(|(position, _)| *position < stored.position) {
+            folding.end(stream, position, key)?;
         }
-        folding.at = stored.position + 1;
+        folding.entry(stream, stored)?;
     }
-    folding.at = folding.at.max(next);
+    for (position, key) in strays {
+        folding.end(stream, position, key)?;
+    }
+    folding.at = folding.at.max(stretch.next);
     folding.close();
     Ok(folding.done)
 }
 
 struct Folding<'a> {
     rows: &'a dyn Rows,
-    done: Vec<Chunk>,
+    done: Folded,
     /// Where the open chunk starts.
     from: Position,
     /// Up to where entries are folded.
@@ -83,31 +103,63 @@ impl Folding<'_> {
         }
     }
 
-    fn record_entry(&mut self, stored: &Stored) -> Result<(), Error> {
-        if stored.entry.key.is_empty() {
-            return Ok(());
-        }
-        let position = stored.position;
-        let record = RecordToken::from_bytes(
-            stored
-                .entry
-                .key
-                .as_slice()
-                .try_into()
-                .map_err(|_| Error::KeyMismatch { position })?,
-        );
-        let new = match &stored.entry.value {
-            Some(value) => Some(read::<RecordObserved>(value, position)?),
-            None => None,
+    fn entry(&mut self, stream: &Stream, stored: &Stored) -> Result<(), Error> {
+        let (position, key) = (stored.position, stored.entry.key.as_slice());
+        let read = match stream {
+            _ if key.is_empty() => Ok(()),
+            Stream::Records => {
+                record_of(stored).and_then(|(record, new)| self.record(record, new.as_ref()).map(drop))
+            }
+            Stream::Keys => key_of(stored).and_then(|new| self.key(key, new).map(drop)),
+            _ => Ok(()),
         };
-        if new.as_ref().is_some_and(|new| new.record != record) {
-            return Err(Error::KeyMismatch { position });
+        match read {
+            Err(error) if error.is_of_nobody() => {
+                self.done.unreadable.push((position, error));
+                self.end(stream, position, key)
+            }
+            read => {
+                self.at = position + 1;
+                read
+            }
         }
+    }
+
+    /// Ends what stood under a key.
+    fn end(&mut self, stream: &Stream, position: Position, key: &[u8]) -> Result<(), Error> {
+        let record = <[u8; 16]>::try_from(key).ok().map(RecordToken::from_bytes);
+        let displaced = match (stream, record) {
+            (Stream::Records, Some(record)) => self.record(record, None)?,
+            (Stream::Keys, _) if is_key_id(key) && self.key(key, None)? => match record {
+                Some(record) => self.known(record)?,
+                None => None,
+            },
+            _ => None,
+        };
+        if let Some(RecordObserved { system, .. }) = displaced {
+            self.done.displaced.insert(position, system);
+        }
+        self.at = position + 1;
+        Ok(())
+    }
+
+    /// A record as it is known.
+    fn known(&self, record: RecordToken) -> Result<Option<RecordObserved>, Error> {
+        let row = self.get(&record_key(record))?;
+        row.map(|row| decode_record(record, &row)).transpose()
+    }
+
+    /// Puts a record in the place of what was known of it, or nothing; what that was, where it changes.
+    fn record(
+        &mut self,
+        record: RecordToken,
+        new: Option<&RecordObserved>,
+    ) -> Result<Option<RecordObserved>, Error> {
         let key = record_key(record);
         let old = self.get(&key)?;
-        let value = new.as_ref().map(encode_record);
+        let value = new.map(encode_record);
         if old == value {
-            return Ok(());
+            return Ok(None);
         }
         let old = old.map(|row| decode_record(record, &row)).transpose()?;
         let holds = |record: Option<&RecordObserved>| -> BTreeSet<_> {
@@ -116,7 +168,7 @@ impl Folding<'_> {
                 .flat_map(|record| record.tokens.iter().map(|token| token.token))
                 .collect()
         };
-        let (held, holds) = (holds(old.as_ref()), holds(new.as_ref()));
+        let (held, holds) = (holds(old.as_ref()), holds(new));
         let removed = held
             .difference(&holds)
             .map(|token| (index_key(*token, record), None));
@@ -127,26 +179,18 @@ impl Folding<'_> {
         self.change(removed.chain(added).chain([(key, value)]).collect());
         // With the record's row, which stands in the chunk that is open now.
         self.count(old.as_ref(), -1);
-        self.count(new.as_ref(), 1);
-        Ok(())
+        self.count(new, 1);
+        Ok(old)
     }
 
-    fn key_entry(&mut self, stored: &Stored) -> Result<(), Error> {
-        let (id, position) = (&stored.entry.key, stored.position);
-        match id.len() {
-            0 => return Ok(()),
-            8 | 16 => {}
-            _ => return Err(Error::KeyMismatch { position }),
-        }
-        let value = match &stored.entry.value {
-            Some(value) => Some(encode_key(&read::<KeyWrapped>(value, position)?)),
-            None => None,
-        };
+    /// Puts a wrapped key in the place of the one that was there, or nothing; whether that is a change.
+    fn key(&mut self, id: &[u8], value: Option<Vec<u8>>) -> Result<bool, Error> {
         let key = wrapped_key_key(id);
-        if self.get(&key)? != value {
-            self.change(vec![(key, value)]);
+        if self.get(&key)? == value {
+            return Ok(false);
         }
-        Ok(())
+        self.change(vec![(key, value)]);
+        Ok(true)
     }
 
     fn count(&mut self, record: Option<&RecordObserved>, by: i64) {
@@ -180,7 +224,7 @@ impl Folding<'_> {
             Some(value) => Change::Put(key.clone(), value.clone()),
             None => Change::Remove(key.clone()),
         });
-        self.done.push(Chunk {
+        self.done.chunks.push(Chunk {
             from: self.from,
             to: self.at,
             changes: changes.collect(),
@@ -189,6 +233,38 @@ impl Folding<'_> {
         self.from = self.at;
         self.before.append(&mut self.changes);
     }
+}
+
+/// The record of an entry, and what the entry says of it: nothing where it ends.
+fn record_of(stored: &Stored) -> Result<(RecordToken, Option<RecordObserved>), Error> {
+    let position = stored.position;
+    let key = stored.entry.key.as_slice();
+    let record = RecordToken::from_bytes(key.try_into().map_err(|_| Error::KeyMismatch { position })?);
+    let value = stored.entry.value.as_ref();
+    let new = value
+        .map(|value| read::<RecordObserved>(value, position))
+        .transpose()?;
+    if new.as_ref().is_some_and(|new| new.record != record) {
+        return Err(Error::KeyMismatch { position });
+    }
+    Ok((record, new))
+}
+
+/// Whether it names a data key: a case's or a record's.
+const fn is_key_id(key: &[u8]) -> bool {
+    matches!(key.len(), 8 | 16)
+}
+
+/// The row of a wrapped key: nothing where it ends.
+fn key_of(stored: &Stored) -> Result<Option<Vec<u8>>, Error> {
+    let position = stored.position;
+    if !is_key_id(&stored.entry.key) {
+        return Err(Error::KeyMismatch { position });
+    }
+    let value = stored.entry.value.as_ref();
+    value
+        .map(|value| Ok(encode_key(&read::<KeyWrapped>(value, position)?)))
+        .transpose()
 }
 
 fn read<T: lethe_journal::Kind>(value: &[u8], position: Position) -> Result<T, Error> {

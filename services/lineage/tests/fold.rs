@@ -4,24 +4,30 @@
 mod common;
 
 use common::{
-    Partition, apply, folded, hash, key_entry, observed, record_entry, record_token, stored, token,
+    Partition, apply, fold_entries, folded, hash, key_entry, observed, record_entry, record_token, stored,
+    token,
 };
 use lethe_journal::{Entry, Stored, Stream};
 use lethe_lineage::{
-    CHUNK_CHANGES_MAX, fold, known_digest, record, records_by_dataset, records_of, wrapped_key,
+    CHUNK_CHANGES_MAX, Stretch, fold, known_digest, record, records_by_dataset, records_of, wrapped_key,
 };
 use lethe_terms::EntryId;
 use proptest::prelude::*;
 
-/// Folds entries of `records` and names, for each identifier, the records that the index gives.
+/// Folds entries of `records` at once and one by one.
 fn check(entries: &[Entry], expected: &[(&str, &[&str])]) {
     let mut rows = Partition::new();
     folded(&mut rows, &Stream::Records, &stored(0, entries), &[entries.len()]);
     let mut one_by_one = Partition::new();
     folded(&mut one_by_one, &Stream::Records, &stored(0, entries), &[1]);
     assert_eq!(rows, one_by_one, "later entries of a batch see the earlier ones");
+    check_rows(&rows, expected);
+}
+
+/// For each identifier the records that the index gives.
+fn check_rows(rows: &Partition, expected: &[(&str, &[&str])]) {
     for (identifier, names) in expected {
-        let held = records_of(&rows, &[token(identifier).token], 100).unwrap();
+        let held = records_of(rows, &[token(identifier).token], 100).unwrap();
         let mut found: Vec<_> = held[0].records.iter().map(|seen| seen.record).collect();
         let mut wanted: Vec<_> = names.iter().map(|name| record_token(name)).collect();
         found.sort();
@@ -100,7 +106,7 @@ fn records_are_counted_by_dataset() {
     // As the fold says itself, entry by entry.
     let (mut rows, mut told) = (Partition::new(), std::collections::BTreeMap::new());
     for (position, entry) in (0..).zip(stored(0, &entries)) {
-        let chunks = fold(&rows, &Stream::Records, position, &[entry], position + 1).unwrap();
+        let chunks = fold_entries(&rows, &Stream::Records, position, &[entry], position + 1).chunks;
         apply(&mut rows, &chunks);
         for (place, by) in chunks.into_iter().flat_map(|chunk| chunk.counts) {
             *told.entry(place).or_insert(0_i64) += by;
@@ -172,12 +178,12 @@ fn a_repeat_moves_the_position_and_changes_no_row() {
             record_entry("shop/orders/2", None),
         ],
     );
-    let first = fold(&rows, &Stream::Records, 0, &entries, 2).unwrap();
+    let first = fold_entries(&rows, &Stream::Records, 0, &entries, 2).chunks;
     apply(&mut rows, &first);
-    let again = fold(&rows, &Stream::Records, 0, &entries, 2).unwrap();
+    let again = fold_entries(&rows, &Stream::Records, 0, &entries, 2).chunks;
     assert_eq!(again.len(), 1);
     assert_eq!((again[0].from, again[0].to, again[0].changes.len()), (0, 2, 0));
-    assert_eq!(fold(&rows, &Stream::Records, 2, &[], 2).unwrap(), []);
+    assert_eq!(fold_entries(&rows, &Stream::Records, 2, &[], 2).chunks, []);
 }
 
 #[test]
@@ -198,7 +204,7 @@ fn chunks_follow_each_other_and_fit_into_a_commit() {
             entry,
         })
         .collect();
-    let chunks = fold(&Partition::new(), &Stream::Records, 4, &entries, 9_999).unwrap();
+    let chunks = fold_entries(&Partition::new(), &Stream::Records, 4, &entries, 9_999).chunks;
     assert!(chunks.len() >= 5);
     assert_eq!((chunks[0].from, chunks[chunks.len() - 1].to), (4, 9_999));
     for (chunk, later) in chunks.iter().zip(&chunks[1..]) {
@@ -228,7 +234,7 @@ fn a_very_large_entry_survives_a_crash_between_its_parts() {
     let many: Vec<String> = (0..2_500).map(|n| format!("cookie_id=c{n}")).collect();
     let entries = stored(0, &[record_entry("web/log/1", Some(&many.join(" ")))]);
     let mut whole = Partition::new();
-    let chunks = fold(&whole, &Stream::Records, 0, &entries, 1).unwrap();
+    let chunks = fold_entries(&whole, &Stream::Records, 0, &entries, 1).chunks;
     assert!(
         chunks.len() > 2 && chunks[0].to == 0,
         "parts stay where the entry starts"
@@ -238,7 +244,7 @@ fn a_very_large_entry_survives_a_crash_between_its_parts() {
     apply(&mut crashed, &chunks[..1]);
     let held = records_of(&crashed, &[token("cookie_id=c1").token], 10).unwrap();
     assert!(held[0].records.is_empty(), "a part of an entry is not shown");
-    let again = fold(&crashed, &Stream::Records, 0, &entries, 1).unwrap();
+    let again = fold_entries(&crashed, &Stream::Records, 0, &entries, 1).chunks;
     apply(&mut crashed, &again);
     assert_eq!(crashed, whole);
 }
@@ -250,46 +256,102 @@ fn a_fence_changes_nothing() {
         key: Vec::new(),
         value: None,
     };
-    let chunks = fold(&Partition::new(), &Stream::Records, 0, &stored(0, &[fence]), 1).unwrap();
+    let chunks = fold_entries(&Partition::new(), &Stream::Records, 0, &stored(0, &[fence]), 1).chunks;
     assert_eq!((chunks.len(), chunks[0].changes.len(), chunks[0].to), (1, 0, 1));
 }
 
 #[test]
-fn an_entry_that_cannot_be_read_stops_the_fold() {
+fn what_can_be_no_entry_ends_what_stood_under_its_key() {
     let good = record_entry("shop/orders/1", Some("email=ada"));
-    let cases = [
+    let with = |key: &[u8], value: &Option<Vec<u8>>| Entry {
+        key: key.to_vec(),
+        value: value.clone(),
+        ..good.clone()
+    };
+    let of_a_key = key_entry("shop/orders/1", Some("key"));
+    for (bad, code, displaces) in [
         (
-            Entry {
-                value: Some(b"{".to_vec()),
-                ..good.clone()
-            },
+            with(&good.key, &Some(b"{".to_vec())),
             "lineage-entry-unreadable",
+            true,
         ),
-        (
-            Entry {
-                key: vec![1; 16],
-                ..good.clone()
-            },
-            "lineage-key-mismatch",
-        ),
-        (
-            Entry {
-                key: vec![1; 3],
-                ..good.clone()
-            },
-            "lineage-key-mismatch",
-        ),
-        (
-            key_entry("shop/orders/1", Some("key")),
-            "lineage-entry-unreadable",
-        ),
-    ];
-    for (bad, code) in cases {
-        let entries = stored(0, &[good.clone(), bad]);
-        let error = fold(&Partition::new(), &Stream::Records, 0, &entries, 2).unwrap_err();
+        (with(&good.key, &of_a_key.value), "lineage-entry-unreadable", true),
+        (with(&[1; 16], &good.value), "lineage-key-mismatch", false),
+        (with(&[1; 3], &good.value), "lineage-key-mismatch", false),
+    ] {
+        let entries = stored(0, &[good.clone(), bad.clone()]);
+        let mut rows = Partition::new();
+        let done = fold_entries(&rows, &Stream::Records, 0, &entries, 2);
+        apply(&mut rows, &done.chunks);
+        let [(1, error)] = &done.unreadable[..] else {
+            panic!("{:?}", done.unreadable);
+        };
         assert_eq!(error.code(), code);
         assert!(error.to_string().contains("position 1"), "{error}");
+        let system = done.displaced.get(&1).map(ToString::to_string);
+        assert_eq!(system.as_deref(), displaces.then_some("shop"));
+        // What a fold finds that begins when the log was compacted.
+        let mut later = Partition::new();
+        let left = if displaces {
+            stored(1, &[bad])
+        } else {
+            entries.clone()
+        };
+        let left = fold_entries(&later, &Stream::Records, 0, &left, 2);
+        apply(&mut later, &left.chunks);
+        assert_eq!(rows, later);
+        let again = stored(2, std::slice::from_ref(&good));
+        let again = fold_entries(&rows, &Stream::Records, 2, &again, 3);
+        apply(&mut rows, &again.chunks);
+        check_rows(&rows, &[("email=ada", &["shop/orders/1"])]);
     }
+}
+
+#[test]
+fn a_stray_ends_what_stood_under_its_key_and_says_nothing() {
+    let entries = stored(
+        0,
+        &[
+            record_entry("shop/orders/1", Some("email=ada")),
+            record_entry("shop/orders/2", Some("email=ada")),
+        ],
+    );
+    let keys = [
+        record_token("shop/orders/1"),
+        record_token("shop/orders/2"),
+        record_token("crm/people/1"),
+    ];
+    let mut keys = keys.iter().map(|record| record.as_bytes().as_slice());
+    let mut next = || keys.next().unwrap();
+    let strays = [(2, next()), (4, next()), (5, next()), (6, b"stray")];
+    let again = stored(5, &[record_entry("shop/orders/2", Some("email=bob"))]);
+    let mut rows = Partition::new();
+    let stretch = Stretch {
+        entries: &[entries, again].concat(),
+        strays: &strays,
+        next: 9,
+    };
+    let done = fold(&rows, &Stream::Records, 0, stretch).unwrap();
+    apply(&mut rows, &done.chunks);
+    assert!(done.unreadable.is_empty());
+    let displaced: Vec<_> = done.displaced.into_keys().collect();
+    assert_eq!(displaced, [2, 4]);
+    check_rows(&rows, &[("email=ada", &[]), ("email=bob", &["shop/orders/2"])]);
+    assert_eq!(done.chunks.last().unwrap().to, 9);
+}
+
+#[test]
+fn an_entry_of_a_newer_version_stops_the_fold() {
+    let mut entry = record_entry("shop/orders/1", Some("email=ada"));
+    let text = String::from_utf8(entry.value.unwrap()).unwrap();
+    entry.value = Some(text.replace("observed.v1", "observed.v2").into_bytes());
+    let stretch = Stretch {
+        entries: &stored(0, &[entry]),
+        strays: &[],
+        next: 1,
+    };
+    let error = fold(&Partition::new(), &Stream::Records, 0, stretch).unwrap_err();
+    assert_eq!(error.code(), "lineage-entry-unreadable");
 }
 
 #[test]
@@ -324,12 +386,17 @@ fn operation() -> impl Strategy<Value = (bool, Entry)> {
             .collect::<Vec<_>>()
             .join(" ")
     });
-    (any::<bool>(), name, proptest::option::weighted(0.7, identifiers)).prop_map(|(records, name, value)| {
-        let entry = if records {
+    let value = proptest::option::weighted(0.7, identifiers);
+    let is_damaged = proptest::bool::weighted(0.1);
+    (any::<bool>(), name, value, is_damaged).prop_map(|(records, name, value, is_damaged)| {
+        let mut entry = if records {
             record_entry(&name, value.as_deref())
         } else {
             key_entry(&name, value.as_deref())
         };
+        if is_damaged {
+            entry.value = Some(b"{".to_vec());
+        }
         (records, entry)
     })
 }

@@ -245,7 +245,7 @@ impl Shared {
                         return Want::More;
                     }
                     Found::Ours(Content::Entry(entry)) => entry.value.as_ref().map_or(0, Vec::len),
-                    Found::Stray(value) => value.len(),
+                    Found::Stray { key, value } => key.len() + value.len(),
                 };
                 if !budget.fits(value_bytes) {
                     return Want::TooMuch;
@@ -298,10 +298,10 @@ impl Shared {
                     taken_at,
                     entry,
                 }),
-                (Found::Stray(value), _) => {
+                (Found::Stray { key, value }, _) => {
                     let code = Stray::CODE;
                     tracing::warn!(code, at = %channel.at, position, "what somebody else wrote is left out");
-                    strays.push(Stray { position, value });
+                    strays.push(Stray { position, key, value });
                 }
             }
         }

@@ -49,8 +49,13 @@ pub(crate) struct Read {
 pub(crate) enum Found {
     /// Appended by this log.
     Ours(Content),
-    /// Written by somebody else; its value.
-    Stray(Vec<u8>),
+    /// Written by somebody else.
+    Stray {
+        /// Its key.
+        key: Vec<u8>,
+        /// Its value.
+        value: Vec<u8>,
+    },
 }
 
 /// Key, value and headers of what is appended.
@@ -145,7 +150,10 @@ pub(crate) fn decode(position: Position, message: &BorrowedMessage<'_>) -> Read 
             position,
             taken_at: taken_at(message),
             epoch: None,
-            found: Found::Stray(message.payload().unwrap_or_default().to_vec()),
+            found: Found::Stray {
+                key: message.key().unwrap_or_default().to_vec(),
+                value: message.payload().unwrap_or_default().to_vec(),
+            },
         },
     }
 }

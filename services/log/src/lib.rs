@@ -89,11 +89,13 @@ pub enum Appended {
 }
 
 /// What stands in a partition and was not appended to this log: where others run the log, whoever may write there can do so. It is no entry,
-/// it has neither key nor id, and nothing may follow from it but that somebody is told.
+/// whatever it says, and nothing may follow from it but that somebody is told, and in a table that nothing is known of its key any more.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stray {
     /// Where it stands.
     pub position: Position,
+    /// The key that it bears: who compacts a table takes it for the newest of that key.
+    pub key: Vec<u8>,
     /// The bytes.
     pub value: Vec<u8>,
 }

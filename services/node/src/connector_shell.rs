@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lethe_intake::{Intake, Poison};
@@ -46,6 +46,10 @@ pub(crate) struct ConnectorShell {
     pub(crate) system: SystemName,
 }
 
+fn locked(frontier: &Mutex<Frontier>) -> MutexGuard<'_, Frontier> {
+    frontier.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Positions that are being worked on, and the one that is written down.
 struct Frontier {
     open: BTreeSet<Position>,
@@ -81,7 +85,7 @@ impl ConnectorShell {
             if is_void {
                 // What nobody reads, such as a heartbeat, is passed all the same.
                 from = page.next;
-                frontier.lock().unwrap_or_else(PoisonError::into_inner).next = from;
+                locked(&frontier).next = from;
             }
             if is_void && page.next >= page.head {
                 self.settle(&frontier)?;
@@ -94,16 +98,15 @@ impl ConnectorShell {
             }
             let next = page.next;
             let Sorted { events, poison } = poison::sorted(page)?;
-            self.put_away(&at, &poison, &mut stop).await?;
+            // As long as the log does not take it, nothing behind it is begun.
+            if !self.put_away(&at, &poison, &mut stop).await? {
+                break;
+            }
             for (position, order) in events {
                 let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
                     break;
                 };
-                frontier
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .open
-                    .insert(position);
+                locked(&frontier).open.insert(position);
                 let (shell, frontier) = (Arc::clone(&self), Arc::clone(&frontier));
                 let stop = stop.clone();
                 running.spawn(async move {
@@ -114,7 +117,7 @@ impl ConnectorShell {
                 });
             }
             from = next;
-            frontier.lock().unwrap_or_else(PoisonError::into_inner).next = from;
+            locked(&frontier).next = from;
             while let Some(ended) = running.try_join_next() {
                 ended.map_err(|_| Error::Stopped {
                     what: "an instruction",
@@ -124,25 +127,18 @@ impl ConnectorShell {
         Ok(())
     }
 
-    /// Puts away what can be no instruction; as long as the log does not take it, nothing behind it is begun.
     async fn put_away(
         &self,
         at: &Place,
         poison: &[Poison],
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<(), Error> {
-        let mut pauses = Pauses::new();
-        loop {
-            match self.intake.put_away(at, poison).await.map_err(Error::from) {
-                Err(error) if self.answering.passes(&error) && !*stop.borrow() => pauses.rest(stop).await,
-                ended => return ended.map(drop),
-            }
-        }
+    ) -> Result<bool, Error> {
+        poison::patiently(&self.intake, &self.answering, (at, poison), stop).await
     }
 
     /// Writes down where it stands once nothing is open, so that nobody takes it for behind.
     fn settle(&self, frontier: &Mutex<Frontier>) -> Result<(), Error> {
-        let mut frontier = frontier.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut frontier = locked(frontier);
         if frontier.open.is_empty() && frontier.next > frontier.written {
             let stream = Stream::Instructions(self.system.clone());
             self.store
@@ -153,7 +149,7 @@ impl ConnectorShell {
     }
 
     fn done(&self, frontier: &Mutex<Frontier>, position: Position) -> Result<(), Error> {
-        let mut frontier = frontier.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut frontier = locked(frontier);
         frontier.open.remove(&position);
         let safe = frontier.open.first().copied().unwrap_or(frontier.next);
         // Every so often, and whenever nothing is open: a repeat is harmless.

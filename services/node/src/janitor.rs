@@ -142,15 +142,20 @@ impl Janitor {
             round.took(format_args!("dropping the start of {stream}"), dropped);
         }
         if let Some(quarantine) = &self.quarantine {
-            let (stream, passed) = (Stream::Quarantine, quarantine.passed());
-            let dropped = self.drop_start(&stream, Ok(passed)).await;
-            round.took(format_args!("dropping the start of {stream}"), dropped);
+            let dropped = self.drop_decided(quarantine).await;
+            round.took(format_args!("dropping the start of quarantine"), dropped);
         }
         let expired = self.evidence.sweep();
         if let Some(expired) = round.took(format_args!("dropping evidence that expired"), expired) {
             tracing::info!(expired, "what is over is dropped");
         }
         round
+    }
+
+    async fn drop_decided(&self, quarantine: &Quarantine) -> Result<(), Error> {
+        quarantine.say_again().await?;
+        self.drop_start(&Stream::Quarantine, Ok(quarantine.passed()))
+            .await
     }
 
     async fn drop_start(&self, stream: &Stream, passed: Result<Position, Error>) -> Result<(), Error> {

@@ -44,6 +44,7 @@ mod server;
 mod settings;
 mod shell;
 mod standby;
+mod strays;
 mod systems;
 #[cfg(test)]
 mod test_world;

@@ -1,14 +1,18 @@
 //! What is done on a stopped server's files: replay and doctor.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use async_trait::async_trait;
 use lethe_gateway::words;
+use lethe_intake::Poison;
 use lethe_journal::{Place, Stream};
 use lethe_ledger::{EvidenceStore, Keys, Ledger, Start};
 use lethe_log::EventLog;
 use lethe_vault::{Attestation, FileVault, FirstStart, Openers, OsEntropy};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::Error;
 use crate::cli::Exit;
@@ -16,6 +20,7 @@ use crate::evidence::look;
 use crate::ledger_shell::all_leaves;
 use crate::lineage::Owners;
 use crate::log::Log;
+use crate::poison::PutsAway;
 use crate::server::{Folders, origin, remove_fold};
 use crate::settings::Settings;
 
@@ -33,8 +38,56 @@ pub async fn replay(config: &Path, into: &Path) -> Result<String, Error> {
     }
     let log = open_log(&settings).await?;
     let owners = Owners::open_all(&into.join("lineage"))?;
-    owners.fold_all(&log).await?;
+    owners.fold_all(&log, &Noted::new(true)).await?;
     Ok(owners.state_hash()?.to_string())
+}
+
+/// What stands in the log and can be no entry: counted, since who only looks puts nothing away.
+struct Noted {
+    /// Whether the fold is somebody's who looks. A server's own stops before it: what it has passed the server puts away no more.
+    is_aside: bool,
+    first: OnceLock<(Place, Poison)>,
+    count: AtomicU64,
+}
+
+#[async_trait]
+impl PutsAway for Noted {
+    async fn put_away(
+        &self,
+        at: &Place,
+        poison: &[Poison],
+        _: &mut watch::Receiver<bool>,
+    ) -> Result<bool, Error> {
+        for one in poison {
+            self.first.get_or_init(|| (at.clone(), one.clone()));
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(self.is_aside)
+    }
+}
+
+impl Noted {
+    fn new(is_aside: bool) -> Self {
+        Self {
+            is_aside,
+            first: OnceLock::new(),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    /// In words; nothing where there is none.
+    fn words(&self) -> Option<String> {
+        let (at, Poison { code, position, .. }) = self.first.get()?;
+        let count = words::counted(self.count.load(Ordering::Relaxed), "message");
+        let then = if self.is_aside {
+            "the quarantine has them until they are dropped"
+        } else {
+            "the fold stands before them until the server puts them away"
+        };
+        Some(format!(
+            "{count} in records and keys can be no entry of Lethe, the first at {at}, position {position} ({code}); {then}"
+        ))
+    }
 }
 
 /// One thing that the doctor looked at.
@@ -200,19 +253,23 @@ async fn checked(log: &Arc<dyn EventLog>, is_kafka: bool) -> Result<String, Erro
 /// so it would go on holding what is erased.
 async fn lineage(log: &Arc<dyn EventLog>, folders: &Folders) -> Result<String, Error> {
     if !folders.are_shared() {
-        return folded(log, &folders.lineage()).await;
+        return folded(log, &folders.lineage(), Noted::new(false)).await;
     }
     let aside = folders.aside();
     remove_fold(&aside)?;
-    let hash = folded(log, &aside).await;
+    let hash = folded(log, &aside, Noted::new(true)).await;
     remove_fold(&aside)?;
     hash
 }
 
-async fn folded(log: &Arc<dyn EventLog>, into: &Path) -> Result<String, Error> {
+async fn folded(log: &Arc<dyn EventLog>, into: &Path, noted: Noted) -> Result<String, Error> {
     let owners = Owners::open_all(into)?;
-    owners.fold_all(log).await?;
-    Ok(format!("state hash {}", owners.state_hash()?))
+    owners.fold_all(log, &noted).await?;
+    let hash = owners.state_hash()?;
+    Ok(match noted.words() {
+        Some(noted) => format!("state hash {hash}; {noted}"),
+        None => format!("state hash {hash}"),
+    })
 }
 
 fn vault(folders: &Folders) -> Result<String, Error> {

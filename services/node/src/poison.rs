@@ -2,11 +2,16 @@
 //! none acts on it. Who reads a queue alone puts it away ([`lethe_intake::Intake::put_away`]); everybody else passes it by. An entry of a newer version is no
 //! such thing: whoever meets one stops, and goes on as that version.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use lethe_intake::{Intake, Poison, unless_of_nobody};
 use lethe_journal::{Event, Kind, Place, Position, Stored, Stream};
 use lethe_log::{Page, Stray};
+use tokio::sync::{SetOnce, watch};
 
 use crate::Error;
+use crate::patience::{Answering, Pauses};
 
 /// The code of entries that a queue lost before they were read.
 pub(crate) const FELL_OFF: &str = "node-fell-off";
@@ -32,6 +37,7 @@ pub(crate) fn sorted<T: Kind>(page: Page) -> Result<Sorted<T>, Error> {
             Ok(event) => events.push((position, event)),
             Err(error) if error.is_of_nobody() => poison.push(Poison {
                 position,
+                system: None,
                 code: error.code(),
                 expected: format!("an entry that Lethe wrote: {error}"),
                 value,
@@ -44,12 +50,86 @@ pub(crate) fn sorted<T: Kind>(page: Page) -> Result<Sorted<T>, Error> {
 }
 
 /// What is put away of a stray.
-pub(crate) fn of_stray(Stray { position, value }: Stray) -> Poison {
+pub(crate) fn of_stray(Stray { position, value, .. }: Stray) -> Poison {
     Poison {
         position,
+        system: None,
         code: Stray::CODE,
         expected: "an entry that Lethe appended: this has not the headers of one".to_owned(),
         value,
+    }
+}
+
+/// Where a reader puts what can be no entry, before it goes on.
+#[async_trait]
+pub(crate) trait PutsAway: Send + Sync {
+    /// Puts away what stands at a place of the log. Whether the reader goes on behind it: not where `stop` comes first.
+    ///
+    /// # Errors
+    /// Of the log and the vault.
+    async fn put_away(
+        &self,
+        at: &Place,
+        poison: &[Poison],
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<bool, Error>;
+}
+
+/// The quarantine, as soon as this process has opened it: lineage is read before.
+pub(crate) struct ToQuarantine {
+    intake: SetOnce<Arc<Intake>>,
+    answering: Arc<Answering>,
+}
+
+impl ToQuarantine {
+    pub(crate) fn new(answering: Arc<Answering>) -> Self {
+        Self {
+            intake: SetOnce::new(),
+            answering,
+        }
+    }
+
+    /// From now on this intake puts away what waits for it.
+    pub(crate) fn opened(&self, intake: &Arc<Intake>) {
+        // It is opened once.
+        let _ = self.intake.set(Arc::clone(intake));
+    }
+}
+
+#[async_trait]
+impl PutsAway for ToQuarantine {
+    async fn put_away(
+        &self,
+        at: &Place,
+        poison: &[Poison],
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<bool, Error> {
+        let intake = tokio::select! {
+            intake = self.intake.wait() => intake,
+            _ = stop.wait_for(|stop| *stop) => return Ok(false),
+        };
+        patiently(intake, &self.answering, (at, poison), stop).await
+    }
+}
+
+/// Puts away what stands at a place, as often as the log does not take it, until `stop`; whether it did.
+///
+/// # Errors
+/// As [`Intake::put_away`], but of a log that may be well again.
+pub(crate) async fn patiently(
+    intake: &Intake,
+    answering: &Answering,
+    (at, poison): (&Place, &[Poison]),
+    stop: &mut watch::Receiver<bool>,
+) -> Result<bool, Error> {
+    let mut pauses = Pauses::new();
+    loop {
+        match intake.put_away(at, poison).await.map_err(Error::from) {
+            Ok(_) => return Ok(true),
+            Err(error) if !answering.passes(&error) => return Err(error),
+            Err(_) if *stop.borrow() => return Ok(false),
+            Err(_) => pauses.rest(stop).await,
+        }
     }
 }
 
@@ -70,6 +150,7 @@ pub(crate) async fn fell_off(
     tracing::error!(code = FELL_OFF, %at, from, left, "entries of a queue were dropped before they were read");
     let missed = Poison {
         position: left.saturating_sub(1),
+        system: None,
         code: FELL_OFF,
         expected: format!("what stood there from {from} on: it was dropped before it was read"),
         value: Vec::new(),
@@ -151,6 +232,7 @@ mod tests {
         let mut page = world.log.read(&at, 0, 9).await.unwrap();
         page.strays.push(Stray {
             position: 2,
+            key: Vec::new(),
             value: b"forged".to_vec(),
         });
         page.entries.remove(2);

@@ -105,6 +105,24 @@ impl Roles {
         self.has(Role::Connectors) || self.has(Role::Intake)
     }
 
+    /// What remains without hosting, and the hosting; nothing where the process has only one of both, or does everything.
+    pub(crate) fn apart(&self) -> Option<(Self, Self)> {
+        let hosts = |role: &Role| matches!(role, Role::Connectors | Role::Intake);
+        let (hosting, rest): (BTreeSet<_>, BTreeSet<_>) = self.roles.iter().partition(|role| hosts(role));
+        if self.is_all() || hosting.is_empty() || rest.is_empty() {
+            return None;
+        }
+        let rest = Self {
+            roles: rest,
+            systems: BTreeSet::new(),
+        };
+        let hosting = Self {
+            roles: hosting,
+            systems: self.systems.clone(),
+        };
+        Some((rest, hosting))
+    }
+
     /// Refuses a system that this process is to host and no host can have.
     ///
     /// # Errors
@@ -175,6 +193,17 @@ mod tests {
         assert_eq!(two.to_string(), "conductor, ledger");
         let refused = named(&["proxy"], &[]).unwrap_err();
         assert!(refused.contains("intake, connectors"), "{refused}");
+    }
+
+    #[test]
+    fn a_process_that_hosts_and_does_more_can_be_taken_apart() {
+        let both = named(&["gateway", "intake", "connectors"], &["shop"]).unwrap();
+        let (rest, hosting) = both.apart().unwrap();
+        assert_eq!(rest, named(&["gateway"], &[]).unwrap());
+        assert_eq!(hosting, named(&["intake", "connectors"], &["shop"]).unwrap());
+        for whole in [&["gateway", "ledger"][..], &["intake"], &[]] {
+            assert_eq!(named(whole, &[]).unwrap().apart(), None, "{whole:?}");
+        }
     }
 
     #[test]

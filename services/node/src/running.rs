@@ -42,7 +42,7 @@ use crate::server::{Parts, Tasks, positions};
 use crate::settings::Settings;
 use crate::systems::System;
 use crate::waits::Waits;
-use crate::{Error, scans};
+use crate::{Error, connect, scans, strays};
 
 /// Longest wait for marks of erased people that another process writes.
 const MARKS_IDLE: Duration = Duration::from_secs(30);
@@ -372,6 +372,16 @@ impl Starting<'_> {
                 away_max: kafka.retention.reader_away_max(),
             };
             self.tasks.spawn(departed.run(stopped.clone()));
+        }
+        if matches!(parts.log, Log::Kafka(_)) && parts.roles.has(Role::Ledger) {
+            let systems = parts.settings.systems.iter();
+            let asked = systems.filter(|system| connect::is_over_kafka(system));
+            self.tasks.spawn(strays::put_away(
+                Arc::clone(&parts.port),
+                Arc::clone(&parts.away),
+                asked.map(|system| system.name.clone()).collect(),
+                stopped.clone(),
+            ));
         }
         if let Log::Kafka(log) = &parts.log
             && (parts.roles.has(Role::Conductor) || parts.roles.has(Role::Gateway))

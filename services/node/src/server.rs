@@ -3,6 +3,7 @@
 //! Roles share nothing but the log, the stores that they own, and what this file hands them. A role that fails stops the server, which
 //! starts again from the log.
 
+mod apart;
 mod opening;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use crate::janitor::LogHealth;
 use crate::lineage::{self, Assignment, Elsewhere, Lineage, Owners, Peers, Told};
 use crate::log::Log;
 use crate::patience::{Answering, Patient};
+use crate::poison::PutsAway;
 use crate::processes::Oneself;
 use crate::published::{self, Checker, PublishedSystems};
 use crate::quarantine::Quarantine;
@@ -44,6 +46,7 @@ use crate::waits::Waits;
 use crate::walker::Walker;
 use crate::{Error, running, shell};
 
+use apart::Half;
 pub(crate) use opening::Opened;
 use opening::Start;
 
@@ -151,6 +154,8 @@ pub(crate) struct Parts {
     /// The log as the roles see it.
     pub(crate) port: Arc<dyn EventLog>,
     pub(crate) answering: Arc<Answering>,
+    /// Where readers put what can be no entry.
+    pub(crate) away: Arc<dyn PutsAway>,
     pub(crate) lineage: Arc<Lineage>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) keys: CaseKeys,
@@ -183,11 +188,23 @@ pub async fn serve(
     told_to_stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let settings = Settings::load(config)?;
+    roles.check(&settings.systems)?;
+    match apart::halves(&settings, &roles)? {
+        Some(halves) => apart::serve(config, halves, kinds, told_to_stop).await,
+        None => serve_one(config, Half { settings, roles }, kinds, told_to_stop).await,
+    }
+}
+
+async fn serve_one(
+    config: &Path,
+    Half { settings, roles }: Half,
+    kinds: &Kinds,
+    told_to_stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
     let declared = Declared {
         flows: settings.flow_refs(config)?,
         published: published::systems(config, &settings)?,
     };
-    roles.check(&settings.systems)?;
     let folders = folders(&settings, &roles)?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -315,13 +332,14 @@ async fn vault(log: &Log, folders: &Folders, roles: &Roles) -> Result<Arc<dyn Ke
 /// Lineage of a process that folds all of it.
 fn whole_lineage(
     port: &Arc<dyn EventLog>,
+    away: &Arc<dyn PutsAway>,
     folders: &Folders,
     tasks: &mut Tasks,
     stopped: &watch::Receiver<bool>,
 ) -> Result<Arc<Lineage>, Error> {
     let owners = Arc::new(Owners::open_all(&folders.lineage())?);
     for owner in owners.all().into_values() {
-        tasks.spawn(owner.run(Arc::clone(port), stopped.clone()));
+        tasks.spawn(owner.run(Arc::clone(port), Arc::clone(away), stopped.clone()));
     }
     Ok(Arc::new(Lineage::new(Arc::clone(port), owners, None)))
 }
@@ -331,6 +349,7 @@ struct Sharing<'a> {
     /// The log as the roles see it.
     port: &'a Arc<dyn EventLog>,
     answering: &'a Arc<Answering>,
+    away: &'a Arc<dyn PutsAway>,
     kafka: &'a Arc<KafkaLog>,
     settings: &'a Settings,
     /// What a process shows that asks another.
@@ -366,6 +385,7 @@ impl Sharing<'_> {
             let assignment = Assignment {
                 log: Arc::clone(&port),
                 answering: Arc::clone(self.answering),
+                away: Arc::clone(self.away),
                 membership: self.kafka.join(OWNERS_GROUP, &Stream::Records)?,
                 owners: Arc::clone(&owners),
                 told: told.clone(),

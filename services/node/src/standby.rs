@@ -34,13 +34,8 @@ pub(crate) async fn take(
     systems: &[SystemSettings],
     say: impl Fn(String),
 ) -> Result<Held, Error> {
-    let unusable = |_| Error::Roles {
-        reason: "the folder `roles` below data_dir cannot be written: expected one that this user may write",
-    };
-    make_folder(folder).map_err(unusable)?;
     let mut locks = Vec::new();
-    for (kind, name) in sole(roles, systems) {
-        let lock = lock_file(&folder.join(format!("{kind}-{name}"))).map_err(unusable)?;
+    for (kind, name, lock) in locks_of(folder, roles, systems)? {
         while let Err(why) = lock.try_lock() {
             if let TryLockError::Error(error) = why {
                 return Err(unusable(error));
@@ -51,6 +46,41 @@ pub(crate) async fn take(
         locks.push(lock);
     }
     Ok(Held { _locks: locks })
+}
+
+/// Whether another process has one of the roles or systems now.
+///
+/// # Errors
+/// As [`take`].
+pub(crate) fn is_taken(folder: &Path, roles: &Roles, systems: &[SystemSettings]) -> Result<bool, Error> {
+    for (_, _, lock) in locks_of(folder, roles, systems)? {
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+        }
+    }
+    Ok(false)
+}
+
+fn unusable(_: std::io::Error) -> Error {
+    Error::Roles {
+        reason: "the folder `roles` below data_dir cannot be written: expected one that this user may write",
+    }
+}
+
+/// The locks of what is taken, none of them held yet.
+fn locks_of<'a>(
+    folder: &Path,
+    roles: &Roles,
+    systems: &'a [SystemSettings],
+) -> Result<Vec<(&'static str, &'a str, File)>, Error> {
+    make_folder(folder).map_err(unusable)?;
+    let lock = |(kind, name): (&'static str, &'a str)| {
+        let file = lock_file(&folder.join(format!("{kind}-{name}"))).map_err(unusable)?;
+        Ok((kind, name, file))
+    };
+    sole(roles, systems).into_iter().map(lock).collect()
 }
 
 /// Takes the name of this process, of which the folder is, for as long as the file lives.
@@ -148,8 +178,10 @@ mod tests {
         let waits = taken(folder.path(), &second, &[]);
         tokio::pin!(waits);
         assert!(futures::poll!(&mut waits).is_pending(), "the first one lives");
+        assert!(is_taken(folder.path(), &second, &[]).unwrap());
         drop(first);
         waits.await.unwrap();
+        assert!(!is_taken(folder.path(), &second, &[]).unwrap());
     }
 
     #[tokio::test]

@@ -3,18 +3,22 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use lethe_conductor::Config;
-use lethe_intake::{Inputs, Intake, Shell};
+use lethe_intake::{Inputs, Intake, Poison, Shell};
+use lethe_journal::Place;
 use lethe_ledger::EvidenceStore;
 use lethe_log::MemoryLog;
 use lethe_vault::{MemoryVault, Normaliser, SeededEntropy};
 use tokio::sync::watch;
 
+use crate::Error;
 use crate::case_keys::CaseKeys;
 use crate::evidence::Evidence;
 use crate::follow_ups::{Asked, FollowUps};
 use crate::lineage::{Lineage, Owners};
 use crate::nothing_known::NothingKnown;
+use crate::poison::PutsAway;
 use crate::shell;
 
 /// What a conductor is told of a company.
@@ -29,12 +33,27 @@ pub(crate) fn config() -> Config {
     }
 }
 
+/// Where nothing is expected that can be no entry.
+struct NothingToPutAway;
+
+#[async_trait]
+impl PutsAway for NothingToPutAway {
+    async fn put_away(
+        &self,
+        at: &Place,
+        poison: &[Poison],
+        _: &mut watch::Receiver<bool>,
+    ) -> Result<bool, Error> {
+        panic!("{at}: {poison:?}");
+    }
+}
+
 /// Keys of cases on a log that is folded into a folder, until the sender is gone.
 pub(crate) fn keys_on(log: &Arc<MemoryLog>, folder: &Path) -> (CaseKeys, watch::Sender<bool>) {
     let (stop, stopped) = watch::channel(false);
     let owners = Arc::new(Owners::open_all(folder).unwrap());
     for owner in owners.all().into_values() {
-        tokio::spawn(owner.run(Arc::clone(log) as _, stopped.clone()));
+        tokio::spawn(owner.run(Arc::clone(log) as _, Arc::new(NothingToPutAway), stopped.clone()));
     }
     let lineage = Arc::new(Lineage::new(Arc::clone(log) as _, owners, None));
     let vault = Arc::new(MemoryVault::new(Arc::new(SeededEntropy::new(1))).unwrap());

@@ -1,5 +1,4 @@
-//! Somebody writes to the topics of Lethe what is no entry of Lethe: no role ends, nothing follows from it, and what stood in a queue or a history
-//! is in quarantine, with its place, once.
+//! Somebody writes to the topics of Lethe what is no entry of Lethe: no role ends, nothing follows from it, and it is in quarantine, with its place, once.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,7 +6,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,8 +17,11 @@ use lethe_journeys::course::{Api, Course};
 use lethe_journeys::server::{Home, SEVERAL, Server, free_port, kafka, program};
 use lethe_node::cli::{Exit, parse_from, run_to};
 use rdkafka::config::ClientConfig;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 
 /// How long a case, a scan or a reader may take.
@@ -31,15 +33,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Queues that somebody of Lethe reads alone.
 const QUEUES: [&str; 4] = ["commands", "answers", "instructions.shop", "instructions.website"];
 
-/// Streams whose readers pass by what is no entry, with or without the headers of one.
+/// So many stand on one page of a list, with the inputs that are there anyway.
+const DISPLACED_MAX: usize = 20;
+
+/// Streams whose readers pass by what is no entry. What has not the headers of one is put away, too.
 const FOLLOWED: [&str; 5] = ["systems", "owners", "erased", "cursors", "quarantine"];
 
-/// Streams whose readers pass by what has not the headers of an entry.
-const FOLDED: [&str; 3] = ["records", "keys", "leaves"];
+/// Tables that somebody of Lethe folds alone, by partition.
+const FOLDED: [&str; 2] = ["records", "keys"];
 
 /// Somebody who may write to the topics.
 struct Stranger {
     producer: FutureProducer,
+    bootstrap: String,
     prefix: String,
 }
 
@@ -55,17 +61,63 @@ impl Stranger {
             .unwrap();
         Self {
             producer,
+            bootstrap: value("bootstrap"),
             prefix: value("topic_prefix"),
         }
     }
 
     /// Where it stands then.
     async fn write(&self, stream: &str, value: &str, headers: Option<OwnedHeaders>) -> String {
+        self.write_under(b"stray", stream, value, headers).await
+    }
+
+    async fn write_under(
+        &self,
+        key: &[u8],
+        stream: &str,
+        value: &str,
+        headers: Option<OwnedHeaders>,
+    ) -> String {
         let topic = format!("{}{stream}", self.prefix);
-        let record = FutureRecord::to(&topic).key("stray").payload(value).partition(0);
+        let record = FutureRecord::to(&topic).key(key).payload(value).partition(0);
         let record = FutureRecord { headers, ..record };
         let sent = self.producer.send(record, PATIENCE).await.unwrap();
         format!("{stream}/0 at {}", sent.offset)
+    }
+
+    /// Keys of the first partition of a table.
+    fn keys(&self, stream: &str) -> BTreeSet<Vec<u8>> {
+        let mut settings = ClientConfig::new();
+        settings.set("bootstrap.servers", &self.bootstrap);
+        settings
+            .set("group.id", "stranger")
+            .set("enable.partition.eof", "true");
+        let consumer: BaseConsumer = settings.create().unwrap();
+        let mut partition = TopicPartitionList::new();
+        let topic = format!("{}{stream}", self.prefix);
+        partition
+            .add_partition_offset(&topic, 0, Offset::Beginning)
+            .unwrap();
+        consumer.assign(&partition).unwrap();
+        let mut keys = BTreeSet::new();
+        loop {
+            match consumer.poll(PATIENCE).expect("the partition has an end") {
+                Ok(message) => keys.extend(message.key().map(<[u8]>::to_vec)),
+                Err(KafkaError::PartitionEOF(_)) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        keys
+    }
+
+    /// Takes the place of records, or of data keys, of the first partition.
+    async fn displace(&self, stream: &str) -> Places {
+        let (keys, mut displaced) = (self.keys(stream), Places::new());
+        for key in keys.iter().filter(|key| key.len() == 16).take(DISPLACED_MAX) {
+            let place = self.write_under(key, stream, "no headers", None).await;
+            displaced.insert(place, "log-stray".to_owned());
+        }
+        displaced
     }
 
     /// Writes to every stream; what is to be put away, by its place: at once, and when the histories are read again.
@@ -84,12 +136,18 @@ impl Stranger {
             at_once.insert(place, "journal-malformed".to_owned());
         }
         for stream in FOLLOWED {
-            self.write(stream, "no headers", None).await;
+            let place = self.write(stream, "no headers", None).await;
+            at_once.insert(place, "log-stray".to_owned());
             self.write(stream, "no event", Some(id())).await;
         }
         for stream in FOLDED {
-            self.write(stream, "no headers", None).await;
+            let place = self.write(stream, "no headers", None).await;
+            at_once.insert(place, "log-stray".to_owned());
+            let place = self.write(stream, "no event", Some(id())).await;
+            at_once.insert(place, "lineage-key-mismatch".to_owned());
         }
+        let place = self.write("leaves", "no headers", None).await;
+        at_once.insert(place, "log-stray".to_owned());
         let place = self.write("cases", "no headers", None).await;
         (at_once, [(place, "log-stray".to_owned())].into())
     }
@@ -141,6 +199,19 @@ impl Office {
             assert!(!server.ended(), "{}", self.home.last_words());
             assert!(server.stop().success(), "{}", self.home.last_words());
         }
+    }
+
+    async fn scan(&self) {
+        for system in ["shop", "website"] {
+            let scan = tokio::time::timeout(PATIENCE, self.api.scan(system)).await;
+            scan.expect("the scan ends").unwrap();
+        }
+    }
+
+    async fn drop_all(&self, numbers: &[u64]) {
+        let words: Vec<_> = numbers.iter().map(u64::to_string).collect();
+        self.quarantine(&format!("drop {}", words.join(" "))).await;
+        self.until_listed(&Places::new()).await;
     }
 
     async fn whole(&self, right: &'static str, email: &str) {
@@ -210,10 +281,7 @@ async fn what_is_no_entry_ends_no_role_and_stands_in_quarantine_once() {
     let Some(setting) = kafka("poison") else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut office = Office::found(folder.path(), &setting).await;
-    for system in ["shop", "website"] {
-        let scan = tokio::time::timeout(PATIENCE, office.api.scan(system)).await;
-        scan.expect("the scan ends").unwrap();
-    }
+    office.scan().await;
     let stranger = Stranger::new(&setting);
     let (mut expected, later) = stranger.write_everywhere().await;
     office
@@ -244,12 +312,42 @@ async fn what_is_no_entry_ends_no_role_and_stands_in_quarantine_once() {
     let (_, shown) = office.quarantine(&format!("show {newest}")).await;
     let clear = STANDARD.decode(shown["input"].as_str().unwrap()).unwrap();
     assert!(clear == b"no event" || clear == b"no headers");
-    let words: Vec<_> = all.iter().map(u64::to_string).collect();
-    office.quarantine(&format!("drop {}", words.join(" "))).await;
-    office.until_listed(&Places::new()).await;
+    office.drop_all(&all).await;
     office.stop();
     office.start().await;
     office.until_listed(&later).await;
+    office.company.audit().await;
+    office.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_whose_place_was_taken_is_said_to_be_missing_and_told_anew_by_a_scan() {
+    let Some(setting) = kafka("displaced") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut office = Office::found(folder.path(), &setting).await;
+    office.scan().await;
+    let stranger = Stranger::new(&setting);
+    let records = stranger.displace("records").await;
+    assert!(records.len() > 2, "the partition has records");
+    office.until_listed(&records).await;
+    let (_, list) = office.quarantine("list --limit 100").await;
+    let missing = |system: &str| {
+        let all = list["inputs"].as_array().unwrap();
+        all.iter()
+            .filter(|input| input["code"] == "log-stray" && input["system"] == system)
+            .count()
+    };
+    assert_eq!(missing("shop") + missing("website"), records.len(), "{list:#}");
+    office.scan().await;
+    let mut expected = records;
+    expected.extend(stranger.displace("keys").await);
+    let numbers = office.until_listed(&expected).await;
+    office.scan().await;
+    office.drop_all(&numbers).await;
+
+    office
+        .whole("erasure", &office.company.world.subject().email)
+        .await;
     office.company.audit().await;
     office.stop();
 }

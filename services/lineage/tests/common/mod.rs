@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use lethe_journal::{
     Entry, Event, KeyWrapped, RecordObserved, Sealed, Stored, Stream, TABLE_PARTITIONS, Token, partition_of,
 };
-use lethe_lineage::{Change, Chunk, Rows, StateHash, fold, state_hash};
+use lethe_lineage::{Change, Chunk, Folded, Rows, StateHash, Stretch, fold, state_hash};
 use lethe_terms::{EntryId, IdentifierKind, IdentifierToken, RecordToken, Timestamp};
 
 pub(crate) type Partition = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -111,13 +111,29 @@ pub(crate) fn apply(rows: &mut Partition, chunks: &[Chunk]) {
     }
 }
 
+/// Folds entries that stand alone in a partition.
+pub(crate) fn fold_entries(
+    rows: &Partition,
+    stream: &Stream,
+    from: u64,
+    entries: &[Stored],
+    next: u64,
+) -> Folded {
+    let stretch = Stretch {
+        entries,
+        strays: &[],
+        next,
+    };
+    fold(rows, stream, from, stretch).unwrap()
+}
+
 /// Folds entries of one partition in batches of these sizes, over and over.
 pub(crate) fn folded(rows: &mut Partition, stream: &Stream, entries: &[Stored], batches: &[usize]) {
     let (mut rest, mut from, mut sizes) = (entries, 0, batches.iter().copied().cycle());
     while let Some(first) = rest.first() {
         let (batch, later) = rest.split_at(sizes.next().unwrap_or(rest.len()).clamp(1, rest.len()));
         let next = batch.last().unwrap_or(first).position + 1;
-        apply(rows, &fold(rows, stream, from, batch, next).unwrap());
+        apply(rows, &fold_entries(rows, stream, from, batch, next).chunks);
         (rest, from) = (later, next);
     }
 }

@@ -19,6 +19,7 @@ use super::owners::Owners;
 use super::question::Folded;
 use crate::Error;
 use crate::patience::Answering;
+use crate::poison::PutsAway;
 
 /// How often is looked whether a partition has caught up.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -33,6 +34,8 @@ const LOOKS_BETWEEN_PROGRESS: u32 = 25;
 pub(crate) struct Assignment {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) answering: Arc<Answering>,
+    /// Where owners put what can be no entry.
+    pub(crate) away: Arc<dyn PutsAway>,
     pub(crate) membership: Membership,
     pub(crate) owners: Arc<Owners>,
     pub(crate) told: watch::Receiver<Told>,
@@ -99,7 +102,7 @@ impl Assignment {
             }
             let owner = self.owners.take(*partition)?;
             let (stop, stopped) = watch::channel(false);
-            let task = tokio::spawn(owner.run(Arc::clone(&self.log), stopped));
+            let task = tokio::spawn(owner.run(Arc::clone(&self.log), Arc::clone(&self.away), stopped));
             let told_at = None;
             folds.insert(*partition, Fold { stop, task, told_at });
             tracing::info!(partition, "a partition of lineage came");

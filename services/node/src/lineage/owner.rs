@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lethe_journal::{DatasetRef, Place, Position, Stream};
-use lethe_lineage::{Change, Chunk, RowPair, Rows, fold, records_by_dataset};
-use lethe_log::EventLog;
+use lethe_intake::Poison;
+use lethe_journal::{DatasetRef, Place, Position, Stored, Stream};
+use lethe_lineage::{Change, Chunk, Folded as Changes, RowPair, Rows, Stretch, fold, records_by_dataset};
+use lethe_log::{EventLog, Page};
 use lethe_store::{Batch, Store};
 use lethe_store_sled::{Condition, SledStore};
 use tokio::sync::watch;
 
 use super::question::{Folded, Question};
 use crate::Error;
+use crate::poison::{PutsAway, of_stray};
 
 /// Longest wait before an owner looks around without having been woken.
 const IDLE: Duration = Duration::from_secs(30);
@@ -139,8 +141,13 @@ impl Owner {
     }
 
     /// Folds everything that the log holds, once.
-    pub(crate) async fn fold_all(self: &Arc<Self>, log: &Arc<dyn EventLog>) -> Result<(), Error> {
-        while self.step(log).await? {}
+    pub(crate) async fn fold_all(
+        self: &Arc<Self>,
+        log: &Arc<dyn EventLog>,
+        away: &dyn PutsAway,
+    ) -> Result<(), Error> {
+        let (_stop, mut never) = watch::channel(false);
+        while self.step(log, away, &mut never).await? {}
         Ok(())
     }
 
@@ -152,10 +159,11 @@ impl Owner {
     pub(crate) async fn run(
         self: Arc<Self>,
         log: Arc<dyn EventLog>,
+        away: Arc<dyn PutsAway>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Error> {
         while !*stop.borrow() {
-            if self.step(&log).await? {
+            if self.step(&log, &*away, &mut stop).await? {
                 continue;
             }
             let at = *self.folded.borrow();
@@ -169,18 +177,19 @@ impl Owner {
         Ok(())
     }
 
-    /// Folds a page of each stream; whether there was anything.
-    async fn step(self: &Arc<Self>, log: &Arc<dyn EventLog>) -> Result<bool, Error> {
+    /// Folds a page of each stream; whether there was anything that could be folded. What can be no entry is put away before the fold stands behind
+    /// it: a crash in between finds it again.
+    async fn step(
+        self: &Arc<Self>,
+        log: &Arc<dyn EventLog>,
+        away: &dyn PutsAway,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<bool, Error> {
         let mut moved = false;
         for (slot, stream) in FOLDED.iter().enumerate() {
             let from = self.folded.borrow()[slot];
-            let page = log
-                .read(
-                    &Place::new(stream.clone(), self.partition),
-                    from,
-                    FOLD_ENTRIES_MAX,
-                )
-                .await?;
+            let at = Place::new(stream.clone(), self.partition);
+            let page = log.read(&at, from, FOLD_ENTRIES_MAX).await?;
             if page.fell_behind {
                 tracing::warn!(
                     partition = self.partition,
@@ -195,37 +204,68 @@ impl Owner {
             if page.next == from {
                 continue;
             }
-            let (owner, stream, next) = (Arc::clone(self), stream.clone(), page.next);
-            tokio::task::spawn_blocking(move || owner.fold_page(&stream, from, &page.entries, page.next))
-                .await
-                .map_err(|_| Error::Stopped { what: "a fold" })??;
+            let (owner, folded, next) = (Arc::clone(self), stream.clone(), page.next);
+            let PageFolded {
+                chunks,
+                ended,
+                poison,
+            } = blocking(move || owner.fold_page(&folded, from, page)).await?;
+            if !poison.is_empty() && !away.put_away(&at, &poison, stop).await? {
+                continue;
+            }
+            let (owner, folded) = (Arc::clone(self), stream.clone());
+            blocking(move || {
+                chunks
+                    .into_iter()
+                    .try_for_each(|chunk| owner.commit(&folded, chunk))
+            })
+            .await?;
+            self.ended.fetch_add(ended, Ordering::Relaxed);
             self.folded.send_modify(|at| at[slot] = next);
             moved = true;
         }
         Ok(moved)
     }
 
-    fn fold_page(
-        &self,
-        stream: &Stream,
-        from: Position,
-        entries: &[lethe_journal::Stored],
-        next: Position,
-    ) -> Result<(), Error> {
-        for chunk in fold(&StoreRows(&self.store), stream, from, entries, next)? {
-            self.commit(stream, chunk)?;
+    fn fold_page(&self, stream: &Stream, from: Position, page: Page) -> Result<PageFolded, Error> {
+        let strays: Vec<_> = page
+            .strays
+            .iter()
+            .map(|stray| (stray.position, &*stray.key))
+            .collect();
+        let stretch = Stretch {
+            entries: &page.entries,
+            strays: &strays,
+            next: page.next,
+        };
+        let Changes {
+            chunks,
+            unreadable,
+            mut displaced,
+        } = fold(&StoreRows(&self.store), stream, from, stretch)?;
+        let is_records = *stream == Stream::Records;
+        let ended = page
+            .entries
+            .iter()
+            .filter(|stored| is_records && ends(stored))
+            .count();
+        let mut poison: Vec<_> = page.strays.into_iter().map(of_stray).collect();
+        poison.extend(unreadable.into_iter().map(|(position, error)| Poison {
+            position,
+            system: None,
+            code: error.code(),
+            expected: format!("an entry that Lethe wrote: {error}"),
+            value: value_at(&page.entries, position),
+        }));
+        poison.sort_by_key(|one| one.position);
+        for one in &mut poison {
+            one.system = displaced.remove(&one.position);
         }
-        // An empty entry with a key ends a record; one without is a fence or a heartbeat.
-        if *stream == Stream::Records {
-            let ended = entries
-                .iter()
-                .filter(|stored| stored.entry.value.is_none() && !stored.entry.key.is_empty());
-            self.ended.fetch_add(
-                u64::try_from(ended.count()).unwrap_or(u64::MAX),
-                Ordering::Relaxed,
-            );
-        }
-        Ok(())
+        Ok(PageFolded {
+            chunks,
+            ended: u64::try_from(ended).unwrap_or(u64::MAX),
+            poison,
+        })
     }
 
     fn commit(&self, stream: &Stream, chunk: Chunk) -> Result<(), Error> {
@@ -243,5 +283,122 @@ impl Owner {
             *count = count.saturating_add_signed(by);
         }
         Ok(())
+    }
+}
+
+/// What a page becomes.
+struct PageFolded {
+    chunks: Vec<Chunk>,
+    /// How many records it ends.
+    ended: u64,
+    poison: Vec<Poison>,
+}
+
+/// Whether an entry of records ends one. An empty entry without a key is a fence or a heartbeat.
+fn ends(stored: &Stored) -> bool {
+    stored.entry.value.is_none() && !stored.entry.key.is_empty()
+}
+
+fn value_at(entries: &[Stored], position: Position) -> Vec<u8> {
+    let found = entries.iter().find(|stored| stored.position == position);
+    found
+        .and_then(|stored| stored.entry.value.clone())
+        .unwrap_or_default()
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Error::Stopped { what: "a fold" })?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use async_trait::async_trait;
+    use lethe_journal::{Entry, RecordObserved, Sealed};
+    use lethe_log::MemoryLog;
+    use lethe_terms::RecordToken;
+
+    use super::*;
+    use crate::{publish, shell};
+
+    /// What was put away: where, of which system, and why.
+    type Away = (Stream, Option<String>, &'static str);
+
+    #[derive(Default)]
+    struct Quarantine {
+        is_open: AtomicBool,
+        away: Mutex<Vec<Away>>,
+    }
+
+    #[async_trait]
+    impl PutsAway for Quarantine {
+        async fn put_away(
+            &self,
+            at: &Place,
+            poison: &[Poison],
+            _: &mut watch::Receiver<bool>,
+        ) -> Result<bool, Error> {
+            let is_open = self.is_open.load(Ordering::Relaxed);
+            if is_open {
+                let one = |one: &Poison| {
+                    let system = one.system.as_ref().map(ToString::to_string);
+                    (at.stream.clone(), system, one.code)
+                };
+                self.away.lock().unwrap().extend(poison.iter().map(one));
+            }
+            Ok(is_open)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_can_be_no_entry_is_put_away_before_the_fold_stands_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Arc::new(MemoryLog::new());
+        let record = RecordToken::from_bytes([3; 16]);
+        let observed = RecordObserved {
+            record,
+            system: "shop".parse().unwrap(),
+            dataset: "orders".parse().unwrap(),
+            tokens: Vec::new(),
+            secret: Sealed::from_bytes(Vec::new()),
+            digest: String::new(),
+            count: 1,
+        };
+        let damaged = || Entry {
+            id: shell::entry_id(),
+            key: record.as_bytes().to_vec(),
+            value: Some(b"no event".to_vec()),
+        };
+        let good = publish::entry(record.as_bytes(), "/lethe/intake", observed).unwrap();
+        for (stream, entries) in [
+            (Stream::Keys, vec![damaged()]),
+            (Stream::Records, vec![good, damaged(), damaged()]),
+        ] {
+            let at = Place::new(stream, 0);
+            publish::append(&*log, &at, entries, "a test").await.unwrap();
+        }
+        let (owner, quarantine) = (
+            Arc::new(Owner::open(0, folder.path()).unwrap()),
+            Quarantine::default(),
+        );
+        let log: Arc<dyn EventLog> = log;
+        owner.fold_all(&log, &quarantine).await.unwrap();
+        assert_eq!(owner.folded(), [0, 0]);
+        quarantine.is_open.store(true, Ordering::Relaxed);
+        owner.fold_all(&log, &quarantine).await.unwrap();
+        assert_eq!(owner.folded(), [1, 3]);
+        assert_eq!(owner.records_by_dataset().values().sum::<u64>(), 0);
+        let unreadable = "lineage-entry-unreadable";
+        let expected = [
+            (Stream::Keys, None, unreadable),
+            (Stream::Records, Some("shop".to_owned()), unreadable),
+            (Stream::Records, None, unreadable),
+        ];
+        assert_eq!(*quarantine.away.lock().unwrap(), expected);
     }
 }

@@ -11,6 +11,7 @@ use lethe_log::EventLog;
 
 use super::owner::{FOLDED, Owner};
 use crate::Error;
+use crate::poison::PutsAway;
 
 /// How long a partition that leaves waits for the questions that are still being answered from it until somebody is told.
 const ANSWERS_PATIENCE: Duration = Duration::from_secs(30);
@@ -168,9 +169,9 @@ impl Owners {
     }
 
     /// Folds everything that the log holds, once.
-    pub(crate) async fn fold_all(&self, log: &Arc<dyn EventLog>) -> Result<(), Error> {
+    pub(crate) async fn fold_all(&self, log: &Arc<dyn EventLog>, away: &dyn PutsAway) -> Result<(), Error> {
         for owner in self.all().into_values() {
-            owner.fold_all(log).await?;
+            owner.fold_all(log, away).await?;
         }
         Ok(())
     }

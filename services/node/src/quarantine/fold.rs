@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lethe_gateway::views::QuarantinedView;
 use lethe_intake::{is_event, records_of, unless_of_nobody};
 use lethe_journal::{
-    Event, InputDropped, InputEnded, InputRetried, InputRetryAsked, InputStays, Kind, Place, Position,
-    Quarantined, Stood, Stored, Stream, StreamKind,
+    Event, InputDropped, InputEnded, InputRetried, InputRetryAsked, InputStays, Kind, Place, PlaceCleared,
+    Position, Quarantined, Stood, Stored, Stream, StreamKind,
 };
 use lethe_terms::{EntryId, RecordToken, SystemName, Timestamp, UnitToken};
 use lethe_vault::KeyVault;
@@ -24,6 +24,7 @@ pub(super) enum Said {
     Ended(InputEnded),
     RetryAsked(InputRetryAsked),
     Retried(InputRetried),
+    Cleared(PlaceCleared),
 }
 
 /// What an entry says; nothing, and that is told, where it can be none.
@@ -46,6 +47,9 @@ fn said_by(value: &[u8]) -> Result<Said, lethe_journal::Error> {
     }
     if let Some(asked) = if_of_kind(value)? {
         return Ok(Said::RetryAsked(asked.data));
+    }
+    if let Some(cleared) = if_of_kind(value)? {
+        return Ok(Said::Cleared(cleared.data));
     }
     Ok(Said::Retried(Event::decode(value)?.data))
 }
@@ -85,6 +89,8 @@ struct Kept {
     system: Option<SystemName>,
     /// Whether it is no input of a source, nor one that was lost, but stood among Lethe's own entries.
     has_stood: bool,
+    /// Whether something may be missing for it that is known of people.
+    hides: bool,
     /// Whether it is a published event that was kept whole.
     is_event: bool,
     /// What it is a part of.
@@ -92,11 +98,11 @@ struct Kept {
 }
 
 /// What is put away of a place of the log.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct PutAway {
     /// The position before which that is everything that can be no entry.
     before: Position,
-    /// Where the newest of it stands in the quarantine.
+    /// Where in the quarantine that is said.
     at: Position,
 }
 
@@ -118,7 +124,15 @@ pub(super) struct Fold {
     put_away: BTreeMap<(String, u16), PutAway>,
     /// How many published events count that were kept whole.
     events: usize,
+    /// The newest input that counts no more.
+    decided: Position,
     pub(super) next: Position,
+}
+
+/// Whether a place is of a stream that is read from its beginning now and then: then what was put away of it is met again.
+fn is_read_again(((stream, _), _): &(&(String, u16), &PutAway)) -> bool {
+    let stream = stream.parse::<Stream>();
+    stream.is_ok_and(|stream| stream.kind() != StreamKind::Queue)
 }
 
 impl Fold {
@@ -135,6 +149,13 @@ impl Fold {
             }
             Some(Said::Dropped(dropped)) => self.leaves(dropped.position),
             Some(Said::Ended(ended)) => self.leaves(ended.position),
+            Some(Said::Cleared(cleared)) => {
+                self.clear(
+                    (cleared.stream, cleared.partition),
+                    cleared.before,
+                    stored.position,
+                );
+            }
             Some(Said::RetryAsked(asked)) if self.counts(asked.position) => {
                 self.asked.insert(asked.position);
             }
@@ -185,15 +206,13 @@ impl Fold {
         let is_ours = |stood: &Stood| stood.stream != Stream::Intake.to_string();
         let has_stood = input.stood.as_ref().is_some_and(is_ours);
         if let Some(stood) = input.stood {
-            let known = self.put_away.entry((stood.stream, stood.partition)).or_default();
-            if stood.position >= known.before {
-                known.before = stood.position.saturating_add(1);
-                known.at = position;
-            }
+            let before = stood.position.saturating_add(1);
+            self.clear((stood.stream, stood.partition), before, position);
         }
         self.events += usize::from(is_event);
         let kept = Kept {
             id,
+            hides: !has_stood || input.system.is_some(),
             system: input.system,
             has_stood,
             is_event,
@@ -202,11 +221,35 @@ impl Fold {
         self.kept.insert(position, kept);
     }
 
+    /// Notes that everything is put away of a place before a position, which an entry says that stands at another.
+    fn clear(&mut self, place: (String, u16), before: Position, said_at: Position) {
+        let known = self.put_away.entry(place).or_default();
+        if before >= known.before {
+            known.before = before;
+            known.at = said_at;
+        }
+    }
+
+    /// Of which places is to be said again up to where they are cleared: what says it keeps something that was decided, and nothing else does.
+    pub(super) fn to_say_again(&self) -> Vec<PlaceCleared> {
+        let first = self.kept.keys().next().copied().unwrap_or(self.next);
+        let keeps = |(_, known): &(&(String, u16), &PutAway)| known.at < first && known.at <= self.decided;
+        let again = self.put_away.iter().filter(is_read_again).filter(keeps);
+        again
+            .map(|((stream, partition), known)| PlaceCleared {
+                stream: stream.clone(),
+                partition: *partition,
+                before: known.before,
+            })
+            .collect()
+    }
+
     pub(super) fn leaves(&mut self, position: Position) {
         if let Some(Kept {
             id, units, is_event, ..
         }) = self.kept.remove(&position)
         {
+            self.decided = self.decided.max(position);
             self.places.remove(&id);
             self.events -= usize::from(is_event);
             for unit in units {
@@ -245,14 +288,10 @@ impl Fold {
         self.places.contains_key(&input)
     }
 
-    /// Where the first input stands that counts, or that says of a history, which is read again and again, what is put away of it.
+    /// Where the first input stands that counts, or that says of a history or a table, which is read again and again, what is put away of it.
     pub(super) fn first(&self) -> Option<Position> {
-        let is_of_history = |((stream, _), _): &(&(String, u16), &PutAway)| {
-            let stream = stream.parse::<Stream>();
-            stream.is_ok_and(|stream| stream.kind() == StreamKind::History)
-        };
-        let histories = self.put_away.iter().filter(is_of_history);
-        let newest = histories.map(|(_, known)| known.at);
+        let again = self.put_away.iter().filter(is_read_again);
+        let newest = again.map(|(_, known)| known.at);
         newest.chain(self.kept.keys().next().copied()).min()
     }
 
@@ -306,9 +345,9 @@ impl Fold {
         self.asked.iter().copied().filter(is_ours).collect()
     }
 
-    /// How many inputs of sources count.
+    /// How many inputs count that may hide somebody.
     pub(super) fn count(&self) -> u64 {
-        let inputs = self.kept.values().filter(|kept| !kept.has_stood);
+        let inputs = self.kept.values().filter(|kept| kept.hides);
         u64::try_from(inputs.count()).unwrap_or(u64::MAX)
     }
 
@@ -316,7 +355,7 @@ impl Fold {
     pub(super) fn count_of(&self, name: &SystemName, is_published: bool) -> u64 {
         let may_be_its = |kept: &&Kept| match &kept.system {
             Some(system) => system == name,
-            None => is_published && !kept.has_stood,
+            None => is_published && kept.hides,
         };
         u64::try_from(self.kept.values().filter(may_be_its).count()).unwrap_or(u64::MAX)
     }

@@ -103,6 +103,22 @@ impl Quarantine {
         fold.first().unwrap_or(fold.next)
     }
 
+    /// Has what was decided kept by nothing but what still counts: what is to be known of places of the log is said again at the end.
+    ///
+    /// # Errors
+    /// Of the log.
+    pub(crate) async fn say_again(&self) -> Result<(), Error> {
+        let cleared = self.fold().to_say_again().into_iter();
+        let entries: Vec<_> = cleared
+            .map(|place| publish::entry(b"", "/lethe/intake", place))
+            .collect::<Result<_, _>>()?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        publish::append(&*self.log, &place(), entries, "quarantine").await?;
+        Ok(self.catch_up().await?)
+    }
+
     /// How many inputs count of all that stand on the log now; nothing where that cannot be told in time.
     pub(crate) async fn count(&self) -> Option<u64> {
         let mut changed = self.changed.subscribe();

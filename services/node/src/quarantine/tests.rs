@@ -296,6 +296,7 @@ async fn what_can_be_no_entry_is_put_away_once_and_hides_nobody() {
     let at = Place::new(Stream::Answers, 0);
     let poison = [3, 7].map(|position| lethe_intake::Poison {
         position,
+        system: None,
         code: "log-stray",
         expected: "an entry".into(),
         value: b"anything".to_vec(),
@@ -333,6 +334,51 @@ async fn what_can_be_no_entry_is_put_away_once_and_hides_nobody() {
     assert_eq!(other.put_away(&at, &poison).await.unwrap(), 2);
     quarantine.catch_up().await.unwrap();
     assert_eq!(quarantine.put_away_count(), 0, "what was dropped stays so");
+}
+
+#[tokio::test]
+async fn what_took_the_place_of_a_record_hides_somebody_of_its_system() {
+    let world = World::new();
+    let quarantine = world.quarantine();
+    let intake = world.intake(Arc::clone(&quarantine) as _);
+    let at = Place::new(Stream::Records, 3);
+    let poison = [lethe_intake::Poison {
+        position: 7,
+        system: Some("shop".parse().unwrap()),
+        code: "log-stray",
+        expected: "an entry".into(),
+        value: b"anything".to_vec(),
+    }];
+    assert_eq!(intake.put_away(&at, &poison).await.unwrap(), 1);
+    quarantine.catch_up().await.unwrap();
+    let hides = |system: &str| {
+        let system = system.parse().unwrap();
+        quarantine.fold().count_of(&system, true)
+    };
+    assert_eq!((hides("shop"), hides("website")), (1, 0));
+    assert_eq!(
+        (quarantine.count().await, quarantine.put_away_count()),
+        (Some(1), 1)
+    );
+
+    let list = quarantine.list(None, None, 9).await.unwrap();
+    quarantine
+        .drop_one(list.inputs[0].position)
+        .await
+        .unwrap()
+        .unwrap();
+    quarantine.catch_up().await.unwrap();
+    assert_eq!((hides("shop"), quarantine.count().await), (0, Some(0)));
+    assert_eq!(quarantine.passed(), 0, "whoever begins anew has to find it");
+    for _ in 0..2 {
+        quarantine.say_again().await.unwrap();
+        assert_eq!(quarantine.passed(), 2, "that is said again, once");
+    }
+    let before = std::collections::BTreeMap::from([(0, quarantine.passed())]);
+    world.log.expire(&Stream::Quarantine, &before).await.unwrap();
+    let late = world.quarantine();
+    let intake = world.intake(Arc::clone(&late) as _);
+    assert_eq!(intake.put_away(&at, &poison).await.unwrap(), 0, "it was dropped");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use crate::inventories::Inventories;
 use crate::janitor::LogHealth;
 use crate::lineage::Lineage;
 use crate::log::Log;
+use crate::poison::{PutsAway, ToQuarantine};
 use crate::processes::Oneself;
 use crate::published::{self, Checker, IntakeKeyring};
 use crate::quarantine::Quarantine;
@@ -120,28 +121,28 @@ impl Start {
         Ok(lethe_gateway::listen_until_served(address, says, options, shutdown).await?)
     }
 
-    /// Lineage, once everybody who folds it has read what the log holds.
-    async fn lineage(
+    /// Lineage; those who fold it begin to read what the log holds.
+    fn lineage(
         &self,
         (log, port): (&Log, &Arc<dyn EventLog>),
+        away: &Arc<dyn PutsAway>,
         vault: &Arc<dyn KeyVault>,
         tasks: &mut Tasks,
     ) -> Result<Arc<Lineage>, Error> {
-        let lineage = match log {
+        match log {
             Log::Kafka(kafka) if !self.roles.is_all() => {
                 let sharing = Sharing {
                     port,
                     answering: &self.waits.answering,
+                    away,
                     kafka,
                     settings: &self.settings,
                     secret: vault.tokens().internal_secret(),
                 };
-                sharing.lineage(&self.folders, &self.roles, tasks, &self.stopped)?
+                sharing.lineage(&self.folders, &self.roles, tasks, &self.stopped)
             }
-            _ => whole_lineage(port, &self.folders, tasks, &self.stopped)?,
-        };
-        wait_for_lineage(&lineage, &self.waits, tasks).await?;
-        Ok(lineage)
+            _ => whole_lineage(port, away, &self.folders, tasks, &self.stopped),
+        }
     }
 
     async fn parts(
@@ -153,7 +154,9 @@ impl Start {
     ) -> Result<Parts, Error> {
         self.waits.now("the vault is opened");
         let vault = vault(&log, &self.folders, &self.roles).await?;
-        let lineage = self.lineage((&log, &port), &vault, tasks).await?;
+        let to_quarantine = Arc::new(ToQuarantine::new(Arc::clone(&self.waits.answering)));
+        let away: Arc<dyn PutsAway> = Arc::clone(&to_quarantine) as _;
+        let lineage = self.lineage((&log, &port), &away, &vault, tasks)?;
         let Self {
             settings,
             folders,
@@ -172,6 +175,9 @@ impl Start {
         let quarantine = Arc::new(quarantine);
         waits.now("cursors and marks of erased people are read");
         let intake = intake(&settings, &port, &vault, (&lineage, &quarantine)).await?;
+        // Whoever folds lineage may wait for it.
+        to_quarantine.opened(&intake);
+        wait_for_lineage(&lineage, &waits, tasks).await?;
         let keys = CaseKeys::new(Arc::clone(&vault), Arc::clone(&port), Arc::clone(&lineage));
         let walker = Arc::new(Walker {
             lineage: Arc::clone(&lineage),
@@ -192,6 +198,7 @@ impl Start {
             log,
             port,
             answering,
+            away,
             lineage,
             intake,
             keys,

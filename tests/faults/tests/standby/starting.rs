@@ -1,11 +1,12 @@
-//! A process that starts and must wait lives, says for whom, and ends when it is told to; one that stands by hides nobody who is gone.
+//! A process that starts and must wait lives, says for whom, and ends when it is told to; one that stands by hides nobody who is gone, and does
+//! meanwhile what nobody is in the way of.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lethe_journeys::server::Server;
 
-use crate::office::Office;
+use crate::office::{Office, restrict_and_lift};
 
 /// How often is looked at what cannot be waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -109,4 +110,25 @@ async fn a_ledger_that_stands_by_has_no_lag_and_hides_no_writer_that_hangs() {
     until(&office, "/metrics", |_, text| text.contains(&reads("ledger-2"))).await;
     // Whoever is asked about lineage goes last.
     office.stop([second].into_iter().chain(others.into_iter().rev()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_systems_another_one_hosts_does_the_rest_until_it_takes_them_over() {
+    let Some(office) = Office::found("apart", 61).await else {
+        return;
+    };
+    let mut owner = office.home.start_as("owner", &["lineage"]);
+    let mut first = office.home.start_as("first", &["connectors", "intake"]);
+    office.listen([&mut owner, &mut first]).await;
+    let all_but_lineage = ["gateway", "conductor", "ledger", "connectors", "intake"];
+    let mut second = office.home.start_as("second", &all_but_lineage);
+    office.listen([&mut second]).await;
+    until(&office, "/readyz", |status, _| status == 200).await;
+    office.scan().await;
+
+    first.kill();
+    let email = office.company.world.colleague().email;
+    let course = restrict_and_lift(&office.api, &email, "apart").await;
+    office.verify(&[course]).await;
+    office.stop([second, owner]);
 }
