@@ -4,7 +4,9 @@
 //! fetched ahead, and serves the next page if that is asked for soon; the others wait, unassigned, for any place: one that stands at the end of
 //! what there is asks the broker hundreds of times a second. A page ends at its limits, at the head, or where
 //! Kafka says that nothing more is there: the positions up to the head are then control records, aborted entries, or entries of the log
-//! itself. Kafka's word counts only from a consumer that was assigned after the head was asked for: an older one may speak of an older end.
+//! itself. Kafka's word counts only from a consumer that was assigned after the head was asked for: an older one may speak of an older end. Where a
+//! partition has replicas, so may a new leader: what it gives to readers ends, for a moment, before what the old one had given. It does not answer a
+//! question for the head meanwhile (KIP-207). So the head is asked for once more, and the word counts that comes after the answer.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -89,12 +91,15 @@ impl Readers {
             return Ok(from);
         }
         let (mut reader, mut is_fresh) = self.take(clients, channel, from)?;
+        // Whether it is the leader's word that the head is there, which a new one does not give before it has what the old one had given.
+        let mut is_certain = clients.has_one_replica();
         let mut next = from;
         let mut deadline = Instant::now() + READ_DEADLINE;
         while next < to {
             match reader.consumer.poll(POLL) {
                 Some(Ok(message)) => {
                     deadline = Instant::now() + READ_DEADLINE;
+                    is_certain = clients.has_one_replica();
                     let position = Position::try_from(message.offset()).unwrap_or(0);
                     if position < next {
                         continue;
@@ -122,11 +127,12 @@ impl Readers {
                         }
                     }
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) if is_fresh => {
+                Some(Err(KafkaError::PartitionEOF(_))) if is_fresh && is_certain => {
                     reader.stands = None;
                     next = to;
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
+                    is_certain = is_certain || (is_fresh && clients.reaches(channel, to));
                     reader.assign(channel, next)?;
                     is_fresh = true;
                 }

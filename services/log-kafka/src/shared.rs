@@ -23,7 +23,7 @@ use crate::wire::{Content, Found, Read};
 pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long one attempt may take. What the library found out about leaders may be old: the next attempt finds out anew.
-const ASK_ONCE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const ASK_ONCE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Pause before a question that was not answered is asked again.
 const ASK_PAUSE: Duration = Duration::from_millis(50);
