@@ -130,10 +130,13 @@ impl Folding<'_> {
         let record = <[u8; 16]>::try_from(key).ok().map(RecordToken::from_bytes);
         let displaced = match (stream, record) {
             (Stream::Records, Some(record)) => self.record(record, None)?,
-            (Stream::Keys, _) if is_key_id(key) && self.key(key, None)? => match record {
-                Some(record) => self.known(record)?,
-                None => None,
-            },
+            (Stream::Keys, _) if is_key_id(key) => {
+                let had_one = self.key(key, None)?;
+                match record.filter(|_| had_one) {
+                    Some(record) => self.known(record)?,
+                    None => None,
+                }
+            }
             _ => None,
         };
         if let Some(RecordObserved { system, .. }) = displaced {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lethe_intake::{Intake, Poison};
+use lethe_intake::Intake;
 use lethe_journal::{Answer, FailureCode, Found, Instruction, Place, Planned, Position, Selectors, Stream};
 use lethe_kit::{Ask, Error as CallError, Host, Page, Performed, Selected, Selector};
 use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::case_keys::CaseKeys;
 use crate::follow_ups::FollowUps;
 use crate::patience::{Answering, Pauses};
-use crate::poison::Sorted;
+use crate::poison::{PutsAway, Sorted};
 use crate::receipts::Signers;
 use crate::{Error, poison, publish, shell};
 
@@ -35,6 +35,8 @@ const NOT_PLANNED: &str = "node-not-planned";
 
 /// What is carried out for one system.
 pub(crate) struct ConnectorShell {
+    /// Where what can be no instruction is put.
+    pub(crate) away: Arc<dyn PutsAway>,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) answering: Arc<Answering>,
     pub(crate) keys: CaseKeys,
@@ -99,7 +101,7 @@ impl ConnectorShell {
             let next = page.next;
             let Sorted { events, poison } = poison::sorted(page)?;
             // As long as the log does not take it, nothing behind it is begun.
-            if !self.put_away(&at, &poison, &mut stop).await? {
+            if !self.away.put_away(&at, &poison, &mut stop).await? {
                 break;
             }
             for (position, order) in events {
@@ -125,15 +127,6 @@ impl ConnectorShell {
             }
         }
         Ok(())
-    }
-
-    async fn put_away(
-        &self,
-        at: &Place,
-        poison: &[Poison],
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<bool, Error> {
-        poison::patiently(&self.intake, &self.answering, (at, poison), stop).await
     }
 
     /// Writes down where it stands once nothing is open, so that nobody takes it for behind.

@@ -63,10 +63,10 @@ pub(crate) fn of_stray(Stray { position, value, .. }: Stray) -> Poison {
 /// Where a reader puts what can be no entry, before it goes on.
 #[async_trait]
 pub(crate) trait PutsAway: Send + Sync {
-    /// Puts away what stands at a place of the log. Whether the reader goes on behind it: not where `stop` comes first.
+    /// Puts away what stands at a place of the log, as often as a log that may be well again does not take it. Whether the reader goes on behind it: not where `stop` comes first.
     ///
     /// # Errors
-    /// Of the log and the vault.
+    /// Of the vault, and of a log that will not be well again.
     async fn put_away(
         &self,
         at: &Place,
@@ -108,27 +108,14 @@ impl PutsAway for ToQuarantine {
             intake = self.intake.wait() => intake,
             _ = stop.wait_for(|stop| *stop) => return Ok(false),
         };
-        patiently(intake, &self.answering, (at, poison), stop).await
-    }
-}
-
-/// Puts away what stands at a place, as often as the log does not take it, until `stop`; whether it did.
-///
-/// # Errors
-/// As [`Intake::put_away`], but of a log that may be well again.
-pub(crate) async fn patiently(
-    intake: &Intake,
-    answering: &Answering,
-    (at, poison): (&Place, &[Poison]),
-    stop: &mut watch::Receiver<bool>,
-) -> Result<bool, Error> {
-    let mut pauses = Pauses::new();
-    loop {
-        match intake.put_away(at, poison).await.map_err(Error::from) {
-            Ok(_) => return Ok(true),
-            Err(error) if !answering.passes(&error) => return Err(error),
-            Err(_) if *stop.borrow() => return Ok(false),
-            Err(_) => pauses.rest(stop).await,
+        let mut pauses = Pauses::new();
+        loop {
+            match intake.put_away(at, poison).await.map_err(Error::from) {
+                Ok(_) => return Ok(true),
+                Err(error) if !self.answering.passes(&error) => return Err(error),
+                Err(_) if *stop.borrow() => return Ok(false),
+                Err(_) => pauses.rest(stop).await,
+            }
         }
     }
 }

@@ -297,6 +297,7 @@ impl Starting<'_> {
     fn connector(&mut self, system: &Arc<System>, host: &Arc<Host>, connected: &Connected) {
         let parts = self.parts;
         let shell = Arc::new(ConnectorShell {
+            away: Arc::clone(&parts.away),
             log: Arc::clone(&parts.port),
             answering: Arc::clone(&parts.answering),
             keys: parts.keys.clone(),

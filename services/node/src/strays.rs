@@ -1,19 +1,16 @@
 //! Strays in streams that nobody reads alone: whoever follows one passes them by, and whoever has the ledger puts them away.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::try_join_all;
 use lethe_journal::{Place, Stream};
-use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
+use lethe_log::EventLog;
 use lethe_terms::SystemName;
 use tokio::sync::watch;
 
 use crate::Error;
+use crate::following::Following;
 use crate::poison::{PutsAway, of_stray};
-
-/// Longest wait before a stream is looked at without anybody having been woken.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// The streams, beside the requests to programs, which those alone read. All others have somebody of Lethe who reads a partition alone.
 const FOLLOWED: [Stream; 6] = [
@@ -45,20 +42,12 @@ async fn put_away_of(
     at: Place,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let mut from = 0;
-    while !*stop.borrow() {
-        let page = log.read(&at, from, PAGE_ENTRIES_MAX).await?;
+    let mut pages = Following::new(log, at.clone(), 0);
+    while let Some(page) = pages.next(&mut stop).await? {
         let strays: Vec<_> = page.strays.into_iter().map(of_stray).collect();
         if !strays.is_empty() && !away.put_away(&at, &strays, &mut stop).await? {
             break;
         }
-        if page.next == from {
-            tokio::select! {
-                woken = log.wait(&at, from, IDLE) => woken?,
-                _ = stop.changed() => {}
-            }
-        }
-        from = page.next;
     }
     Ok(())
 }

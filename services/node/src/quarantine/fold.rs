@@ -89,12 +89,17 @@ struct Kept {
     system: Option<SystemName>,
     /// Whether it is no input of a source, nor one that was lost, but stood among Lethe's own entries.
     has_stood: bool,
-    /// Whether something may be missing for it that is known of people.
-    hides: bool,
     /// Whether it is a published event that was kept whole.
     is_event: bool,
     /// What it is a part of.
     units: BTreeSet<UnitToken>,
+}
+
+impl Kept {
+    /// Whether something may be missing for it that is known of people.
+    const fn hides(&self) -> bool {
+        !self.has_stood || self.system.is_some()
+    }
 }
 
 /// What is put away of a place of the log.
@@ -212,7 +217,6 @@ impl Fold {
         self.events += usize::from(is_event);
         let kept = Kept {
             id,
-            hides: !has_stood || input.system.is_some(),
             system: input.system,
             has_stood,
             is_event,
@@ -347,7 +351,7 @@ impl Fold {
 
     /// How many inputs count that may hide somebody.
     pub(super) fn count(&self) -> u64 {
-        let inputs = self.kept.values().filter(|kept| kept.hides);
+        let inputs = self.kept.values().filter(|kept| kept.hides());
         u64::try_from(inputs.count()).unwrap_or(u64::MAX)
     }
 
@@ -355,7 +359,7 @@ impl Fold {
     pub(super) fn count_of(&self, name: &SystemName, is_published: bool) -> u64 {
         let may_be_its = |kept: &&Kept| match &kept.system {
             Some(system) => system == name,
-            None => is_published && kept.hides,
+            None => is_published && kept.hides(),
         };
         u64::try_from(self.kept.values().filter(may_be_its).count()).unwrap_or(u64::MAX)
     }
