@@ -138,6 +138,15 @@ pub struct Stood {
     pub partition: u16,
     /// The position.
     pub position: Position,
+    /// Whether it bears the name of a record of which nothing was known: what it took the place of may have been anybody's.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub hides: bool,
+}
+
+/// What stands under no name of a record is the rule, and says nothing of it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_not(hides: &bool) -> bool {
+    !*hides
 }
 
 impl fmt::Display for Stood {

@@ -43,6 +43,16 @@ pub trait Inputs: Send + Sync {
         0
     }
 
+    /// Where those stand that came from no source: behind the newest that there ever was. It only grows.
+    fn put_away_behind(&self) -> Position {
+        0
+    }
+
+    /// Whether anything was ever put away that may have taken the place of a record.
+    fn may_have_displaced(&self) -> bool {
+        false
+    }
+
     /// The position of a place of the log before which everything is put away that can be no entry.
     ///
     /// # Errors
@@ -152,6 +162,8 @@ pub struct Poison {
     pub position: Position,
     /// Of which system it took the place of a record: something of that is not known any more.
     pub system: Option<SystemName>,
+    /// Whether it may have taken the place of a record of any system.
+    pub is_anybodys: bool,
     /// Why it can be no entry; see ops/errors.
     pub code: &'static str,
     /// What was expected, without personal data.
@@ -197,6 +209,7 @@ impl Maker<'_> {
             stream: at.stream.to_string(),
             partition: at.partition,
             position: poison.position,
+            hides: poison.is_anybodys,
         };
         let (key, wrapped) = self.vault.create().map_err(Error::Vault)?;
         let (input, of) = seal(&key, None, head(&poison.value)).map_err(Error::Vault)?;
@@ -239,6 +252,10 @@ impl Intake {
             self.send_inputs_if_much(&mut out).await?;
         }
         self.send_inputs(&mut out).await?;
+        if new > 0 {
+            // Who reads on behind it answers without what it took the place of: by then it counts.
+            self.inputs.counted().await?;
+        }
         Ok(new)
     }
 

@@ -119,8 +119,8 @@ pub(crate) struct Recent {
     pub(crate) records: BTreeMap<RecordToken, Last>,
     /// Whether an append ended without saying what is stored: the fold has to catch up before anything is known again.
     pub(crate) unsure: bool,
-    /// How many entries were put away by then: another one may have taken the place of what was appended.
-    put_away: u64,
+    /// Up to where entries were put away by then: a later one may have taken the place of what was appended.
+    put_away: Position,
 }
 
 #[derive(Default)]
@@ -333,11 +333,9 @@ impl Intake {
         let maker = self.maker();
         let (mut batch, mut ended) = (Batch::default(), 0);
         for record in records {
-            if let Some((_, key)) = last_of(&recent, &batch.staged, &known, *record) {
-                maker.gone(*record, key.as_ref(), &mut batch.out)?;
-                batch.staged.insert(*record, None);
-                ended += 1;
-            }
+            let last = last_of(&recent, &batch.staged, &known, *record);
+            ended += u64::from(last.is_some());
+            self.end(&maker, *record, last, &mut batch)?;
         }
         self.send(system, &mut batch, &mut recent).await?;
         self.counts.gone.fetch_add(ended, Ordering::Relaxed);
@@ -374,6 +372,23 @@ impl Intake {
         for token in marks {
             state.suppressed.set(token, Some(mark.clone()));
         }
+        Ok(())
+    }
+
+    /// Ends a record that is known. Of one that is not, something may stand in the log under its name that can be no entry: that ends, too.
+    fn end(
+        &self,
+        maker: &Maker<'_>,
+        record: RecordToken,
+        last: Last,
+        batch: &mut Batch,
+    ) -> Result<(), Error> {
+        if last.is_none() && !self.inputs.may_have_displaced() {
+            return Ok(());
+        }
+        let key = last.and_then(|(_, key)| key);
+        maker.gone(record, key.as_ref(), &mut batch.out)?;
+        batch.staged.insert(record, None);
         Ok(())
     }
 
@@ -423,7 +438,7 @@ impl Intake {
     /// Waits for the fold where what was appended is unsure, or is too much to remember.
     pub(crate) async fn be_sure(&self, recent: &mut Recent, more: usize) -> Result<(), Error> {
         let full = recent.records.len() + more > RECENT_MAX && !recent.records.is_empty();
-        let put_away = self.inputs.put_away_count();
+        let put_away = self.inputs.put_away_behind();
         if recent.unsure || full || put_away != recent.put_away {
             if !self.known.settled().await {
                 return Err(Error::Lagging);
@@ -511,11 +526,8 @@ impl Intake {
         batch: &mut Batch,
     ) -> Result<Option<DataKey>, Error> {
         if read.observation.gone || read.observation.identifiers.is_empty() {
-            if let Some((_, key)) = last {
-                maker.gone(read.record, key.as_ref(), &mut batch.out)?;
-                batch.staged.insert(read.record, None);
-                batch.published.gone += 1;
-            }
+            batch.published.gone += usize::from(last.is_some());
+            self.end(maker, read.record, last, batch)?;
             return Ok(None);
         }
         // Looked up for known records, too: a crash may have come between the record and the finding.

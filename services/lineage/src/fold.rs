@@ -44,8 +44,17 @@ pub struct Folded {
     pub chunks: Vec<Chunk>,
     /// Entries that can be none, and why.
     pub unreadable: Vec<(Position, Error)>,
-    /// What took the place of a record that was known or of its data key, be it such an entry or a stray: the system of the record.
-    pub displaced: BTreeMap<Position, SystemName>,
+    /// What took the place of a record or of its data key, be it such an entry or a stray.
+    pub displaced: BTreeMap<Position, Displaced>,
+}
+
+/// What something took the place of that can be no entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Displaced {
+    /// A record of this system.
+    Of(SystemName),
+    /// Nothing that was known, under what may be the name of a record: the log may have been compacted before this fold began.
+    Unknown,
 }
 
 /// Folds a stretch of one partition of `records` or `keys` that was read at `from`. Later entries see what earlier ones changed. Repeats change
@@ -128,19 +137,21 @@ impl Folding<'_> {
     /// Ends what stood under a key.
     fn end(&mut self, stream: &Stream, position: Position, key: &[u8]) -> Result<(), Error> {
         let record = <[u8; 16]>::try_from(key).ok().map(RecordToken::from_bytes);
-        let displaced = match (stream, record) {
+        let was = match (stream, record) {
             (Stream::Records, Some(record)) => self.record(record, None)?,
-            (Stream::Keys, _) if is_key_id(key) => {
-                let had_one = self.key(key, None)?;
-                match record.filter(|_| had_one) {
-                    Some(record) => self.known(record)?,
-                    None => None,
-                }
+            (Stream::Keys, Some(record)) => {
+                self.key(key, None)?;
+                self.known(record)?
+            }
+            (Stream::Keys, None) if is_key_id(key) => {
+                self.key(key, None)?;
+                None
             }
             _ => None,
         };
-        if let Some(RecordObserved { system, .. }) = displaced {
-            self.done.displaced.insert(position, system);
+        if record.is_some() {
+            let displaced = was.map_or(Displaced::Unknown, |was| Displaced::Of(was.system));
+            self.done.displaced.insert(position, displaced);
         }
         self.at = position + 1;
         Ok(())

@@ -21,7 +21,7 @@ mod walk;
 
 pub use company::{Dependency, company_graph, layers, must_precede};
 pub use error::Error;
-pub use fold::{CHUNK_CHANGES_MAX, Chunk, Folded, Stretch, fold};
+pub use fold::{CHUNK_CHANGES_MAX, Chunk, Displaced, Folded, Stretch, fold};
 pub use graph::{LineageEdge, LineageNode, lineage_graph};
 pub use hash::{StateHash, state_hash};
 pub use picture::{Picture, PictureEdge, PictureNode, PictureWhat, dot, picture};

@@ -3,16 +3,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use lethe_journal::{Place, Position, TABLE_PARTITIONS};
+use lethe_journal::{Place, TABLE_PARTITIONS};
 use rdkafka::admin::AdminClient;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::producer::{FutureProducer, Producer};
 
-use crate::channel::Channel;
 use crate::context::Talk;
 use crate::settings::KafkaSettings;
-use crate::shared::ASK_ONCE_TIMEOUT;
 use crate::topics::MESSAGE_BYTES_MAX;
 use crate::{Error, token, told};
 
@@ -95,14 +93,6 @@ impl Clients {
     /// Whether partitions have one replica, whose leader is always the same.
     pub(crate) const fn has_one_replica(&self) -> bool {
         self.settings.replication_factor == 1
-    }
-
-    /// Whether the leader of a partition says now that it can be read up to a position.
-    pub(crate) fn reaches(&self, channel: &Channel, to: Position) -> bool {
-        let asked = self
-            .asking
-            .fetch_watermarks(&channel.topic, channel.partition(), ASK_ONCE_TIMEOUT);
-        asked.is_ok_and(|(_, high)| Position::try_from(high).is_ok_and(|high| high >= to))
     }
 
     /// Before the name of each topic, transaction and group.

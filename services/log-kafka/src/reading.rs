@@ -6,7 +6,8 @@
 //! Kafka says that nothing more is there: the positions up to the head are then control records, aborted entries, or entries of the log
 //! itself. Kafka's word counts only from a consumer that was assigned after the head was asked for: an older one may speak of an older end. Where a
 //! partition has replicas, so may a new leader: what it gives to readers ends, for a moment, before what the old one had given. It does not answer a
-//! question for the head meanwhile (KIP-207). So the head is asked for once more, and the word counts that comes after the answer.
+//! question for the head meanwhile (KIP-207). So the consumer itself, which may know another leader than others do, asks for the head once more, and the
+//! word counts that comes after the answer. Both are taken twice: only a second change of leaders within milliseconds could come between each pair.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,11 +16,12 @@ use lethe_journal::{Place, Position};
 use lethe_log::Error;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::channel::Channel;
 use crate::clients::{Clients, Consumer};
+use crate::shared::ASK_ONCE_TIMEOUT;
 use crate::told;
 use crate::wire::{Read, decode, decode_foreign};
 
@@ -28,6 +30,9 @@ pub(crate) const READ_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long one look at a consumer's queue lasts; only then the deadline is looked at.
 const POLL: Duration = Duration::from_millis(100);
+
+/// How often Kafka has to say that nothing more is there, each time after the leader said that the head is.
+const WORDS_MIN: u32 = 2;
 
 /// Consumers that are kept. Each has a few threads and connections, and up to 16 MiB that it fetched ahead.
 const KEPT_MAX: usize = 24;
@@ -57,6 +62,14 @@ impl Reader {
             .map_err(|error| unread(&channel.at, &told(&error)))?;
         self.stands = Some((channel.at.clone(), from));
         Ok(())
+    }
+
+    /// Whether the leader from which it reads says now that the partition can be read up to a position.
+    fn reaches(&self, channel: &Channel, to: Position) -> bool {
+        let asked = self
+            .consumer
+            .fetch_watermarks(&channel.topic, channel.partition(), ASK_ONCE_TIMEOUT);
+        asked.is_ok_and(|(_, high)| Position::try_from(high).is_ok_and(|high| high >= to))
     }
 }
 
@@ -91,15 +104,16 @@ impl Readers {
             return Ok(from);
         }
         let (mut reader, mut is_fresh) = self.take(clients, channel, from)?;
-        // Whether it is the leader's word that the head is there, which a new one does not give before it has what the old one had given.
-        let mut is_certain = clients.has_one_replica();
+        // How often it is still to be said that nothing more is there.
+        let words = if clients.has_one_replica() { 0 } else { WORDS_MIN };
+        let mut left = words;
         let mut next = from;
         let mut deadline = Instant::now() + READ_DEADLINE;
         while next < to {
             match reader.consumer.poll(POLL) {
                 Some(Ok(message)) => {
                     deadline = Instant::now() + READ_DEADLINE;
-                    is_certain = clients.has_one_replica();
+                    left = words;
                     let position = Position::try_from(message.offset()).unwrap_or(0);
                     if position < next {
                         continue;
@@ -109,12 +123,7 @@ impl Readers {
                         next = to;
                         break;
                     }
-                    let read = if channel.at.stream.is_foreign() {
-                        decode_foreign(position, &message)
-                    } else {
-                        decode(position, &message)
-                    };
-                    match sink(read) {
+                    match sink(decoded(channel, position, &message)) {
                         Want::More => next = position + 1,
                         Want::Enough => {
                             next = position + 1;
@@ -127,12 +136,16 @@ impl Readers {
                         }
                     }
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) if is_fresh && is_certain => {
+                Some(Err(KafkaError::PartitionEOF(_))) if is_fresh && left == 0 => {
                     reader.stands = None;
                     next = to;
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
-                    is_certain = is_certain || (is_fresh && clients.reaches(channel, to));
+                    left = if is_fresh && reader.reaches(channel, to) {
+                        left.saturating_sub(1)
+                    } else {
+                        words
+                    };
                     reader.assign(channel, next)?;
                     is_fresh = true;
                 }
@@ -212,6 +225,14 @@ impl Readers {
         for reader in left {
             self.rest(reader);
         }
+    }
+}
+
+fn decoded(channel: &Channel, position: Position, message: &BorrowedMessage<'_>) -> Read {
+    if channel.at.stream.is_foreign() {
+        decode_foreign(position, message)
+    } else {
+        decode(position, message)
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::Error;
 
 /// Properties of librdkafka that Lethe sets itself, since the promises of the log rest on them, each with the reason.
-const OWNED: [(&str, &str); 24] = [
+const OWNED: [(&str, &str); 25] = [
     ("bootstrap.servers", "it is `bootstrap` here"),
     ("metadata.broker.list", "it is `bootstrap` here"),
     (
@@ -57,6 +57,10 @@ const OWNED: [(&str, &str); 24] = [
     ),
     ("enable.partition.eof", "it ends a page"),
     ("check.crcs", "a damaged entry must be noticed"),
+    (
+        "client.rack",
+        "a follower's word that nothing more is there may be old: readers ask leaders",
+    ),
     (
         "partitioner",
         "the partition follows from the key, everywhere the same",

@@ -51,6 +51,12 @@ pub enum Error {
         /// The case.
         case: CaseId,
     },
+    /// Something took the place of the key of a record of this system: what the record holds is unknown.
+    #[error("the key of a record of {system} is missing: scan it, so that the record is told anew")]
+    NoRecordKey {
+        /// The system.
+        system: SystemName,
+    },
     /// A lineage partition did not catch up in time: what it holds is unknown.
     #[error("a lineage partition lags behind")]
     Lagging,
@@ -135,7 +141,10 @@ impl Error {
         self.is_silent_log()
             || matches!(
                 self,
-                Self::Lagging | Self::Unanswered { .. } | Self::Intake(lethe_intake::Error::Lagging)
+                Self::Lagging
+                    | Self::Unanswered { .. }
+                    | Self::NoRecordKey { .. }
+                    | Self::Intake(lethe_intake::Error::Lagging)
             )
     }
 
@@ -158,6 +167,7 @@ impl Error {
             Self::NameTaken { .. } => "node-name-taken",
             Self::Fenced { .. } => "node-fenced",
             Self::NoCaseKey { .. } => "node-no-case-key",
+            Self::NoRecordKey { .. } => "node-no-record-key",
             Self::Lagging => "node-lagging",
             Self::Unanswered { .. } => "node-lineage-unanswered",
             Self::NoEvidence => "node-no-evidence",

@@ -1,13 +1,14 @@
 //! What is done on a stopped server's files: replay and doctor.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use lethe_gateway::words;
 use lethe_intake::Poison;
-use lethe_journal::{Place, Stream};
+use lethe_journal::{Place, Position, Stream};
 use lethe_ledger::{EvidenceStore, Keys, Ledger, Start};
 use lethe_log::EventLog;
 use lethe_vault::{Attestation, FileVault, FirstStart, Openers, OsEntropy};
@@ -47,6 +48,8 @@ struct Noted {
     /// Whether the fold is somebody's who looks. A server's own stops before it: what it has passed the server puts away no more.
     is_aside: bool,
     first: OnceLock<(Place, Poison)>,
+    /// By place, behind the last that was counted: a fold that does not go on reads it again.
+    counted: Mutex<BTreeMap<Place, Position>>,
     count: AtomicU64,
 }
 
@@ -58,10 +61,15 @@ impl PutsAway for Noted {
         poison: &[Poison],
         _: &mut watch::Receiver<bool>,
     ) -> Result<bool, Error> {
-        for one in poison {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = counted.entry(at.clone()).or_default();
+        for one in poison.iter().filter(|one| one.position >= *before) {
             self.first.get_or_init(|| (at.clone(), one.clone()));
             self.count.fetch_add(1, Ordering::Relaxed);
         }
+        *before = poison
+            .last()
+            .map_or(*before, |last| (last.position + 1).max(*before));
         Ok(self.is_aside)
     }
 }
@@ -71,6 +79,7 @@ impl Noted {
         Self {
             is_aside,
             first: OnceLock::new(),
+            counted: Mutex::default(),
             count: AtomicU64::new(0),
         }
     }

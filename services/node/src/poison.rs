@@ -38,6 +38,7 @@ pub(crate) fn sorted<T: Kind>(page: Page) -> Result<Sorted<T>, Error> {
             Err(error) if error.is_of_nobody() => poison.push(Poison {
                 position,
                 system: None,
+                is_anybodys: false,
                 code: error.code(),
                 expected: format!("an entry that Lethe wrote: {error}"),
                 value,
@@ -54,6 +55,7 @@ pub(crate) fn of_stray(Stray { position, value, .. }: Stray) -> Poison {
     Poison {
         position,
         system: None,
+        is_anybodys: false,
         code: Stray::CODE,
         expected: "an entry that Lethe appended: this has not the headers of one".to_owned(),
         value,
@@ -138,6 +140,7 @@ pub(crate) async fn fell_off(
     let missed = Poison {
         position: left.saturating_sub(1),
         system: None,
+        is_anybodys: false,
         code: FELL_OFF,
         expected: format!("what stood there from {from} on: it was dropped before it was read"),
         value: Vec::new(),

@@ -46,7 +46,7 @@ use crate::waits::Waits;
 use crate::walker::Walker;
 use crate::{Error, running, shell};
 
-use apart::Half;
+use apart::Part;
 pub(crate) use opening::Opened;
 use opening::Start;
 
@@ -189,15 +189,16 @@ pub async fn serve(
 ) -> Result<(), Error> {
     let settings = Settings::load(config)?;
     roles.check(&settings.systems)?;
-    match apart::halves(&settings, &roles)? {
-        Some(halves) => apart::serve(config, halves, kinds, told_to_stop).await,
-        None => serve_one(config, Half { settings, roles }, kinds, told_to_stop).await,
-    }
+    apart::serve(config, apart::parts(settings, roles)?, kinds, told_to_stop).await
 }
 
 async fn serve_one(
     config: &Path,
-    Half { settings, roles }: Half,
+    Part {
+        settings,
+        roles,
+        held,
+    }: Part,
     kinds: &Kinds,
     told_to_stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
@@ -215,6 +216,7 @@ async fn serve_one(
         folders,
         roles,
         declared,
+        held,
         stopped: stopped.clone(),
         waits: Arc::clone(&waits),
     };

@@ -48,19 +48,24 @@ pub(crate) async fn take(
     Ok(Held { _locks: locks })
 }
 
-/// Whether another process has one of the roles or systems now.
+/// As [`take`], at once; nothing where another process has one of the roles or systems now.
 ///
 /// # Errors
 /// As [`take`].
-pub(crate) fn is_taken(folder: &Path, roles: &Roles, systems: &[SystemSettings]) -> Result<bool, Error> {
+pub(crate) fn try_take(
+    folder: &Path,
+    roles: &Roles,
+    systems: &[SystemSettings],
+) -> Result<Option<Held>, Error> {
+    let mut locks = Vec::new();
     for (_, _, lock) in locks_of(folder, roles, systems)? {
         match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(true),
+            Ok(()) => locks.push(lock),
+            Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
     }
-    Ok(false)
+    Ok(Some(Held { _locks: locks }))
 }
 
 fn unusable(_: std::io::Error) -> Error {
@@ -178,10 +183,10 @@ mod tests {
         let waits = taken(folder.path(), &second, &[]);
         tokio::pin!(waits);
         assert!(futures::poll!(&mut waits).is_pending(), "the first one lives");
-        assert!(is_taken(folder.path(), &second, &[]).unwrap());
+        assert!(try_take(folder.path(), &second, &[]).unwrap().is_none());
         drop(first);
-        waits.await.unwrap();
-        assert!(!is_taken(folder.path(), &second, &[]).unwrap());
+        drop(waits.await.unwrap());
+        assert!(try_take(folder.path(), &second, &[]).unwrap().is_some());
     }
 
     #[tokio::test]

@@ -289,6 +289,9 @@ pub(crate) fn system_view(told: &SystemTold, records: impl Fn(&DatasetRef) -> Op
     }
 }
 
+/// What a scan waits for and goes on after by itself; of the rest somebody has to hear.
+const WAITED_FOR: [&str; 4] = [SILENT, "log-not-stored", "log-unknown", "intake-lagging"];
+
 /// How far the scan of a system is that was asked for at that moment.
 pub(crate) fn scan_view(told: &SystemTold, asked_at: Option<Timestamp>) -> ScanView {
     let is_heard = asked_at.is_none_or(|asked| told.scan_asked.is_some_and(|heard| heard >= asked));
@@ -296,8 +299,8 @@ pub(crate) fn scan_view(told: &SystemTold, asked_at: Option<Timestamp>) -> ScanV
     ScanView {
         system: told.inventory.name.to_string(),
         state: match (&told.failure, caught_up) {
-            // Its host begins, or goes on, once it lives: nothing has ended.
-            (Some(code), _) if code.0 == SILENT => ScanState::Running,
+            // It begins, or goes on, once its host lives and the log answers: nothing has ended.
+            (Some(code), _) if WAITED_FOR.contains(&&*code.0) => ScanState::Running,
             (Some(_), _) => ScanState::Failed,
             (None, true) => ScanState::Finished,
             (None, false) => ScanState::Running,
@@ -341,13 +344,15 @@ mod tests {
     use crate::board::silent;
 
     #[test]
-    fn a_scan_whose_host_is_not_heard_of_has_not_failed() {
+    fn a_scan_whose_host_is_not_heard_of_or_whose_log_is_away_has_not_failed() {
         let seen = |code: &str| {
             let mut told = silent("shop".parse().unwrap(), "sql".into());
             told.failure = Some(FailureCode(code.to_owned()));
             scan_view(&told, Some(shell::now())).state
         };
-        assert_eq!(seen("node-host-silent"), ScanState::Running);
+        for waited in WAITED_FOR {
+            assert_eq!(seen(waited), ScanState::Running);
+        }
         assert_eq!(seen("sql-unknown-table"), ScanState::Failed);
     }
 }

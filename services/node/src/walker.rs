@@ -184,6 +184,11 @@ impl Walker {
                 // It went between the walk and now: the walk is taken again.
                 return Err(Error::Lagging);
             };
+            let Some(wrapped) = wrapped else {
+                return Err(Error::NoRecordKey {
+                    system: found.dataset.system.clone(),
+                });
+            };
             let secret = self.intake.open_record(found.record, wrapped, &row.secret)?;
             identifiers.extend(secret.identifiers);
             places

@@ -147,7 +147,7 @@ impl ConductorShell {
                         .walk_for_case(&keys, case, tokens, known, kept)
                         .await
                         .unwrap_or_else(|error| {
-                            tracing::warn!(code = error.code(), %case, "a walk could not be finished");
+                            tracing::warn!(code = error.code(), %error, %case, "a walk could not be finished");
                             WalkOutcome::Unknown
                         });
                     // The conductor has stopped: the walk is taken again when it starts.

@@ -159,7 +159,7 @@ impl Lineage {
         records: &[RecordToken],
         read_up_to: &ReadUpTo,
         patience: Duration,
-    ) -> Result<BTreeMap<RecordToken, (RecordObserved, KeyWrapped)>, Error> {
+    ) -> Result<BTreeMap<RecordToken, (RecordObserved, Option<KeyWrapped>)>, Error> {
         let found = self.of_each(records, read_up_to, patience, Whole).await?;
         Ok(found
             .into_iter()

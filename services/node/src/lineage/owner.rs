@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use lethe_intake::Poison;
 use lethe_journal::{DatasetRef, Place, Position, Stored, Stream};
-use lethe_lineage::{Change, Chunk, Folded as Changes, RowPair, Rows, Stretch, fold, records_by_dataset};
+use lethe_lineage::{
+    Change, Chunk, Displaced, Folded as Changes, RowPair, Rows, Stretch, fold, records_by_dataset,
+};
 use lethe_log::{EventLog, Page};
 use lethe_store::{Batch, Store};
 use lethe_store_sled::{Condition, SledStore};
@@ -248,18 +250,24 @@ impl Owner {
             .entries
             .iter()
             .filter(|stored| is_records && ends(stored))
-            .count();
+            .count()
+            + displaced.len();
         let mut poison: Vec<_> = page.strays.into_iter().map(of_stray).collect();
         poison.extend(unreadable.into_iter().map(|(position, error)| Poison {
             position,
             system: None,
+            is_anybodys: false,
             code: error.code(),
             expected: format!("an entry that Lethe wrote: {error}"),
             value: value_at(&page.entries, position),
         }));
         poison.sort_by_key(|one| one.position);
         for one in &mut poison {
-            one.system = displaced.remove(&one.position);
+            match displaced.remove(&one.position) {
+                Some(Displaced::Of(system)) => one.system = Some(system),
+                Some(Displaced::Unknown) => one.is_anybodys = true,
+                None => {}
+            }
         }
         Ok(PageFolded {
             chunks,

@@ -134,19 +134,21 @@ impl From<RoundAnswer> for PartAnswer {
     }
 }
 
-/// Records, whole, each with its wrapped key; nothing where one of the two is not there.
+/// Records, whole, each with its wrapped key where that is there.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Whole(pub(crate) Vec<RecordToken>);
 
 impl Question for Whole {
     const NAME: &'static str = "records";
-    type Answer = Vec<Option<(RecordObserved, KeyWrapped)>>;
+    type Answer = Vec<Option<(RecordObserved, Option<KeyWrapped>)>>;
 
     fn answered(&self, owner: &Owner) -> Result<Self::Answer, lethe_lineage::Error> {
         let rows = owner.rows();
         let whole = |token: &RecordToken| {
-            let row = record(&rows, *token)?;
-            Ok(row.zip(wrapped_key(&rows, token.as_bytes())?))
+            let Some(row) = record(&rows, *token)? else {
+                return Ok(None);
+            };
+            Ok(Some((row, wrapped_key(&rows, token.as_bytes())?)))
         };
         self.0.iter().map(whole).collect()
     }

@@ -89,6 +89,8 @@ struct Kept {
     system: Option<SystemName>,
     /// Whether it is no input of a source, nor one that was lost, but stood among Lethe's own entries.
     has_stood: bool,
+    /// Whether it may have taken the place of anybody's record.
+    is_anybodys: bool,
     /// Whether it is a published event that was kept whole.
     is_event: bool,
     /// What it is a part of.
@@ -98,7 +100,43 @@ struct Kept {
 impl Kept {
     /// Whether something may be missing for it that is known of people.
     const fn hides(&self) -> bool {
-        !self.has_stood || self.system.is_some()
+        !self.has_stood || self.system.is_some() || self.is_anybodys
+    }
+}
+
+/// How many inputs count.
+#[derive(Default)]
+struct Counts {
+    /// Those that may hide somebody.
+    hiding: u64,
+    /// Those of a system.
+    of: BTreeMap<SystemName, u64>,
+    /// Those of them that came by the topic that programs publish to and name no system.
+    of_a_publisher: u64,
+    /// Those that may have taken the place of anybody's record.
+    anybodys: u64,
+    /// Those that stood among Lethe's own entries.
+    stood: u64,
+    /// Published events that were kept whole.
+    events: u64,
+}
+
+impl Counts {
+    fn change(&mut self, kept: &Kept, by: i64) {
+        let add = |count: &mut u64, is: bool| {
+            if is {
+                *count = count.saturating_add_signed(by);
+            }
+        };
+        let of_nobody = kept.system.is_none();
+        add(&mut self.hiding, kept.hides());
+        add(&mut self.of_a_publisher, of_nobody && !kept.has_stood);
+        add(&mut self.anybodys, of_nobody && kept.is_anybodys);
+        add(&mut self.stood, kept.has_stood);
+        add(&mut self.events, kept.is_event);
+        if let Some(system) = &kept.system {
+            add(self.of.entry(system.clone()).or_default(), true);
+        }
     }
 }
 
@@ -127,8 +165,10 @@ pub(super) struct Fold {
     asked: BTreeSet<Position>,
     /// By place of the log: what is put away of it. What is read again after it was dropped is no other.
     put_away: BTreeMap<(String, u16), PutAway>,
-    /// How many published events count that were kept whole.
-    events: usize,
+    /// How many of those that are kept count for what.
+    counts: Counts,
+    /// Behind the newest of those that stood among Lethe's own entries.
+    stood_before: Position,
     /// The newest input that counts no more.
     decided: Position,
     pub(super) next: Position,
@@ -137,7 +177,7 @@ pub(super) struct Fold {
 /// Whether a place is of a stream that is read from its beginning now and then: then what was put away of it is met again.
 fn is_read_again(((stream, _), _): &(&(String, u16), &PutAway)) -> bool {
     let stream = stream.parse::<Stream>();
-    stream.is_ok_and(|stream| stream.kind() != StreamKind::Queue)
+    stream.is_ok_and(|stream| stream.kind() != StreamKind::Queue || matches!(stream, Stream::Requests(_)))
 }
 
 impl Fold {
@@ -210,18 +250,23 @@ impl Fold {
         // What was lost of what programs publish may have been about anybody.
         let is_ours = |stood: &Stood| stood.stream != Stream::Intake.to_string();
         let has_stood = input.stood.as_ref().is_some_and(is_ours);
+        let is_anybodys = input.stood.as_ref().is_some_and(|stood| stood.hides);
         if let Some(stood) = input.stood {
             let before = stood.position.saturating_add(1);
             self.clear((stood.stream, stood.partition), before, position);
         }
-        self.events += usize::from(is_event);
+        if has_stood {
+            self.stood_before = self.stood_before.max(position.saturating_add(1));
+        }
         let kept = Kept {
             id,
             system: input.system,
             has_stood,
+            is_anybodys,
             is_event,
             units,
         };
+        self.counts.change(&kept, 1);
         self.kept.insert(position, kept);
     }
 
@@ -249,14 +294,11 @@ impl Fold {
     }
 
     pub(super) fn leaves(&mut self, position: Position) {
-        if let Some(Kept {
-            id, units, is_event, ..
-        }) = self.kept.remove(&position)
-        {
+        if let Some(kept) = self.kept.remove(&position) {
             self.decided = self.decided.max(position);
-            self.places.remove(&id);
-            self.events -= usize::from(is_event);
-            for unit in units {
+            self.places.remove(&kept.id);
+            self.counts.change(&kept, -1);
+            for unit in kept.units {
                 if let Some(parts) = self.parts.get_mut(&unit) {
                     parts.remove(&position);
                 }
@@ -284,7 +326,7 @@ impl Fold {
     }
 
     pub(super) const fn holds_events(&self) -> bool {
-        self.events > 0
+        self.counts.events > 0
     }
 
     /// Whether this input counts, wherever it stands.
@@ -350,24 +392,33 @@ impl Fold {
     }
 
     /// How many inputs count that may hide somebody.
-    pub(super) fn count(&self) -> u64 {
-        let inputs = self.kept.values().filter(|kept| kept.hides());
-        u64::try_from(inputs.count()).unwrap_or(u64::MAX)
+    pub(super) const fn count(&self) -> u64 {
+        self.counts.hiding
     }
 
-    /// How many inputs of a system count. What names no system came by the topic that programs publish to: it may be any published system's.
+    /// How many inputs of a system count. What names no system came by the topic that programs publish to, and may be any published system's, or it
+    /// took the place of a record, and that may be any system's.
     pub(super) fn count_of(&self, name: &SystemName, is_published: bool) -> u64 {
-        let may_be_its = |kept: &&Kept| match &kept.system {
-            Some(system) => system == name,
-            None => is_published && kept.hides(),
-        };
-        u64::try_from(self.kept.values().filter(may_be_its).count()).unwrap_or(u64::MAX)
+        let counts = &self.counts;
+        let published = if is_published { counts.of_a_publisher } else { 0 };
+        counts.of.get(name).copied().unwrap_or(0) + published + counts.anybodys
     }
 
     /// How many count that stood among Lethe's own entries.
-    pub(super) fn put_away_count(&self) -> u64 {
-        let stood = self.kept.values().filter(|kept| kept.has_stood);
-        u64::try_from(stood.count()).unwrap_or(u64::MAX)
+    pub(super) const fn put_away_count(&self) -> u64 {
+        self.counts.stood
+    }
+
+    /// Where the quarantine went on behind the newest that ever stood among Lethe's own entries.
+    pub(super) const fn stood_before(&self) -> Position {
+        self.stood_before
+    }
+
+    /// Whether anything was ever put away that may have taken the place of a record.
+    pub(super) fn may_have_displaced(&self) -> bool {
+        let folded = [Stream::Records, Stream::Keys].map(|stream| stream.to_string());
+        let mut places = self.put_away.keys();
+        places.any(|(stream, _)| folded.contains(stream))
     }
 
     /// With the newest reason why it stays.

@@ -406,6 +406,14 @@ impl Inputs for Quarantine {
         self.fold().put_away_count()
     }
 
+    fn put_away_behind(&self) -> Position {
+        self.fold().stood_before()
+    }
+
+    fn may_have_displaced(&self) -> bool {
+        self.fold().may_have_displaced()
+    }
+
     async fn put_away_before(&self, at: &Place) -> Result<Position, lethe_intake::Error> {
         self.catch_up().await?;
         Ok(self.fold().put_away_before(at))

@@ -297,6 +297,7 @@ async fn what_can_be_no_entry_is_put_away_once_and_hides_nobody() {
     let poison = [3, 7].map(|position| lethe_intake::Poison {
         position,
         system: None,
+        is_anybodys: false,
         code: "log-stray",
         expected: "an entry".into(),
         value: b"anything".to_vec(),
@@ -336,19 +337,81 @@ async fn what_can_be_no_entry_is_put_away_once_and_hides_nobody() {
     assert_eq!(quarantine.put_away_count(), 0, "what was dropped stays so");
 }
 
+/// What took the place of a record of this system, or of one that nobody knew.
+fn displacing(position: Position, system: Option<&str>) -> lethe_intake::Poison {
+    lethe_intake::Poison {
+        position,
+        system: system.map(|name| name.parse().unwrap()),
+        is_anybodys: system.is_none(),
+        code: "log-stray",
+        expected: "an entry".into(),
+        value: b"anything".to_vec(),
+    }
+}
+
+#[tokio::test]
+async fn what_took_the_place_of_nothing_that_was_known_may_hide_somebody_of_any_system() {
+    let world = World::new();
+    let quarantine = world.quarantine();
+    let intake = world.intake(Arc::clone(&quarantine) as _);
+    let at = Place::new(Stream::Keys, 3);
+    intake.put_away(&at, &[displacing(7, None)]).await.unwrap();
+    let hides = |system: &str, is_published| {
+        let system = system.parse().unwrap();
+        quarantine.fold().count_of(&system, is_published)
+    };
+    assert_eq!(
+        (hides("shop", false), hides("crm", true)),
+        (1, 1),
+        "by the time that it is put away"
+    );
+    assert_eq!(quarantine.count().await, Some(1));
+    let behind = quarantine.put_away_behind();
+    let newest = quarantine.list(None, None, 9).await.unwrap().inputs[0].position;
+    quarantine.drop_one(newest).await.unwrap().unwrap();
+    intake.put_away(&at, &[displacing(9, None)]).await.unwrap();
+    assert_eq!(hides("shop", false), 1);
+    assert!(
+        quarantine.put_away_behind() > behind,
+        "although as many count as before"
+    );
+}
+
+#[tokio::test]
+async fn a_record_ends_in_the_log_although_its_place_was_taken_and_nothing_of_it_is_known() {
+    let world = World::new();
+    let quarantine = world.quarantine();
+    let intake = world.intake(Arc::clone(&quarantine) as _);
+    let (shop, record) = ("shop".parse().unwrap(), RecordToken::from_bytes([7; 16]));
+    let partition = lethe_journal::partition_of(record.as_bytes(), Stream::Records.partitions());
+    let places = [Stream::Records, Stream::Keys].map(|stream| Place::new(stream, partition));
+    intake.gone_records(&shop, &[record]).await.unwrap();
+    for at in &places {
+        assert_eq!(world.log.head(at).await.unwrap(), 0, "nothing stands there");
+    }
+    let taken = displacing(7, Some("shop"));
+    intake.put_away(&places[0], &[taken]).await.unwrap();
+    let newest = quarantine.list(None, None, 9).await.unwrap().inputs[0].position;
+    quarantine.drop_one(newest).await.unwrap().unwrap();
+    quarantine.catch_up().await.unwrap();
+    intake.gone_records(&shop, &[record]).await.unwrap();
+    for at in &places {
+        let page = world.log.read(at, 0, 9).await.unwrap();
+        let entries: Vec<_> = page.entries.iter().map(|stored| &stored.entry).collect();
+        let [ended] = entries[..] else {
+            panic!("{entries:?}")
+        };
+        assert_eq!((&*ended.key, &ended.value), (&record.as_bytes()[..], &None));
+    }
+}
+
 #[tokio::test]
 async fn what_took_the_place_of_a_record_hides_somebody_of_its_system() {
     let world = World::new();
     let quarantine = world.quarantine();
     let intake = world.intake(Arc::clone(&quarantine) as _);
     let at = Place::new(Stream::Records, 3);
-    let poison = [lethe_intake::Poison {
-        position: 7,
-        system: Some("shop".parse().unwrap()),
-        code: "log-stray",
-        expected: "an entry".into(),
-        value: b"anything".to_vec(),
-    }];
+    let poison = [displacing(7, Some("shop"))];
     assert_eq!(intake.put_away(&at, &poison).await.unwrap(), 1);
     quarantine.catch_up().await.unwrap();
     let hides = |system: &str| {

@@ -14,60 +14,75 @@ use crate::Error;
 use crate::connect::Kinds;
 use crate::roles::Roles;
 use crate::settings::Settings;
-use crate::standby;
+use crate::standby::{self, Held};
 
 /// Behind the name of the process in the name of the one that stands by.
 const HOST: &str = "host";
 
-/// One server of two in a process.
-pub(super) struct Half {
+/// A server in a process.
+pub(super) struct Part {
     pub(super) settings: Settings,
     pub(super) roles: Roles,
+    /// What of it is one process's, where that is taken already.
+    pub(super) held: Option<Held>,
 }
 
-/// The rest of the roles, and those of a host, where another process has one of these; nothing where the process is to be one server.
-pub(super) fn halves(settings: &Settings, roles: &Roles) -> Result<Option<[Half; 2]>, Error> {
-    let Some((rest, hosting)) = roles.apart() else {
-        return Ok(None);
+/// The servers of a process: one, or the rest of the roles and those of a host, of which another process has one. What is free is taken at once: of
+/// processes that start together one has it, and the others find it taken.
+pub(super) fn parts(settings: Settings, roles: Roles) -> Result<Vec<Part>, Error> {
+    let whole = |settings, roles, held| {
+        vec![Part {
+            settings,
+            roles,
+            held,
+        }]
     };
-    let locks = folders(settings, roles)?.roles();
+    let Some((rest, hosting)) = roles.apart() else {
+        return Ok(whole(settings, roles, None));
+    };
+    let locks = folders(&settings, &roles)?.roles();
     let mut beside = settings.clone();
     let instance = beside.kafka.as_mut().and_then(|kafka| kafka.instance.as_mut());
     let named = instance.is_some_and(|instance| {
         *instance = format!("{instance}.{HOST}");
         instance.parse::<SystemName>().is_ok()
     });
-    if !named || !standby::is_taken(&locks, &hosting, &settings.systems)? {
-        return Ok(None);
+    if !named {
+        return Ok(whole(settings, roles, None));
     }
-    let rest = Half {
-        settings: settings.clone(),
+    if let Some(held) = standby::try_take(&locks, &hosting, &settings.systems)? {
+        return Ok(whole(settings, roles, Some(held)));
+    }
+    let rest = Part {
+        settings,
         roles: rest,
+        held: None,
     };
-    let host = Half {
+    let host = Part {
         settings: beside,
         roles: hosting,
+        held: None,
     };
-    Ok(Some([rest, host]))
+    Ok(vec![rest, host])
 }
 
-/// Runs both until `told_to_stop` ends, or one of them.
+/// Runs all until `told_to_stop` ends, or one of them.
 pub(super) async fn serve(
     config: &Path,
-    halves: [Half; 2],
+    parts: Vec<Part>,
     kinds: &Kinds,
     told_to_stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let (stop, stopped) = watch::channel(false);
-    let run = |half: Half| {
+    let run = |part: Part| {
         let mut stopped = stopped.clone();
         let told = async move {
             // Where the sender is gone, everything has stopped.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        super::serve_one(config, half, kinds, told).boxed()
+        super::serve_one(config, part, kinds, told).boxed()
     };
-    let mut running: FuturesUnordered<_> = halves.map(run).into_iter().collect();
+    let mut running: FuturesUnordered<_> = parts.into_iter().map(run).collect();
     let mut outcome = tokio::select! {
         Some(ended) = running.next() => ended,
         () = told_to_stop => Ok(()),

@@ -37,6 +37,8 @@ pub(super) struct Start {
     pub(super) folders: Folders,
     pub(super) roles: Roles,
     pub(super) declared: Declared,
+    /// What of the roles is one process's, where that is taken already.
+    pub(super) held: Option<Held>,
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) waits: Arc<Waits>,
 }
@@ -52,7 +54,7 @@ pub(crate) struct Opened {
 
 impl Start {
     /// Opens the log, takes what one process at a time may have, and opens everything else.
-    pub(super) async fn open(self, kinds: &Kinds, tasks: &mut Tasks) -> Result<Opened, Error> {
+    pub(super) async fn open(mut self, kinds: &Kinds, tasks: &mut Tasks) -> Result<Opened, Error> {
         let instance = self.instance();
         let name = match &instance {
             Some(instance) => Some(standby::take_name(&self.folders.own, instance)?),
@@ -67,7 +69,10 @@ impl Start {
             is_writer: Arc::default(),
         });
         let roles = match &oneself {
-            Some(oneself) => Some(self.take_roles(oneself, &*port).await?),
+            Some(oneself) => match self.held.take() {
+                None => Some(self.take_roles(oneself, &*port).await?),
+                held => held,
+            },
             None => None,
         };
         let listening = if self.roles.has(Role::Gateway) {
@@ -164,6 +169,7 @@ impl Start {
             declared,
             stopped,
             waits,
+            held: _,
         } = self;
         let answering = Arc::clone(&waits.answering);
         let known = Arc::clone(&lineage) as _;
@@ -298,6 +304,7 @@ mod tests {
                 flows: Vec::new(),
                 published: published::systems(&config, &settings).unwrap(),
             },
+            held: None,
             stopped: stopped.clone(),
             waits: Arc::clone(&waits),
             settings,
