@@ -149,7 +149,13 @@ impl<T: Kind> Event<T> {
         if bytes.len() > VALUE_BYTES_MAX {
             return Err(Error::TooLarge);
         }
-        let frame: ReadFrame<'_> = serde_json::from_slice(bytes).map_err(|error| unread::<T>(&error))?;
+        let frame: ReadFrame<'_> = serde_json::from_slice(bytes).map_err(|error| {
+            if is_of_lethe(bytes) {
+                unread::<T>(&error)
+            } else {
+                malformed::<T>(&error)
+            }
+        })?;
         if frame.specversion != "1.0" || frame.datacontenttype != "application/json" {
             return Err(Error::Malformed {
                 expected: T::NAME,
@@ -168,6 +174,19 @@ impl<T: Kind> Event<T> {
             data,
         })
     }
+}
+
+/// Whether something bears the marks of an event of Lethe, of whatever version: what does not is nobody's of a newer one either.
+fn is_of_lethe(bytes: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Marks<'a> {
+        #[serde(borrow)]
+        source: std::borrow::Cow<'a, str>,
+        #[serde(borrow)]
+        r#type: std::borrow::Cow<'a, str>,
+    }
+    serde_json::from_slice::<Marks<'_>>(bytes)
+        .is_ok_and(|marks| marks.source.starts_with(SOURCE_PREFIX) && marks.r#type.starts_with(TYPE_PREFIX))
 }
 
 /// A newer program may have a role that writes and is not known here.

@@ -198,6 +198,13 @@ fn a_newer_version_another_type_and_data_of_the_wrong_version_are_refused() {
         later("/lethe/intake", "/other").unwrap_err().code(),
         "journal-malformed"
     );
+    for nobodys in [
+        r#"{"x":1}"#,
+        r#"{"specversion":"1.0","type":"com.example.order","x":1}"#,
+    ] {
+        let error = Event::<Renamed>::decode(nobodys.as_bytes()).unwrap_err();
+        assert_eq!(error.code(), "journal-malformed", "{nobodys}");
+    }
     let other = Error::UnexpectedType { expected: "renamed" };
     assert_eq!(renamed("record.observed.v1", "{}"), Err(other.clone()));
     assert_eq!(renamed("renamed.v", "{}"), Err(other));

@@ -187,7 +187,12 @@ pub fn unless_of_nobody<T>(
             tracing::warn!(code, %stream, position, "what can be no entry is passed by");
             Ok(None)
         }
-        read => read.map(Some),
+        Err(error) => {
+            let code = error.code();
+            tracing::error!(code, %stream, position, "a reader ends at an entry");
+            Err(error)
+        }
+        Ok(read) => Ok(Some(read)),
     }
 }
 

@@ -179,9 +179,14 @@ fn ours(message: &BorrowedMessage<'_>) -> Option<(Option<Epoch>, Content)> {
             _ => {}
         }
     }
+    // Under another key it would end what stands there, and say nothing of it.
+    let stands_as = |kind: &[u8], rest: &[u8]| {
+        let is_void = message.payload().is_none_or(<[u8]>::is_empty);
+        is_void && message.key() == Some(&own_key(kind, rest))
+    };
     let content = match own {
-        Some(FENCE) => epoch.map(|_| Content::Fence)?,
-        Some(HEARTBEAT) => Content::Heartbeat,
+        Some(FENCE) if stands_as(FENCE, &epoch?.to_be_bytes()) => Content::Fence,
+        Some(HEARTBEAT) if stands_as(HEARTBEAT, &[]) => Content::Heartbeat,
         Some(_) => return None,
         None => Content::Entry(Entry {
             id: EntryId::from_bytes(id?.try_into().ok()?),
