@@ -194,6 +194,8 @@ impl KafkaSettings {
         config.set("client.id", "lethe");
         // A broker that is back is found within a second, not after the library's ten.
         config.set("reconnect.backoff.max.ms", "1000");
+        // A question for a leader that was lost with its broker is asked again with the next refresh, by default after five minutes.
+        config.set("topic.metadata.refresh.interval.ms", "10000");
         for (name, value) in &self.properties {
             config.set(name, value);
         }
