@@ -119,7 +119,7 @@ impl Folding<'_> {
             Stream::Records => {
                 record_of(stored).and_then(|(record, new)| self.record(record, new.as_ref()).map(drop))
             }
-            Stream::Keys => key_of(stored).and_then(|new| self.key(key, new).map(drop)),
+            Stream::Keys => key_of(stored).and_then(|new| self.key(key, new)),
             _ => Ok(()),
         };
         match read {
@@ -139,13 +139,12 @@ impl Folding<'_> {
         let record = <[u8; 16]>::try_from(key).ok().map(RecordToken::from_bytes);
         let was = match (stream, record) {
             (Stream::Records, Some(record)) => self.record(record, None)?,
-            (Stream::Keys, Some(record)) => {
+            (Stream::Keys, _) if is_key_id(key) => {
                 self.key(key, None)?;
-                self.known(record)?
-            }
-            (Stream::Keys, None) if is_key_id(key) => {
-                self.key(key, None)?;
-                None
+                match record {
+                    Some(record) => self.known(record)?,
+                    None => None,
+                }
             }
             _ => None,
         };
@@ -197,14 +196,13 @@ impl Folding<'_> {
         Ok(old)
     }
 
-    /// Puts a wrapped key in the place of the one that was there, or nothing; whether that is a change.
-    fn key(&mut self, id: &[u8], value: Option<Vec<u8>>) -> Result<bool, Error> {
+    /// Puts a wrapped key in the place of the one that was there, or nothing.
+    fn key(&mut self, id: &[u8], value: Option<Vec<u8>>) -> Result<(), Error> {
         let key = wrapped_key_key(id);
-        if self.get(&key)? == value {
-            return Ok(false);
+        if self.get(&key)? != value {
+            self.change(vec![(key, value)]);
         }
-        self.change(vec![(key, value)]);
-        Ok(true)
+        Ok(())
     }
 
     fn count(&mut self, record: Option<&RecordObserved>, by: i64) {

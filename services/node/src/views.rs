@@ -290,7 +290,12 @@ pub(crate) fn system_view(told: &SystemTold, records: impl Fn(&DatasetRef) -> Op
 }
 
 /// What a scan waits for and goes on after by itself; of the rest somebody has to hear.
-const WAITED_FOR: [&str; 4] = [SILENT, "log-not-stored", "log-unknown", "intake-lagging"];
+const WAITED_FOR: [&str; 4] = [
+    SILENT,
+    "log-not-stored",
+    "log-unknown-whether-stored",
+    "intake-lagging",
+];
 
 /// How far the scan of a system is that was asked for at that moment.
 pub(crate) fn scan_view(told: &SystemTold, asked_at: Option<Timestamp>) -> ScanView {
@@ -350,8 +355,13 @@ mod tests {
             told.failure = Some(FailureCode(code.to_owned()));
             scan_view(&told, Some(shell::now())).state
         };
-        for waited in WAITED_FOR {
-            assert_eq!(seen(waited), ScanState::Running);
+        assert_eq!(seen("node-host-silent"), ScanState::Running);
+        for waited in [
+            lethe_intake::Error::Log(lethe_log::Error::NotStored(String::new())),
+            lethe_intake::Error::Log(lethe_log::Error::Unknown(String::new())),
+            lethe_intake::Error::Lagging,
+        ] {
+            assert_eq!(seen(waited.code()), ScanState::Running, "{waited}");
         }
         assert_eq!(seen("sql-unknown-table"), ScanState::Failed);
     }
