@@ -6,7 +6,7 @@ use std::time::Duration;
 use lethe_journal::{Place, TABLE_PARTITIONS};
 use rdkafka::admin::AdminClient;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{FutureProducer, Producer};
 
 use crate::context::Talk;
@@ -67,13 +67,9 @@ impl Clients {
             Some(name) => name.clone(),
             None => random_name()?,
         };
-        let talk = Talk::new(settings.oauthbearer_token_file.clone());
-        let single = producer(&config)
-            .create_with_context(talk.clone())
-            .map_err(|error| refused(&error))?;
-        let asking = consumer(&config, settings)
-            .create_with_context(talk.clone())
-            .map_err(|error| refused(&error))?;
+        let talk = Talk::new(settings)?;
+        let single = made(&producer(&config), &talk)?;
+        let asking = read_by(&consumer(&config, settings), &talk)?;
         Ok(Self {
             settings: settings.clone(),
             config,
@@ -100,18 +96,16 @@ impl Clients {
         &self.settings.topic_prefix
     }
 
-    /// What a client says and asks.
+    /// What a client says and asks that is not made yet.
     pub(crate) fn talk(&self) -> Talk {
-        self.talk.clone()
+        self.talk.of_another()
     }
 
     /// The producer for entries that stand alone. One that met an error after which it can do nothing is replaced.
     pub(crate) fn single(&self) -> Result<Sender, Error> {
         let mut single = self.single.lock().unwrap_or_else(PoisonError::into_inner);
         if single.client().fatal_error().is_some() {
-            *single = producer(&self.config)
-                .create_with_context(self.talk())
-                .map_err(|error| refused(&error))?;
+            *single = made(&producer(&self.config), &self.talk)?;
         }
         Ok(single.clone())
     }
@@ -135,9 +129,7 @@ impl Clients {
 
     /// A consumer that stands nowhere.
     pub(crate) fn consumer(&self) -> Result<Consumer, Error> {
-        consumer(&self.config, &self.settings)
-            .create_with_context(self.talk())
-            .map_err(|error| refused(&error))
+        read_by(&consumer(&self.config, &self.settings), &self.talk)
     }
 
     /// The producer of a partition's single writer: every earlier one is fenced off when this returns.
@@ -152,9 +144,7 @@ impl Clients {
         let mut config = producer(&self.config);
         config.set("transactional.id", id);
         config.set("transaction.timeout.ms", millis(TRANSACTION_TIMEOUT));
-        let producer: Sender = config
-            .create_with_context(self.talk())
-            .map_err(|error| refused(&error))?;
+        let producer = made(&config, &self.talk)?;
         producer
             .init_transactions(FENCING_TIMEOUT)
             .map_err(|error| Error::Unreachable(told(&error)))?;
@@ -263,6 +253,24 @@ fn consumer(base: &ClientConfig, settings: &KafkaSettings) -> ClientConfig {
             (MESSAGE_BYTES_MAX + (1 << 20)).to_string(),
         );
     config
+}
+
+fn made(config: &ClientConfig, talk: &Talk) -> Result<Sender, Error> {
+    let talk = talk.of_another();
+    let producer: Sender = config
+        .create_with_context(talk.clone())
+        .map_err(|error| refused(&error))?;
+    talk.of(producer.client());
+    Ok(producer)
+}
+
+fn read_by(config: &ClientConfig, talk: &Talk) -> Result<Consumer, Error> {
+    let talk = talk.of_another();
+    let consumer: Consumer = config
+        .create_with_context(talk.clone())
+        .map_err(|error| refused(&error))?;
+    talk.of(consumer.client());
+    Ok(consumer)
 }
 
 /// The error of a client that librdkafka does not make: what it says, without the value, which may be a password.

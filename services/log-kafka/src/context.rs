@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::client::{Client, ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::statistics::Statistics;
 
 use crate::Error;
+use crate::bootstrap::WayBack;
+use crate::settings::KafkaSettings;
 
 /// Whether an error only says that a broker is away. Each client says so each time that it tries one; whoever reads or appends says it once.
 pub(crate) fn is_broker_away(error: &KafkaError) -> bool {
@@ -24,20 +25,36 @@ pub(crate) fn is_broker_away(error: &KafkaError) -> bool {
 }
 
 /// The context of every client of the log.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Talk {
     /// Where the current token stands.
     pub(crate) token_file: Option<PathBuf>,
     /// Why a broker was last found to be away: an operation that waits for one ends with no more than that its time is over.
     why_away: Arc<Mutex<Option<String>>>,
+    /// For the client whose context this is.
+    way_back: WayBack,
 }
 
 impl Talk {
-    pub(crate) fn new(token_file: Option<PathBuf>) -> Self {
-        Self {
-            token_file,
+    pub(crate) fn new(settings: &KafkaSettings) -> Result<Self, Error> {
+        Ok(Self {
+            token_file: settings.oauthbearer_token_file.clone(),
             why_away: Arc::default(),
+            way_back: WayBack::new(&settings.bootstrap)?,
+        })
+    }
+
+    /// The context of another client, which is not made yet.
+    pub(crate) fn of_another(&self) -> Self {
+        Self {
+            way_back: self.way_back.of_another(),
+            ..self.clone()
         }
+    }
+
+    /// Says whose context this is.
+    pub(crate) fn of<C: ClientContext>(&self, client: &Client<C>) {
+        self.way_back.of(client);
     }
 
     /// Adds to an error of an operation why its brokers are away, where a client was told.
@@ -93,7 +110,9 @@ impl ClientContext for Talk {
         tracing::warn!(target: "librdkafka", error = crate::told(&error), "{reason}");
     }
 
-    fn stats(&self, _statistics: Statistics) {}
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.way_back.look(statistics);
+    }
 
     fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         let Some(file) = &self.token_file else {

@@ -182,14 +182,17 @@ impl Clients {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "latest")
             .set("allow.auto.create.topics", "false");
+        let talk = self.talk();
         let member = Member {
-            talk: self.talk(),
+            talk: talk.clone(),
             partitions: stream.partitions(),
             assigned,
         };
-        config
+        let consumer: BaseConsumer<Member> = config
             .create_with_context(member)
-            .map_err(|error| Error::Settings(told(&error)))
+            .map_err(|error| Error::Settings(told(&error)))?;
+        talk.of(consumer.client());
+        Ok(consumer)
     }
 }
 
@@ -210,6 +213,10 @@ impl ClientContext for Member {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.talk.error(error, reason);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.talk.stats_raw(statistics);
     }
 
     fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {

@@ -24,6 +24,7 @@
 //! appends, and topics that make themselves.
 
 mod appending;
+mod bootstrap;
 mod channel;
 mod cleaning;
 mod clients;

@@ -215,6 +215,14 @@ impl Readers {
         }
     }
 
+    /// Answers what those that rest are told and asked: nobody else polls them.
+    pub(crate) fn tend(&self) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        for reader in kept.iter().filter(|reader| reader.stands.is_none()) {
+            while reader.consumer.poll(Duration::ZERO).is_some() {}
+        }
+    }
+
     /// Lets those rest that have stood ready for so long and to whom nobody came.
     pub(crate) fn rest_after(&self, standing: Duration) {
         let is_left = |reader: &mut Reader| reader.stands.is_some() && reader.used.elapsed() >= standing;

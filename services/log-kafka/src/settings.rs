@@ -9,9 +9,10 @@ use rdkafka::config::ClientConfig;
 use serde::Deserialize;
 
 use crate::Error;
+use crate::bootstrap::STATISTICS_MS;
 
 /// Properties of librdkafka that Lethe sets itself, since the promises of the log rest on them, each with the reason.
-const OWNED: [(&str, &str); 25] = [
+const OWNED: [(&str, &str); 26] = [
     ("bootstrap.servers", "it is `bootstrap` here"),
     ("metadata.broker.list", "it is `bootstrap` here"),
     (
@@ -70,6 +71,10 @@ const OWNED: [(&str, &str); 25] = [
     ("fetch.max.bytes", "it follows from the largest append"),
     ("group.instance.id", "members come and go by themselves"),
     ("log_level", "the program's own log decides"),
+    (
+        "statistics.interval.ms",
+        "only its statistics tell that a client has lost all brokers",
+    ),
 ];
 
 /// How the log reaches Kafka and what its topics are like.
@@ -194,8 +199,12 @@ impl KafkaSettings {
         config.set("client.id", "lethe");
         // A broker that is back is found within a second, not after the library's ten.
         config.set("reconnect.backoff.max.ms", "1000");
+        // A broker that stood still took no connections, and TCP asks again ever later: whoever began one meanwhile begins anew after as long as
+        // Kafka's own clients give it, not after the library's thirty seconds.
+        config.set("socket.connection.setup.timeout.ms", "10000");
         // A question for a leader that was lost with its broker is asked again with the next refresh, by default after five minutes.
         config.set("topic.metadata.refresh.interval.ms", "10000");
+        config.set("statistics.interval.ms", STATISTICS_MS);
         for (name, value) in &self.properties {
             config.set(name, value);
         }

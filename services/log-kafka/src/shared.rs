@@ -329,7 +329,7 @@ impl Shared {
         let since = now.saturating_sub(self.settings.retention.reader_away_max());
         let since = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
         let found = self
-            .ask([channel], Offset::Offset(since))
+            .ask([channel], Offset::Offset(since), ASK_TIMEOUT)
             .map_err(|error| unread(&channel.at, &error))?;
         Ok(found.first().copied().flatten().unwrap_or(high))
     }
@@ -339,6 +339,7 @@ impl Shared {
         &self,
         places: impl IntoIterator<Item = &'a Channel>,
         what: Offset,
+        patience: Duration,
     ) -> Result<Vec<Option<Position>>, String> {
         let mut list = TopicPartitionList::new();
         for channel in places {
@@ -348,7 +349,7 @@ impl Shared {
         let found = self
             .clients
             .asking
-            .offsets_for_times(list, ASK_TIMEOUT)
+            .offsets_for_times(list, patience)
             .map_err(|error| told(&error))?;
         let position = |offset| match offset {
             Offset::Offset(offset) => Position::try_from(offset).ok(),
@@ -394,6 +395,7 @@ impl Shared {
         let mut pause = WATCH_PAUSE;
         loop {
             self.readers.rest_after(STANDING);
+            self.readers.tend();
             self.clients.tend();
             let places: Vec<Place> = {
                 let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
@@ -428,7 +430,8 @@ impl Shared {
             .filter_map(|at| self.channels.get(at))
             .map(Arc::as_ref)
             .collect();
-        let heads = match self.ask(channels.iter().copied(), Offset::End) {
+        // Who watches also answers what clients ask: it waits for nobody for long.
+        let heads = match self.ask(channels.iter().copied(), Offset::End, ASK_ONCE_TIMEOUT) {
             Ok(heads) => heads,
             Err(error) => {
                 tracing::debug!(error, "heads are not known");
