@@ -111,6 +111,22 @@ pub(crate) async fn brief<T>(answer: impl Future<Output = Result<T, BackendError
     within(ANSWER_TIME_MAX, answer).await
 }
 
+/// An answer about cases, and for how many seconds what happened may be missing in it (`Age`, RFC 9111 section 5.1).
+struct Aged<T>(Duration, T);
+
+impl<T> Aged<T> {
+    fn of(shared: &Context, answer: T) -> Self {
+        Self(shared.cases_age(), answer)
+    }
+}
+
+impl<T: IntoResponse> IntoResponse for Aged<T> {
+    fn into_response(self) -> Response {
+        let Self(age, answer) = self;
+        ([(header::AGE, age.as_secs().to_string())], answer).into_response()
+    }
+}
+
 fn accepted(view: AcceptedView) -> Response {
     let mut response = (StatusCode::ACCEPTED, Json(&view)).into_response();
     if let Ok(place) = HeaderValue::from_str(&format!("/v1/cases/{}", view.case)) {
@@ -159,7 +175,10 @@ fn limit(value: &str) -> Result<u32, Problem> {
         .ok_or_else(|| Problem::malformed("query: limit", format!("1 to {PAGE_CASES_MAX}")))
 }
 
-async fn cases(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Result<Json<CasePage>, Problem> {
+async fn cases(
+    State(shared): State<Shared>,
+    RawQuery(query): RawQuery,
+) -> Result<Aged<Json<CasePage>>, Problem> {
     let mut asked = CaseQuery::default();
     for (name, value) in pairs(query, &["state", "right", "overdue", "waiting", "page", "limit"])? {
         match name.as_str() {
@@ -181,14 +200,15 @@ async fn cases(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Resul
             _ => asked.page = Some(value),
         }
     }
-    brief(shared.backend.cases(&asked)).await.map(Json)
+    let page = brief(shared.backend.cases(&asked)).await?;
+    Ok(Aged::of(&shared, Json(page)))
 }
 
 async fn case(
     State(shared): State<Shared>,
     CaseOf(id): CaseOf,
     RawQuery(query): RawQuery,
-) -> Result<Json<CaseView>, Problem> {
+) -> Result<Aged<Json<CaseView>>, Problem> {
     let (mut wait, mut after) = (None, None);
     for (name, value) in pairs(query, &["wait_ms", "after"])? {
         let number: u64 = value
@@ -201,7 +221,8 @@ async fn case(
         }
     }
     let Some(wait) = wait else {
-        return brief(shared.backend.case(id)).await.map(Json);
+        let case = brief(shared.backend.case(id)).await?;
+        return Ok(Aged::of(&shared, Json(case)));
     };
     let Ok(_place) = shared.waiting_places.try_acquire() else {
         return Err(Problem::new(
@@ -211,13 +232,13 @@ async fn case(
         )
         .expected("another try a little later, or the case without wait_ms"));
     };
-    within(wait + ANSWER_TIME_MAX, shared.backend.wait_case(id, after, wait))
-        .await
-        .map(Json)
+    let case = within(wait + ANSWER_TIME_MAX, shared.backend.wait_case(id, after, wait)).await?;
+    Ok(Aged::of(&shared, Json(case)))
 }
 
-async fn plan(State(shared): State<Shared>, CaseOf(id): CaseOf) -> Result<Json<PlanView>, Problem> {
-    brief(shared.backend.plan(id)).await.map(Json)
+async fn plan(State(shared): State<Shared>, CaseOf(id): CaseOf) -> Result<Aged<Json<PlanView>>, Problem> {
+    let plan = brief(shared.backend.plan(id)).await?;
+    Ok(Aged::of(&shared, Json(plan)))
 }
 
 /// Checks what an opening says beyond its form.

@@ -83,6 +83,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Cases, newest first.
     async fn cases(&self, query: &CaseQuery) -> Result<CasePage, BackendError>;
+    /// The moment up to which the histories of cases were read: of what happened later, the answers about cases may know nothing.
+    fn cases_as_of(&self) -> Timestamp;
     /// One case.
     async fn case(&self, id: CaseId) -> Result<CaseView, BackendError>;
     /// The case as soon as its revision is above `after` (where one is given) and it has ended or waits for a person; at the

@@ -1,11 +1,11 @@
 //! The client of the API, as the command line uses it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lethe_terms::CaseId;
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, StatusCode, Url, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -126,6 +126,8 @@ pub struct Client {
     key: Option<String>,
     /// Whether anything was ever answered.
     has_answered: Arc<AtomicBool>,
+    /// For how many seconds what happened may be missing in the last answer about cases.
+    cases_age_s: Arc<AtomicU64>,
 }
 
 impl Client {
@@ -182,7 +184,13 @@ impl Client {
             base,
             key,
             has_answered: Arc::default(),
+            cases_age_s: Arc::default(),
         })
+    }
+
+    /// For how long what happened may be missing in the last answer about cases: the server may be cut off from its log.
+    pub fn cases_age(&self) -> Duration {
+        Duration::from_secs(self.cases_age_s.load(Ordering::Relaxed))
     }
 
     fn server(&self) -> String {
@@ -265,6 +273,13 @@ impl Client {
         let response = request.timeout(time).send().await.map_err(failed)?;
         self.has_answered.store(true, Ordering::Relaxed);
         let status = response.status();
+        let age = response
+            .headers()
+            .get(header::AGE)
+            .and_then(|age| age.to_str().ok());
+        if let Some(age_s) = age.and_then(|age| age.parse().ok()) {
+            self.cases_age_s.store(age_s, Ordering::Relaxed);
+        }
         let bytes = response.bytes().await.map_err(failed)?.to_vec();
         if status.is_success() {
             return Ok((status, bytes));

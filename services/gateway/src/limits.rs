@@ -50,6 +50,9 @@ pub const SESSIONS_MAX: usize = 256;
 /// Longest `Idempotency-Key`, in bytes: a UUID has 36.
 pub const KEY_BYTES_MAX: usize = 255;
 
+/// How old what is known of cases may be before it is said: they are read every few seconds, and an election of a leader of the log takes less.
+pub const CASES_AGE_MAX: Duration = Duration::from_secs(30);
+
 /// Cases on a page where nothing is said.
 pub const PAGE_CASES: u32 = 100;
 

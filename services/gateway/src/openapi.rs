@@ -331,6 +331,12 @@ fn described(operation: &Operation, problem: &Schema, generator: &mut SchemaGene
             "default": { "description": "a problem", "content": { PROBLEM_MEDIA_TYPE: { "schema": problem } } },
         },
     });
+    if matches!(operation.id, "cases" | "case" | "plan") {
+        value["responses"]["200"]["headers"] = json!({ "Age": {
+            "description": "For how many seconds what happened may be missing in the answer: more than some where the server is cut off from its log.",
+            "schema": { "type": "integer", "minimum": 0 },
+        } });
+    }
     let is_health = matches!(operation.id, "health" | "ready");
     if is_health {
         let not_well = json!({ "description": "not in order: what is in the way", "content": value["responses"]["200"]["content"] });

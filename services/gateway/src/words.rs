@@ -7,7 +7,7 @@ use lethe_terms::{
 pub use lethe_terms::norm;
 
 pub use self::deadlines::{answered, at_most, awaits_answer, distance, due, is_overdue, overdue, span};
-pub use self::silence::{HOST_SILENT, waits_for_systems};
+pub use self::silence::{HOST_SILENT, aged, waits_for_systems};
 
 use crate::views::{
     BlockedBy, CaseFlag, CaseView, EarlierView, IssuedView, RemarkView, ScanState, StepView, SystemState,

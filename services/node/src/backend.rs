@@ -15,7 +15,7 @@ use lethe_gateway::views::{
     PlanView, QuarantineList, QuarantinedInput, QuarantinedView, RetriedView, ScanView, SystemState,
     SystemView, TopicList,
 };
-use lethe_gateway::{Callback, CallbackView, words};
+use lethe_gateway::{Callback, CallbackView};
 use lethe_journal::{CaseOrigin, CloseReason, Command, DatasetRef, Opening, Selectors, SystemTold};
 use lethe_log::EventLog;
 use lethe_terms::{CaseId, CommandId, Identifier, SystemName, Timestamp};
@@ -31,19 +31,16 @@ use crate::quarantine::{Quarantine, Retry};
 use crate::readiness::Readiness;
 use crate::systems::System;
 use crate::walker::Walker;
-use crate::{Error, issuers, publish, scans, shell, views};
+use crate::{Error, case_list, issuers, publish, scans, shell, views};
 
 /// How long an answer to a command may take until the request is told that the outcome is unknown.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long whoever asks for a case that is not known here may wait until the log was read to its end: where it answers, that takes a moment.
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long a page of systems may wait for the number of their records.
 const COUNT_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Cases on a page where nothing is said.
-const PAGE_CASES: usize = 100;
-
-/// Most cases on a page.
-const PAGE_CASES_MAX: usize = 500;
 
 /// The node as the gateway sees it.
 pub(crate) struct NodeBackend {
@@ -107,12 +104,18 @@ impl NodeBackend {
         }
     }
 
-    fn known(&self, id: CaseId) -> Result<(), BackendError> {
-        self.cases
-            .look()
-            .case(id)
-            .map(drop)
-            .ok_or(BackendError::NotFound { what: "case" })
+    /// Refuses a case that nobody opened, once that is certain: what another gateway took on a moment ago is read first.
+    async fn known(&self, id: CaseId) -> Result<(), BackendError> {
+        match self.cases.is_known(id, CATCH_UP_PATIENCE).await {
+            Some(true) => Ok(()),
+            Some(false) => Err(BackendError::NotFound { what: "case" }),
+            None => Err(BackendError::Unavailable {
+                code: "node-cases-not-read".into(),
+                message:
+                    "whether there is such a case cannot be told: the log was not read to its end in time"
+                        .into(),
+            }),
+        }
     }
 
     fn view(&self, id: CaseId) -> Result<CaseView, BackendError> {
@@ -242,41 +245,15 @@ impl Backend for NodeBackend {
     }
 
     async fn cases(&self, query: &CaseQuery) -> Result<CasePage, BackendError> {
-        let (conductor, now) = (self.cases.look(), shell::now());
-        let mut all: Vec<_> = conductor.cases().collect();
-        all.sort_by_key(|case| (std::cmp::Reverse(case.opening.received_at), case.id));
-        let total = u64::try_from(all.len()).unwrap_or(u64::MAX);
-        let limit = query.limit.map_or(PAGE_CASES, |limit| {
-            usize::try_from(limit).unwrap_or(PAGE_CASES_MAX)
-        });
-        let limit = limit.clamp(1, PAGE_CASES_MAX);
-        let skip = query
-            .page
-            .as_deref()
-            .map_or(Ok(0), str::parse::<usize>)
-            .map_err(|_| BackendError::Invalid {
-                code: "node-page".into(),
-                message: "unknown page".into(),
-                expected: "the page that the page before named".into(),
-            })?;
-        let fitting = all.into_iter().filter(|case| {
-            let state = conductor.state(case);
-            query.right.is_none_or(|right| right == case.opening.right)
-                && (!query.overdue || words::is_overdue(state, !case.issued.is_empty(), case.due, now))
-                && (!query.waiting || state.waits_for_person())
-                && query.state.is_none_or(|asked| asked == state)
-        });
-        let mut cases: Vec<_> = fitting
-            .skip(skip)
-            .take(limit + 1)
-            .map(|case| views::case_view(&conductor, case))
-            .collect();
-        let next = (cases.len() > limit).then(|| (skip + limit).to_string());
-        cases.truncate(limit);
-        Ok(CasePage { cases, next, total })
+        case_list::page(&self.cases, query)
+    }
+
+    fn cases_as_of(&self) -> Timestamp {
+        self.cases.rounds().as_of()
     }
 
     async fn case(&self, id: CaseId) -> Result<CaseView, BackendError> {
+        self.known(id).await?;
         self.view(id)
     }
 
@@ -286,6 +263,7 @@ impl Backend for NodeBackend {
         after: Option<u64>,
         wait: Duration,
     ) -> Result<CaseView, BackendError> {
+        self.known(id).await?;
         let mut changes = self.cases.changes();
         let resting = tokio::time::timeout(wait, async {
             loop {
@@ -303,6 +281,7 @@ impl Backend for NodeBackend {
     }
 
     async fn plan(&self, id: CaseId) -> Result<PlanView, BackendError> {
+        self.known(id).await?;
         let conductor = self.cases.look();
         let case = conductor
             .case(id)
@@ -338,7 +317,7 @@ impl Backend for NodeBackend {
         id: CaseId,
         plan_digest: &str,
     ) -> Result<AcceptedView, BackendError> {
-        self.known(id)?;
+        self.known(id).await?;
         self.submit(Command::Approve {
             command,
             case: id,
@@ -348,7 +327,7 @@ impl Backend for NodeBackend {
     }
 
     async fn withdraw(&self, command: CommandId, id: CaseId) -> Result<AcceptedView, BackendError> {
-        self.known(id)?;
+        self.known(id).await?;
         self.submit(Command::Withdraw { command, case: id }).await
     }
 
@@ -358,7 +337,7 @@ impl Backend for NodeBackend {
         id: CaseId,
         notified_at: Timestamp,
     ) -> Result<AcceptedView, BackendError> {
-        self.known(id)?;
+        self.known(id).await?;
         self.submit(Command::Lift {
             command,
             case: id,
@@ -368,7 +347,7 @@ impl Backend for NodeBackend {
     }
 
     async fn replan(&self, command: CommandId, id: CaseId) -> Result<AcceptedView, BackendError> {
-        self.known(id)?;
+        self.known(id).await?;
         self.submit(Command::Replan { command, case: id }).await
     }
 
@@ -378,7 +357,7 @@ impl Backend for NodeBackend {
         id: CaseId,
         reason: CloseReason,
     ) -> Result<AcceptedView, BackendError> {
-        self.known(id)?;
+        self.known(id).await?;
         self.submit(Command::Close {
             command,
             case: id,
@@ -424,10 +403,7 @@ impl Backend for NodeBackend {
             .map(|name| self.system(name))
             .transpose()?;
         let system = named.map(|told| told.inventory.name);
-        let limit = query.limit.map_or(PAGE_CASES, |limit| {
-            usize::try_from(limit).unwrap_or(PAGE_CASES_MAX)
-        });
-        let limit = limit.clamp(1, PAGE_CASES_MAX);
+        let limit = case_list::page_length(query.limit);
         let listed = self.quarantine.list(system.as_ref(), query.before, limit).await;
         listed.map_err(|error| unavailable(&error))
     }
@@ -529,6 +505,7 @@ impl Backend for NodeBackend {
     }
 
     async fn certificate(&self, id: CaseId, certificate: Option<&str>) -> Result<Document, BackendError> {
+        self.known(id).await?;
         let name = self
             .view(id)?
             .issued(certificate)
@@ -545,6 +522,7 @@ impl Backend for NodeBackend {
     }
 
     async fn opening(&self, id: CaseId) -> Result<Document, BackendError> {
+        self.known(id).await?;
         let commitment = {
             let conductor = self.cases.look();
             let case = conductor

@@ -16,13 +16,14 @@ use tokio::sync::watch;
 use crate::case_keys::CaseKeys;
 use crate::lag::Stands;
 use crate::patience::{Answering, Pauses};
+use crate::rounds::Rounds;
 use crate::{Error, poison};
 
 /// Settled commands that are remembered for those who wait for them.
 const SETTLED_MAX: usize = 10_000;
 
-/// Longest wait before the reader looks around without having been woken.
-const IDLE: Duration = Duration::from_secs(30);
+/// Longest wait before the histories are looked at without anybody having been woken: up to when they were read is known as exactly.
+pub(crate) const IDLE: Duration = Duration::from_secs(5);
 
 /// Why a command was refused, as whoever waits for it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +88,7 @@ pub(crate) struct Cases {
     /// Where the conductor of this process says that it goes on.
     pulse: Pulse,
     changed: watch::Sender<u64>,
+    rounds: Arc<Rounds>,
 }
 
 impl Cases {
@@ -97,6 +99,7 @@ impl Cases {
             settled: Arc::default(),
             pulse: Pulse::default(),
             changed: watch::Sender::new(0),
+            rounds: Arc::new(Rounds::new()),
         }
     }
 
@@ -118,6 +121,24 @@ impl Cases {
     /// Whether what is carried here is so still: a conductor that hangs may have lost it to another process without having noticed.
     pub(crate) fn are_current(&self) -> bool {
         self.pulse.age().is_some_and(|age| age < CURRENT_MAX)
+    }
+
+    /// Up to when the histories were read, by whoever follows or carries them here.
+    pub(crate) fn rounds(&self) -> &Rounds {
+        &self.rounds
+    }
+
+    /// Whether there is a case, as the log says by now; nothing where that cannot be told within `patience`.
+    pub(crate) async fn is_known(&self, case: CaseId, patience: Duration) -> Option<bool> {
+        let is_here = || self.look().case(case).is_some();
+        let is_decided_here = || self.are_current() && self.look().carries(case);
+        if is_here() {
+            return Some(true);
+        }
+        if is_decided_here() || self.rounds.catch_up(patience).await {
+            return Some(is_here());
+        }
+        is_here().then_some(true)
     }
 
     /// Hears of every round that changed something.
@@ -241,6 +262,14 @@ pub(crate) struct CaseReader {
     pub(crate) stands: Stands,
 }
 
+/// What came of reading on.
+struct ReadOn {
+    /// Whether there was anything.
+    moved: bool,
+    /// Whether nothing more is there.
+    is_whole: bool,
+}
+
 impl CaseReader {
     /// Reads until `stop`. The first round is told once every history was read to where it ended at the start.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
@@ -250,14 +279,24 @@ impl CaseReader {
         positions.push((answers.clone(), self.log.head(&answers).await?));
         let mut pauses = Pauses::new();
         while !*stop.borrow() {
-            let mut moved = false;
+            let round = self.cases.rounds().begin();
+            let (mut moved, mut is_whole) = (false, true);
             for (at, from) in &mut positions {
                 match self.read(at, from).await {
-                    Ok(read) => moved |= read,
+                    Ok(read) => {
+                        moved |= read.moved;
+                        is_whole &= read.is_whole;
+                    }
                     // Folding an entry again changes nothing.
-                    Err(error) if self.answering.passes(&error) => pauses.rest(&mut stop).await,
+                    Err(error) if self.answering.passes(&error) => {
+                        is_whole = false;
+                        pauses.rest(&mut stop).await;
+                    }
                     Err(error) => return Err(error),
                 }
+            }
+            if is_whole {
+                self.cases.rounds().end(round);
             }
             self.stands
                 .lock()
@@ -272,14 +311,15 @@ impl CaseReader {
                 .map(|(at, from)| Box::pin(self.log.wait(at, *from, IDLE)));
             tokio::select! {
                 (woken, _, _) = futures::future::select_all(waits) => woken?,
+                () = self.cases.rounds().another_is_wanted(round) => {}
                 _ = stop.changed() => {}
             }
         }
         Ok(())
     }
 
-    /// Reads a page; whether there was one.
-    async fn read(&self, at: &Place, from: &mut Position) -> Result<bool, Error> {
+    /// Reads a page.
+    async fn read(&self, at: &Place, from: &mut Position) -> Result<ReadOn, Error> {
         let page = self.log.read(at, *from, PAGE_ENTRIES_MAX).await?;
         if page.fell_behind && at.stream == Stream::Answers {
             // The conductor drops answers that it has read. Whoever misses a refusal is told that the outcome is unknown.
@@ -294,7 +334,10 @@ impl CaseReader {
         }
         let moved = page.next != *from;
         *from = page.next;
-        Ok(moved)
+        Ok(ReadOn {
+            moved,
+            is_whole: page.next >= page.head,
+        })
     }
 
     fn heard(&self, stored: &Stored) -> Result<(), Error> {

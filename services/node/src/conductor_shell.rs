@@ -28,15 +28,13 @@ use self::others::Others;
 use crate::board::Board;
 use crate::carrying::{self, Share, Worked};
 use crate::case_keys::CaseKeys;
-use crate::cases::{self, Cases, Fold};
+use crate::cases::{self, Cases, Fold, IDLE};
 use crate::cluster::Cluster;
 use crate::lag::Stands;
 use crate::patience::{Answering, Pauses};
+use crate::rounds::Round;
 use crate::walker::Walker;
 use crate::{Error, poison, shell};
-
-/// Longest wait before the conductor looks around without having been woken.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// How often the positions of commands and answers are written down: repeats are harmless, so rarely.
 const POSITIONS_EVERY: Duration = Duration::from_millis(500);
@@ -172,7 +170,9 @@ impl ConductorShell {
         *self.walks.lock().unwrap_or_else(PoisonError::into_inner) = JoinSet::new();
         // Where an append failed, what is to be carried may have changed meanwhile.
         self.change_share()?;
+        let beginning = self.cases.rounds().begin();
         let mut standing = self.take_over().await?;
+        self.cases.rounds().end(beginning);
         let (send, mut walks) = mpsc::channel(WALKS_MAX);
         let effects = self.with_conductor(|conductor| conductor.recover(shell::moment()));
         self.carry_out(effects, &mut standing, &send).await?;
@@ -184,12 +184,14 @@ impl ConductorShell {
                     return Ok(Ended::OtherShare);
                 }
             }
+            let round = self.cases.rounds().begin();
             let inputs = self.gather(&mut standing, &mut walks).await?;
             let moved = self.others(&mut standing).follow().await?;
+            self.cases.rounds().end(round);
             let idle = inputs.is_empty() && !moved && !self.is_due();
             if idle {
                 self.write_positions(&mut standing)?;
-                self.wait(&standing, &mut walks, &send, stop).await?;
+                self.wait(&standing, round, (&mut walks, &send), stop).await?;
                 continue;
             }
             let effects = self.with_conductor(|conductor| {
@@ -414,8 +416,8 @@ impl ConductorShell {
     async fn wait(
         &mut self,
         standing: &Standing,
-        walks: &mut mpsc::Receiver<Walked>,
-        send: &mpsc::Sender<Walked>,
+        round: Round,
+        (walks, send): (&mut mpsc::Receiver<Walked>, &mpsc::Sender<Walked>),
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), Error> {
         let now = shell::now();
@@ -441,6 +443,7 @@ impl ConductorShell {
             }
             () = share.changed() => {}
             _ = inventory.changed() => inventory.mark_changed(),
+            () = self.cases.rounds().another_is_wanted(round) => {}
             _ = stop.changed() => {}
         }
         Ok(())

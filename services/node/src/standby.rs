@@ -8,12 +8,17 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::Error;
 use crate::roles::{Role, Roles};
 use crate::settings::SystemSettings;
 
 /// How often a process that stands by looks whether the role is free.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a name may take to come free: clearing a killed process away takes a second a gibibyte at most.
+const NAME_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Roles of one process. The ledger has a lock of its own, and conductors share the partitions of the histories.
 const SOLE: [Role; 1] = [Role::Intake];
@@ -88,11 +93,23 @@ fn locks_of<'a>(
     sole(roles, systems).into_iter().map(lock).collect()
 }
 
-/// Takes the name of this process, of which the folder is, for as long as the file lives.
+/// Takes the name of this process, of which the folder is, for as long as the file lives. One that was killed has its name until the system has
+/// cleared it away, so it is waited for a little.
 ///
 /// # Errors
 /// [`Error::NameTaken`] where another process has it.
-pub(crate) fn take_name(folder: &Path, instance: &str) -> Result<File, Error> {
+pub(crate) async fn take_name(folder: &Path, instance: &str) -> Result<File, Error> {
+    let until = Instant::now() + NAME_PATIENCE;
+    loop {
+        match try_take_name(folder, instance) {
+            Err(Error::NameTaken { .. }) if Instant::now() < until => tokio::time::sleep(LOOK_EVERY).await,
+            taken => return taken,
+        }
+    }
+}
+
+/// As [`take_name`], at once.
+pub(crate) fn try_take_name(folder: &Path, instance: &str) -> Result<File, Error> {
     let unusable = |_| Error::Roles {
         reason: "the folder `processes` below data_dir cannot be written: expected one that this user may write",
     };
@@ -153,12 +170,12 @@ mod tests {
         take(folder, roles, systems, drop).await
     }
 
-    #[test]
-    fn a_name_is_one_process_at_a_time() {
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_one_process_at_a_time_and_waited_for_a_little() {
         let folder = tempfile::tempdir().unwrap();
         let own = folder.path().join("ledger-1");
-        let first = take_name(&own, "ledger-1").unwrap();
-        let refused = take_name(&own, "ledger-1").unwrap_err();
+        let first = take_name(&own, "ledger-1").await.unwrap();
+        let refused = take_name(&own, "ledger-1").await.unwrap_err();
         assert_eq!(refused.code(), "node-name-taken");
         assert!(
             refused
@@ -166,8 +183,12 @@ mod tests {
                 .contains("another process named ledger-1 runs"),
             "{refused}"
         );
-        drop(first);
-        take_name(&own, "ledger-1").unwrap();
+        let dying = async {
+            tokio::time::sleep(NAME_PATIENCE / 2).await;
+            drop(first);
+        };
+        let (taken, ()) = tokio::join!(take_name(&own, "ledger-1"), dying);
+        taken.unwrap();
     }
 
     #[tokio::test]

@@ -46,6 +46,8 @@ struct State {
     now: Timestamp,
     quarantine: Vec<QuarantinedView>,
     missing: Option<String>,
+    /// When cases were last read, where that is not now.
+    cases_as_of: Option<Timestamp>,
     published: BTreeSet<Vec<u8>>,
     /// Intake keys that were made after the first.
     intake_keys: u8,
@@ -88,6 +90,11 @@ impl Fake {
     /// From now on nobody has a role, as these words say.
     pub fn miss(&self, words: &str) {
         self.locked().missing = Some(words.to_owned());
+    }
+
+    /// Nothing was read of cases since then.
+    pub fn cut_off(&self, since: Timestamp) {
+        self.locked().cases_as_of = Some(since);
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
@@ -241,6 +248,10 @@ impl Backend for Fake {
             next,
             total: state.cases.len() as u64,
         })
+    }
+
+    fn cases_as_of(&self) -> Timestamp {
+        self.locked().cases_as_of.unwrap_or_else(crate::pages::now)
     }
 
     async fn case(&self, id: CaseId) -> Result<CaseView, BackendError> {

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use lethe_terms::{CaseState, StepState, Timestamp};
 use maud::{Markup, html};
 
-use super::{attention, badge, deadline, framed, moment, now, overdue, page, problem};
+use super::{aged, attention, badge, deadline, framed, moment, now, overdue, page, problem};
 use crate::api::within;
 use crate::asks::CLOSE_REASONS;
 use crate::body::CaseOf;
@@ -36,7 +36,8 @@ pub(crate) async fn show(
         Err(error) => return problem(&error),
     };
     let title = format!("{} {id}", words::right(case.right));
-    page(&title, Some(&caller), true, &content(&case, plan.as_ref())).into_response()
+    let content = html! { (aged(shared.cases_age())) (content(&case, plan.as_ref())) };
+    page(&title, Some(&caller), true, &content).into_response()
 }
 
 fn content(case: &CaseView, plan: Option<&PlanView>) -> Markup {

@@ -6,7 +6,7 @@ mod lineage;
 mod login;
 mod overview;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::http::header;
@@ -77,7 +77,7 @@ fn asset(media_type: &'static str, text: &'static str) -> Response {
 }
 
 /// The moment of the page. Only for texts such as "in 12 days": nothing is decided by it.
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let millis = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis());
@@ -124,6 +124,15 @@ fn page(title: &str, caller: Option<&Caller>, live: bool, content: &Markup) -> H
         }
     };
     Html(page.into_string())
+}
+
+/// That what is shown of cases is old, where it is.
+fn aged(age: Duration) -> Markup {
+    html! {
+        div data-live="age" {
+            @if let Some(words) = words::aged(age) { p.finding { strong { "log" } " " (words) } }
+        }
+    }
 }
 
 /// A problem as a page.

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use lethe_terms::{Right, Timestamp};
 use maud::{Markup, html};
 
-use super::{badge, deadline, lineage, moment, now, overdue, page, problem};
+use super::{aged, badge, deadline, lineage, moment, now, overdue, page, problem};
 use crate::asks::CaseQuery;
 use crate::context::{Caller, Shared};
 use crate::limits::{ANSWER_TIME_MAX, PAGE_CASES};
@@ -44,7 +44,8 @@ pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extens
     };
     match asked.await {
         Ok((seen, health)) => {
-            page("Cases and systems", Some(&caller), true, &content(&seen, &health)).into_response()
+            let content = html! { (aged(shared.cases_age())) (content(&seen, &health)) };
+            page("Cases and systems", Some(&caller), true, &content).into_response()
         }
         Err(error) => problem(&error),
     }

@@ -1,11 +1,26 @@
 //! What is not heard of, in words.
 
+use std::time::Duration;
+
 use lethe_terms::StepState;
+
+use crate::limits::CASES_AGE_MAX;
 
 use crate::views::{CaseView, SystemState, SystemView};
 
 /// The code of a system whose host nobody hears.
 pub const HOST_SILENT: &str = "node-host-silent";
+
+/// That cases are told as they were a while ago, where it is longer than it takes to read the log.
+pub fn aged(age: Duration) -> Option<String> {
+    let ago = || super::span(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    (age > CASES_AGE_MAX).then(|| {
+        format!(
+            "has not been read to its end for {}: what happened to cases since may be missing here",
+            ago()
+        )
+    })
+}
 
 /// The systems that a case waits for and that do not answer, one a line: those of its open steps, and all of them while it is not planned.
 /// Nothing where it goes on by a person only, or not at all.

@@ -386,3 +386,22 @@ async fn a_case_that_was_closed_alarms_nobody_and_names_its_statement_by_what_it
         assert!(page.contains(part), "no {part}: {page}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_cut_off_from_the_log_says_for_how_long_cases_are_not_known() {
+    let server = started(false).await;
+    let client = server.client();
+    client.cases(&CaseQuery::default()).await.unwrap();
+    assert_eq!(client.cases_age(), Duration::ZERO);
+    let (home, case) = ("/", "/cases/case-5a140704c0ffee04");
+    let words = "has not been read to its end for";
+    assert!(!server.send("GET", home, "", "").contains(words));
+
+    server.backend.cut_off(now().plus_millis(-3 * 60_000));
+    client.cases(&CaseQuery::default()).await.unwrap();
+    assert_eq!(client.cases_age().as_secs() / 60, 3);
+    for page in [home, case] {
+        let page = server.send("GET", page, "", "");
+        assert!(page.contains(&format!("{words} 3 minutes")), "{page}");
+    }
+}

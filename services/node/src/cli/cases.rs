@@ -15,8 +15,19 @@ use super::identifiers;
 use super::talk::{Talk, table};
 use super::wait::{self, Goal};
 
-/// Carries out a command on cases.
+/// Carries out a command on cases. What a server that is cut off from its log knows of them is shown, and is no answer.
 pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'_>) -> Result<Exit, Error> {
+    let exit = carry_out(client, command, talk).await?;
+    Ok(match words::aged(client.cases_age()) {
+        Some(aged) => {
+            talk.say(&format!("the log {aged}"));
+            Exit::Unknown
+        }
+        None => exit,
+    })
+}
+
+async fn carry_out(client: &Client, command: CaseCommand, talk: &mut Talk<'_>) -> Result<Exit, Error> {
     match command {
         CaseCommand::Open(args) => open(client, args, talk).await,
         CaseCommand::List(args) => list(client, args, talk).await,
@@ -117,25 +128,8 @@ async fn open(client: &Client, args: OpenArgs, talk: &mut Talk<'_>) -> Result<Ex
     if args.waiting.wait {
         talk.say(&format!("opened {}", accepted.case));
     }
-    // What was accepted may take a moment to be seen; the case exists all the same.
-    let case = wait_to_see(client, accepted.case).await?;
+    let case = client.case(accepted.case).await?;
     settle(client, &case, Goal::Rest(None), &args.waiting, talk).await
-}
-
-/// The case, once the server shows it: what is on the log is folded a moment later.
-async fn wait_to_see(client: &Client, id: CaseId) -> Result<CaseView, Error> {
-    const TRIES: u32 = 50;
-    const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
-    let mut tries = 1;
-    loop {
-        match client.case(id).await {
-            Err(error) if error.code() == "gateway-not-found" && tries < TRIES => {
-                tries += 1;
-                tokio::time::sleep(PAUSE).await;
-            }
-            answer => return Ok(answer?),
-        }
-    }
 }
 
 async fn withdraw(client: &Client, args: WaitedArgs, talk: &mut Talk<'_>) -> Result<Exit, Error> {

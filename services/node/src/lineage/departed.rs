@@ -131,7 +131,7 @@ mod tests {
             fold(folder.path(), "lineage-2", "03"),
             fold(folder.path(), "lineage-1", "04"),
         );
-        let _name = standby::take_name(&folder.path().join("lineage-1"), "lineage-1").unwrap();
+        let _name = standby::try_take_name(&folder.path().join("lineage-1"), "lineage-1").unwrap();
         sweep(folder.path(), AWAY_MAX, later(AWAY_MAX / 2)).unwrap();
         assert!(gone.exists(), "it may start again");
         sweep(folder.path(), AWAY_MAX, later(AWAY_MAX * 2)).unwrap();

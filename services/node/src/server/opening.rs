@@ -57,7 +57,7 @@ impl Start {
     pub(super) async fn open(mut self, kinds: &Kinds, tasks: &mut Tasks) -> Result<Opened, Error> {
         let instance = self.instance();
         let name = match &instance {
-            Some(instance) => Some(standby::take_name(&self.folders.own, instance)?),
+            Some(instance) => Some(standby::take_name(&self.folders.own, instance).await?),
             None => None,
         };
         let log = Log::open(&self.settings).await?;
