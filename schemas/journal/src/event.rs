@@ -200,6 +200,24 @@ fn unknown_source<T: Kind>(source: &str) -> Error {
     }
 }
 
+/// Reads an event of whatever kind, to see whether it can be read.
+///
+/// Errors: as [`Event::decode`].
+pub fn check(value: &[u8]) -> Result<(), Error> {
+    #[derive(Deserialize)]
+    struct Marks<'a> {
+        #[serde(borrow)]
+        r#type: std::borrow::Cow<'a, str>,
+    }
+    let marks = serde_json::from_slice::<Marks<'_>>(value);
+    let name = marks.as_ref().ok().and_then(|marks| {
+        let (name, _) = marks.r#type.strip_prefix(TYPE_PREFIX)?.rsplit_once(".v")?;
+        Some(name)
+    });
+    // What has no name that is known is of no kind: any says whether it is of a newer version.
+    check_as(name.unwrap_or_default(), value)
+}
+
 /// When an entry was made, whatever its kind; nothing where it is no event, such as a leaf.
 pub fn time_of(value: &[u8]) -> Option<Timestamp> {
     #[derive(Deserialize)]
@@ -274,6 +292,13 @@ macro_rules! kinds {
 
         /// Names of all types that this version knows; another one is of a newer version.
         const KNOWN: &[&str] = &[$( $name ),+];
+
+        fn check_as(name: &str, value: &[u8]) -> Result<(), Error> {
+            match name {
+                $( $name => Event::<$type>::decode(value).map(drop), )+
+                _ => Event::<crate::CaseEntry>::decode(value).map(drop),
+            }
+        }
     };
 }
 

@@ -20,7 +20,7 @@ pub use answer::{Answer, AnswerEvent, EnvelopeBytes, Found, LeafKind, RefusedAs}
 pub use case::{CaseEntry, CaseEvent, CaseOrigin, CloseReason, FailureCode, LiftRequest, Opening, Person};
 pub use command::{Command, CommandEvent};
 pub use entry::{Entry, Epoch, Place, Position, Stored};
-pub use event::{Error, Event, Kind, VALUE_BYTES_MAX, time_of};
+pub use event::{Error, Event, Kind, VALUE_BYTES_MAX, check, time_of};
 pub use instruction::{Generation, Instruction, Order, Planned, Selectors, SelectorsWire};
 pub use plan::{
     DatasetRef, Held, HoldingRef, Inventory, InventoryDataset, InventorySystem, Plan, PlannedException,

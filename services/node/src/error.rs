@@ -1,5 +1,6 @@
 //! What can go wrong in the node.
 
+use lethe_journal::{Place, Position};
 use lethe_terms::{CaseId, SystemName};
 
 /// Why the node cannot go on with something.
@@ -56,6 +57,16 @@ pub enum Error {
     NoRecordKey {
         /// The system.
         system: SystemName,
+    },
+    /// An entry is of a newer version: readers stop before it.
+    #[error("{at}, position {position}")]
+    NewerEntry {
+        /// Where it stands.
+        at: Place,
+        /// Its position there.
+        position: Position,
+        /// What is newer.
+        source: lethe_journal::Error,
     },
     /// A lineage partition did not catch up in time: what it holds is unknown.
     #[error("a lineage partition lags behind")]
@@ -168,6 +179,7 @@ impl Error {
             Self::Fenced { .. } => "node-fenced",
             Self::NoCaseKey { .. } => "node-no-case-key",
             Self::NoRecordKey { .. } => "node-no-record-key",
+            Self::NewerEntry { source, .. } => source.code(),
             Self::Lagging => "node-lagging",
             Self::Unanswered { .. } => "node-lineage-unanswered",
             Self::NoEvidence => "node-no-evidence",

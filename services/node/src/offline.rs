@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use async_trait::async_trait;
 use lethe_gateway::words;
 use lethe_intake::Poison;
-use lethe_journal::{Place, Position, Stream};
+use lethe_journal::{Place, Position, Stored, Stream};
 use lethe_ledger::{EvidenceStore, Keys, Ledger, Start};
-use lethe_log::EventLog;
+use lethe_log::{EventLog, Page, Pages};
 use lethe_vault::{Attestation, FileVault, FirstStart, Openers, OsEntropy};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ use crate::evidence::look;
 use crate::ledger_shell::all_leaves;
 use crate::lineage::Owners;
 use crate::log::Log;
-use crate::poison::PutsAway;
+use crate::poison::{PutsAway, of_nobody, of_stray};
 use crate::server::{Folders, origin, remove_fold};
 use crate::settings::Settings;
 
@@ -94,7 +94,7 @@ impl Noted {
             "the fold stands before them until the server puts them away"
         };
         Some(format!(
-            "{count} in records and keys can be no entry of Lethe, the first at {at}, position {position} ({code}); {then}"
+            "{count} can be no entry of Lethe, the first at {at}, position {position} ({code}); {then}"
         ))
     }
 }
@@ -186,15 +186,22 @@ pub async fn doctor(config: &Path) -> Vec<Diagnosis> {
         Ok(words::counted(settings.systems.len() as u64, "system")),
     )];
     found.push(diagnosis_of("vault", &folders.vault(), vault(&folders)));
-    let log_result = |result| match &settings.kafka {
-        Some(_) => diagnosis("log", result),
-        None => diagnosis_of("log", &folders.log(), result),
+    let log_diagnosis = |what, result| match &settings.kafka {
+        Some(_) => diagnosis(what, result),
+        None => diagnosis_of(what, &folders.log(), result),
     };
     let mut readable = None;
     match open_log(&settings).await {
         Ok(log) => {
-            found.push(log_result(checked(&log, settings.kafka.is_some()).await));
+            found.push(log_diagnosis(
+                "log",
+                checked(&log, settings.kafka.is_some()).await,
+            ));
             found.push(diagnosis("durability", Ok(durability(&settings))));
+            found.push(log_diagnosis(
+                "entries",
+                entries(&log, beside_the_fold(&settings)).await,
+            ));
             found.push(diagnosis_of(
                 "lineage",
                 &folders.lineage(),
@@ -202,7 +209,7 @@ pub async fn doctor(config: &Path) -> Vec<Diagnosis> {
             ));
             readable = Some(log);
         }
-        Err(error) => found.push(log_result(Err(error))),
+        Err(error) => found.push(log_diagnosis("log", Err(error))),
     }
     found.push(diagnosis_of(
         "ledger",
@@ -256,6 +263,68 @@ async fn checked(log: &Arc<dyn EventLog>, is_kafka: bool) -> Result<String, Erro
     } else {
         format!("every entry can be read; {entries} were appended")
     })
+}
+
+/// Streams of events that no fold of the lineage reads.
+fn beside_the_fold(settings: &Settings) -> impl Iterator<Item = Stream> {
+    let of_systems = settings.systems.iter();
+    [
+        Stream::Cursors,
+        Stream::Erased,
+        Stream::Systems,
+        Stream::Owners,
+        Stream::Cases,
+        Stream::Commands,
+        Stream::Answers,
+        Stream::Quarantine,
+    ]
+    .into_iter()
+    .chain(of_systems.map(|system| Stream::Instructions(system.name.clone())))
+}
+
+/// Whether every entry that is not folded can be read: before one of a newer version, readers stop.
+async fn entries(log: &Arc<dyn EventLog>, streams: impl Iterator<Item = Stream>) -> Result<String, Error> {
+    let (noted, mut stop) = (Noted::new(true), watch::channel(false).1);
+    let mut count = 0;
+    for stream in streams {
+        for at in Place::all(&stream) {
+            let mut pages = Pages::new(&**log, &at, 0);
+            while let Some(page) = pages.next().await? {
+                count += page.entries.len() as u64;
+                let poison = unreadable(&at, page)?;
+                noted.put_away(&at, &poison, &mut stop).await?;
+            }
+        }
+    }
+    let read = format!(
+        "{} beside records and keys can be read",
+        words::counted(count, "entry")
+    );
+    Ok(match noted.words() {
+        Some(noted) => format!("{read}; {noted}"),
+        None => read,
+    })
+}
+
+/// What of a page can be no entry.
+fn unreadable(at: &Place, page: Page) -> Result<Vec<Poison>, Error> {
+    let mut poison: Vec<_> = page.strays.into_iter().map(of_stray).collect();
+    for Stored { position, entry, .. } in page.entries {
+        let Some(value) = entry.value else { continue };
+        match lethe_journal::check(&value) {
+            Err(source) if !source.is_of_nobody() => {
+                return Err(Error::NewerEntry {
+                    at: at.clone(),
+                    position,
+                    source,
+                });
+            }
+            Err(error) => poison.push(of_nobody(position, value, &error)),
+            Ok(()) => {}
+        }
+    }
+    poison.sort_by_key(|one| one.position);
+    Ok(poison)
 }
 
 /// The log folded: where one process does everything in its own store, otherwise in a folder that is removed again. Nobody would keep a copy current,
@@ -374,6 +443,10 @@ fn evidence(settings: &Settings, folders: &Folders) -> Result<String, Error> {
 
 #[cfg(test)]
 mod tests {
+    use lethe_journal::Entry;
+    use lethe_log::MemoryLog;
+    use lethe_terms::EntryId;
+
     use super::*;
 
     fn found(errors: Vec<Error>) -> Exit {
@@ -403,5 +476,37 @@ mod tests {
         assert_eq!(found(vec![io(std::io::ErrorKind::NotFound)]), Exit::No);
         let damaged = Error::Log(lethe_log::Error::Corrupt("a page".into()));
         assert_eq!(found(vec![busy(), damaged]), Exit::No);
+    }
+
+    /// An event of Lethe of this type in a stream of its own.
+    async fn append(log: &dyn EventLog, stream: Stream, key: &str, value: Vec<u8>) {
+        let entry = Entry {
+            id: EntryId::from_bytes([0; 16]),
+            key: key.as_bytes().to_vec(),
+            value: Some(value),
+        };
+        let at = Place::new(stream, 0);
+        let epoch = (at.stream == Stream::Cases).then_some(1);
+        if epoch.is_some() {
+            log.acquire(&at).await.unwrap();
+        }
+        log.append(&at, epoch, vec![entry]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_entry_of_a_newer_version_is_a_no_wherever_it_stands_and_what_is_nobodys_is_counted() {
+        let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new());
+        let streams = || [Stream::Systems, Stream::Cases].into_iter();
+        append(&*log, Stream::Systems, "shop", b"{}".to_vec()).await;
+        let seen = entries(&log, streams()).await.unwrap();
+        assert!(
+            seen.contains("1 message can be no entry of Lethe, the first at systems/0, position 0"),
+            "{seen}"
+        );
+        let newer = br#"{"source":"/lethe/conductor","type":"org.lethe.case.entry.v9","more":1}"#;
+        append(&*log, Stream::Cases, "case", newer.to_vec()).await;
+        let row = diagnosis("entries", entries(&log, streams()).await);
+        assert_eq!((row.ok, row.code), (Some(false), Some("journal-newer-version")));
+        assert!(row.detail.starts_with("cases/0, position"), "{}", row.detail);
     }
 }

@@ -35,19 +35,24 @@ pub(crate) fn sorted<T: Kind>(page: Page) -> Result<Sorted<T>, Error> {
         let Some(value) = entry.value else { continue };
         match Event::decode(&value) {
             Ok(event) => events.push((position, event)),
-            Err(error) if error.is_of_nobody() => poison.push(Poison {
-                position,
-                system: None,
-                is_anybodys: false,
-                code: error.code(),
-                expected: format!("an entry that Lethe wrote: {error}"),
-                value,
-            }),
+            Err(error) if error.is_of_nobody() => poison.push(of_nobody(position, value, &error)),
             Err(error) => return Err(error.into()),
         }
     }
     poison.sort_by_key(|one| one.position);
     Ok(Sorted { events, poison })
+}
+
+/// What is put away of an entry that no Lethe can read.
+pub(crate) fn of_nobody(position: Position, value: Vec<u8>, error: &lethe_journal::Error) -> Poison {
+    Poison {
+        position,
+        system: None,
+        is_anybodys: false,
+        code: error.code(),
+        expected: format!("an entry that Lethe wrote: {error}"),
+        value,
+    }
 }
 
 /// What is put away of a stray.
