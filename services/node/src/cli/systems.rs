@@ -14,6 +14,9 @@ use super::talk::{Talk, table};
 /// Pause between two looks at a running scan: often enough for a bar that moves.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long a host that is not heard of is waited for: another process that stands by for its systems opens them within seconds.
+const TAKE_OVER_TIME_MAX: Duration = Duration::from_secs(15);
+
 /// The code of a system whose connector the process that was asked does not host.
 const HOSTED_ELSEWHERE: &str = "node-hosted-elsewhere";
 
@@ -201,14 +204,21 @@ fn standing_still(scan: &ScanView, waited_s: u64) -> Option<String> {
     })
 }
 
-/// Starts a scan and shows how far it is until it has ended, has not gone on for too long, or has nobody who could go on with it.
+/// Starts a scan and shows how far it is until it has ended or has not gone on for too long.
 async fn watch(client: &Client, name: &str, still_max: Duration, talk: &Talk<'_>) -> Result<ScanView, Error> {
     let mut scan = client.start_scan(name).await?;
     let bar = talk.progress(scan.total);
     bar.set_prefix(name.to_owned());
     bar.set_message(scan.unit.clone());
     let mut moved_at = Instant::now();
-    while scan.state == ScanState::Running && !is_unheard(&scan) && moved_at.elapsed() <= still_max {
+    let patience = |scan: &ScanView| {
+        if is_unheard(scan) {
+            still_max.min(TAKE_OVER_TIME_MAX)
+        } else {
+            still_max
+        }
+    };
+    while scan.state == ScanState::Running && moved_at.elapsed() <= patience(&scan) {
         bar.set_length(scan.total.unwrap_or(scan.done));
         bar.set_position(scan.done);
         tokio::time::sleep(LOOK_PAUSE).await;

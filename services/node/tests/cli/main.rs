@@ -180,7 +180,7 @@ async fn an_opening_is_written_for_one_reader_and_over_nothing() {
 async fn a_host_that_nobody_hears_is_named_to_who_scans_or_waits_for_its_system() {
     let server = started().await;
     server.backend.silence("shop");
-    let (exit, out, err) = server.run("system scan shop").await;
+    let (exit, out, err) = server.run("system scan shop --wait 1").await;
     assert_eq!(exit, Exit::Unknown, "{out}{err}");
     assert!(out.contains("waits (node-host-silent)"), "{out}");
     assert!(
