@@ -1,18 +1,17 @@
 //! Reading what a client sent: bounded in size and time, and with errors that name the place and never the value.
 
 use std::str::FromStr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use lethe_terms::{CaseId, CommandId, SystemName, Timestamp};
+use lethe_terms::{CaseId, CommandId, SystemName};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use crate::asks::{IDENTIFIER_BYTES_MAX, IDENTIFIERS_MAX, IdentifierAsk, OpenCase};
-use crate::context::{Caller, Shared};
+use crate::context::{Caller, Shared, now};
 use crate::limits::{BODY_BYTES_MAX, BODY_TIME_MAX, KEY_BYTES_MAX};
 use crate::problem::Problem;
 
@@ -284,13 +283,6 @@ pub(crate) fn check_request(ask: &OpenCase) -> Result<(), Problem> {
         .map_err(|expected| Problem::malformed("body: identifiers", expected))?;
     ask.check_received(now())
         .map_err(|expected| Problem::malformed("body: received_at", expected))
-}
-
-fn now() -> Timestamp {
-    let millis = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis());
-    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
 /// Checks the identifiers of a request against their limits.

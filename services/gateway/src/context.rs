@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use lethe_terms::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
@@ -52,9 +53,17 @@ impl Context {
 
     /// For how long what happened may be missing in what is told of cases.
     pub(crate) fn cases_age(&self) -> Duration {
-        let age_ms = crate::pages::now().since(self.backend.cases_as_of());
+        let age_ms = now().since(self.backend.cases_as_of());
         Duration::from_millis(u64::try_from(age_ms).unwrap_or(0))
     }
+}
+
+/// The moment: for words such as "in 12 days", for ages, and to refuse what was asked in the future.
+pub(crate) fn now() -> Timestamp {
+    let millis = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
+    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
 /// Who calls.

@@ -251,7 +251,7 @@ impl Backend for Fake {
     }
 
     fn cases_as_of(&self) -> Timestamp {
-        self.locked().cases_as_of.unwrap_or_else(crate::pages::now)
+        self.locked().cases_as_of.unwrap_or_else(crate::context::now)
     }
 
     async fn case(&self, id: CaseId) -> Result<CaseView, BackendError> {

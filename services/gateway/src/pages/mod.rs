@@ -6,7 +6,7 @@ mod lineage;
 mod login;
 mod overview;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::header;
@@ -15,7 +15,7 @@ use axum::routing::{MethodRouter, get, post};
 use lethe_terms::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::context::{Caller, Shared};
+use crate::context::{Caller, Shared, now};
 use crate::picture::{Mark, Picture, draw};
 use crate::problem::Problem;
 use crate::views::{AttentionView, CaseView};
@@ -74,14 +74,6 @@ fn asset(media_type: &'static str, text: &'static str) -> Response {
         text,
     )
         .into_response()
-}
-
-/// The moment of the page. Only for texts such as "in 12 days": nothing is decided by it.
-pub(crate) fn now() -> Timestamp {
-    let millis = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis());
-    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
 /// A page with its frame. `live` says whether it changes by itself.
