@@ -4,6 +4,8 @@ use lethe_terms::{EntryId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::Stream;
+
 /// Largest value that is read from the log, in bytes: an entry above it is refused before it is parsed.
 pub const VALUE_BYTES_MAX: usize = 4 << 20;
 
@@ -200,22 +202,52 @@ fn unknown_source<T: Kind>(source: &str) -> Error {
     }
 }
 
-/// Reads an event of whatever kind, to see whether it can be read.
+/// Reads an entry of a stream, to see whether it can be read there; nothing where the stream holds no events, or sealed ones.
 ///
 /// Errors: as [`Event::decode`].
-pub fn check(value: &[u8]) -> Result<(), Error> {
+pub fn check(stream: &Stream, value: &[u8]) -> Option<Result<(), Error>> {
     #[derive(Deserialize)]
     struct Marks<'a> {
         #[serde(borrow)]
         r#type: std::borrow::Cow<'a, str>,
     }
-    let marks = serde_json::from_slice::<Marks<'_>>(value);
-    let name = marks.as_ref().ok().and_then(|marks| {
-        let (name, _) = marks.r#type.strip_prefix(TYPE_PREFIX)?.rsplit_once(".v")?;
-        Some(name)
-    });
-    // What has no name that is known is of no kind: any says whether it is of a newer version.
-    check_as(name.unwrap_or_default(), value)
+    let kinds = kinds_in(stream);
+    let marks = serde_json::from_slice::<Marks<'_>>(value).ok();
+    let bears = |kind: &&&str| {
+        let name = marks
+            .as_ref()
+            .and_then(|marks| marks.r#type.strip_prefix(TYPE_PREFIX));
+        name.and_then(|name| name.rsplit_once(".v"))
+            .is_some_and(|(name, _)| name == **kind)
+    };
+    // What bears no name that belongs there is read as the first: it then says what is wrong with it.
+    let kind = kinds.iter().find(bears).or(kinds.first())?;
+    Some(check_as(kind, value))
+}
+
+/// Names of the types that stand in a stream.
+const fn kinds_in(stream: &Stream) -> &'static [&'static str] {
+    match stream {
+        Stream::Records => &["record.observed"],
+        Stream::Keys => &["key.wrapped"],
+        Stream::Cursors => &["cursor.advanced"],
+        Stream::Erased => &["erased.marked"],
+        Stream::Systems => &["system.told", "scan.asked", "process.told"],
+        Stream::Owners => &["partition.owned"],
+        Stream::Cases => &["case.entry"],
+        Stream::Commands => &["command"],
+        Stream::Instructions(_) => &["instruction"],
+        Stream::Answers => &["answer"],
+        Stream::Quarantine => &[
+            "input.quarantined",
+            "input.dropped",
+            "input.ended",
+            "input.retry_asked",
+            "input.retried",
+            "place.cleared",
+        ],
+        Stream::Leaves | Stream::Intake | Stream::Requests(_) | Stream::Replies(_) => &[],
+    }
 }
 
 /// When an entry was made, whatever its kind; nothing where it is no event, such as a leaf.

@@ -114,12 +114,6 @@ pub(crate) async fn brief<T>(answer: impl Future<Output = Result<T, BackendError
 /// An answer about cases, and for how many seconds what happened may be missing in it (`Age`, RFC 9111 section 5.1).
 struct Aged<T>(Duration, T);
 
-impl<T> Aged<T> {
-    fn of(shared: &Context, answer: T) -> Self {
-        Self(shared.cases_age(), answer)
-    }
-}
-
 impl<T: IntoResponse> IntoResponse for Aged<T> {
     fn into_response(self) -> Response {
         let Self(age, answer) = self;
@@ -200,8 +194,9 @@ async fn cases(
             _ => asked.page = Some(value),
         }
     }
+    let age = shared.backend.cases_age();
     let page = brief(shared.backend.cases(&asked)).await?;
-    Ok(Aged::of(&shared, Json(page)))
+    Ok(Aged(age, Json(page)))
 }
 
 async fn case(
@@ -221,8 +216,9 @@ async fn case(
         }
     }
     let Some(wait) = wait else {
+        let age = shared.backend.cases_age();
         let case = brief(shared.backend.case(id)).await?;
-        return Ok(Aged::of(&shared, Json(case)));
+        return Ok(Aged(age, Json(case)));
     };
     let Ok(_place) = shared.waiting_places.try_acquire() else {
         return Err(Problem::new(
@@ -233,12 +229,14 @@ async fn case(
         .expected("another try a little later, or the case without wait_ms"));
     };
     let case = within(wait + ANSWER_TIME_MAX, shared.backend.wait_case(id, after, wait)).await?;
-    Ok(Aged::of(&shared, Json(case)))
+    // It was looked at last when it changed, or a moment ago.
+    Ok(Aged(shared.backend.cases_age(), Json(case)))
 }
 
 async fn plan(State(shared): State<Shared>, CaseOf(id): CaseOf) -> Result<Aged<Json<PlanView>>, Problem> {
+    let age = shared.backend.cases_age();
     let plan = brief(shared.backend.plan(id)).await?;
-    Ok(Aged::of(&shared, Json(plan)))
+    Ok(Aged(age, Json(plan)))
 }
 
 /// Checks what an opening says beyond its form.

@@ -83,8 +83,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Cases, newest first.
     async fn cases(&self, query: &CaseQuery) -> Result<CasePage, BackendError>;
-    /// The moment up to which the histories of cases were read: of what happened later, the answers about cases may know nothing.
-    fn cases_as_of(&self) -> Timestamp;
+    /// For how long what happened to cases may not have been read: the answers about them may know nothing of it.
+    fn cases_age(&self) -> Duration;
     /// One case.
     async fn case(&self, id: CaseId) -> Result<CaseView, BackendError>;
     /// The case as soon as its revision is above `after` (where one is given) and it has ended or waits for a person; at the

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use lethe_terms::Timestamp;
 use sha2::{Digest, Sha256};
@@ -49,12 +49,6 @@ impl Context {
             publishers,
             tls,
         }
-    }
-
-    /// For how long what happened may be missing in what is told of cases.
-    pub(crate) fn cases_age(&self) -> Duration {
-        let age_ms = now().since(self.backend.cases_as_of());
-        Duration::from_millis(u64::try_from(age_ms).unwrap_or(0))
     }
 }
 

@@ -17,9 +17,22 @@ use crate::Error;
 /// How often a client tells its statistics, in milliseconds: so late is noticed that it knows nobody. Telling takes it about a millisecond.
 pub(crate) const STATISTICS_MS: &str = "2000";
 
-/// What stands in the statistics of a client for each broker of the configuration or of the cluster. Those that stand for a role, such as the
-/// coordinator of a group, lead nowhere without them.
-const KNOWN: [&str; 2] = [r#""source":"configured""#, r#""source":"learned""#];
+/// Before what the statistics say of each broker.
+const SOURCE: &str = r#""source":""#;
+
+/// Brokers of the configuration and of the cluster, before the state of each. Others stand for a role, such as the coordinator of a group, and lead
+/// nowhere without them.
+const KNOWN: [&str; 2] = [r#"configured", "state":""#, r#"learned", "state":""#];
+
+/// A broker that the client gave up is so until nobody holds it any more, which may be never; one that is only away is tried again at once.
+const GIVEN_UP: &str = "DOWN";
+
+/// Whether there is anybody whom a client with these statistics can ask, or tries to.
+fn knows_somebody(statistics: &str) -> bool {
+    let known = |broker| KNOWN.iter().find_map(|known| str::strip_prefix(broker, known));
+    let mut states = statistics.split(SOURCE).skip(1).filter_map(known);
+    states.any(|state| !state.starts_with(GIVEN_UP))
+}
 
 /// The way of one client to its first brokers.
 #[derive(Debug, Clone)]
@@ -52,8 +65,7 @@ impl WayBack {
 
     /// Looks at what the client told, in the callback to which it told it.
     pub(crate) fn look(&self, statistics: &[u8]) {
-        let statistics = String::from_utf8_lossy(statistics);
-        if !KNOWN.iter().any(|known| statistics.contains(known)) {
+        if !knows_somebody(&String::from_utf8_lossy(statistics)) {
             self.take();
         }
     }
@@ -79,8 +91,27 @@ mod tests {
 
     use rdkafka::consumer::Consumer as _;
 
+    use super::knows_somebody;
     use crate::clients::Clients;
     use crate::settings::KafkaSettings;
+
+    #[test]
+    fn a_client_knows_nobody_whose_brokers_are_those_that_it_gave_up() {
+        let broker = |source: &str, state: &str| {
+            format!(r#"{{ "nodename":"b:1", "source":"{source}", "state":"{state}", "stateage":1 }}"#)
+        };
+        assert!(!knows_somebody(r#"{ "brokers":{ } }"#));
+        let coordinator = broker("logical", "UP");
+        let given_up = format!("{coordinator}{}", broker("learned", "DOWN"));
+        assert!(!knows_somebody(&given_up));
+        for (source, state) in [
+            ("configured", "TRY_CONNECT"),
+            ("learned", "UP"),
+            ("learned", "INIT"),
+        ] {
+            assert!(knows_somebody(&format!("{given_up}{}", broker(source, state))));
+        }
+    }
 
     /// A client that nobody helps is lost about every tenth time.
     const CLIENTS: usize = 24;

@@ -29,6 +29,9 @@ pub(crate) const FENCING_TIMEOUT: Duration = Duration::from_secs(30);
 /// producer has a few threads and connections, and making one takes half a second.
 const SPARE_PRODUCERS_MAX: usize = TABLE_PARTITIONS as usize + 4;
 
+/// Most things that a client is told between two looks at it: its statistics, and lines of its log where somebody asked for them.
+const TOLD_MAX: usize = 64;
+
 pub(crate) type Sender = FutureProducer<Talk>;
 pub(crate) type Consumer = BaseConsumer<Talk>;
 
@@ -124,7 +127,7 @@ impl Clients {
 
     /// Answers what the client for questions asks for, such as a new token: it reads nothing, so nobody else polls it.
     pub(crate) fn tend(&self) {
-        while self.asking.poll(Duration::ZERO).is_some() {}
+        tend(&self.asking);
     }
 
     /// A consumer that stands nowhere.
@@ -197,6 +200,13 @@ impl Clients {
             .unwrap_or_else(PoisonError::into_inner)
             .free_numbers
             .push(number);
+    }
+}
+
+/// Takes what a consumer that reads nothing is told and asked. A look takes one thing, and says of none that it was there.
+pub(crate) fn tend(consumer: &Consumer) {
+    for _ in 0..TOLD_MAX {
+        drop(consumer.poll(Duration::ZERO));
     }
 }
 

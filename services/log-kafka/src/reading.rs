@@ -20,7 +20,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::channel::Channel;
-use crate::clients::{Clients, Consumer};
+use crate::clients::{Clients, Consumer, tend};
 use crate::shared::ASK_ONCE_TIMEOUT;
 use crate::told;
 use crate::wire::{Read, decode, decode_foreign};
@@ -219,7 +219,7 @@ impl Readers {
     pub(crate) fn tend(&self) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         for reader in kept.iter().filter(|reader| reader.stands.is_none()) {
-            while reader.consumer.poll(Duration::ZERO).is_some() {}
+            tend(&reader.consumer);
         }
     }
 

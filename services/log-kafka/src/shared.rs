@@ -37,6 +37,9 @@ const WATCH_PAUSE: Duration = Duration::from_millis(5);
 /// Longest pause, where nothing has grown for a while: five looks a second that a reader would notice cost a broker nothing.
 const WATCH_PAUSE_MAX: Duration = Duration::from_millis(25);
 
+/// How often clients that read nothing are looked at, whether or not heads are: what they ask may wait so long.
+const TEND_EVERY: Duration = STANDING;
+
 /// Entries in which a fence is looked for first, from the end; then in ever more.
 const FENCE_WINDOW_ENTRIES: u64 = 1_024;
 
@@ -392,11 +395,14 @@ impl Shared {
     /// Looks after the places that somebody waits for, after readers that nobody came back to, and after the client for questions, until the
     /// log is closed.
     pub(crate) fn watch(&self) {
-        let mut pause = WATCH_PAUSE;
+        let (mut pause, mut tended) = (WATCH_PAUSE, Instant::now());
         loop {
             self.readers.rest_after(STANDING);
-            self.readers.tend();
-            self.clients.tend();
+            if tended.elapsed() >= TEND_EVERY {
+                self.readers.tend();
+                self.clients.tend();
+                tended = Instant::now();
+            }
             let places: Vec<Place> = {
                 let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
                 let is_idle = |watch: &mut Watch| watch.waiting.is_empty() && !watch.is_closed;

@@ -76,6 +76,7 @@ impl NodeBackend {
     /// Puts a command on the log and waits until the conductor carried it out or refused it.
     async fn submit(&self, command: Command) -> Result<AcceptedView, BackendError> {
         let (case, id) = (command.case(), command.id());
+        let opens = matches!(command, Command::Open { .. });
         let mut changes = self.cases.changes();
         if self.cases.settled(case, id).is_none() {
             publish::command(&*self.log, "/lethe/gateway", command)
@@ -95,12 +96,17 @@ impl NodeBackend {
         match settled.await {
             Ok(None) => Ok(AcceptedView { case, command: id }),
             Ok(Some(refused)) => Err(refused.into()),
-            Err(_) => Err(BackendError::Unknown {
-                code: "node-command-unsettled".into(),
-                message: format!(
-                    "the command is on the log, and what came of it is not known yet: look at {case}"
-                ),
-            }),
+            Err(_) => {
+                if opens {
+                    self.cases.waits_to_be_opened(case);
+                }
+                Err(BackendError::Unknown {
+                    code: "node-command-unsettled".into(),
+                    message: format!(
+                        "the command is on the log, and what came of it is not known yet: look at {case}"
+                    ),
+                })
+            }
         }
     }
 
@@ -111,9 +117,7 @@ impl NodeBackend {
             Some(false) => Err(BackendError::NotFound { what: "case" }),
             None => Err(BackendError::Unavailable {
                 code: "node-cases-not-read".into(),
-                message:
-                    "whether there is such a case cannot be told: the log was not read to its end in time"
-                        .into(),
+                message: "whether there is such a case cannot be told: what is on the log was not worked off in time".into(),
             }),
         }
     }
@@ -248,8 +252,8 @@ impl Backend for NodeBackend {
         case_list::page(&self.cases, query)
     }
 
-    fn cases_as_of(&self) -> Timestamp {
-        self.cases.rounds().as_of()
+    fn cases_age(&self) -> Duration {
+        self.cases.rounds().age()
     }
 
     async fn case(&self, id: CaseId) -> Result<CaseView, BackendError> {

@@ -1,6 +1,6 @@
 //! All cases as others in the process may see them, and the reader that keeps them where the conductor is another process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +9,6 @@ use lethe_conductor::{Conductor, Refused};
 use lethe_gateway::BackendError;
 use lethe_journal::{Answer, CaseEntry, Event, FailureCode, Place, Position, RefusedAs, Stored, Stream};
 use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
-use lethe_log_kafka::Pulse;
 use lethe_terms::{CaseId, CommandId};
 use tokio::sync::watch;
 
@@ -76,8 +75,8 @@ impl From<CommandRefused> for BackendError {
     }
 }
 
-/// For how long after the conductor said that it goes on it carries what it carried: it says so every 5 s, and nobody takes anything over from it
-/// within 25 s.
+/// For how long after it had read everything a conductor carries what it carried: it comes round every 5 s, and nobody takes anything over within
+/// 25 s from one that hangs or is cut off from the log.
 const CURRENT_MAX: Duration = Duration::from_secs(15);
 
 /// All cases, and what became of commands.
@@ -85,10 +84,10 @@ const CURRENT_MAX: Duration = Duration::from_secs(15);
 pub(crate) struct Cases {
     conductor: Arc<Mutex<Conductor>>,
     settled: Arc<Mutex<BTreeMap<CommandId, Option<CommandRefused>>>>,
-    /// Where the conductor of this process says that it goes on.
-    pulse: Pulse,
     changed: watch::Sender<u64>,
     rounds: Arc<Rounds>,
+    /// Cases that this process had opened, and whose opening nobody had worked off in time.
+    unsettled: Arc<Mutex<BTreeSet<CaseId>>>,
 }
 
 impl Cases {
@@ -97,9 +96,9 @@ impl Cases {
         Self {
             conductor: Arc::new(Mutex::new(conductor)),
             settled: Arc::default(),
-            pulse: Pulse::default(),
             changed: watch::Sender::new(0),
             rounds: Arc::new(Rounds::new()),
+            unsettled: Arc::default(),
         }
     }
 
@@ -113,14 +112,9 @@ impl Cases {
         self.conductor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the conductor of this process says that it goes on.
-    pub(crate) fn pulse(&self) -> Pulse {
-        self.pulse.clone()
-    }
-
-    /// Whether what is carried here is so still: a conductor that hangs may have lost it to another process without having noticed.
+    /// Whether what is carried here is so still: a conductor that hangs or is cut off may have lost it to another process without having noticed.
     pub(crate) fn are_current(&self) -> bool {
-        self.pulse.age().is_some_and(|age| age < CURRENT_MAX)
+        self.rounds.age() < CURRENT_MAX
     }
 
     /// Up to when the histories were read, by whoever follows or carries them here.
@@ -128,17 +122,28 @@ impl Cases {
         &self.rounds
     }
 
-    /// Whether there is a case, as the log says by now; nothing where that cannot be told within `patience`.
+    /// Remembers that a command opens this case, and waits on the log.
+    pub(crate) fn waits_to_be_opened(&self, case: CaseId) {
+        let mut unsettled = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+        if unsettled.len() >= SETTLED_MAX {
+            unsettled.pop_first();
+        }
+        unsettled.insert(case);
+    }
+
+    /// Whether there is a case, as the log says by now; nothing where that cannot be told within `patience`, and where a command waits that opens it.
     pub(crate) async fn is_known(&self, case: CaseId, patience: Duration) -> Option<bool> {
         let is_here = || self.look().case(case).is_some();
         let is_decided_here = || self.are_current() && self.look().carries(case);
         if is_here() {
             return Some(true);
         }
-        if is_decided_here() || self.rounds.catch_up(patience).await {
-            return Some(is_here());
+        let is_told = is_decided_here() || self.rounds.catch_up(patience).await;
+        if is_here() {
+            return Some(true);
         }
-        is_here().then_some(true)
+        let unsettled = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+        (is_told && !unsettled.contains(&case)).then_some(false)
     }
 
     /// Hears of every round that changed something.

@@ -110,13 +110,13 @@ fn partition_of_case(case: CaseId) -> u16 {
 
 /// Works, and says now and then that it is not stuck: both are one task, so where one does not come round, such as on a disk that does not
 /// answer, the other does not either. Whatever is waited for elsewhere holds up nothing here.
-async fn beating<T>(pulses: &[Pulse], work: impl Future<Output = T>) -> T {
+async fn beating<T>(pulse: Option<&Pulse>, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     let mut beats = tokio::time::interval(PULSE_EVERY);
     loop {
         tokio::select! {
             done = &mut work => return done,
-            _ = beats.tick() => pulses.iter().for_each(Pulse::beat),
+            _ = beats.tick() => pulse.into_iter().for_each(Pulse::beat),
         }
     }
 }
@@ -136,13 +136,8 @@ impl ConductorShell {
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
         let mut pauses = Pauses::new();
         loop {
-            let pulses: Vec<_> = self
-                .share
-                .pulse()
-                .into_iter()
-                .chain([self.cases.pulse()])
-                .collect();
-            match beating(&pulses, self.conduct(&mut stop)).await {
+            let pulse = self.share.pulse();
+            match beating(pulse.as_ref(), self.conduct(&mut stop)).await {
                 Ok(Ended::OtherShare) => pauses = Pauses::new(),
                 Err(error) if self.goes_on_after(&error) && !*stop.borrow() => {
                     tracing::warn!(

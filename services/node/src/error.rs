@@ -58,14 +58,14 @@ pub enum Error {
         /// The system.
         system: SystemName,
     },
-    /// An entry is of a newer version: readers stop before it.
+    /// An entry is of a newer version, which readers stop before, or stands in a history and can be no entry, which stops its case.
     #[error("{at}, position {position}")]
-    NewerEntry {
+    UnreadEntry {
         /// Where it stands.
         at: Place,
         /// Its position there.
         position: Position,
-        /// What is newer.
+        /// Why it cannot be read.
         source: lethe_journal::Error,
     },
     /// A lineage partition did not catch up in time: what it holds is unknown.
@@ -179,7 +179,7 @@ impl Error {
             Self::Fenced { .. } => "node-fenced",
             Self::NoCaseKey { .. } => "node-no-case-key",
             Self::NoRecordKey { .. } => "node-no-record-key",
-            Self::NewerEntry { source, .. } => source.code(),
+            Self::UnreadEntry { source, .. } => source.code(),
             Self::Lagging => "node-lagging",
             Self::Unanswered { .. } => "node-lineage-unanswered",
             Self::NoEvidence => "node-no-evidence",

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use async_trait::async_trait;
 use lethe_gateway::words;
 use lethe_intake::Poison;
-use lethe_journal::{Place, Position, Stored, Stream};
+use lethe_journal::{Place, Position, Stored, Stream, StreamKind};
 use lethe_ledger::{EvidenceStore, Keys, Ledger, Start};
 use lethe_log::{EventLog, Page, Pages};
 use lethe_vault::{Attestation, FileVault, FirstStart, Openers, OsEntropy};
@@ -39,14 +39,24 @@ pub async fn replay(config: &Path, into: &Path) -> Result<String, Error> {
     }
     let log = open_log(&settings).await?;
     let owners = Owners::open_all(&into.join("lineage"))?;
-    owners.fold_all(&log, &Noted::new(true)).await?;
+    owners.fold_all(&log, &Noted::new(Then::PutAway)).await?;
     Ok(owners.state_hash()?.to_string())
+}
+
+/// What becomes of what can be no entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// The fold is the server's own and stops before it: what it has passed the server puts away no more.
+    Stops,
+    /// The fold is somebody's who only looks.
+    PutAway,
+    /// It is no fold: readers act on nothing of it.
+    Nobody,
 }
 
 /// What stands in the log and can be no entry: counted, since who only looks puts nothing away.
 struct Noted {
-    /// Whether the fold is somebody's who looks. A server's own stops before it: what it has passed the server puts away no more.
-    is_aside: bool,
+    then: Then,
     first: OnceLock<(Place, Poison)>,
     /// By place, behind the last that was counted: a fold that does not go on reads it again.
     counted: Mutex<BTreeMap<Place, Position>>,
@@ -70,14 +80,14 @@ impl PutsAway for Noted {
         *before = poison
             .last()
             .map_or(*before, |last| (last.position + 1).max(*before));
-        Ok(self.is_aside)
+        Ok(self.then != Then::Stops)
     }
 }
 
 impl Noted {
-    fn new(is_aside: bool) -> Self {
+    fn new(then: Then) -> Self {
         Self {
-            is_aside,
+            then,
             first: OnceLock::new(),
             counted: Mutex::default(),
             count: AtomicU64::new(0),
@@ -88,10 +98,10 @@ impl Noted {
     fn words(&self) -> Option<String> {
         let (at, Poison { code, position, .. }) = self.first.get()?;
         let count = words::counted(self.count.load(Ordering::Relaxed), "message");
-        let then = if self.is_aside {
-            "the quarantine has them until they are dropped"
-        } else {
-            "the fold stands before them until the server puts them away"
+        let then = match self.then {
+            Then::Stops => "the fold stands before them until the server puts them away",
+            Then::PutAway => "the quarantine has them until they are dropped",
+            Then::Nobody => "readers pass them by",
         };
         Some(format!(
             "{count} can be no entry of Lethe, the first at {at}, position {position} ({code}); {then}"
@@ -265,7 +275,7 @@ async fn checked(log: &Arc<dyn EventLog>, is_kafka: bool) -> Result<String, Erro
     })
 }
 
-/// Streams of events that no fold of the lineage reads.
+/// Streams of events that no fold of the lineage reads; what is sealed, and what others write, nobody can look at.
 fn beside_the_fold(settings: &Settings) -> impl Iterator<Item = Stream> {
     let of_systems = settings.systems.iter();
     [
@@ -282,9 +292,9 @@ fn beside_the_fold(settings: &Settings) -> impl Iterator<Item = Stream> {
     .chain(of_systems.map(|system| Stream::Instructions(system.name.clone())))
 }
 
-/// Whether every entry that is not folded can be read: before one of a newer version, readers stop.
+/// Whether every entry of these streams can be read: before one of a newer version, readers stop.
 async fn entries(log: &Arc<dyn EventLog>, streams: impl Iterator<Item = Stream>) -> Result<String, Error> {
-    let (noted, mut stop) = (Noted::new(true), watch::channel(false).1);
+    let (noted, mut stop) = (Noted::new(Then::Nobody), watch::channel(false).1);
     let mut count = 0;
     for stream in streams {
         for at in Place::all(&stream) {
@@ -311,17 +321,17 @@ fn unreadable(at: &Place, page: Page) -> Result<Vec<Poison>, Error> {
     let mut poison: Vec<_> = page.strays.into_iter().map(of_stray).collect();
     for Stored { position, entry, .. } in page.entries {
         let Some(value) = entry.value else { continue };
-        match lethe_journal::check(&value) {
-            Err(source) if !source.is_of_nobody() => {
-                return Err(Error::NewerEntry {
-                    at: at.clone(),
-                    position,
-                    source,
-                });
-            }
-            Err(error) => poison.push(of_nobody(position, value, &error)),
-            Ok(()) => {}
+        let Some(Err(source)) = lethe_journal::check(&at.stream, &value) else {
+            continue;
+        };
+        if !source.is_of_nobody() || at.stream.kind() == StreamKind::History {
+            return Err(Error::UnreadEntry {
+                at: at.clone(),
+                position,
+                source,
+            });
         }
+        poison.push(of_nobody(position, value, &source));
     }
     poison.sort_by_key(|one| one.position);
     Ok(poison)
@@ -331,11 +341,11 @@ fn unreadable(at: &Place, page: Page) -> Result<Vec<Poison>, Error> {
 /// so it would go on holding what is erased.
 async fn lineage(log: &Arc<dyn EventLog>, folders: &Folders) -> Result<String, Error> {
     if !folders.are_shared() {
-        return folded(log, &folders.lineage(), Noted::new(false)).await;
+        return folded(log, &folders.lineage(), Noted::new(Then::Stops)).await;
     }
     let aside = folders.aside();
     remove_fold(&aside)?;
-    let hash = folded(log, &aside, Noted::new(true)).await;
+    let hash = folded(log, &aside, Noted::new(Then::PutAway)).await;
     remove_fold(&aside)?;
     hash
 }
@@ -491,6 +501,15 @@ mod tests {
             log.acquire(&at).await.unwrap();
         }
         log.append(&at, epoch, vec![entry]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_can_be_no_entry_is_a_no_in_a_history() {
+        let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new());
+        let command = br#"{"specversion":"1.0","type":"org.lethe.command.v1"}"#;
+        append(&*log, Stream::Cases, "case", command.to_vec()).await;
+        let row = diagnosis("entries", entries(&log, [Stream::Cases].into_iter()).await);
+        assert_eq!((row.ok, row.code), (Some(false), Some("journal-malformed")));
     }
 
     #[tokio::test]

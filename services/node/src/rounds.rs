@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use lethe_terms::Timestamp;
 use tokio::sync::watch;
-
-use crate::shell;
+use tokio::time::Instant;
 
 /// What is known of the rounds, and who waits for one.
 pub(crate) struct Rounds(watch::Sender<Seen>);
@@ -16,14 +14,14 @@ struct Seen {
     asked: u64,
     /// Up to which of these a round came that began later.
     answered: u64,
-    /// When the last round began that read everything.
-    as_of: Timestamp,
+    /// When the last round began that read everything; before the first one, when this was made.
+    as_of: Instant,
 }
 
 /// A round that has begun.
 #[derive(Clone, Copy)]
 pub(crate) struct Round {
-    began: Timestamp,
+    began: Instant,
     asked: u64,
 }
 
@@ -32,14 +30,14 @@ impl Rounds {
         Self(watch::Sender::new(Seen {
             asked: 0,
             answered: 0,
-            as_of: Timestamp::from_millis(0),
+            as_of: Instant::now(),
         }))
     }
 
     /// Begins to look at what the log has.
     pub(crate) fn begin(&self) -> Round {
         Round {
-            began: shell::now(),
+            began: Instant::now(),
             asked: self.0.borrow().asked,
         }
     }
@@ -52,9 +50,9 @@ impl Rounds {
         });
     }
 
-    /// The moment up to which everything was read; 1970 before the first round came to its end.
-    pub(crate) fn as_of(&self) -> Timestamp {
-        self.0.borrow().as_of
+    /// For how long what came to the log may not have been read.
+    pub(crate) fn age(&self) -> Duration {
+        self.0.borrow().as_of.elapsed()
     }
 
     /// Waits until somebody wants what this round may have missed.

@@ -46,8 +46,8 @@ struct State {
     now: Timestamp,
     quarantine: Vec<QuarantinedView>,
     missing: Option<String>,
-    /// When cases were last read, where that is not now.
-    cases_as_of: Option<Timestamp>,
+    /// How old what is known of cases is.
+    cases_age: Duration,
     published: BTreeSet<Vec<u8>>,
     /// Intake keys that were made after the first.
     intake_keys: u8,
@@ -92,9 +92,9 @@ impl Fake {
         self.locked().missing = Some(words.to_owned());
     }
 
-    /// Nothing was read of cases since then.
-    pub fn cut_off(&self, since: Timestamp) {
-        self.locked().cases_as_of = Some(since);
+    /// Nothing has been read of cases for so long.
+    pub fn cut_off(&self, age: Duration) {
+        self.locked().cases_age = age;
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
@@ -250,8 +250,8 @@ impl Backend for Fake {
         })
     }
 
-    fn cases_as_of(&self) -> Timestamp {
-        self.locked().cases_as_of.unwrap_or_else(crate::context::now)
+    fn cases_age(&self) -> Duration {
+        self.locked().cases_age
     }
 
     async fn case(&self, id: CaseId) -> Result<CaseView, BackendError> {

@@ -36,7 +36,7 @@ pub(crate) async fn show(
         Err(error) => return problem(&error),
     };
     let title = format!("{} {id}", words::right(case.right));
-    let content = html! { (aged(shared.cases_age())) (content(&case, plan.as_ref())) };
+    let content = html! { (aged(shared.backend.cases_age())) (content(&case, plan.as_ref())) };
     page(&title, Some(&caller), true, &content).into_response()
 }
 

@@ -122,7 +122,7 @@ fn page(title: &str, caller: Option<&Caller>, live: bool, content: &Markup) -> H
 fn aged(age: Duration) -> Markup {
     html! {
         div data-live="age" {
-            @if let Some(words) = words::aged(age) { p.finding { strong { "log" } " " (words) } }
+            @if let Some(words) = words::aged(age) { p.finding { strong { "cases" } " " (words) } }
         }
     }
 }

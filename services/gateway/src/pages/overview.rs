@@ -44,7 +44,7 @@ pub(crate) async fn show(State(shared): State<Shared>, Extension(caller): Extens
     };
     match asked.await {
         Ok((seen, health)) => {
-            let content = html! { (aged(shared.cases_age())) (content(&seen, &health)) };
+            let content = html! { (aged(shared.backend.cases_age())) (content(&seen, &health)) };
             page("Cases and systems", Some(&caller), true, &content).into_response()
         }
         Err(error) => problem(&error),

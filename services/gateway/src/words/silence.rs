@@ -11,12 +11,12 @@ use crate::views::{CaseView, SystemState, SystemView};
 /// The code of a system whose host nobody hears.
 pub const HOST_SILENT: &str = "node-host-silent";
 
-/// That cases are told as they were a while ago, where it is longer than it takes to read the log.
+/// That cases are told as they were a while ago, where it is longer than it takes to read what happens to them.
 pub fn aged(age: Duration) -> Option<String> {
     let ago = || super::span(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     (age > CASES_AGE_MAX).then(|| {
         format!(
-            "has not been read to its end for {}: what happened to cases since may be missing here",
+            "shown as they were {} ago: what happened since could not be read",
             ago()
         )
     })

@@ -20,7 +20,7 @@ pub(super) async fn run(client: &Client, command: CaseCommand, talk: &mut Talk<'
     let exit = carry_out(client, command, talk).await?;
     Ok(match words::aged(client.cases_age()) {
         Some(aged) => {
-            talk.say(&format!("the log {aged}"));
+            talk.say(&format!("cases are {aged}"));
             Exit::Unknown
         }
         None => exit,

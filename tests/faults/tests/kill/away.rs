@@ -180,7 +180,7 @@ async fn nobody_claims_to_know_the_cases(home: &Home) {
         .unwrap();
     let said = String::from_utf8_lossy(&list.stderr);
     assert!(
-        list.status.code() == Some(2) && said.contains("has not been read to its end for"),
+        list.status.code() == Some(2) && said.contains("cases are shown as they were"),
         "{said}"
     );
 }
