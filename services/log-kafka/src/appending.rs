@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::channel::{Append, Channel, Turn};
 use crate::clients::{Clients, DELIVERY_TIMEOUT, Sender, TRANSACTION_TIMEOUT};
+use crate::hanging::{self, HANGS_AFTER, MARKER_PATIENCE};
 use crate::shared::Shared;
 use crate::wire::{Content, Found};
 use crate::{reading, told};
@@ -251,8 +252,16 @@ fn append_shared(shared: &Shared, channel: &Channel, contents: &[&Content]) -> R
         .map_err(|error| not_stored(channel, &error.to_string()))?;
     match transact(&borrowed.producer, channel, None, contents) {
         Ok(positions) => {
-            clients.give_back(borrowed);
-            shared.await_readable(channel, last_of(&positions))?;
+            let last = last_of(&positions);
+            let patience = Instant::now() + MARKER_PATIENCE;
+            let is_readable = shared.await_readable_until(channel, last, patience).is_ok();
+            // Where its marker was lost, the marker of its next transaction stands for both.
+            if is_readable || transact(&borrowed.producer, channel, None, &[&Content::Heartbeat]).is_ok() {
+                clients.give_back(borrowed);
+            } else {
+                clients.give_up(borrowed);
+            }
+            shared.await_readable(channel, last)?;
             Ok(Outcome::At(positions))
         }
         Err(failure) => {
@@ -316,7 +325,7 @@ fn last_of(positions: &[Position]) -> Position {
     positions.iter().max().copied().unwrap_or(0)
 }
 
-fn send(
+pub(crate) fn send(
     producer: &Sender,
     channel: &Channel,
     parts: &crate::wire::Parts<'_>,
@@ -432,7 +441,12 @@ impl Shared {
     /// A committed transaction is stored before its marker stands in the partition, and only then can it be read. An append
     /// is acknowledged only here: so whoever reads up to the head finds all that was acknowledged, also after a broker broke down.
     fn await_readable(&self, channel: &Channel, last: Position) -> Result<(), Error> {
-        self.await_readable_until(channel, last, Instant::now() + OUTCOME_TIMEOUT)
+        let began = Instant::now();
+        self.await_readable_until(channel, last, began + HANGS_AFTER)
+            .or_else(|_| {
+                hanging::end(&self.clients, channel);
+                self.await_readable_until(channel, last, began + OUTCOME_TIMEOUT)
+            })
             .map_err(|error| {
                 unknown(
                     channel,

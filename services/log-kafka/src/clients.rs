@@ -53,7 +53,7 @@ pub(crate) struct Clients {
 struct Spare {
     producers: Vec<Shared>,
     free_numbers: Vec<u32>,
-    next_number: u32,
+    last_number: u32,
 }
 
 /// A transactional producer for partitions without a single writer.
@@ -162,10 +162,44 @@ impl Clients {
                 return Ok(producer);
             }
             spare.free_numbers.pop().unwrap_or_else(|| {
-                spare.next_number += 1;
-                spare.next_number
+                spare.last_number += 1;
+                spare.last_number
             })
         };
+        self.made(number)
+    }
+
+    /// Numbers of producers that this process has, or an earlier run of it may have had.
+    pub(crate) fn numbers(&self) -> std::ops::RangeInclusive<u32> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        1..=spare
+            .last_number
+            .max(u32::try_from(SPARE_PRODUCERS_MAX).unwrap_or(0))
+    }
+
+    /// The producer of this number; nothing while somebody uses it.
+    pub(crate) fn borrow_number(&self, number: u32) -> Option<Result<Shared, Error>> {
+        {
+            let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = spare
+                .producers
+                .iter()
+                .position(|producer| producer.number == number);
+            if let Some(index) = known {
+                return Some(Ok(spare.producers.swap_remove(index)));
+            }
+            while spare.last_number < number {
+                spare.last_number += 1;
+                let last = spare.last_number;
+                spare.free_numbers.push(last);
+            }
+            let free = spare.free_numbers.iter().position(|free| *free == number)?;
+            spare.free_numbers.swap_remove(free);
+        }
+        Some(self.made(number))
+    }
+
+    fn made(&self, number: u32) -> Result<Shared, Error> {
         let id = format!("{}{}.shared.{number}", self.settings.topic_prefix, self.instance);
         let made = self.transactional(&id);
         if made.is_err() {

@@ -30,6 +30,7 @@ mod cleaning;
 mod clients;
 mod context;
 mod group;
+mod hanging;
 mod health;
 mod moment;
 mod reading;
