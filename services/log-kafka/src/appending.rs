@@ -30,6 +30,9 @@ const OUTCOME_TIMEOUT: Duration = TRANSACTION_TIMEOUT.saturating_add(DELIVERY_TI
 /// Pause between two looks whether a transaction can be read: its marker is written within a millisecond or three.
 const LOOK_PAUSE: Duration = Duration::from_micros(500);
 
+/// Longest pause, where it takes longer: what stands still is not looked at thousands of times a second.
+const LOOK_PAUSE_MAX: Duration = Duration::from_millis(25);
+
 /// Pause between two looks whether the reports of all entries are put away: that takes microseconds.
 const REPORT_PAUSE: Duration = Duration::from_micros(50);
 
@@ -254,12 +257,12 @@ fn append_shared(shared: &Shared, channel: &Channel, contents: &[&Content]) -> R
         Ok(positions) => {
             let last = last_of(&positions);
             let patience = Instant::now() + MARKER_PATIENCE;
-            let is_readable = shared.await_readable_until(channel, last, patience).is_ok();
+            let is_closed = is_closed(&shared.await_readable_until(channel, last, patience));
             // Where its marker was lost, the marker of its next transaction stands for both.
-            if is_readable || transact(&borrowed.producer, channel, None, &[&Content::Heartbeat]).is_ok() {
-                clients.give_back(borrowed);
-            } else {
+            if is_closed && transact(&borrowed.producer, channel, None, &[&Content::Heartbeat]).is_err() {
                 clients.give_up(borrowed);
+            } else {
+                clients.give_back(borrowed);
             }
             shared.await_readable(channel, last)?;
             Ok(Outcome::At(positions))
@@ -443,8 +446,11 @@ impl Shared {
     fn await_readable(&self, channel: &Channel, last: Position) -> Result<(), Error> {
         let began = Instant::now();
         self.await_readable_until(channel, last, began + HANGS_AFTER)
-            .or_else(|_| {
-                hanging::end(&self.clients, channel);
+            .or_else(|error| {
+                if !is_closed(&Err(error.clone())) {
+                    return Err(error);
+                }
+                hanging::end(&self.clients, channel, began + OUTCOME_TIMEOUT);
                 self.await_readable_until(channel, last, began + OUTCOME_TIMEOUT)
             })
             .map_err(|error| {
@@ -455,7 +461,9 @@ impl Shared {
             })
     }
 
+    /// As [`Self::await_readable`]; unknown only where the partition answers and is [closed](is_closed) to readers.
     fn await_readable_until(&self, channel: &Channel, last: Position, until: Instant) -> Result<(), Error> {
+        let mut pause = LOOK_PAUSE;
         loop {
             match self.span(channel) {
                 Ok((_, high)) if high > last => {
@@ -469,8 +477,16 @@ impl Shared {
                         "an older transaction in the partition is still open",
                     ));
                 }
-                _ => std::thread::sleep(LOOK_PAUSE),
+                _ => {
+                    std::thread::sleep(pause);
+                    pause = (pause + pause / 4).min(LOOK_PAUSE_MAX);
+                }
             }
         }
     }
+}
+
+/// Whether a partition answers and cannot be read to its end: an open transaction stands in it.
+const fn is_closed(readable: &Result<(), Error>) -> bool {
+    matches!(readable, Err(Error::Unknown(_)))
 }

@@ -2,7 +2,7 @@
 //! ends it (KIP-664). A broker that stood still for longer than its session leaves one now and then. The next transaction of the same producer in the same
 //! partition ends it: an entry that nobody reads is enough.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use lethe_journal::StreamKind;
@@ -24,13 +24,16 @@ pub(crate) const MARKER_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) const HANGS_AFTER: Duration = Duration::from_secs(42);
 
 /// Ends what producers of this process, in this run or an earlier one, may have left open in a partition. What was left was not acknowledged, so it
-/// is given up. A history has one writer, who ends what it left when it begins anew.
-pub(crate) fn end(clients: &Clients, channel: &Channel) {
+/// is given up. Begins with no other producer after `until`. A history has one writer, who ends what it left when it begins anew.
+pub(crate) fn end(clients: &Clients, channel: &Channel, until: Instant) {
     if channel.at.stream.kind() == StreamKind::History {
         return;
     }
     tracing::warn!(at = %channel.at, "nobody can read past an open transaction: what this process may have left open is ended");
     for number in clients.numbers() {
+        if Instant::now() >= until {
+            return;
+        }
         let Some(borrowed) = clients.borrow_number(number) else {
             continue;
         };
