@@ -124,7 +124,7 @@ impl Cases {
 
     /// Remembers that a command opens this case, and waits on the log.
     pub(crate) fn waits_to_be_opened(&self, case: CaseId) {
-        let mut unsettled = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unsettled = self.unsettled();
         if unsettled.len() >= SETTLED_MAX {
             unsettled.pop_first();
         }
@@ -142,8 +142,11 @@ impl Cases {
         if is_here() {
             return Some(true);
         }
-        let unsettled = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
-        (is_told && !unsettled.contains(&case)).then_some(false)
+        (is_told && !self.unsettled().contains(&case)).then_some(false)
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, BTreeSet<CaseId>> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hears of every round that changed something.
@@ -170,7 +173,8 @@ impl Cases {
         case.commands.contains(&command).then_some(None)
     }
 
-    pub(crate) fn settle(&self, command: CommandId, refused: Option<CommandRefused>) {
+    pub(crate) fn settle(&self, case: CaseId, command: CommandId, refused: Option<CommandRefused>) {
+        self.unsettled().remove(&case);
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         if settled.len() >= SETTLED_MAX {
             settled.pop_first();
@@ -181,15 +185,15 @@ impl Cases {
     /// Hears of a command that another conductor refused.
     pub(crate) fn hear(&self, answer: Answer) {
         if let Answer::Refused {
+            case,
             command,
             kind,
             code,
             message,
-            ..
         } = answer
         {
             let code = code.0;
-            self.settle(command, Some(CommandRefused { kind, code, message }));
+            self.settle(case, command, Some(CommandRefused { kind, code, message }));
         }
     }
 }
@@ -350,5 +354,43 @@ impl CaseReader {
             self.cases.hear(event.data);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lethe_journal::Inventory;
+
+    use super::*;
+    use crate::test_world::config;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn a_case_whose_opening_waits_on_the_log_is_not_said_to_be_nowhere() {
+        let inventory = Inventory {
+            systems: Vec::new(),
+            flows: Vec::new(),
+        };
+        let cases = Cases::of(Conductor::new(config(), inventory).carrying(BTreeSet::new()));
+        let (case, command) = (CaseId::from_bytes([7; 8]), CommandId::from_bytes([7; 16]));
+        let reading = async {
+            loop {
+                let round = cases.rounds().begin();
+                cases.rounds().end(round);
+                cases.rounds().another_is_wanted(round).await;
+            }
+        };
+        let asking = async {
+            assert_eq!(cases.is_known(case, PATIENCE).await, Some(false));
+            cases.waits_to_be_opened(case);
+            assert_eq!(cases.is_known(case, PATIENCE).await, None);
+            cases.settle(case, command, None);
+            assert_eq!(cases.is_known(case, PATIENCE).await, Some(false));
+        };
+        tokio::select! {
+            () = reading => {}
+            () = asking => {}
+        }
     }
 }

@@ -216,7 +216,7 @@ impl ConductorShell {
             let answer = refused.answer(command, case);
             publish::answers(&*self.log, "/lethe/conductor", vec![answer]).await?;
         }
-        self.cases.settle(command, refused);
+        self.cases.settle(case, command, refused);
         Ok(())
     }
 }
