@@ -255,20 +255,25 @@ fn append_shared(shared: &Shared, channel: &Channel, contents: &[&Content]) -> R
         .map_err(|error| not_stored(channel, &error.to_string()))?;
     match transact(&borrowed.producer, channel, None, contents) {
         Ok(positions) => {
-            let last = last_of(&positions);
-            let patience = Instant::now() + MARKER_PATIENCE;
-            let is_closed = is_closed(&shared.await_readable_until(channel, last, patience));
+            let looked = shared.wait_for(channel, last_of(&positions), Instant::now() + MARKER_PATIENCE);
+            if looked == Look::Readable {
+                clients.give_back(borrowed);
+                return Ok(Outcome::At(positions));
+            }
             // Where its marker was lost, the marker of its next transaction stands for both.
-            if is_closed && transact(&borrowed.producer, channel, None, &[&Content::Heartbeat]).is_err() {
-                clients.give_up(borrowed);
+            if looked == Look::Closed
+                && transact(&borrowed.producer, channel, None, &[&Content::Heartbeat]).is_err()
+            {
+                clients.give_up(borrowed, channel);
             } else {
                 clients.give_back(borrowed);
             }
-            shared.await_readable(channel, last)?;
-            Ok(Outcome::At(positions))
+            // From here on what opens the partition again may have given up the entries as well: only a look at them tells.
+            let why = "it was committed, and could not be read".to_owned();
+            settle(shared, channel, contents, None, Failure::Open { positions, why })
         }
         Err(failure) => {
-            clients.give_up(borrowed);
+            clients.give_up(borrowed, channel);
             settle(shared, channel, contents, None, failure)
         }
     }
@@ -303,9 +308,8 @@ fn settle(
     };
     let first = positions.iter().min().copied().unwrap_or(0);
     let last = last_of(&positions);
-    let until = Instant::now() + OUTCOME_TIMEOUT;
     let mut found = 0_usize;
-    let looked = shared.await_readable_until(channel, last, until).and_then(|()| {
+    let looked = shared.await_readable(channel, last).and_then(|()| {
         shared
             .readers
             .scan(&shared.clients, channel, first, last + 1, &mut |read| {
@@ -328,7 +332,7 @@ fn last_of(positions: &[Position]) -> Position {
     positions.iter().max().copied().unwrap_or(0)
 }
 
-pub(crate) fn send(
+fn send(
     producer: &Sender,
     channel: &Channel,
     parts: &crate::wire::Parts<'_>,
@@ -442,51 +446,54 @@ impl Shared {
     /// Returns when everything up to and with `last` can be read.
     ///
     /// A committed transaction is stored before its marker stands in the partition, and only then can it be read. An append
-    /// is acknowledged only here: so whoever reads up to the head finds all that was acknowledged, also after a broker broke down.
+    /// is acknowledged only here: so whoever reads up to the head finds all that was acknowledged, also after a broker broke down. What is a part of a
+    /// transaction of this process may have been given up meanwhile where it was waited for longer than for a marker.
     fn await_readable(&self, channel: &Channel, last: Position) -> Result<(), Error> {
         let began = Instant::now();
-        self.await_readable_until(channel, last, began + HANGS_AFTER)
-            .or_else(|error| {
-                if !is_closed(&Err(error.clone())) {
-                    return Err(error);
-                }
-                hanging::end(&self.clients, channel, began + OUTCOME_TIMEOUT);
-                self.await_readable_until(channel, last, began + OUTCOME_TIMEOUT)
-            })
-            .map_err(|error| {
-                unknown(
-                    channel,
-                    &format!("it is committed but cannot be read yet: {error}"),
-                )
-            })
+        let mut looked = self.wait_for(channel, last, began + HANGS_AFTER);
+        if looked == Look::Closed {
+            let is_closed = || self.wait_for(channel, last, Instant::now()) == Look::Closed;
+            hanging::end(&self.clients, channel, is_closed);
+            looked = self.wait_for(channel, last, began + OUTCOME_TIMEOUT);
+        }
+        match looked {
+            Look::Readable => Ok(()),
+            Look::Closed => Err(unknown(
+                channel,
+                "it cannot be read yet: an older transaction in the partition is still open",
+            )),
+            Look::Unanswered(why) => Err(unknown(channel, &format!("it cannot be read yet: {why}"))),
+        }
     }
 
-    /// As [`Self::await_readable`]; unknown only where the partition answers and is [closed](is_closed) to readers.
-    fn await_readable_until(&self, channel: &Channel, last: Position, until: Instant) -> Result<(), Error> {
+    /// Looks whether everything up to and with `last` can be read, until it can or the time is over; then what was seen last.
+    fn wait_for(&self, channel: &Channel, last: Position, until: Instant) -> Look {
         let mut pause = LOOK_PAUSE;
         loop {
-            match self.span(channel) {
+            let seen = match self.span(channel) {
                 Ok((_, high)) if high > last => {
                     channel.raise(high);
-                    return Ok(());
+                    return Look::Readable;
                 }
-                Err(error) if Instant::now() >= until => return Err(error),
-                Ok(_) if Instant::now() >= until => {
-                    return Err(unknown(
-                        channel,
-                        "an older transaction in the partition is still open",
-                    ));
-                }
-                _ => {
-                    std::thread::sleep(pause);
-                    pause = (pause + pause / 4).min(LOOK_PAUSE_MAX);
-                }
+                Ok(_) => Look::Closed,
+                Err(error) => Look::Unanswered(error.to_string()),
+            };
+            if Instant::now() >= until {
+                return seen;
             }
+            std::thread::sleep(pause);
+            pause = (pause + pause / 4).min(LOOK_PAUSE_MAX);
         }
     }
 }
 
-/// Whether a partition answers and cannot be read to its end: an open transaction stands in it.
-const fn is_closed(readable: &Result<(), Error>) -> bool {
-    matches!(readable, Err(Error::Unknown(_)))
+/// What was seen of a partition that somebody waits for.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    /// It can be read that far.
+    Readable,
+    /// It answers, and an open transaction stands in the way.
+    Closed,
+    /// It does not answer.
+    Unanswered(String),
 }

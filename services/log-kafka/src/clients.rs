@@ -1,6 +1,7 @@
 //! The clients of Kafka: how each is configured, and the few that all places share.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lethe_journal::{Place, TABLE_PARTITIONS};
@@ -9,10 +10,11 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{FutureProducer, Producer};
 
+use crate::channel::Channel;
 use crate::context::Talk;
 use crate::settings::KafkaSettings;
 use crate::topics::MESSAGE_BYTES_MAX;
-use crate::{Error, token, told};
+use crate::{Error, hanging, token, told};
 
 /// How long a transaction may stay open. While one of a writer that died is open, nobody reads past it; a new writer of the
 /// same partition, or a new run of the same [`instance`](KafkaSettings::instance), ends it at once.
@@ -54,12 +56,31 @@ struct Spare {
     producers: Vec<Shared>,
     free_numbers: Vec<u32>,
     last_number: u32,
+    /// Where producers were given up that may have left a transaction open there: the next of the same number ends that first, before it commits
+    /// anything, for what was given up must not come to be seen with it.
+    left: BTreeMap<u32, (String, i32)>,
 }
 
 /// A transactional producer for partitions without a single writer.
 pub(crate) struct Shared {
     pub(crate) producer: Sender,
     number: u32,
+}
+
+/// Why there is no producer of a number.
+enum Unmade {
+    /// No coordinator answers.
+    Away(Error),
+    /// What the one before left could not be ended.
+    Left(Error),
+}
+
+impl Unmade {
+    fn why(self) -> Error {
+        match self {
+            Self::Away(error) | Self::Left(error) => error,
+        }
+    }
 }
 
 impl Clients {
@@ -157,30 +178,42 @@ impl Clients {
     /// A transactional producer that nobody else uses now.
     pub(crate) fn borrow(&self) -> Result<Shared, Error> {
         let number = {
-            let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut spare = self.spare();
             if let Some(producer) = spare.producers.pop() {
                 return Ok(producer);
             }
-            spare.free_numbers.pop().unwrap_or_else(|| {
-                spare.last_number += 1;
-                spare.last_number
-            })
+            spare.free_numbers.pop()
         };
-        self.made(number)
+        let made = match number {
+            Some(number) => self.made(number),
+            None => self.made(self.new_number()),
+        };
+        match made {
+            // What one left in a partition that nobody can write to now is no other partition's affair.
+            Err(Unmade::Left(_)) => self.made(self.new_number()),
+            made => made,
+        }
+        .map_err(Unmade::why)
     }
 
-    /// Numbers of producers that this process has, or an earlier run of it may have had.
+    fn new_number(&self) -> u32 {
+        let mut spare = self.spare();
+        spare.last_number += 1;
+        spare.last_number
+    }
+
+    /// Numbers of producers that this process has, and of those that an earlier run of it kept. Without a name of its own it had none.
     pub(crate) fn numbers(&self) -> std::ops::RangeInclusive<u32> {
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        1..=spare
-            .last_number
-            .max(u32::try_from(SPARE_PRODUCERS_MAX).unwrap_or(0))
+        let earlier = self.settings.instance.as_ref().map_or(0, |_| SPARE_PRODUCERS_MAX);
+        let earlier = u32::try_from(earlier).unwrap_or(0);
+        let spare = self.spare();
+        1..=spare.last_number.max(earlier)
     }
 
     /// The producer of this number; nothing while somebody uses it.
     pub(crate) fn borrow_number(&self, number: u32) -> Option<Result<Shared, Error>> {
         {
-            let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut spare = self.spare();
             let known = spare
                 .producers
                 .iter()
@@ -196,44 +229,57 @@ impl Clients {
             let free = spare.free_numbers.iter().position(|free| *free == number)?;
             spare.free_numbers.swap_remove(free);
         }
-        Some(self.made(number))
+        Some(self.made(number).map_err(Unmade::why))
     }
 
-    fn made(&self, number: u32) -> Result<Shared, Error> {
+    fn made(&self, number: u32) -> Result<Shared, Unmade> {
         let id = format!("{}{}.shared.{number}", self.settings.topic_prefix, self.instance);
-        let made = self.transactional(&id);
+        let made = self
+            .transactional(&id)
+            .map_err(Unmade::Away)
+            .and_then(|producer| {
+                let left = self.spare().left.get(&number).cloned();
+                if let Some((topic, partition)) = left {
+                    let ended = hanging::touch(&producer, &topic, partition);
+                    ended.map_err(|error| Unmade::Left(Error::Unreachable(told(&error))))?;
+                    self.spare().left.remove(&number);
+                }
+                Ok(Shared { producer, number })
+            });
         if made.is_err() {
-            self.spare
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .free_numbers
-                .push(number);
+            // The others come first.
+            self.spare().free_numbers.insert(0, number);
         }
-        Ok(Shared {
-            producer: made?,
-            number,
-        })
+        made
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Spare> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives back a producer whose last transaction ended well.
     pub(crate) fn give_back(&self, shared: Shared) {
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.producers.len() < SPARE_PRODUCERS_MAX {
-            spare.producers.push(shared);
-        } else {
-            spare.free_numbers.push(shared.number);
+        let number = shared.number;
+        {
+            let mut spare = self.spare();
+            if spare.producers.len() < SPARE_PRODUCERS_MAX {
+                spare.producers.push(shared);
+                return;
+            }
         }
+        drop(shared);
+        self.spare().free_numbers.push(number);
     }
 
-    /// Gives up a producer whose last transaction did not; its name may be used again, which ends what it left.
-    pub(crate) fn give_up(&self, shared: Shared) {
+    /// Gives up a producer whose last transaction, in this partition, did not; its name may be used again, which ends what it left.
+    pub(crate) fn give_up(&self, shared: Shared, channel: &Channel) {
         let number = shared.number;
         drop(shared);
-        self.spare
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .free_numbers
-            .push(number);
+        let mut spare = self.spare();
+        spare
+            .left
+            .insert(number, (channel.topic.clone(), channel.partition()));
+        spare.free_numbers.push(number);
     }
 }
 
