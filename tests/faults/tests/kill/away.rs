@@ -10,7 +10,7 @@ use lethe_journeys::server::{Home, SEVERAL, free_port, program};
 use crate::cluster::Cluster;
 use crate::{Operator, Processes, all_is_well, kafka, seed};
 
-/// How long the broker is away: an append is given up after 50 s, a read after 30 s, and becoming the writer after 30 s.
+/// How long the broker is away: an append is given up after a minute, a read after 30 s, and becoming the writer after 30 s.
 const AWAY_S: f64 = 90.0;
 
 /// How long cases may run until the broker goes: by then the first one is under way.
