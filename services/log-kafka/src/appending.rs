@@ -11,7 +11,7 @@ use lethe_journal::{Epoch, Place, Position};
 use lethe_log::rules::{self, Standing};
 use lethe_log::{Appended, Error};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{FutureRecord, Producer};
+use rdkafka::producer::Producer;
 use tokio::sync::oneshot;
 
 use crate::channel::{Append, Channel, Turn};
@@ -219,7 +219,9 @@ fn append_single(shared: &Shared, channel: &Channel, content: &Content) -> Resul
         .clients
         .single()
         .map_err(|error| not_stored(channel, &error.to_string()))?;
-    let sent = send(&single, channel, &parts).map_err(|error| not_stored(channel, &told(&error)))?;
+    let sent = parts
+        .send(&single, &channel.topic, channel.partition())
+        .map_err(|error| not_stored(channel, &told(&error)))?;
     match block_on(sent) {
         Ok(Ok(delivery)) => {
             let first = Position::try_from(delivery.offset).unwrap_or(0);
@@ -332,19 +334,6 @@ fn last_of(positions: &[Position]) -> Position {
     positions.iter().max().copied().unwrap_or(0)
 }
 
-fn send(
-    producer: &Sender,
-    channel: &Channel,
-    parts: &crate::wire::Parts<'_>,
-) -> Result<rdkafka::producer::DeliveryFuture, KafkaError> {
-    let mut record = FutureRecord::<[u8], [u8]>::to(&channel.topic)
-        .partition(channel.partition())
-        .key(&parts.key)
-        .headers(parts.headers.clone());
-    record.payload = parts.value;
-    producer.send_result(record).map_err(|(error, _)| error)
-}
-
 /// Writes a transaction: gives the positions of its entries.
 fn transact(
     producer: &Sender,
@@ -393,7 +382,8 @@ fn deliver(
 ) -> Result<Vec<Position>, KafkaError> {
     let mut under_way = Vec::with_capacity(contents.len());
     for content in contents {
-        under_way.push(send(producer, channel, &content.parts(epoch))?);
+        let parts = content.parts(epoch);
+        under_way.push(parts.send(producer, &channel.topic, channel.partition())?);
     }
     let mut positions = Vec::with_capacity(contents.len());
     for sent in under_way {

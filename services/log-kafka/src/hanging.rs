@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::executor::block_on;
 use lethe_journal::StreamKind;
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{FutureRecord, Producer as _};
+use rdkafka::producer::Producer as _;
 
 use crate::channel::Channel;
 use crate::clients::{Clients, DELIVERY_TIMEOUT, Sender};
@@ -78,20 +78,12 @@ fn end_of(clients: &Clients, channel: &Channel, number: u32) -> bool {
 /// A transaction that leaves nothing: its marker ends whatever the producer had open in the partition.
 pub(crate) fn touch(producer: &Sender, topic: &str, partition: i32) -> Result<(), KafkaError> {
     producer.begin_transaction()?;
-    let parts = Content::Heartbeat.parts(None);
-    let mut record = FutureRecord::<[u8], [u8]>::to(topic)
-        .partition(partition)
-        .key(&parts.key)
-        .headers(parts.headers.clone());
-    record.payload = parts.value;
-    let delivered = match producer.send_result(record) {
-        Ok(sent) => match block_on(sent) {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err((error, _))) => Err(error),
-            Err(_) => Err(KafkaError::Canceled),
-        },
-        Err((error, _)) => Err(error),
-    };
+    let sent = Content::Heartbeat.parts(None).send(producer, topic, partition);
+    let delivered = sent.and_then(|sent| match block_on(sent) {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err((error, _))) => Err(error),
+        Err(_) => Err(KafkaError::Canceled),
+    });
     producer.abort_transaction(DELIVERY_TIMEOUT)?;
     delivered
 }

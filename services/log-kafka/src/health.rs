@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use lethe_journal::{Place, Position, Stream, StreamKind};
 use rdkafka::consumer::Consumer as _;
-use rdkafka::producer::FutureRecord;
 
 use crate::shared::{ASK_TIMEOUT, Shared};
 use crate::wire::Content;
@@ -227,13 +226,8 @@ impl KafkaLog {
             .map_err(|error| failed(error.to_string()))?;
         let mut sent = Vec::new();
         for channel in channels {
-            let mut record = FutureRecord::<[u8], [u8]>::to(&channel.topic)
-                .partition(channel.partition())
-                .key(&parts.key)
-                .headers(parts.headers.clone());
-            record.payload = parts.value;
-            let under_way = single.send_result(record);
-            sent.push((channel, under_way.map_err(|(error, _)| failed(told(&error)))?));
+            let under_way = parts.send(&single, &channel.topic, channel.partition());
+            sent.push((channel, under_way.map_err(|error| failed(told(&error)))?));
         }
         let partitions = sent.len();
         for (channel, under_way) in sent {

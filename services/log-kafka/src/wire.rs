@@ -9,7 +9,11 @@
 
 use lethe_journal::{Entry, Epoch, Position};
 use lethe_terms::{EntryId, Timestamp};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{DeliveryFuture, FutureRecord};
+
+use crate::clients::Sender;
 
 /// Before the keys of the log's own entries; nobody else's key may begin so.
 pub(crate) const OWN_KEY_PREFIX: &[u8] = b"\0lethe.";
@@ -63,6 +67,23 @@ pub(crate) struct Parts<'a> {
     pub(crate) key: std::borrow::Cow<'a, [u8]>,
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) headers: OwnedHeaders,
+}
+
+impl Parts<'_> {
+    /// Hands the message to a producer; how it ends comes later.
+    pub(crate) fn send(
+        &self,
+        producer: &Sender,
+        topic: &str,
+        partition: i32,
+    ) -> Result<DeliveryFuture, KafkaError> {
+        let mut record = FutureRecord::<[u8], [u8]>::to(topic)
+            .partition(partition)
+            .key(&self.key)
+            .headers(self.headers.clone());
+        record.payload = self.value;
+        producer.send_result(record).map_err(|(error, _)| error)
+    }
 }
 
 impl Content {
