@@ -30,7 +30,10 @@ const OUTCOME_TIMEOUT: Duration = TRANSACTION_TIMEOUT.saturating_add(DELIVERY_TI
 /// Pause between two looks whether a transaction can be read: its marker is written within a millisecond or three.
 const LOOK_PAUSE: Duration = Duration::from_micros(500);
 
-/// Longest pause, where it takes longer: what stands still is not looked at thousands of times a second.
+/// How long it is looked so often: a busy broker writes a marker within that.
+const LOOK_OFTEN_FOR: Duration = Duration::from_millis(200);
+
+/// Pause after that: what stands still is not looked at thousands of times a second.
 const LOOK_PAUSE_MAX: Duration = Duration::from_millis(25);
 
 /// Pause between two looks whether the reports of all entries are put away: that takes microseconds.
@@ -458,7 +461,7 @@ impl Shared {
 
     /// Looks whether everything up to and with `last` can be read, until it can or the time is over; then what was seen last.
     fn wait_for(&self, channel: &Channel, last: Position, until: Instant) -> Look {
-        let mut pause = LOOK_PAUSE;
+        let began = Instant::now();
         loop {
             let seen = match self.span(channel) {
                 Ok((_, high)) if high > last => {
@@ -471,8 +474,11 @@ impl Shared {
             if Instant::now() >= until {
                 return seen;
             }
-            std::thread::sleep(pause);
-            pause = (pause + pause / 4).min(LOOK_PAUSE_MAX);
+            std::thread::sleep(if began.elapsed() < LOOK_OFTEN_FOR {
+                LOOK_PAUSE
+            } else {
+                LOOK_PAUSE_MAX
+            });
         }
     }
 }
