@@ -178,15 +178,17 @@ impl<T: Kind> Event<T> {
     }
 }
 
+/// What tells an event of whatever version.
+#[derive(Deserialize)]
+struct Marks<'a> {
+    #[serde(borrow, default)]
+    source: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    r#type: std::borrow::Cow<'a, str>,
+}
+
 /// Whether something bears the marks of an event of Lethe, of whatever version: what does not is nobody's of a newer one either.
 fn is_of_lethe(bytes: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Marks<'a> {
-        #[serde(borrow)]
-        source: std::borrow::Cow<'a, str>,
-        #[serde(borrow)]
-        r#type: std::borrow::Cow<'a, str>,
-    }
     serde_json::from_slice::<Marks<'_>>(bytes)
         .is_ok_and(|marks| marks.source.starts_with(SOURCE_PREFIX) && marks.r#type.starts_with(TYPE_PREFIX))
 }
@@ -206,11 +208,6 @@ fn unknown_source<T: Kind>(source: &str) -> Error {
 ///
 /// Errors: as [`Event::decode`].
 pub fn check(stream: &Stream, value: &[u8]) -> Option<Result<(), Error>> {
-    #[derive(Deserialize)]
-    struct Marks<'a> {
-        #[serde(borrow)]
-        r#type: std::borrow::Cow<'a, str>,
-    }
     let kinds = kinds_in(stream);
     let marks = serde_json::from_slice::<Marks<'_>>(value).ok();
     let bears = |kind: &&&str| {

@@ -38,7 +38,7 @@ pub(crate) fn end(clients: &Clients, channel: &Channel, is_closed: impl Fn() -> 
     tracing::warn!(at = %channel.at, "nobody can read past an open transaction: what this process may have left open is ended");
     let until = Instant::now() + END_TIME_MAX;
     let mut left: Vec<u32> = clients.numbers().collect();
-    while !left.is_empty() {
+    loop {
         let mut used = Vec::new();
         for number in left {
             if Instant::now() >= until || !is_closed() {
@@ -47,6 +47,9 @@ pub(crate) fn end(clients: &Clients, channel: &Channel, is_closed: impl Fn() -> 
             if !end_of(clients, channel, number) {
                 used.push(number);
             }
+        }
+        if used.is_empty() {
+            return;
         }
         left = used;
         std::thread::sleep(PAUSE);

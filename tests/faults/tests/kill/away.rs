@@ -8,7 +8,7 @@ use lethe_journeys::course::Api;
 use lethe_journeys::server::{Home, SEVERAL, free_port, program};
 
 use crate::cluster::Cluster;
-use crate::{Operator, Processes, all_is_well, kafka, seed};
+use crate::{Operator, Processes, all_ends_well, kafka, seed};
 
 /// How long the broker is away: an append is given up after a minute, a read after 30 s, and becoming the writer after 30 s.
 const AWAY_S: f64 = 90.0;
@@ -96,14 +96,14 @@ async fn the_broker_goes(going: &Going, times: u32) {
         let _ = tokio::time::timeout(BEFORE, operator.work_with(&mut processes, false)).await;
         goes_and_comes_back((going, &cluster), &home, (&mut operator, &mut processes)).await;
     }
-    let rest = tokio::time::timeout(REST_TIME_MAX, operator.work_with(&mut processes, true)).await;
-    assert!(
-        rest.is_ok(),
-        "the cases do not end: {:?}\n{}",
-        operator.courses.last(),
-        home.last_words()
-    );
-    all_is_well(&operator, &company, &home, folder.path(), processes).await;
+    all_ends_well(
+        &mut operator,
+        &company,
+        &home,
+        (folder.path(), REST_TIME_MAX),
+        processes,
+    )
+    .await;
 }
 
 async fn goes_and_comes_back(

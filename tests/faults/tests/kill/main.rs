@@ -218,14 +218,32 @@ async fn killed(log: &str, kill_after_ms_max: u64, shape: Shape) {
         );
     }
     processes.start();
-    let rest = tokio::time::timeout(REST_TIME_MAX, operator.work_with(&mut processes, true)).await;
+    all_ends_well(
+        &mut operator,
+        &company,
+        &home,
+        (folder.path(), REST_TIME_MAX),
+        processes,
+    )
+    .await;
+}
+
+/// Works on until every case has ended, within a time; then all is well.
+async fn all_ends_well(
+    operator: &mut Operator,
+    company: &Company,
+    home: &Home,
+    (folder, time_max): (&Path, Duration),
+    mut processes: Processes<'_>,
+) {
+    let rest = tokio::time::timeout(time_max, operator.work_with(&mut processes, true)).await;
     assert!(
         rest.is_ok(),
         "the cases do not end: {:?}\n{}",
         operator.courses.last(),
         home.last_words()
     );
-    all_is_well(&operator, &company, &home, folder.path(), processes).await;
+    all_is_well(operator, company, home, folder, processes).await;
 }
 
 /// Every case is completed once, nothing was done twice, nothing personal stands anywhere, and the files are in order.
