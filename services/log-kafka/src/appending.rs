@@ -445,7 +445,7 @@ impl Shared {
         let began = Instant::now();
         let mut looked = self.wait_for(channel, last, began + HANGS_AFTER);
         if looked == Look::Closed {
-            let is_closed = || self.wait_for(channel, last, Instant::now()) == Look::Closed;
+            let is_closed = || self.look_at(channel, last) == Look::Closed;
             hanging::end(&self.clients, channel, is_closed);
             looked = self.wait_for(channel, last, began + OUTCOME_TIMEOUT);
         }
@@ -459,19 +459,24 @@ impl Shared {
         }
     }
 
+    /// Looks whether everything up to and with `last` can be read.
+    pub(crate) fn look_at(&self, channel: &Channel, last: Position) -> Look {
+        match self.span(channel) {
+            Ok((_, high)) if high > last => {
+                channel.raise(high);
+                Look::Readable
+            }
+            Ok(_) => Look::Closed,
+            Err(error) => Look::Unanswered(error.to_string()),
+        }
+    }
+
     /// Looks whether everything up to and with `last` can be read, until it can or the time is over; then what was seen last.
     fn wait_for(&self, channel: &Channel, last: Position, until: Instant) -> Look {
         let began = Instant::now();
         loop {
-            let seen = match self.span(channel) {
-                Ok((_, high)) if high > last => {
-                    channel.raise(high);
-                    return Look::Readable;
-                }
-                Ok(_) => Look::Closed,
-                Err(error) => Look::Unanswered(error.to_string()),
-            };
-            if Instant::now() >= until {
+            let seen = self.look_at(channel, last);
+            if seen == Look::Readable || Instant::now() >= until {
                 return seen;
             }
             std::thread::sleep(if began.elapsed() < LOOK_OFTEN_FOR {
@@ -485,7 +490,7 @@ impl Shared {
 
 /// What was seen of a partition that somebody waits for.
 #[derive(Debug, PartialEq, Eq)]
-enum Look {
+pub(crate) enum Look {
     /// It can be read that far.
     Readable,
     /// It answers, and an open transaction stands in the way.

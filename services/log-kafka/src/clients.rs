@@ -156,6 +156,13 @@ impl Clients {
         read_by(&consumer(&self.config, &self.settings), &self.talk)
     }
 
+    /// A consumer that sees what transactions have under way as well, for questions about positions.
+    pub(crate) fn reader_of_everything(&self) -> Result<Consumer, Error> {
+        let mut config = consumer(&self.config, &self.settings);
+        config.set("isolation.level", "read_uncommitted");
+        read_by(&config, &self.talk)
+    }
+
     /// The producer of a partition's single writer: every earlier one is fenced off when this returns.
     pub(crate) fn writer(&self, at: &Place) -> Result<Sender, Error> {
         self.transactional(&format!(

@@ -49,6 +49,13 @@ pub enum Finding {
     },
     /// The cleaner has not removed from a partition what it should have: it is behind, or has stopped.
     NotCleaned(Place),
+    /// A partition cannot be read to its end, nor be cleaned from there on: a transaction was left open.
+    NotReadable {
+        /// The partition.
+        at: Place,
+        /// Where the transaction begins.
+        from: Position,
+    },
 }
 
 impl fmt::Display for Finding {
@@ -79,19 +86,24 @@ impl fmt::Display for Finding {
                 f,
                 "{at} still holds what was replaced: Kafka's log cleaner is behind or has stopped"
             ),
+            Self::NotReadable { at, from } => write!(
+                f,
+                "{at} cannot be read from position {from} on: a transaction was left open there"
+            ),
         }
     }
 }
 
 impl Finding {
     /// Every kind, as metrics name it.
-    pub const KINDS: [&str; 6] = [
+    pub const KINDS: [&str; 7] = [
         "setting",
         "partitions",
         "no_leader",
         "replicas_away",
         "replication",
         "not_cleaned",
+        "not_readable",
     ];
 
     /// Which of [`Self::KINDS`] it is.
@@ -103,13 +115,17 @@ impl Finding {
             Self::ReplicasAway { .. } => "replicas_away",
             Self::Replication { .. } => "replication",
             Self::NotCleaned(_) => "not_cleaned",
+            Self::NotReadable { .. } => "not_readable",
         }
     }
 
-    /// Whether new work should wait while this is so: what is appended may not stay, or cannot be appended. Another number of replicas is
+    /// Whether new work should wait while this is so: what is appended may not stay, or cannot be appended or read. Another number of replicas is
     /// none of it, as a broker that starts anew is away for a moment.
     pub const fn is_in_the_way(&self) -> bool {
-        matches!(self, Self::Drift(_) | Self::Partitions { .. } | Self::NoLeader(_))
+        matches!(
+            self,
+            Self::Drift(_) | Self::Partitions { .. } | Self::NoLeader(_) | Self::NotReadable { .. }
+        )
     }
 
     /// Whether what erasure removes may survive longer than [`gone_by`](lethe_log::EventLog::gone_by) says while this is so.
@@ -121,6 +137,7 @@ impl Finding {
                 | Self::NoLeader(_)
                 | Self::ReplicasAway { .. }
                 | Self::NotCleaned(_)
+                | Self::NotReadable { .. }
         )
     }
 }
@@ -166,6 +183,7 @@ impl KafkaLog {
             _ => None,
         };
         let without_leader = findings.iter().filter_map(leaderless).collect();
+        findings.extend(self.not_readable(&without_leader).await?);
         findings.extend(self.not_cleaned(&without_leader).await);
         Ok(findings)
     }

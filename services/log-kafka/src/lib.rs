@@ -28,6 +28,7 @@ mod bootstrap;
 mod channel;
 mod cleaning;
 mod clients;
+mod closed;
 mod context;
 mod group;
 mod hanging;

@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::channel::{Channel, Trail};
 use crate::cleaning::Beats;
-use crate::clients::Clients;
+use crate::clients::{Clients, Consumer};
 use crate::moment::Moment;
 use crate::reading::{Readers, STANDING, Want, unread};
 use crate::settings::KafkaSettings;
@@ -328,41 +328,10 @@ impl Shared {
 
     /// The position before which everything is older than a reader may be away.
     fn old_before(&self, channel: &Channel, high: Position) -> Result<Position, Error> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let since = now.saturating_sub(self.settings.retention.reader_away_max());
-        let since = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-        let found = self
-            .ask([channel], Offset::Offset(since), ASK_TIMEOUT)
+        let since = past(self.settings.retention.reader_away_max());
+        let found = ask(&self.clients.asking, [channel], since, ASK_TIMEOUT)
             .map_err(|error| unread(&channel.at, &error))?;
         Ok(found.first().copied().flatten().unwrap_or(high))
-    }
-
-    /// Asks for positions of several places at once.
-    fn ask<'a>(
-        &self,
-        places: impl IntoIterator<Item = &'a Channel>,
-        what: Offset,
-        patience: Duration,
-    ) -> Result<Vec<Option<Position>>, String> {
-        let mut list = TopicPartitionList::new();
-        for channel in places {
-            list.add_partition_offset(&channel.topic, channel.partition(), what)
-                .map_err(|error| told(&error))?;
-        }
-        let found = self
-            .clients
-            .asking
-            .offsets_for_times(list, patience)
-            .map_err(|error| told(&error))?;
-        let position = |offset| match offset {
-            Offset::Offset(offset) => Position::try_from(offset).ok(),
-            _ => None,
-        };
-        Ok(found
-            .elements()
-            .iter()
-            .map(|element| position(element.offset()))
-            .collect())
     }
 
     /// Adds somebody who waits for a place.
@@ -437,7 +406,12 @@ impl Shared {
             .map(Arc::as_ref)
             .collect();
         // Who watches also answers what clients ask: it waits for nobody for long.
-        let heads = match self.ask(channels.iter().copied(), Offset::End, ASK_ONCE_TIMEOUT) {
+        let heads = match ask(
+            &self.clients.asking,
+            channels.iter().copied(),
+            Offset::End,
+            ASK_ONCE_TIMEOUT,
+        ) {
             Ok(heads) => heads,
             Err(error) => {
                 tracing::debug!(error, "heads are not known");
@@ -452,4 +426,37 @@ impl Shared {
         }
         has_grown
     }
+}
+
+/// The question for the first entry that is younger than this.
+pub(crate) fn past(age: Duration) -> Offset {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = now.saturating_sub(age).as_millis();
+    Offset::Offset(i64::try_from(since).unwrap_or(i64::MAX))
+}
+
+/// Asks for positions of several places at once, as this client may see them.
+pub(crate) fn ask<'a>(
+    client: &Consumer,
+    places: impl IntoIterator<Item = &'a Channel>,
+    what: Offset,
+    patience: Duration,
+) -> Result<Vec<Option<Position>>, String> {
+    let mut list = TopicPartitionList::new();
+    for channel in places {
+        list.add_partition_offset(&channel.topic, channel.partition(), what)
+            .map_err(|error| told(&error))?;
+    }
+    let found = client
+        .offsets_for_times(list, patience)
+        .map_err(|error| told(&error))?;
+    let position = |offset| match offset {
+        Offset::Offset(offset) => Position::try_from(offset).ok(),
+        _ => None,
+    };
+    Ok(found
+        .elements()
+        .iter()
+        .map(|element| position(element.offset()))
+        .collect())
 }

@@ -18,7 +18,7 @@ use crate::log::Log;
 /// How often the cluster is looked at: what a statement says is at most so old, and to describe a dozen topics costs a broker little.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// Pause after a look that failed: who waits for the cluster to be well hears of it sooner.
+/// Pause after a look that failed, or that found what a process ends by itself: who waits for the cluster to be well hears of it sooner.
 const LOOK_RETRY: Duration = Duration::from_secs(5);
 
 /// How long one look may take, so that an old one does not stand while the next never ends.
@@ -122,6 +122,7 @@ impl Cluster {
             }
             Finding::NoLeader(at)
             | Finding::NotCleaned(at)
+            | Finding::NotReadable { at, .. }
             | Finding::ReplicasAway { at, .. }
             | Finding::Replication { at, .. } => at.stream == *stream,
         }
@@ -145,17 +146,22 @@ impl Cluster {
             return Ok(());
         };
         while !*stop.borrow() {
-            let pause = if self.found().is_some() {
-                LOOK_EVERY
-            } else {
-                LOOK_RETRY
-            };
             tokio::select! {
-                () = tokio::time::sleep(pause) => self.note(look(kafka).await),
+                () = self.look_again(kafka) => {}
                 _ = stop.changed() => {}
             }
         }
         Ok(())
+    }
+
+    /// Looks after a pause, and ends what keeps readers out where a process can.
+    async fn look_again(&self, kafka: &KafkaLog) {
+        tokio::time::sleep(pause_after(self.found().as_deref())).await;
+        let found = look(kafka).await;
+        self.note(found.clone());
+        for finding in found.iter().flatten() {
+            kafka.end_hanging(finding).await;
+        }
     }
 
     /// Keeps what a look found, and tells of what is new in it.
@@ -169,6 +175,15 @@ impl Cluster {
             tracing::info!("Kafka is as declared again");
         }
         *known = found;
+    }
+}
+
+/// Who waits for what is mended within seconds hears of it within seconds.
+fn pause_after(found: Option<&[Finding]>) -> Duration {
+    let passes = |finding: &Finding| matches!(finding, Finding::NotReadable { .. });
+    match found {
+        Some(found) if !found.iter().any(passes) => LOOK_EVERY,
+        _ => LOOK_RETRY,
     }
 }
 
@@ -206,6 +221,9 @@ fn pending(found: Option<&[Finding]>) -> Option<String> {
     }
     if is_there(|finding| matches!(finding, Finding::NotCleaned(_))) {
         whys.push("what cleans the log is behind");
+    }
+    if is_there(|finding| matches!(finding, Finding::NotReadable { .. })) {
+        whys.push("a part of the log cannot be read to its end");
     }
     (!delaying.is_empty()).then(|| format!("pending: {}", whys.join(", and ")))
 }
@@ -311,6 +329,10 @@ mod tests {
         assert!(pending(None).is_some_and(|why| why.starts_with("pending: ")));
         let no_leader = Finding::NoLeader(Place::new(Stream::Keys, 0));
         let not_cleaned = Finding::NotCleaned(Place::new(Stream::Keys, 0));
+        let not_readable = Finding::NotReadable {
+            at: Place::new(Stream::Keys, 0),
+            from: 7,
+        };
         for (found, expected) in [
             (vec![drift()], "pending: a setting of the log is not as declared"),
             (
@@ -320,6 +342,10 @@ mod tests {
             (vec![away()], "pending: a replica of the log is away"),
             (vec![no_leader], "pending: a replica of the log is away"),
             (vec![not_cleaned], "pending: what cleans the log is behind"),
+            (
+                vec![not_readable],
+                "pending: a part of the log cannot be read to its end",
+            ),
             (
                 vec![away(), drift(), drift()],
                 "pending: a setting of the log is not as declared, and a replica of the log is away",

@@ -16,8 +16,9 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
-use crate::broker::{OnKafka, bootstrap, open, settings};
+use crate::broker::{OnKafka, appended, bootstrap, open, settings};
 
 fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
     ClientConfig::new()
@@ -471,4 +472,56 @@ async fn no_partition_stays_closed_to_readers_after_a_broker_stood_still() {
     for (at, ended) in &ended {
         ended.are_as_told(&log, at).await;
     }
+}
+
+#[tokio::test]
+async fn a_partition_that_an_earlier_run_left_closed_is_found_and_opened() {
+    let Some(bootstrap) = bootstrap() else { return };
+    let mut settings = settings(&bootstrap);
+    settings.instance = Some("here".to_owned());
+    drop(open(&settings).await);
+    let at = Place::new(Stream::Records, 5);
+    let left: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", &bootstrap)
+        .set(
+            "transactional.id",
+            format!("{}here.shared.3", settings.topic_prefix),
+        )
+        .set("transaction.timeout.ms", "600000")
+        .create()
+        .unwrap();
+    left.init_transactions(Duration::from_secs(30)).unwrap();
+    left.begin_transaction().unwrap();
+    let topic = format!("{}records", settings.topic_prefix);
+    let under_way = FutureRecord::to(&topic).partition(5).key("left").payload("left");
+    left.send(under_way, Duration::from_secs(20)).await.unwrap();
+
+    let log = OnKafka(open(&settings).await);
+    let until = Instant::now() + Duration::from_secs(120);
+    let found = loop {
+        let findings = log.0.findings().await.unwrap();
+        if let [found] = findings.as_slice() {
+            break found.clone();
+        }
+        assert_eq!(findings, [], "nothing else is wrong");
+        assert!(Instant::now() < until, "it is not found");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    assert_eq!(
+        found,
+        Finding::NotReadable {
+            at: at.clone(),
+            from: 0
+        }
+    );
+    assert!(found.is_in_the_way() && found.delays_removal(), "{found}");
+
+    log.0.end_hanging(&found).await;
+    assert_eq!(log.0.findings().await.unwrap(), []);
+    appended(&log, &at, vec![entry(1, "key", Some("value"))]).await;
+    assert_eq!(
+        read_from(&log, &at, 0).await.len(),
+        1,
+        "what was left is not to be seen"
+    );
 }
