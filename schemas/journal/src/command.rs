@@ -3,7 +3,7 @@
 use lethe_terms::{CaseId, CommandId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{CloseReason, Event, Opening};
+use crate::{CloseReason, Event, KeyWrapped, Opening};
 
 /// A command as it travels on the log.
 pub type CommandEvent = Event<Command>;
@@ -16,9 +16,12 @@ pub enum Command {
     Open {
         /// The command.
         command: CommandId,
-        /// The case, whose key is on the log already.
+        /// The case.
         case: CaseId,
-        /// What is asked, sealed parts under the case's key.
+        /// The key of the case, wrapped. Of several commands that would open it, that of the one that does is the case's: whoever carries the case
+        /// puts it in `keys`.
+        key: KeyWrapped,
+        /// What is asked, sealed parts under this key.
         opening: Opening,
     },
     /// Approve a plan by its digest.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lethe_casework::{Case, Land, Refusal, decide, due};
 use lethe_journal::{
-    Answer, CaseEvent, Command, DatasetRef, FailureCode, Instruction, Inventory, Person, Sealed, Token,
+    Answer, CaseEvent, Command, DatasetRef, FailureCode, Instruction, Inventory, KeyWrapped, Person, Sealed,
+    Token,
 };
 use lethe_planner::Basis;
 use lethe_terms::{
@@ -150,6 +151,13 @@ pub enum Effect {
         at: Timestamp,
         /// The event.
         event: CaseEvent,
+    },
+    /// Put the key of a case that opens in `keys`, before its history.
+    KeepKey {
+        /// The case.
+        case: CaseId,
+        /// Its key, wrapped.
+        key: KeyWrapped,
     },
     /// Append an instruction to its system's stream.
     Send(Instruction),
@@ -458,8 +466,18 @@ impl Conductor {
             Command::Open {
                 command,
                 case,
+                key,
                 opening,
-            } if !self.cases.contains_key(case) => self.open(*command, *case, opening, tokens, moment),
+            } if !self.cases.contains_key(case) => {
+                let refused = self.open(*command, *case, opening, tokens, moment);
+                if refused.is_none() {
+                    self.queue(Effect::KeepKey {
+                        case: *case,
+                        key: key.clone(),
+                    });
+                }
+                refused
+            }
             other => self.command_known(other, moment),
         };
         let settled = refused.is_none();

@@ -22,7 +22,7 @@ use lethe_terms::{CaseId, CommandId, Identifier, SystemName, Timestamp};
 
 use crate::board::Board;
 use crate::callbacks::Callbacks;
-use crate::case_keys::CaseKeys;
+use crate::case_keys::{CaseKeys, Drawn};
 use crate::cases::{Cases, CommandRefused};
 use crate::evidence::Evidence;
 use crate::metrics::Metrics;
@@ -180,7 +180,7 @@ impl NodeBackend {
             .all(|told| views::system_state(&told) == SystemState::Up)
     }
 
-    async fn opening_of(&self, case: CaseId, ask: &OpenCase) -> Result<Opening, BackendError> {
+    fn opening_of(&self, drawn: &Drawn, ask: &OpenCase) -> Result<Opening, BackendError> {
         let now = shell::now();
         let received_at = ask.received_at.unwrap_or(now);
         if received_at > now {
@@ -199,17 +199,14 @@ impl NodeBackend {
         let identifiers = self.sought(&identifiers)?;
         let commitment = self
             .evidence
-            .commit(&self.keys, case, &identifiers)
-            .await
+            .commit(drawn, &identifiers)
             .map_err(|error| unavailable(&error))?;
         let selectors = Selectors {
             records: Vec::new(),
             identifiers,
         };
-        let given = self
-            .keys
-            .seal_selectors(case, selectors)
-            .await
+        let given = drawn
+            .seal_selectors(selectors)
             .map_err(|error| unavailable(&error))?;
         let (erasure_ground, restriction_ground) = match ground {
             Ground::Erasure(ground) => (Some(ground), None),
@@ -302,14 +299,12 @@ impl Backend for NodeBackend {
                 Err(CommandRefused::from(&Refused::ByCase(Refusal::KeyReused)).into())
             };
         }
-        self.keys
-            .create(case)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let opening = self.opening_of(case, &ask).await?;
+        let drawn = self.keys.draw(case).map_err(|error| unavailable(&error))?;
+        let opening = self.opening_of(&drawn, &ask)?;
         self.submit(Command::Open {
             command,
             case,
+            key: drawn.wrapped,
             opening,
         })
         .await

@@ -1,10 +1,12 @@
-//! The data keys of cases: made when a case opens, read back from the `keys` stream afterwards.
+//! The data keys of cases: drawn by whoever asks for a case, put in the `keys` stream by whoever opens it, and read back from there afterwards.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lethe_journal::{CaseEntry, CaseEvent, Place, Sealed, Selectors, SelectorsWire, Stream, partition_of};
+use lethe_journal::{
+    CaseEntry, CaseEvent, KeyWrapped, Place, Sealed, Selectors, SelectorsWire, Stream, partition_of,
+};
 use lethe_log::EventLog;
 use lethe_proof::SubjectOpening;
 use lethe_terms::CaseId;
@@ -26,7 +28,30 @@ pub(crate) struct CaseKeys {
     log: Arc<dyn EventLog>,
     lineage: Arc<Lineage>,
     cache: Arc<Mutex<BTreeMap<CaseId, Arc<DataKey>>>>,
-    making: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A key for a case that is asked for. It travels with the command: two processes may ask for the same case at once, and a key that one of them put in
+/// `keys` would take the place of what the other's history is sealed with.
+pub(crate) struct Drawn {
+    pub(crate) case: CaseId,
+    key: DataKey,
+    pub(crate) wrapped: KeyWrapped,
+}
+
+impl Drawn {
+    /// Seals selectors for the case.
+    pub(crate) fn seal_selectors(&self, selectors: Selectors) -> Result<Sealed, Error> {
+        seal_selectors(&self.key, self.case, selectors)
+    }
+
+    /// Seals what opens a commitment of the case.
+    pub(crate) fn seal_opening(&self, commitment: &str, opening: &SubjectOpening) -> Result<Sealed, Error> {
+        Ok(seal_json(
+            &self.key,
+            &opening_context(self.case, commitment),
+            opening,
+        )?)
+    }
 }
 
 impl CaseKeys {
@@ -36,24 +61,23 @@ impl CaseKeys {
             log,
             lineage,
             cache: Arc::default(),
-            making: Arc::default(),
         }
     }
 
-    /// Makes the key of a new case, unless it has one; it is durable when this returns, before anything that it opens. A second key would
-    /// take the place of the first, and what that had sealed could not be opened any more.
-    pub(crate) async fn create(&self, case: CaseId) -> Result<Arc<DataKey>, Error> {
-        let _one_at_a_time = self.making.lock().await;
-        match self.get(case).await {
-            Err(Error::NoCaseKey { .. }) => {}
-            known => return known,
-        }
+    /// Draws a key for a case that is to be opened.
+    pub(crate) fn draw(&self, case: CaseId) -> Result<Drawn, Error> {
         let (key, wrapped) = self.vault.create()?;
-        let entry = publish::entry(case.as_bytes(), "/lethe/gateway", wrapped)?;
+        Ok(Drawn { case, key, wrapped })
+    }
+
+    /// Puts the key of a case on the log; it is durable when this returns, before anything that it opens. For whoever carries the case, and with the key of
+    /// the first command that opens it alone: who carries it next comes to the same.
+    pub(crate) async fn keep(&self, case: CaseId, wrapped: KeyWrapped) -> Result<(), Error> {
+        let key = Arc::new(self.vault.unwrap(&wrapped)?);
+        let entry = publish::entry(case.as_bytes(), "/lethe/conductor", wrapped)?;
         publish::append(&*self.log, &place_of(case), vec![entry], "keys").await?;
-        let key = Arc::new(key);
         self.remember(case, &key);
-        Ok(key)
+        Ok(())
     }
 
     /// The key of a case, as soon as it is known here.
@@ -119,32 +143,22 @@ impl CaseKeys {
 
     /// Seals selectors for a case.
     pub(crate) async fn seal_selectors(&self, case: CaseId, selectors: Selectors) -> Result<Sealed, Error> {
-        let key = self.get(case).await?;
-        Ok(seal_json(
-            &key,
-            &selectors_context(case),
-            &SelectorsWire::from(selectors),
-        )?)
+        seal_selectors(&*self.get(case).await?, case, selectors)
     }
 
     /// Opens selectors of a case.
     pub(crate) async fn open_selectors(&self, case: CaseId, sealed: &Sealed) -> Result<Selectors, Error> {
-        let key = self.get(case).await?;
-        let wire: SelectorsWire = open_json(&key, &selectors_context(case), sealed)?;
-        Ok(wire.into())
+        open_selectors(&*self.get(case).await?, case, sealed)
     }
-}
 
-impl CaseKeys {
-    /// Seals what opens a commitment of a case.
-    pub(crate) async fn seal_opening(
+    /// Opens selectors under the key of the command that they came with.
+    pub(crate) fn open_given(
         &self,
         case: CaseId,
-        commitment: &str,
-        opening: &SubjectOpening,
-    ) -> Result<Sealed, Error> {
-        let key = self.get(case).await?;
-        Ok(seal_json(&key, &opening_context(case, commitment), opening)?)
+        key: &KeyWrapped,
+        given: &Sealed,
+    ) -> Result<Selectors, Error> {
+        open_selectors(&self.vault.unwrap(key)?, case, given)
     }
 
     /// Opens what opens a commitment of a case.
@@ -157,6 +171,19 @@ impl CaseKeys {
         let key = self.get(case).await?;
         Ok(open_json(&key, &opening_context(case, commitment), sealed)?)
     }
+}
+
+fn seal_selectors(key: &DataKey, case: CaseId, selectors: Selectors) -> Result<Sealed, Error> {
+    Ok(seal_json(
+        key,
+        &selectors_context(case),
+        &SelectorsWire::from(selectors),
+    )?)
+}
+
+fn open_selectors(key: &DataKey, case: CaseId, sealed: &Sealed) -> Result<Selectors, Error> {
+    let wire: SelectorsWire = open_json(key, &selectors_context(case), sealed)?;
+    Ok(wire.into())
 }
 
 /// The partition of the `keys` stream that holds a case's key.

@@ -48,6 +48,15 @@ impl From<&Refused> for CommandRefused {
 }
 
 impl CommandRefused {
+    /// Of what came with a key that does not open it.
+    pub(crate) fn unopened(error: &Error) -> Self {
+        Self {
+            kind: RefusedAs::Conflict,
+            code: error.code().to_owned(),
+            message: error.to_string(),
+        }
+    }
+
     /// As it travels to another process.
     pub(crate) fn answer(&self, command: CommandId, case: CaseId) -> Answer {
         Answer::Refused {
@@ -137,6 +146,9 @@ impl Cases {
         let is_decided_here = || self.are_current() && self.look().carries(case);
         if is_here() {
             return Some(true);
+        }
+        if self.look().stopped(case).is_some() {
+            return None;
         }
         let is_told = is_decided_here() || self.rounds.catch_up(patience).await;
         if is_here() {

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use lethe_conductor::{Conductor, Config, Effect, Input, WalkOutcome, WalkPurpose};
 use lethe_intake::Intake;
 use lethe_journal::{
-    Answer, Command, CommandEvent, Epoch, Event, Inventory, Kind, Place, Position, Sealed, Stream, Token,
-    partition_of,
+    Answer, Command, CommandEvent, Epoch, Event, Inventory, KeyWrapped, Kind, Place, Position, Sealed,
+    Stream, Token, partition_of,
 };
 use lethe_log::{EventLog, PAGE_ENTRIES_MAX, Pages};
 use lethe_log_kafka::Pulse;
@@ -28,6 +28,7 @@ use self::others::Others;
 use crate::board::Board;
 use crate::carrying::{self, Share, Worked};
 use crate::case_keys::CaseKeys;
+use crate::cases::CommandRefused;
 use crate::cases::{self, Cases, Fold, IDLE};
 use crate::cluster::Cluster;
 use crate::lag::Stands;
@@ -386,12 +387,19 @@ impl ConductorShell {
 
     async fn command(&self, event: CommandEvent) -> Result<Option<Input>, Error> {
         let tokens = match &event.data {
-            Command::Open { case, opening, .. } => match self.given_tokens(*case, &opening.given).await {
+            Command::Open {
+                command,
+                case,
+                key,
+                opening,
+            } => match self.given_tokens(*case, key, &opening.given) {
                 Ok(tokens) => tokens,
                 // It was accepted: it is read again.
                 Err(error) if error.is_of_the_moment() => return Err(error),
                 Err(error) => {
                     tracing::error!(code = error.code(), %case, "a command cannot be opened");
+                    self.settle(*command, *case, Some(CommandRefused::unopened(&error)))
+                        .await?;
                     return Ok(None);
                 }
             },
@@ -403,8 +411,8 @@ impl ConductorShell {
         }))
     }
 
-    async fn given_tokens(&self, case: CaseId, given: &Sealed) -> Result<Vec<Token>, Error> {
-        let selectors = self.keys.open_selectors(case, given).await?;
+    fn given_tokens(&self, case: CaseId, key: &KeyWrapped, given: &Sealed) -> Result<Vec<Token>, Error> {
+        let selectors = self.keys.open_given(case, key, given)?;
         self.walker.tokens(&selectors.identifiers)
     }
 

@@ -5,7 +5,7 @@ use lethe_ledger::{EvidenceStore, Keys};
 use lethe_proof::{Bundle, Completion, Envelope, Status, SubjectOpening, commit, verify};
 use lethe_terms::{CaseId, Identifier, Timestamp};
 
-use crate::case_keys::CaseKeys;
+use crate::case_keys::{CaseKeys, Drawn};
 use crate::{Error, shell};
 
 /// A day, in milliseconds.
@@ -52,20 +52,15 @@ impl Evidence {
 
     /// Commits to the first identifier of a person. What opens the commitment is kept apart from it, under the case's key, and under the commitment's
     /// name: a command that comes again commits anew, and only one of the two is carried out.
-    pub(crate) async fn commit(
-        &self,
-        keys: &CaseKeys,
-        case: CaseId,
-        identifiers: &[Identifier],
-    ) -> Result<String, Error> {
+    pub(crate) fn commit(&self, drawn: &Drawn, identifiers: &[Identifier]) -> Result<String, Error> {
         let random: [u8; 32] = shell::random();
         let Some(first) = identifiers.first() else {
             return Ok(String::new());
         };
         let commitment = commit(&random, &self.controller, &first.name(), &first.value);
         let opening = SubjectOpening::new(&random, &self.controller, first.kind);
-        let sealed = keys.seal_opening(case, &commitment, &opening).await?;
-        let name = opening_name(case, &commitment);
+        let sealed = drawn.seal_opening(&commitment, &opening)?;
+        let name = opening_name(drawn.case, &commitment);
         self.put(&name, sealed.as_bytes(), Kept::FromNow)?;
         Ok(commitment)
     }

@@ -43,8 +43,9 @@ impl FollowUps {
     pub(crate) async fn open(&self, finding: Finding) -> Result<(), Error> {
         let mut stopped = self.stopped.clone();
         tokio::select! {
-            opened = self.open_now(finding) => opened,
+            biased;
             Ok(_) = stopped.wait_for(|stopped| *stopped) => Err(Error::Stopped { what: "a follow-up" }),
+            opened = self.open_now(finding) => opened,
         }
     }
 
@@ -57,11 +58,8 @@ impl FollowUps {
             return Ok(());
         }
         tracing::warn!(system = %finding.system, of = %finding.of, %case, "data of an erased person came back");
-        self.keys.create(case).await?;
-        let commitment = self
-            .evidence
-            .commit(&self.keys, case, &finding.identifiers)
-            .await?;
+        let drawn = self.keys.draw(case)?;
+        let commitment = self.evidence.commit(&drawn, &finding.identifiers)?;
         let selectors = Selectors {
             records: Vec::new(),
             identifiers: finding.identifiers,
@@ -76,12 +74,13 @@ impl FollowUps {
                 system: finding.system,
             },
             supersedes: None,
-            given: self.keys.seal_selectors(case, selectors).await?,
+            given: drawn.seal_selectors(selectors)?,
             commitment,
         };
         let data = Command::Open {
             command,
             case,
+            key: drawn.wrapped,
             opening,
         };
         publish::command(&*self.log, "/lethe/intake", data).await?;

@@ -46,6 +46,27 @@ fn an_erasure_goes_out_after_its_plan_is_logged_and_approved() {
 }
 
 #[test]
+fn of_two_commands_that_open_a_case_the_key_of_the_first_is_the_cases() {
+    let mut world = World::new(&["shop"], &[1], true);
+    world.open(1, 1, Right::Erasure, None);
+    world.open(1, 1, Right::Erasure, None);
+    let Some(Input::Command {
+        command: Command::Open { key: first, .. },
+        ..
+    }) = world.inputs.front().cloned()
+    else {
+        panic!("a case was asked for");
+    };
+    world.run();
+    assert_eq!(world.state(1), CaseState::Completed);
+    assert_eq!(world.kept.get(&case(1)), Some(&first));
+    // What another gateway had under way for long.
+    world.open(1, 1, Right::Erasure, None);
+    world.run();
+    assert_eq!(world.kept.get(&case(1)), Some(&first));
+}
+
+#[test]
 fn a_statement_says_of_own_copies_what_was_known_last_before_it() {
     let mut world = erasure(&["shop"]);
     let own = |gone_by: &str| vec![("log".to_owned(), gone_by.to_owned())];

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lethe_conductor::{Conductor, Effect, Input, Moment};
 use lethe_journal::{
-    Answer, CaseEvent, CaseOrigin, Command, FailureCode, Found, Generation, Instruction, Inventory, Opening,
-    Sealed, Token,
+    Answer, CaseEvent, CaseOrigin, Command, FailureCode, Found, Generation, Instruction, Inventory,
+    KeyWrapped, Opening, Sealed, Token,
 };
 use lethe_planner::Suspicion;
 use lethe_terms::{
@@ -81,6 +81,8 @@ pub struct World {
     pub transcript: Vec<String>,
     /// Why commands were refused.
     pub refused: Vec<(CommandId, &'static str)>,
+    /// Keys that were put in `keys`.
+    pub kept: BTreeMap<CaseId, KeyWrapped>,
     /// Persons that were marked as erased.
     pub marked: BTreeSet<CaseId>,
     /// All instructions that went out.
@@ -144,6 +146,7 @@ impl World {
             now: Timestamp::from_millis(START_MS),
             transcript: Vec::new(),
             refused: Vec::new(),
+            kept: BTreeMap::new(),
             marked: BTreeSet::new(),
             sent: Vec::new(),
             cut: None,
@@ -205,9 +208,8 @@ impl World {
     }
 
     pub fn moment(&mut self) -> Moment {
-        self.drawn += 1;
         let mut nonce = [0; 32];
-        nonce[..8].copy_from_slice(&self.drawn.to_be_bytes());
+        nonce[..8].copy_from_slice(&self.draw().to_be_bytes());
         Moment { now: self.now, nonce }
     }
 
@@ -225,12 +227,22 @@ impl World {
         let open = Command::Open {
             command: command(number),
             case: case(number),
+            key: KeyWrapped {
+                bucket: 1,
+                wrapped: Sealed::from_bytes(self.draw().to_be_bytes().to_vec()),
+            },
             opening,
         };
         self.inputs.push_back(Input::Command {
             command: open,
             tokens: vec![token(person)],
         });
+    }
+
+    /// A number that was not drawn yet.
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        self.drawn
     }
 
     pub fn say(&mut self, command: Command) {
@@ -381,6 +393,9 @@ impl World {
                     purpose,
                     outcome,
                 });
+            }
+            Effect::KeepKey { case, key } => {
+                assert!(self.kept.insert(case, key).is_none(), "a case has one key");
             }
             Effect::MarkErased { case, .. } => {
                 self.marked.insert(case);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use lethe_conductor::{Effect, Refused, WalkOutcome, WalkPurpose};
+use lethe_conductor::{Effect, WalkOutcome, WalkPurpose};
 use lethe_journal::{CaseEvent, Entry, Epoch, Event, Instruction, Place, Stream};
 use lethe_log::Appended;
 use lethe_terms::{CaseId, CommandId, Timestamp};
@@ -40,7 +40,7 @@ impl ConductorShell {
                     let effects = self.others(standing).allow(effects).await?;
                     self.instruct(effects).await?;
                 }
-                Wave::Marks | Wave::Others => {
+                Wave::Keys | Wave::Marks | Wave::Others => {
                     for effect in effects {
                         self.carry_out_one(effect, send).await?;
                     }
@@ -168,7 +168,11 @@ impl ConductorShell {
                 command,
                 case,
                 refused,
-            } => self.settle(command, case, refused.as_ref()).await?,
+            } => {
+                let refused = refused.as_ref().map(CommandRefused::from);
+                self.settle(command, case, refused).await?;
+            }
+            Effect::KeepKey { case, key } => self.keys.keep(case, key).await?,
             Effect::Journal { .. } | Effect::Send(_) => {}
         }
         Ok(())
@@ -178,6 +182,8 @@ impl ConductorShell {
 /// What of a round is carried out together; the waves follow one another in this order, and one that fails keeps back those after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Wave {
+    /// Keys of cases that open: durable before anything that they open.
+    Keys,
     /// Marks of erased persons. Before the histories: the statement that follows a mark says that what comes back is caught, and where it
     /// stands on the log nothing asks for the mark again. To mark twice changes nothing.
     Marks,
@@ -191,6 +197,7 @@ enum Wave {
 
 const fn wave_of(effect: &Effect) -> Wave {
     match effect {
+        Effect::KeepKey { .. } => Wave::Keys,
         Effect::MarkErased { .. } => Wave::Marks,
         Effect::Journal { .. } => Wave::Histories,
         Effect::Send(_) => Wave::Instructions,
@@ -210,8 +217,12 @@ fn in_waves(effects: Vec<Effect>) -> BTreeMap<Wave, Vec<Effect>> {
 impl ConductorShell {
     /// Tells whoever waits for a command what became of it: here, and where the gateway is another process. There what was accepted shows in the
     /// case's history.
-    async fn settle(&self, command: CommandId, case: CaseId, refused: Option<&Refused>) -> Result<(), Error> {
-        let refused = refused.map(CommandRefused::from);
+    pub(super) async fn settle(
+        &self,
+        command: CommandId,
+        case: CaseId,
+        refused: Option<CommandRefused>,
+    ) -> Result<(), Error> {
         if let Some(refused) = &refused {
             let answer = refused.answer(command, case);
             publish::answers(&*self.log, "/lethe/conductor", vec![answer]).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lethe_conductor::{Conductor, Input, Moment, WalkOutcome};
 use lethe_journal::{
     Answer, CaseEvent, CaseOrigin, Command, DatasetRef, Entry, Event, Instruction, Inventory,
-    InventoryDataset, InventorySystem, Opening, Person, Sealed, Token,
+    InventoryDataset, InventorySystem, KeyWrapped, Opening, Person, Sealed, Token,
 };
 use lethe_log::MemoryLog;
 use lethe_planner::{Basis, Holding};
@@ -117,6 +117,10 @@ impl Side {
             command: Command::Open {
                 command,
                 case,
+                key: KeyWrapped {
+                    bucket: 1,
+                    wrapped: Sealed::from_bytes(vec![1]),
+                },
                 opening,
             },
             tokens: vec![token()],
@@ -181,7 +185,8 @@ impl Side {
 
     /// Puts its history on the log.
     async fn write(&self, log: &MemoryLog, keys: &CaseKeys) {
-        keys.create(self.case).await.unwrap();
+        let drawn = keys.draw(self.case).unwrap();
+        keys.keep(self.case, drawn.wrapped).await.unwrap();
         for (number, at, event) in &self.journal {
             let id = shell::entry_id();
             let event = Event {
