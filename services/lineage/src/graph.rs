@@ -1,13 +1,13 @@
 //! The result of a walk as a graph.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lethe_journal::{DatasetRef, Token};
 use lethe_terms::{RecordToken, SystemName};
 use petgraph::algo::dominators::simple_fast;
 use petgraph::graph::{DiGraph, NodeIndex, UnGraph};
 
-use crate::reached::{Link, Reached, Standing};
+use crate::reached::{Link, Reached, ReachedRecord, Standing};
 
 /// A node of a person's lineage.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,7 +81,9 @@ pub fn lineage_graph(reached: &Reached) -> DiGraph<LineageNode, LineageEdge> {
     graph
 }
 
-/// For each record the nearest link that it hangs on alone: its dominators as seen from the request, where each link is a node of its own.
+/// For each record the nearest link that it hangs on alone: its dominators as seen from the request, where each link is a node of its own. What the
+/// request names and several people seem to stand behind is no node: it leads to its records and nowhere from there, so that a record hangs on
+/// such a link alone, or on no single one.
 pub(crate) fn cuts_of(reached: &Reached) -> BTreeMap<RecordToken, Link> {
     let mut graph: UnGraph<Option<Link>, ()> = UnGraph::new_undirected();
     let request = graph.add_node(None);
@@ -97,10 +99,10 @@ pub(crate) fn cuts_of(reached: &Reached) -> BTreeMap<RecordToken, Link> {
             graph.add_edge(request, node, ());
         }
     }
-    let mut records: Vec<(RecordToken, NodeIndex)> = Vec::new();
+    let mut records: Vec<(&ReachedRecord, NodeIndex)> = Vec::new();
     for record in &reached.records {
         let node = graph.add_node(None);
-        records.push((record.record, node));
+        records.push((record, node));
         for token in &record.tokens {
             if let Some(identifier) = identifiers.get(token) {
                 let link = graph.add_node(Some(Link {
@@ -113,13 +115,26 @@ pub(crate) fn cuts_of(reached: &Reached) -> BTreeMap<RecordToken, Link> {
         }
     }
     let dominators = simple_fast(&graph, request);
-    let cut = |node| {
-        dominators
-            .strict_dominators(node)?
-            .find_map(|dominator| graph[dominator])
+    let named: BTreeSet<Token> = reached
+        .identifiers
+        .iter()
+        .filter(|known| known.given && matches!(known.standing, Standing::SeveralPeople { .. }))
+        .map(|known| known.token)
+        .collect();
+    let cut = |record: &ReachedRecord, node| {
+        let mut by_name = record.tokens.iter().filter(|token| named.contains(token));
+        let Some(token) = by_name.next() else {
+            let mut above = dominators.strict_dominators(node)?;
+            return above.find_map(|dominator| graph[dominator]);
+        };
+        let is_led_to = record.tokens.iter().any(|token| identifiers.contains_key(token));
+        (by_name.next().is_none() && !is_led_to).then_some(Link {
+            token: token.token,
+            record: record.record,
+        })
     };
     records
         .into_iter()
-        .filter_map(|(record, node)| Some((record, cut(node)?)))
+        .filter_map(|(record, node)| Some((record.record, cut(record, node)?)))
         .collect()
 }

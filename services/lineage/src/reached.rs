@@ -68,7 +68,7 @@ pub enum Standing {
         records: u64,
     },
     /// Not followed: its records hold too many other identifiers of one kind, so several people seem to stand behind it. Where the request
-    /// named it, its records are reached all the same, and lead no further. For a person to look at.
+    /// named it, its records are reached all the same, and lead no further by it. For a person to look at.
     SeveralPeople {
         /// The kind.
         kind: IdentifierKind,

@@ -61,6 +61,15 @@ enum Phase {
     Done,
 }
 
+/// A record that the walk reached.
+struct Known {
+    seen: Seen,
+    /// The hop that led to it first.
+    hop: Hop,
+    /// The first hop that led to it and on from it. There is none while only identifiers of the request led to it behind which several people stand.
+    onward: Option<Hop>,
+}
+
 /// A walk under way. Ask every partition what [`Walk::next`] says and hand the answers to [`Walk::answer`], until it is done. A partition
 /// that does not answer leaves the walk unfinished: what it holds is unknown.
 pub struct Walk {
@@ -74,8 +83,7 @@ pub struct Walk {
     /// What the next round follows, with the record that each was found in.
     pending: BTreeMap<Token, Option<RecordToken>>,
     identifiers: BTreeMap<Token, ReachedIdentifier>,
-    /// Reached records, with the hop that led to each.
-    records: BTreeMap<RecordToken, (Seen, Hop)>,
+    records: BTreeMap<RecordToken, Known>,
     candidates: Vec<Candidate>,
     bound: Option<Bound>,
 }
@@ -311,16 +319,24 @@ impl Walk {
         !crowd && !self.unproven.contains(&record.dataset)
     }
 
-    /// Takes records in, and the identifiers in them where they lead on.
+    /// Takes records in, and the identifiers in them where they lead on. A record may be known already and lead on only now: what an identifier
+    /// of several people led to first is led to by another, too.
     fn reach(&mut self, token: Token, seen: BTreeMap<RecordToken, Seen>, leads_on: bool) {
         for (record, seen) in seen {
-            if self.records.contains_key(&record) {
-                continue;
-            }
-            if self.records.len() == self.limits.records_max {
-                self.stop(Bound::Records);
-                return;
-            }
+            let hop = Hop {
+                kind: token.kind,
+                token: token.token,
+                record,
+            };
+            let first = match self.records.get(&record) {
+                Some(known) if known.onward.is_some() || !leads_on => continue,
+                Some(known) => known.hop,
+                None if self.records.len() == self.limits.records_max => {
+                    self.stop(Bound::Records);
+                    return;
+                }
+                None => hop,
+            };
             let proof = leads_on && self.is_proof(&seen);
             for other in &seen.tokens {
                 let followed = match other.kind.strength() {
@@ -332,12 +348,12 @@ impl Walk {
                     self.come_across(*other, Some(record));
                 }
             }
-            let hop = Hop {
-                kind: token.kind,
-                token: token.token,
-                record,
+            let known = Known {
+                seen,
+                hop: first,
+                onward: leads_on.then_some(hop),
             };
-            self.records.insert(record, (seen, hop));
+            self.records.insert(record, known);
         }
     }
 
@@ -354,7 +370,7 @@ impl Walk {
             let own = self
                 .records
                 .values()
-                .filter(|(seen, _)| seen.tokens.contains(&token))
+                .filter(|known| known.seen.tokens.contains(&token))
                 .count() as u64;
             let records = counts.sum::<u64>().saturating_sub(own);
             self.candidates.push(Candidate {
@@ -366,16 +382,17 @@ impl Walk {
     }
 
     fn reached(&self) -> Reached {
-        let records = self.records.iter().map(|(record, (seen, _))| ReachedRecord {
+        let records = self.records.iter().map(|(record, known)| ReachedRecord {
             record: *record,
-            dataset: seen.dataset.clone(),
-            tokens: seen
+            dataset: known.seen.dataset.clone(),
+            tokens: known
+                .seen
                 .tokens
                 .iter()
                 .filter(|token| !self.is_cut(**token, *record))
                 .copied()
                 .collect(),
-            count: seen.count,
+            count: known.seen.count,
             path: self.path(*record),
             cut: None,
         });
@@ -401,15 +418,18 @@ impl Walk {
 
     fn path(&self, record: RecordToken) -> Vec<Hop> {
         let mut path = Vec::new();
-        let mut at = Some(record);
-        // Each hop leads to a record of an earlier round, so this ends.
-        while let Some((_, hop)) = at.and_then(|record| self.records.get(&record)) {
-            path.push(*hop);
+        let mut next = self.records.get(&record).map(|known| known.hop);
+        // An identifier was found in a record that led on in an earlier round, so this ends.
+        while let Some(hop) = next {
+            path.push(hop);
             let token = Token {
                 kind: hop.kind,
                 token: hop.token,
             };
-            at = self.identifiers.get(&token).and_then(|known| known.found_in);
+            let found_in = self.identifiers.get(&token).and_then(|known| known.found_in);
+            next = found_in
+                .and_then(|record| self.records.get(&record))
+                .and_then(|known| known.onward);
         }
         path.reverse();
         path

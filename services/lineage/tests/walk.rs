@@ -5,27 +5,13 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{record_token, token, world};
+use common::{record_token, token, walked, world};
 use lethe_journal::{DatasetRef, Token};
-use lethe_lineage::{
-    Bound, Limits, Link, Next, PartAnswer, Reached, Rows, Standing, Walk, answer, dot, lineage_graph, picture,
-};
+use lethe_lineage::{Bound, Limits, Link, PartAnswer, Reached, Standing, Walk, dot, lineage_graph, picture};
 use lethe_terms::IdentifierKind;
 
-fn run(records: &[(&str, &str)], mut walk: Walk) -> Reached {
-    let partitions = world(records);
-    for _ in 0..100 {
-        match walk.next() {
-            Next::Done(reached) => return reached,
-            Next::Ask(ask) => {
-                let parts = partitions
-                    .iter()
-                    .map(|rows| answer(rows as &dyn Rows, &ask).unwrap());
-                walk.answer(parts.collect()).unwrap();
-            }
-        }
-    }
-    panic!("a walk ends");
+fn run(records: &[(&str, &str)], walk: Walk) -> Reached {
+    walked(&world(records), walk, |_| {})
 }
 
 fn start(identifiers: &str) -> Vec<Token> {
@@ -211,6 +197,122 @@ fn records_of_a_mailbox_that_the_request_names_are_reached_and_lead_no_further()
     let reached = run(&records, Walk::new(start("email=info"), Limits::default()));
     assert_eq!(reached.records.len(), 6);
     assert_eq!(reached.suspicious().count(), 1);
+}
+
+/// Six people share an address; what else the first is known by leads on from their account.
+const FAMILY: &[(&str, &str)] = &[
+    ("shop/accounts/0", "email=family user_id=0 contact_id=c phone=+49"),
+    ("shop/accounts/1", "email=family user_id=1"),
+    ("shop/accounts/2", "email=family user_id=2"),
+    ("shop/accounts/3", "email=family user_id=3"),
+    ("shop/accounts/4", "email=family user_id=4"),
+    ("shop/accounts/5", "email=family user_id=5"),
+    ("shop/orders/5", "user_id=5"),
+    ("shop/accounts/9010", "phone=+49 user_id=9010"),
+    ("crm/contacts/c", "email=ada contact_id=c"),
+];
+
+#[test]
+fn a_record_that_a_mailbox_led_to_leads_on_where_another_identifier_leads_to_it() {
+    let others = [1, 2, 3, 4, 5].map(|n| format!("shop/accounts/{n} by email"));
+    let check_with = |request: &str, more: [&str; 3]| {
+        let mut expected: Vec<&str> = others.iter().map(String::as_str).chain(more).collect();
+        expected.sort_unstable();
+        let reached = check(FAMILY, request, &expected);
+        assert_eq!(
+            reached.suspicious().count(),
+            1,
+            "the address is still to be looked at"
+        );
+        reached
+    };
+    // In the same round.
+    let more = [
+        "crm/contacts/c by user_id > contact_id",
+        "shop/accounts/0 by email",
+        "shop/accounts/9010 by user_id > phone",
+    ];
+    check_with("user_id=0 email=family", more);
+    check_with("email=family user_id=0", more);
+    // In a later one: the way to the account stays the shorter, and what lies beyond is explained by the one that leads there.
+    let more = [
+        "crm/contacts/c by email",
+        "shop/accounts/0 by email",
+        "shop/accounts/9010 by email > contact_id > phone",
+    ];
+    let reached = check_with("email=ada email=family", more);
+    let beyond = reached
+        .records
+        .iter()
+        .find(|record| record.record == record_token("shop/accounts/9010"))
+        .unwrap();
+    assert_eq!(beyond.path[0].token, token("email=ada").token);
+    assert_eq!(beyond.path[1].record, record_token("shop/accounts/0"));
+}
+
+#[test]
+fn it_does_not_matter_which_of_two_addresses_of_a_record_is_asked_first() {
+    // One stands before the other as their tokens happen to fall.
+    for n in 0..16 {
+        let (shared, own) = (
+            format!("email={n}@all.example"),
+            format!("email={n}@first.example"),
+        );
+        let mut records: Vec<(String, String)> = (1..6)
+            .map(|account| {
+                (
+                    format!("shop/accounts/{account}"),
+                    format!("{shared} user_id={account}"),
+                )
+            })
+            .collect();
+        records.push(("shop/accounts/0".to_owned(), format!("{shared} {own} user_id=0")));
+        records.push(("shop/orders/0".to_owned(), "user_id=0".to_owned()));
+        let records: Vec<(&str, &str)> = records
+            .iter()
+            .map(|(name, ids)| (name.as_str(), ids.as_str()))
+            .collect();
+        let reached = run(&records, walk(&format!("{shared} {own}")));
+        assert_eq!(reached.records.len(), 7, "six accounts and the order of one");
+    }
+}
+
+#[test]
+fn a_record_that_is_led_to_twice_counts_once_and_bounds_hold() {
+    let reach = |rounds_max, records_max| {
+        let limits = Limits {
+            rounds_max,
+            records_max,
+            ..Limits::default()
+        };
+        let reached = run(FAMILY, Walk::new(start("email=ada email=family"), limits));
+        (reached.records.len(), reached.bound)
+    };
+    assert_eq!(reach(4, 8), (8, None));
+    assert_eq!(reach(4, 7), (7, Some(Bound::Records)));
+    assert_eq!(reach(2, 8), (7, Some(Bound::Rounds)));
+}
+
+#[test]
+fn the_link_to_a_record_of_a_mailbox_that_the_request_names_is_one_that_carries_it() {
+    let cut = |request: &str, name: &str| {
+        let reached = run(FAMILY, walk(request));
+        let mut records = reached.records.iter();
+        let found = records.find(|record| record.record == record_token(name));
+        found.unwrap().cut
+    };
+    let link = |identifier: &str, name: &str| {
+        Some(Link {
+            token: token(identifier).token,
+            record: record_token(name),
+        })
+    };
+    let (request, own) = ("email=family user_id=0", "shop/accounts/0");
+    assert_eq!(cut("user_id=0", own), link("user_id=0", own));
+    assert_eq!(cut(request, own), None, "the request names the address, too");
+    let (other, beyond) = ("shop/accounts/1", "shop/accounts/9010");
+    assert_eq!(cut(request, other), link("email=family", other));
+    assert_eq!(cut(request, beyond), link("phone=+49", beyond));
 }
 
 /// A line that a stranger writes must neither hide a person's records nor lead to them.

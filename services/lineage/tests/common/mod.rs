@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use lethe_journal::{
     Entry, Event, KeyWrapped, RecordObserved, Sealed, Stored, Stream, TABLE_PARTITIONS, Token, partition_of,
 };
-use lethe_lineage::{Change, Chunk, Folded, Rows, StateHash, Stretch, fold, state_hash};
+use lethe_lineage::{
+    Change, Chunk, Folded, Next, PartAnswer, Reached, Rows, StateHash, Stretch, Walk, answer, fold,
+    state_hash,
+};
 use lethe_terms::{EntryId, IdentifierKind, IdentifierToken, RecordToken, Timestamp};
 
 pub(crate) type Partition = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -147,6 +150,28 @@ pub(crate) fn world(records: &[(&str, &str)]) -> Vec<Partition> {
         folded(&mut partitions[place], &Stream::Records, &stored(0, &entry), &[1]);
     }
     partitions
+}
+
+/// Takes a walk through these partitions; `arrive` sees the answers of each round before the walk does.
+pub(crate) fn walked(
+    partitions: &[Partition],
+    mut walk: Walk,
+    arrive: impl Fn(&mut [PartAnswer]),
+) -> Reached {
+    for _ in 0..100 {
+        match walk.next() {
+            Next::Done(reached) => return reached,
+            Next::Ask(ask) => {
+                let parts = partitions
+                    .iter()
+                    .map(|rows| answer(rows as &dyn Rows, &ask).unwrap());
+                let mut parts: Vec<_> = parts.collect();
+                arrive(&mut parts);
+                walk.answer(parts).unwrap();
+            }
+        }
+    }
+    panic!("a walk ends");
 }
 
 pub(crate) fn hash(partitions: &[Partition]) -> StateHash {
