@@ -12,9 +12,10 @@ use lethe_log::rules::{self, Standing};
 use lethe_log::{Appended, Error};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
+use rdkafka::producer::future_producer::Delivery;
 use tokio::sync::oneshot;
 
-use crate::channel::{Append, Channel, Turn};
+use crate::channel::{Append, Channel, Held, Turn};
 use crate::clients::{Clients, DELIVERY_TIMEOUT, Sender, TRANSACTION_TIMEOUT};
 use crate::hanging::{self, HANGS_AFTER, MARKER_PATIENCE};
 use crate::shared::Shared;
@@ -115,7 +116,12 @@ fn acquire(shared: &Shared, channel: &Channel) -> Result<Epoch, Error> {
         shared.await_readable(channel, position)?;
         let between = shared.newest_fence(channel, high, position)?;
         if between < epoch {
-            channel.writer().held = Some((producer, epoch));
+            let next = after(position);
+            channel.writer().held = Some(Held {
+                producer,
+                epoch,
+                next,
+            });
             return Ok(epoch);
         }
         tracing::warn!(at = %channel.at, epoch, "two writers set a fence of one epoch: taking a higher one");
@@ -178,18 +184,28 @@ fn append_fenced(
     contents: &[&Content],
 ) -> Result<Outcome, Error> {
     let mut writer = channel.writer();
-    let held = writer.held.as_ref().filter(|(_, held)| *held == epoch);
-    let Some((producer, _)) = held else {
+    let held = writer.held.as_mut().filter(|held| held.epoch == epoch);
+    let Some(held) = held else {
         drop(writer);
         return not_held(shared, channel, epoch);
     };
-    let failure = match transact(producer, channel, Some(epoch), contents) {
+    let failure = match transact(&held.producer, channel, Some(epoch), contents) {
         Ok(positions) => {
-            let readable = shared.await_readable(channel, last_of(&positions));
-            if readable.is_err() {
-                writer.held = None;
+            let (first, last) = (first_of(&positions), last_of(&positions));
+            let until = Instant::now() + MARKER_PATIENCE;
+            // What a newer writer wrote in between makes readers leave these entries out.
+            let is_newest = || {
+                let between = || shared.newest_fence(channel, held.next, first);
+                first == held.next || between().is_ok_and(|newest| newest <= epoch)
+            };
+            if shared.wait_for(channel, last, until) == Look::Readable && is_newest() {
+                held.next = after(last);
+                return Ok(Outcome::At(positions));
             }
-            return readable.map(|()| Outcome::At(positions));
+            Failure::Open {
+                positions,
+                why: "it was committed, and could not be read, or a newer writer came before it".to_owned(),
+            }
         }
         Err(failure) => failure,
     };
@@ -227,7 +243,8 @@ fn append_single(shared: &Shared, channel: &Channel, content: &Content) -> Resul
         .map_err(|error| not_stored(channel, &told(&error)))?;
     match block_on(sent) {
         Ok(Ok(delivery)) => {
-            let first = Position::try_from(delivery.offset).unwrap_or(0);
+            let first = told_position(&delivery)
+                .ok_or_else(|| unknown(channel, "Kafka did not tell where it stands"))?;
             shared.await_readable(channel, first)?;
             Ok(Outcome::At(vec![first]))
         }
@@ -311,8 +328,7 @@ fn settle(
         Failure::Unknown(why) => return Err(unknown(channel, &why)),
         Failure::Open { positions, why } => (positions, why),
     };
-    let first = positions.iter().min().copied().unwrap_or(0);
-    let last = last_of(&positions);
+    let (first, last) = (first_of(&positions), last_of(&positions));
     let mut found = 0_usize;
     let looked = shared.await_readable(channel, last).and_then(|()| {
         shared
@@ -326,11 +342,35 @@ fn settle(
             })
     });
     match (looked, epoch) {
-        (Ok(_), _) if found == contents.len() => Ok(Outcome::At(positions)),
+        (Ok(_), None) if found == contents.len() => Ok(Outcome::At(positions)),
+        (Ok(_), Some(epoch)) if found == contents.len() => {
+            let before = shared
+                .span(channel)
+                .and_then(|(low, _)| shared.fence_before(channel, low, first));
+            match before {
+                Ok(newest) if newest > epoch => Ok(Outcome::Stale(newest)),
+                Ok(_) => Ok(Outcome::At(positions)),
+                Err(error) => Err(unknown(channel, &error.to_string())),
+            }
+        }
         (Ok(_), Some(epoch)) if found == 0 => not_held(shared, channel, epoch),
         (Ok(_), None) if found == 0 => Err(not_stored(channel, &why)),
         _ => Err(unknown(channel, &why)),
     }
+}
+
+fn first_of(positions: &[Position]) -> Position {
+    positions.iter().min().copied().unwrap_or(0)
+}
+
+/// Where the next transaction begins after an entry that ends one, and its marker.
+const fn after(last: Position) -> Position {
+    last.saturating_add(2)
+}
+
+/// The position that a broker told. Of what it had stored already when it was sent again it does not tell it.
+fn told_position(delivery: &Delivery) -> Option<Position> {
+    Position::try_from(delivery.offset).ok()
 }
 
 fn last_of(positions: &[Position]) -> Position {
@@ -391,7 +431,7 @@ fn deliver(
     let mut positions = Vec::with_capacity(contents.len());
     for sent in under_way {
         match block_on(sent) {
-            Ok(Ok(delivery)) => positions.push(Position::try_from(delivery.offset).unwrap_or(0)),
+            Ok(Ok(delivery)) => positions.push(told_position(&delivery).ok_or(KafkaError::Canceled)?),
             Ok(Err((error, _))) => return Err(error),
             Err(_) => return Err(KafkaError::Canceled),
         }

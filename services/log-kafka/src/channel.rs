@@ -62,8 +62,16 @@ pub(crate) enum Turn {
 /// The handle of a partition's single writer.
 #[derive(Default)]
 pub(crate) struct Writer {
-    /// The producer and its epoch, while this process is the writer.
-    pub(crate) held: Option<(Sender, Epoch)>,
+    /// While this process is the writer.
+    pub(crate) held: Option<Held>,
+}
+
+/// What a writer writes with.
+pub(crate) struct Held {
+    pub(crate) producer: Sender,
+    pub(crate) epoch: Epoch,
+    /// Where its next entry stands, unless somebody else wrote in between.
+    pub(crate) next: Position,
 }
 
 /// What is known of a reader who stands at a position.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lethe_journal::{Place, TABLE_PARTITIONS};
 use rdkafka::admin::AdminClient;
+use rdkafka::client::Client;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{FutureProducer, Producer};
@@ -140,10 +141,16 @@ impl Clients {
             .config
             .create_with_context(self.talk())
             .map_err(|error| refused(&error))?;
-        if let Some(file) = &self.settings.oauthbearer_token_file {
-            token::give(admin.inner(), token::read(file)?)?;
-        }
+        self.give_token(admin.inner())?;
         Ok(admin)
+    }
+
+    /// Gives a client its token that nobody polls.
+    fn give_token(&self, client: &Client<Talk>) -> Result<(), Error> {
+        match &self.settings.oauthbearer_token_file {
+            Some(file) => token::give(client, token::read(file)?),
+            None => Ok(()),
+        }
     }
 
     /// Answers what the client for questions asks for, such as a new token: it reads nothing, so nobody else polls it.
@@ -156,11 +163,13 @@ impl Clients {
         read_by(&consumer(&self.config, &self.settings), &self.talk)
     }
 
-    /// A consumer that sees what transactions have under way as well, for questions about positions.
+    /// A consumer that sees what transactions have under way as well, for a few questions about positions.
     pub(crate) fn reader_of_everything(&self) -> Result<Consumer, Error> {
         let mut config = consumer(&self.config, &self.settings);
         config.set("isolation.level", "read_uncommitted");
-        read_by(&config, &self.talk)
+        let consumer = read_by(&config, &self.talk)?;
+        self.give_token(consumer.client())?;
+        Ok(consumer)
     }
 
     /// The producer of a partition's single writer: every earlier one is fenced off when this returns.

@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::Offset;
 
 use crate::appending::Look;
 use crate::channel::Channel;
-use crate::shared::{ASK_TIMEOUT, Shared, ask, past};
+use crate::shared::{Shared, ask, past};
 use crate::{Error, Finding, KafkaLog, hanging, off_thread};
 
 /// How long something may stand in a partition until it is readable: Kafka ends by itself what a producer that died left open, within
@@ -61,11 +61,11 @@ fn closed(shared: &Shared, channels: &[Arc<Channel>]) -> Result<Vec<Finding>, St
         .clients
         .reader_of_everything()
         .map_err(|error| error.to_string())?;
-    let places = || channels.iter().map(Arc::as_ref);
+    let places = channels.iter().map(Arc::as_ref);
     // In this order: what is appended in between is none of it.
-    let ends = ask(&everything, places(), Offset::End, ASK_TIMEOUT)?;
-    let readable = ask(&shared.clients.asking, places(), Offset::End, ASK_TIMEOUT)?;
-    let young = ask(&everything, places(), past(CLOSED_AFTER), ASK_TIMEOUT)?;
+    let ends = ask(&everything, places.clone(), Offset::End)?;
+    let readable = ask(&shared.clients.asking, places.clone(), Offset::End)?;
+    let young = ask(&everything, places.clone(), past(CLOSED_AFTER))?;
     let seen = ends.into_iter().zip(readable).zip(young);
     let findings = channels
         .iter()

@@ -251,8 +251,9 @@ impl KafkaLog {
         for (channel, under_way) in sent {
             match under_way.await {
                 Ok(Ok(delivered)) => {
-                    let position = Position::try_from(delivered.offset).unwrap_or_default();
-                    self.shared.beats.note(&channel.at, position);
+                    if let Ok(position) = Position::try_from(delivered.offset) {
+                        self.shared.beats.note(&channel.at, position);
+                    }
                 }
                 Ok(Err((error, _))) => return Err(failed(told(&error))),
                 Err(_) => return Err(failed("the producer ended".to_owned())),

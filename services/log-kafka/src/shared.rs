@@ -329,8 +329,8 @@ impl Shared {
     /// The position before which everything is older than a reader may be away.
     fn old_before(&self, channel: &Channel, high: Position) -> Result<Position, Error> {
         let since = past(self.settings.retention.reader_away_max());
-        let found = ask(&self.clients.asking, [channel], since, ASK_TIMEOUT)
-            .map_err(|error| unread(&channel.at, &error))?;
+        let found =
+            ask(&self.clients.asking, [channel], since).map_err(|error| unread(&channel.at, &error))?;
         Ok(found.first().copied().flatten().unwrap_or(high))
     }
 
@@ -406,12 +406,7 @@ impl Shared {
             .map(Arc::as_ref)
             .collect();
         // Who watches also answers what clients ask: it waits for nobody for long.
-        let heads = match ask(
-            &self.clients.asking,
-            channels.iter().copied(),
-            Offset::End,
-            ASK_ONCE_TIMEOUT,
-        ) {
+        let heads = match ask_once(&self.clients.asking, channels.iter().copied(), Offset::End) {
             Ok(heads) => heads,
             Err(error) => {
                 tracing::debug!(error, "heads are not known");
@@ -435,12 +430,26 @@ pub(crate) fn past(age: Duration) -> Offset {
     Offset::Offset(i64::try_from(since).unwrap_or(i64::MAX))
 }
 
-/// Asks for positions of several places at once, as this client may see them.
+/// Asks for positions of several places at once, as this client may see them, until it is answered: a new leader is known a moment late.
 pub(crate) fn ask<'a>(
+    client: &Consumer,
+    places: impl IntoIterator<Item = &'a Channel> + Clone,
+    what: Offset,
+) -> Result<Vec<Option<Position>>, String> {
+    let until = Instant::now() + ASK_TIMEOUT;
+    loop {
+        let asked = ask_once(client, places.clone(), what);
+        if asked.is_ok() || Instant::now() >= until {
+            return asked;
+        }
+        std::thread::sleep(ASK_PAUSE);
+    }
+}
+
+fn ask_once<'a>(
     client: &Consumer,
     places: impl IntoIterator<Item = &'a Channel>,
     what: Offset,
-    patience: Duration,
 ) -> Result<Vec<Option<Position>>, String> {
     let mut list = TopicPartitionList::new();
     for channel in places {
@@ -448,7 +457,7 @@ pub(crate) fn ask<'a>(
             .map_err(|error| told(&error))?;
     }
     let found = client
-        .offsets_for_times(list, patience)
+        .offsets_for_times(list, ASK_ONCE_TIMEOUT)
         .map_err(|error| told(&error))?;
     let position = |offset| match offset {
         Offset::Offset(offset) => Position::try_from(offset).ok(),

@@ -1,7 +1,7 @@
 //! Tokens of SASL/OAUTHBEARER, from a file that somebody else renews.
 //!
-//! librdkafka asks for a token in a client's main queue, and rdkafka answers where that queue is polled. A client for topics never is: it is
-//! given its token when it is made.
+//! librdkafka asks for a token in a client's main queue, and rdkafka answers where that queue is polled. A client for topics, or for a few
+//! questions, never is: it is given its token when it is made.
 
 use std::ffi::{CStr, CString, c_char};
 use std::path::Path;

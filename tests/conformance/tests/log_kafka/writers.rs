@@ -112,6 +112,48 @@ async fn what_a_fenced_writer_wrote_all_the_same_is_left_out() {
     );
 }
 
+/// The fence of a newer writer whose coming Kafka did not tell the older one is put there by hand.
+#[tokio::test]
+async fn a_writer_is_not_told_that_stands_what_readers_leave_out() {
+    let Some(bootstrap) = bootstrap() else { return };
+    let settings = settings(&bootstrap);
+    let log = OnKafka(open(&settings).await);
+    let old = log.acquire(&cases()).await.unwrap();
+    let append = async |number| {
+        let entries = vec![entry(number, "a", Some("x"))];
+        log.append(&cases(), Some(old), entries).await.unwrap()
+    };
+    for number in [1, 2] {
+        assert!(matches!(append(number).await, Appended::At { .. }));
+    }
+    let new = (old + 1).to_be_bytes();
+    let raw: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", &bootstrap)
+        .create()
+        .unwrap();
+    let header = |key, value| Header {
+        key,
+        value: Some(value),
+    };
+    let headers = OwnedHeaders::new()
+        .insert(header("epoch", new.as_slice()))
+        .insert(header("own", b"fence".as_slice()));
+    let topic = format!("{}cases", settings.topic_prefix);
+    let key = [b"\0lethe.fence.".as_slice(), &new].concat();
+    let fence = FutureRecord::<[u8], [u8]>::to(&topic)
+        .partition(1)
+        .key(&key)
+        .payload(b"")
+        .headers(headers);
+    raw.send(fence, Duration::from_secs(10)).await.unwrap();
+    for number in [3, 4] {
+        assert_eq!(append(number).await, Appended::StaleEpoch { current: old + 1 });
+    }
+    let read = read_from(&log, &cases(), 0).await;
+    let ids: Vec<_> = read.iter().map(|stored| stored.entry.id).collect();
+    assert_eq!(ids, [entry(1, "", None).id, entry(2, "", None).id]);
+}
+
 #[tokio::test]
 async fn a_key_of_the_log_itself_is_refused() {
     let Some(bootstrap) = bootstrap() else { return };
