@@ -34,7 +34,7 @@ const GRACE: Duration = Duration::from_secs(15);
 
 /// The partitions that this process carries.
 pub(crate) enum Share {
-    /// All: no other process conducts.
+    /// All: the log is embedded, and no other process conducts.
     All(Arc<dyn Store>),
     /// What the group of conductors gives it.
     Group(Box<Group>),

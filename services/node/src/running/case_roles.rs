@@ -103,15 +103,16 @@ impl Starting<'_> {
         Ok(())
     }
 
-    /// The partitions of the histories that this process carries: all, or what the group of conductors gives it.
+    /// The partitions of the histories that this process carries: all, or what the group of conductors gives it. On Kafka a process with all roles is
+    /// a group of one: when it becomes several, they go on where it was.
     fn share(&self) -> Result<Share, Error> {
         let parts = self.parts;
         match &parts.log {
-            Log::Kafka(kafka) if !parts.roles.is_all() => {
+            Log::Kafka(kafka) => {
                 let membership = kafka.join(CONDUCTORS_GROUP, &Stream::Cases)?;
                 Share::of_group(membership, &parts.folders.carried())
             }
-            _ => Ok(Share::All(positions(&parts.folders, "conductor")?)),
+            Log::Embedded(_) => Ok(Share::All(positions(&parts.folders, "conductor")?)),
         }
     }
 
