@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod conducting;
+mod gateways;
 mod hung;
 mod office;
 mod starting;
