@@ -1,6 +1,5 @@
 //! All cases as others in the process may see them, and the reader that keeps them where the conductor is another process.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::sync::watch;
 use crate::case_keys::CaseKeys;
 use crate::lag::Stands;
 use crate::patience::{Answering, Pauses};
+use crate::recent::Recent;
 use crate::rounds::Rounds;
 use crate::{Error, poison};
 
@@ -92,11 +92,11 @@ const CURRENT_MAX: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub(crate) struct Cases {
     conductor: Arc<Mutex<Conductor>>,
-    settled: Arc<Mutex<BTreeMap<CommandId, Option<CommandRefused>>>>,
+    settled: Arc<Mutex<Recent<CommandId, Option<CommandRefused>, SETTLED_MAX>>>,
     changed: watch::Sender<u64>,
     rounds: Arc<Rounds>,
     /// Cases that this process had opened, and whose opening nobody had worked off in time.
-    unsettled: Arc<Mutex<BTreeSet<CaseId>>>,
+    unsettled: Arc<Mutex<Recent<CaseId, (), SETTLED_MAX>>>,
 }
 
 impl Cases {
@@ -133,11 +133,7 @@ impl Cases {
 
     /// Remembers that a command opens this case, and waits on the log.
     pub(crate) fn waits_to_be_opened(&self, case: CaseId) {
-        let mut unsettled = self.unsettled();
-        if unsettled.len() >= SETTLED_MAX {
-            unsettled.pop_first();
-        }
-        unsettled.insert(case);
+        self.unsettled().insert(case, ());
     }
 
     /// Whether there is a case, as the log says by now; nothing where that cannot be told within `patience`, and where a command waits that opens it.
@@ -154,10 +150,10 @@ impl Cases {
         if is_here() {
             return Some(true);
         }
-        (is_told && !self.unsettled().contains(&case)).then_some(false)
+        (is_told && self.unsettled().get(&case).is_none()).then_some(false)
     }
 
-    fn unsettled(&self) -> MutexGuard<'_, BTreeSet<CaseId>> {
+    fn unsettled(&self) -> MutexGuard<'_, Recent<CaseId, (), SETTLED_MAX>> {
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -188,9 +184,6 @@ impl Cases {
     pub(crate) fn settle(&self, case: CaseId, command: CommandId, refused: Option<CommandRefused>) {
         self.unsettled().remove(&case);
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-        if settled.len() >= SETTLED_MAX {
-            settled.pop_first();
-        }
         settled.insert(command, refused);
     }
 
@@ -371,6 +364,8 @@ impl CaseReader {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use lethe_journal::Inventory;
 
     use super::*;
@@ -378,13 +373,39 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    #[tokio::test]
-    async fn a_case_whose_opening_waits_on_the_log_is_not_said_to_be_nowhere() {
+    fn cases() -> Cases {
         let inventory = Inventory {
             systems: Vec::new(),
             flows: Vec::new(),
         };
-        let cases = Cases::of(Conductor::new(config(), inventory).carrying(BTreeSet::new()));
+        Cases::of(Conductor::new(config(), inventory).carrying(BTreeSet::new()))
+    }
+
+    #[test]
+    fn what_was_settled_last_is_known_to_whoever_waits_however_many_were_settled_before() {
+        let (cases, case) = (cases(), CaseId::from_bytes([7; 8]));
+        let refused = CommandRefused {
+            kind: RefusedAs::Conflict,
+            code: "casework-over".into(),
+            message: "the case is over".into(),
+        };
+        let command = |number: usize| CommandId::from_bytes((number as u128).to_be_bytes());
+        // Each has a smaller id than those before.
+        for number in (1..=SETTLED_MAX + 2).rev() {
+            cases.settle(case, command(number), Some(refused.clone()));
+        }
+        let known = [1, 2, SETTLED_MAX].map(|number| cases.settled(case, command(number)));
+        assert_eq!(known, [(); 3].map(|()| Some(Some(refused.clone()))));
+        assert_eq!(
+            cases.settled(case, command(SETTLED_MAX + 1)),
+            None,
+            "it is bounded"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_case_whose_opening_waits_on_the_log_is_not_said_to_be_nowhere() {
+        let cases = cases();
         let (case, command) = (CaseId::from_bytes([7; 8]), CommandId::from_bytes([7; 16]));
         let reading = async {
             loop {

@@ -37,6 +37,7 @@ mod published;
 mod quarantine;
 mod readiness;
 mod receipts;
+mod recent;
 mod remote_topics;
 mod roles;
 mod rounds;
