@@ -13,9 +13,13 @@ use lethe_vault::KeyVault;
 
 use super::{Retrier, view};
 use crate::poison::FELL_OFF;
+use crate::recent::Recent;
 
 /// Inputs whose particulars stay in memory, the newest: more than a page of a list. Of older ones only the place stays, and they are read again.
 pub(super) const VIEWS_MAX: usize = 1_000;
+
+/// Inputs that are remembered as taken in for whoever asked for that: more than are asked for at a time.
+const TAKEN_IN_MAX: usize = 1_000;
 
 /// What an entry of the stream says.
 pub(super) enum Said {
@@ -163,6 +167,8 @@ pub(super) struct Fold {
     stay: BTreeMap<Position, InputStays>,
     /// Inputs to be taken in again, of which nobody has said what became.
     asked: BTreeSet<Position>,
+    /// Those that were taken in, the last ones.
+    taken_in: Recent<Position, (), TAKEN_IN_MAX>,
     /// By place of the log: what is put away of it. What is read again after it was dropped is no other.
     put_away: BTreeMap<(String, u16), PutAway>,
     /// How many of those that are kept count for what.
@@ -205,7 +211,12 @@ impl Fold {
                 self.asked.insert(asked.position);
             }
             Some(Said::Retried(retried)) => match retried.stays {
-                None => self.leaves(retried.position),
+                None => {
+                    if self.counts(retried.position) {
+                        self.taken_in.insert(retried.position, ());
+                    }
+                    self.leaves(retried.position);
+                }
                 Some(stays) => {
                     self.asked.remove(&retried.position);
                     if self.counts(retried.position) {
@@ -370,6 +381,11 @@ impl Fold {
 
     pub(super) fn is_asked(&self, position: Position) -> bool {
         self.asked.contains(&position)
+    }
+
+    /// Whether an input counts no more because it was taken in.
+    pub(super) fn was_taken_in(&self, position: Position) -> bool {
+        self.taken_in.get(&position).is_some()
     }
 
     /// Notes that an input was tried: it must not be once more before the entry that says so is folded.

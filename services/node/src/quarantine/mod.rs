@@ -339,9 +339,9 @@ impl Quarantine {
         Ok(open_input(&*self.vault, input, Some((*first, key)))?)
     }
 
-    /// Takes an input out of the count; nothing where there is none of that number.
+    /// Takes an input out of the count; nothing where none of that number counts.
     pub(crate) async fn drop_one(&self, position: Position) -> Result<Option<QuarantinedView>, Error> {
-        let Some((at, input)) = self.find(position).await? else {
+        let Some((at, input)) = self.find_counting(position).await? else {
             return Ok(None);
         };
         let dropped = InputDropped {
@@ -354,7 +354,7 @@ impl Quarantine {
 
     /// Has an input taken in again and waits for what becomes of it.
     pub(crate) async fn retry(&self, position: Position) -> Result<Retry, Error> {
-        let Some((at, input)) = self.find(position).await? else {
+        let Some((at, input)) = self.find_counting(position).await? else {
             return Ok(Retry::NoSuchInput);
         };
         if let Err(refused) = can_be_taken_again(&input) {
@@ -373,10 +373,24 @@ impl Quarantine {
             Ok(Err(_)) | Err(_) => return Ok(Retry::Unsettled),
         }
         let fold = self.fold();
+        let taken_in = fold.was_taken_in(position);
+        // Somebody dropped it meanwhile, or its record ended.
+        if !taken_in && !fold.counts(position) {
+            return Ok(Retry::NoSuchInput);
+        }
         Ok(Retry::Done(RetriedView {
-            taken_in: !fold.counts(position),
+            taken_in,
             about: fold.with_reason(view(position, at, &input)),
         }))
+    }
+
+    /// The input at a position; nothing where none counts there by now. What was dropped may stand there for a while.
+    async fn find_counting(&self, position: Position) -> Result<Option<(Timestamp, Quarantined)>, Error> {
+        self.catch_up().await?;
+        if !self.fold().counts(position) {
+            return Ok(None);
+        }
+        self.find(position).await
     }
 
     async fn find(&self, position: Position) -> Result<Option<(Timestamp, Quarantined)>, Error> {
@@ -429,7 +443,7 @@ impl Inputs for Quarantine {
 pub(crate) enum Retry {
     /// It was tried.
     Done(RetriedView),
-    /// There is none of that number.
+    /// None of that number counts, or does any more.
     NoSuchInput,
     /// What was kept is not enough.
     Impossible(Refused),

@@ -83,7 +83,7 @@ async fn a_list_is_read_page_by_page_also_where_it_is_longer_than_what_memory_ho
 }
 
 #[tokio::test]
-async fn neither_what_was_dropped_nor_what_never_was_is_shown() {
+async fn what_was_dropped_or_never_was_is_neither_shown_nor_dropped_nor_taken_in() {
     let world = World::new();
     let quarantine = world.quarantine();
     world.put(&quarantine, "shop", 3, true).await;
@@ -97,7 +97,20 @@ async fn neither_what_was_dropped_nor_what_never_was_is_shown() {
             "{position}"
         );
     }
-    assert!(quarantine.drop_one(999).await.unwrap().is_none());
+    for position in [1, 999] {
+        let head = world.log.head(&place()).await.unwrap();
+        assert!(
+            quarantine.drop_one(position).await.unwrap().is_none(),
+            "{position}"
+        );
+        let retried = quarantine.retry(position).await.unwrap();
+        assert!(matches!(retried, Retry::NoSuchInput), "{position}");
+        assert_eq!(
+            world.log.head(&place()).await.unwrap(),
+            head,
+            "nothing is asked of anybody"
+        );
+    }
     assert!(quarantine.show(2, |_| Ok(None)).await.unwrap().is_some());
 }
 
@@ -225,6 +238,26 @@ async fn an_input_leaves_when_it_was_taken_in_and_stays_with_its_new_reason_othe
         "intake-changed-since"
     );
     stop.send(true).unwrap();
+    following.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_input_that_is_dropped_while_somebody_waits_for_it_was_not_taken_in() {
+    let world = World::new();
+    let (gateway, other) = (world.quarantine(), world.quarantine());
+    world.put(&gateway, "shop", 1, true).await;
+    let following = tokio::spawn(Arc::clone(&gateway).follow(None, world.stopped.clone()));
+    let drops = async {
+        while !other.fold().is_asked(0) {
+            let next = other.fold().next;
+            world.log.wait(&place(), next, IDLE).await.unwrap();
+            other.catch_up().await.unwrap();
+        }
+        other.drop_one(0).await.unwrap().unwrap();
+    };
+    let (retried, ()) = tokio::join!(gateway.retry(0), drops);
+    assert!(matches!(retried.unwrap(), Retry::NoSuchInput));
+    world.stop.send(true).unwrap();
     following.await.unwrap().unwrap();
 }
 
