@@ -34,7 +34,7 @@ pub(crate) fn config() -> Config {
 }
 
 /// Where nothing is expected that can be no entry.
-struct NothingToPutAway;
+pub(crate) struct NothingToPutAway;
 
 #[async_trait]
 impl PutsAway for NothingToPutAway {
