@@ -229,7 +229,7 @@ const fn kinds_in(stream: &Stream) -> &'static [&'static str] {
         Stream::Keys => &["key.wrapped"],
         Stream::Cursors => &["cursor.advanced"],
         Stream::Erased => &["erased.marked"],
-        Stream::Systems => &["system.told", "scan.asked", "process.told"],
+        Stream::Systems => &["system.told", "scan.asked", "look.asked", "process.told"],
         Stream::Owners => &["partition.owned"],
         Stream::Cases => &["case.entry"],
         Stream::Commands => &["command"],
@@ -348,6 +348,7 @@ kinds! {
     crate::Answer = "answer",
     crate::SystemTold = "system.told",
     crate::ScanAsked = "scan.asked",
+    crate::LookAsked = "look.asked",
     crate::PartitionOwned = "partition.owned",
     crate::ProcessTold = "process.told",
 }

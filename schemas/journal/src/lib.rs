@@ -33,4 +33,4 @@ pub use record::{
 };
 pub use sealed::Sealed;
 pub use stream::{Stream, StreamKind, TABLE_PARTITIONS, partition_of};
-pub use system::{PartitionOwned, ScanAsked, SystemTold};
+pub use system::{LookAsked, PartitionOwned, ScanAsked, SystemTold};

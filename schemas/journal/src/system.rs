@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lethe_terms::{DatasetName, SystemName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{FailureCode, InventorySystem};
+use crate::{FailureCode, InventorySystem, Position};
 
 /// One system, whole: the newest entry replaces the older ones. Keyed by its name in `systems`. Nothing personal stands in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -33,7 +33,16 @@ pub struct SystemTold {
     /// Whether it is being read from its beginning, or is to be.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub scanning: bool,
+    /// The look of `caught_up_at` began after every wish for a look ([`LookAsked`]) was heard that stands before this position of `systems`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers_before: Option<Position>,
 }
+
+/// Somebody wants every feed looked at that is hosted elsewhere, and to hear when a look that began later than this has read it to its end. Keyed
+/// by `look:` in `systems`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LookAsked {}
 
 /// Somebody asks for a system to be read from its beginning: its host does it. Keyed by `scan:` and its name in `systems`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -10,8 +10,9 @@ use std::path::PathBuf;
 
 use lethe_journal::{
     Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, Error, Event, InputDropped,
-    InputEnded, InputRetried, InputRetryAsked, Instruction, KeyWrapped, Kind, PartitionOwned, PlaceCleared,
-    ProcessTold, Quarantined, RecordObserved, RecordSecret, ScanAsked, SelectorsWire, SystemTold,
+    InputEnded, InputRetried, InputRetryAsked, Instruction, KeyWrapped, Kind, LookAsked, PartitionOwned,
+    PlaceCleared, ProcessTold, Quarantined, RecordObserved, RecordSecret, ScanAsked, SelectorsWire,
+    SystemTold,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,7 @@ fn every_golden_entry_decodes_and_encodes_to_the_same_bytes() {
         event_stays::<Answer>("answer"),
         event_stays::<SystemTold>("system-told"),
         event_stays::<ScanAsked>("scan-asked"),
+        event_stays::<LookAsked>("look-asked"),
         event_stays::<PartitionOwned>("partition-owned"),
         event_stays::<ProcessTold>("process-told"),
         data_stays::<CaseEvent>("case-event"),

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use lethe_journal::{
     Answer, CaseEntry, CaseEvent, Command, CursorAdvanced, ErasedMark, InputDropped, InputEnded,
-    InputRetried, InputRetryAsked, Instruction, Inventory, KeyWrapped, PartitionOwned, PlaceCleared, Plan,
-    ProcessTold, Quarantined, RecordObserved, ScanAsked, SystemTold,
+    InputRetried, InputRetryAsked, Instruction, Inventory, KeyWrapped, LookAsked, PartitionOwned,
+    PlaceCleared, Plan, ProcessTold, Quarantined, RecordObserved, ScanAsked, SystemTold,
 };
 use schemars::{Schema, schema_for};
 
@@ -44,6 +44,7 @@ fn the_schemas_of_events_and_of_the_proof_are_current() {
         ("inventory", schema_for!(Inventory)),
         ("system-told", schema_for!(SystemTold)),
         ("scan-asked", schema_for!(ScanAsked)),
+        ("look-asked", schema_for!(LookAsked)),
         ("partition-owned", schema_for!(PartitionOwned)),
         ("process-told", schema_for!(ProcessTold)),
     ]

@@ -4,7 +4,7 @@
 //! down is the lowest unanswered one, so that a crash repeats some instructions, under ids that make repeats harmless.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,12 +13,13 @@ use lethe_journal::{Answer, FailureCode, Found, Instruction, Place, Planned, Pos
 use lethe_kit::{Ask, Error as CallError, Host, Page, Performed, Selected, Selector};
 use lethe_log::{EventLog, PAGE_ENTRIES_MAX};
 use lethe_store::{Batch, Store};
-use lethe_terms::{FailureClass, Observed, SystemName, Timestamp, Verb};
+use lethe_terms::{FailureClass, Observed, SystemName, Verb};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::case_keys::CaseKeys;
 use crate::follow_ups::FollowUps;
+use crate::looks::Look;
 use crate::patience::{Answering, Pauses};
 use crate::poison::{PutsAway, Sorted};
 use crate::receipts::Signers;
@@ -375,8 +376,10 @@ pub(crate) struct FeedState {
     pub(crate) records: AtomicU64,
     /// Input that is in quarantine.
     pub(crate) quarantined: AtomicU64,
-    /// When the last look began that read every shard to its end, in milliseconds; 0 before.
-    pub(crate) caught_up_at: AtomicI64,
+    /// The last look that read every shard to its end.
+    caught_up: Mutex<Option<Look>>,
+    /// Before this position of `systems` every wish for a look was heard.
+    wished_before: AtomicU64,
     /// Code of the last failure; nothing where the last read went well.
     pub(crate) failure: Mutex<Option<&'static str>>,
 }
@@ -395,10 +398,25 @@ impl FeedState {
             .fetch_add(u64::try_from(records).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Every shard was read to its end by a look that began then: what came later may have been missed.
-    pub(crate) fn caught_up(&self, began: Timestamp) {
-        self.caught_up_at.store(began.millis(), Ordering::Release);
+    /// Every wish for a look that stands before this position of `systems` was heard: each look that begins from now on answers it.
+    pub(crate) fn hear_wishes(&self, before: Position) {
+        self.wished_before.fetch_max(before, Ordering::AcqRel);
+    }
+
+    /// A look that begins now.
+    pub(crate) fn look(&self) -> Look {
+        Look::now(self.wished_before.load(Ordering::Acquire))
+    }
+
+    /// Every shard was read to its end by this look.
+    pub(crate) fn caught_up(&self, look: Look) {
+        *self.caught_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(look);
         self.set_failure(None);
+    }
+
+    /// The last look that read every shard to its end.
+    pub(crate) fn last_look(&self) -> Option<Look> {
+        *self.caught_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn fell_short(&self, code: &'static str) {

@@ -10,19 +10,20 @@ use lethe_journal::{Position, Stream};
 use lethe_log::EventLog;
 use lethe_store::Store;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use crate::Error;
 use crate::evidence::Evidence;
 use crate::lineage::Owners;
 use crate::log::Log;
 use crate::patience::Answering;
 use crate::quarantine::Quarantine;
-use crate::{Error, shell};
 
 /// How often the janitor looks whether something is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often what readers have behind them is dropped although no record ended, in milliseconds: sealed selectors stay no longer than they must.
-const DROP_EVERY_MS: i64 = 600_000;
+/// How often what readers have behind them is dropped although no record ended: sealed selectors stay no longer than they must.
+const DROP_EVERY: Duration = Duration::from_secs(600);
 
 /// How often every stored entry is read again: damage on a disk is found by looking, and a mended copy must still be at hand.
 const INSPECT_EVERY: Duration = Duration::from_secs(24 * 3_600);
@@ -84,25 +85,24 @@ impl Janitor {
     /// Looks around until `stop`. What earlier runs of the server left is due after the start: nobody wrote down whether they came to it.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
         let mut compacted_to = self.owners.ended();
-        let mut waits_since = Some(shell::now());
-        let mut dropped_at = shell::now();
+        let mut waits_since = Some(Instant::now());
+        let mut dropped_at = Instant::now();
         while !*stop.borrow() {
             let gone = self.owners.ended();
             if gone != compacted_to && waits_since.is_none() {
-                waits_since = Some(shell::now());
+                waits_since = Some(Instant::now());
             }
-            let waited = waits_since.map(|since| u64::try_from(shell::now().since(since)).unwrap_or(0));
-            let compacts = waited.is_some_and(|waited_ms| Duration::from_millis(waited_ms) >= self.after);
+            let compacts = waits_since.is_some_and(|since| since.elapsed() >= self.after);
             if compacts {
                 (compacted_to, waits_since) = if self.compact().await.end()? {
                     (gone, None)
                 } else {
-                    (compacted_to, Some(shell::now()))
+                    (compacted_to, Some(Instant::now()))
                 };
             }
             // Also where no record ended here: a process without partitions reads queues, too.
-            if compacts || shell::now().since(dropped_at) >= DROP_EVERY_MS {
-                dropped_at = shell::now();
+            if compacts || dropped_at.elapsed() >= DROP_EVERY {
+                dropped_at = Instant::now();
                 self.drop_passed(&stop).await.end()?;
             }
             tokio::select! {
@@ -206,19 +206,28 @@ impl<'a> Round<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use lethe_journal::{Entry, Place};
     use lethe_ledger::EvidenceStore;
     use lethe_log::{EmbeddedLog, OpenOptions};
 
     use super::*;
     use crate::nothing_known::NothingKnown;
+    use crate::shell;
     use crate::test_world::World;
 
-    #[tokio::test]
-    async fn what_cannot_be_dropped_from_one_queue_keeps_nothing_else() {
-        let (folder, world) = (tempfile::tempdir().unwrap(), World::new());
-        let queues = [Stream::Commands, Stream::Answers];
-        let log = EmbeddedLog::open(&folder.path().join("log"), &queues, OpenOptions::default()).unwrap();
+    /// A janitor with an answer in its queue that was read, and another queue of which nobody knows that.
+    async fn janitor(world: &World, folder: &Path) -> Janitor {
+        let queues = [
+            Stream::Records,
+            Stream::Keys,
+            Stream::Cursors,
+            Stream::Erased,
+            Stream::Commands,
+            Stream::Answers,
+        ];
+        let log = EmbeddedLog::open(&folder.join("log"), &queues, OpenOptions::default()).unwrap();
         let answers = Place::new(Stream::Answers, 0);
         let entry = Entry {
             id: shell::entry_id(),
@@ -227,13 +236,13 @@ mod tests {
         };
         log.append(&answers, None, vec![entry]).await.unwrap();
         let passed = log.head(&answers).await.unwrap();
-        let store = EvidenceStore::open(&folder.path().join("evidence")).unwrap();
+        let store = EvidenceStore::open(&folder.join("evidence")).unwrap();
         store.put("expired", b"evidence", shell::now()).unwrap();
         let no_right = || Error::Log(lethe_log::Error::NotStored("no right to delete".into()));
-        let janitor = Janitor {
+        Janitor {
             log: Log::Embedded(Arc::new(log)),
             answering: Arc::new(Answering::new(true)),
-            owners: Arc::new(Owners::none(&folder.path().join("lineage"))),
+            owners: Arc::new(Owners::none(&folder.join("lineage"))),
             intake: world.intake(Arc::new(NothingKnown)),
             evidence: Arc::new(Evidence {
                 store,
@@ -247,11 +256,56 @@ mod tests {
             ],
             quarantine: None,
             after: Duration::ZERO,
-        };
+        }
+    }
+
+    async fn answers_left(log: &dyn EventLog) -> usize {
+        let page = log.read(&Place::new(Stream::Answers, 0), 0, 9).await;
+        page.unwrap().entries.len()
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_dropped_from_one_queue_keeps_nothing_else() {
+        let (folder, world) = (tempfile::tempdir().unwrap(), World::new());
+        let janitor = janitor(&world, folder.path()).await;
         let is_whole = janitor.drop_passed(&world.stopped).await.end().unwrap();
         assert!(!is_whole, "what failed is told, and ends nothing");
-        let left = janitor.log.port().read(&answers, 0, 9).await.unwrap();
-        assert!(left.entries.is_empty(), "{left:?}");
+        assert_eq!(answers_left(&*janitor.log.port()).await, 0);
         assert_eq!(janitor.evidence.store.list(), []);
+    }
+
+    /// Whether a janitor has dropped an answer that was read once so much time has passed, while the clock on the wall stands still.
+    async fn is_dropped_once(passed: Duration, after: Duration) -> bool {
+        let (folder, world) = (tempfile::tempdir().unwrap(), World::new());
+        let janitor = Janitor {
+            after,
+            ..janitor(&world, folder.path()).await
+        };
+        let log = janitor.log.port();
+        let running = tokio::spawn(janitor.run(world.stopped.clone()));
+        // It has begun by then.
+        tokio::task::yield_now().await;
+        tokio::time::pause();
+        tokio::time::advance(passed).await;
+        tokio::time::resume();
+        let dropped = async {
+            while answers_left(&*log).await > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let is_dropped = tokio::time::timeout(10 * LOOK_EVERY, dropped).await.is_ok();
+        world.stop.send(true).unwrap();
+        running.await.unwrap().unwrap();
+        is_dropped
+    }
+
+    #[tokio::test]
+    async fn what_is_due_is_done_although_the_clock_on_the_wall_stands_still() {
+        let (soon, late) = (Duration::from_secs(60), 10 * DROP_EVERY);
+        assert!(is_dropped_once(soon, soon).await);
+        assert!(
+            is_dropped_once(DROP_EVERY, late).await,
+            "also where nothing ended"
+        );
     }
 }

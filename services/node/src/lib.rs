@@ -25,6 +25,7 @@ mod lag;
 mod ledger_shell;
 mod lineage;
 mod log;
+mod looks;
 mod metrics;
 #[cfg(test)]
 mod nothing_known;

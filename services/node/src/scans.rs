@@ -9,6 +9,7 @@ use lethe_terms::{SystemName, Timestamp};
 use tokio::sync::watch;
 
 use crate::board::Board;
+use crate::looks::is_look;
 use crate::processes::is_process;
 use crate::systems::System;
 use crate::{Error, following, poison, publish};
@@ -140,7 +141,11 @@ async fn wishes(log: &dyn EventLog) -> Result<(BTreeMap<SystemName, Wish>, Posit
     let at = Place::new(Stream::Systems, 0);
     let mut pages = Pages::new(log, &at, 0);
     while let Some(page) = pages.next().await? {
-        for stored in page.entries.iter().filter(|stored| !is_process(stored)) {
+        for stored in page
+            .entries
+            .iter()
+            .filter(|stored| !is_process(stored) && !is_look(stored))
+        {
             if is_scan(stored) {
                 if let Some(event) = poison::event_of::<ScanAsked>(&at.stream, stored)? {
                     asked.insert(event.data.system, event.time);
@@ -163,7 +168,8 @@ async fn wishes(log: &dyn EventLog) -> Result<(BTreeMap<SystemName, Wish>, Posit
     Ok((asked.into_iter().map(wish).collect(), pages.position()))
 }
 
-/// Recalls what was asked of the systems that this process hosts, before it tells anything of them; returns from where on [`hear`] goes on.
+/// Recalls what was asked of the systems that this process hosts, before it tells anything of them; returns from where on [`hear`] goes on. A wish
+/// for a look is met by the next one.
 pub(crate) async fn recall(
     systems: &BTreeMap<SystemName, Arc<System>>,
     log: &dyn EventLog,
@@ -174,10 +180,13 @@ pub(crate) async fn recall(
             system.recall_scan(&wish);
         }
     }
+    for system in systems.values() {
+        system.look_anew(next);
+    }
     Ok(next)
 }
 
-/// Hears the wishes for systems that this process hosts, until `stop`.
+/// Hears the wishes for systems that this process hosts, for scans and for looks, until `stop`.
 pub(crate) async fn hear(
     systems: BTreeMap<SystemName, Arc<System>>,
     from: Position,
@@ -190,6 +199,11 @@ pub(crate) async fn hear(
                 && let Some(system) = systems.get(&event.data.system)
             {
                 system.scan_anew(event.time);
+            }
+        }
+        if let Some(wish) = entries.iter().rfind(|stored| is_look(stored)) {
+            for system in systems.values() {
+                system.look_anew(wish.position.saturating_add(1));
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lethe_gateway::views::{ConformanceView, FindingView};
 use lethe_intake::Intake;
-use lethe_journal::{FailureCode, InventoryDataset, InventorySystem, SystemTold};
+use lethe_journal::{FailureCode, InventoryDataset, InventorySystem, Position, SystemTold};
 use lethe_kit::{Host, Manifest};
 use lethe_remote::Carrier;
 use lethe_terms::{ShardName, SystemName, Timestamp, Verb};
@@ -18,7 +18,7 @@ use crate::connector_shell::FeedState;
 use crate::follow_ups::FollowUps;
 use crate::scans::{Scan, Wish};
 use crate::settings::SystemSettings;
-use crate::{Error, published, shell};
+use crate::{Error, published};
 
 /// Units of one page of a feed: rows or lines; moved as one batch, so it bounds memory.
 const FEED_UNITS: usize = 500;
@@ -115,7 +115,7 @@ impl System {
     /// What it is like and how it stands.
     pub(crate) fn told(&self) -> SystemTold {
         // First, so that what that look put away counts.
-        let caught_up_at = self.feed.caught_up_at.load(Ordering::Acquire);
+        let look = self.feed.last_look();
         let quarantined = self.feed.quarantined.load(Ordering::Relaxed);
         let manifest = self.host().map(|host| host.manifest());
         let (scan_asked, scanning) = self.scan.stands();
@@ -131,13 +131,14 @@ impl System {
                     .map(|dataset| (dataset.name.clone(), dataset.unit.clone()))
                     .collect()
             }),
-            caught_up_at: (caught_up_at > 0).then(|| Timestamp::from_millis(caught_up_at)),
+            caught_up_at: look.map(|look| look.at),
             failure: self.feed.failed().map(|code| FailureCode(code.to_owned())),
             done: self.feed.done.load(Ordering::Relaxed),
             total: self.feed.total.load(Ordering::Relaxed),
             appended: self.feed.records.load(Ordering::Relaxed),
             scan_asked,
             scanning,
+            answers_before: look.map(|look| look.answers_before),
         }
     }
 
@@ -166,6 +167,12 @@ impl System {
         } else {
             self.feed_now();
         }
+    }
+
+    /// Hears the wishes for a look that stand before this position of `systems`.
+    pub(crate) fn look_anew(&self, before: Position) {
+        self.feed.hear_wishes(before);
+        self.feed_now();
     }
 
     /// Reads the feed now instead of at the next beat.
@@ -215,10 +222,10 @@ impl System {
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Error> {
         while !*stop.borrow() {
-            let began = shell::now();
+            let look = self.feed.look();
             let pause = match self.read_all(&host, &intake, &follow_ups, &stop).await {
                 Ok(true) => {
-                    self.feed.caught_up(began);
+                    self.feed.caught_up(look);
                     every
                 }
                 Ok(false) => break,
@@ -387,6 +394,7 @@ mod tests {
 
     use super::*;
     use crate::nothing_known::NothingKnown;
+    use crate::shell;
     use crate::test_world::World;
 
     fn system(name: &str) -> System {

@@ -277,7 +277,8 @@ pub(crate) fn system_view(told: &SystemTold, records: impl Fn(&DatasetRef) -> Op
         last_feed_at: told.caught_up_at,
         lag_ms: told
             .caught_up_at
-            .map(|at| u64::try_from(shell::now().since(at)).unwrap_or(0)),
+            // One that is ahead says that clocks differ, and not how far it is behind.
+            .and_then(|at| u64::try_from(shell::now().since(at)).ok()),
         quarantined: system.quarantined,
         findings: told.failure.as_ref().map_or_else(Vec::new, |code| {
             vec![FindingView {
@@ -364,5 +365,16 @@ mod tests {
             assert_eq!(seen(waited.code()), ScanState::Running, "{waited}");
         }
         assert_eq!(seen("sql-unknown-table"), ScanState::Failed);
+    }
+
+    #[test]
+    fn how_far_a_feed_is_behind_is_unknown_where_the_clock_of_its_host_is_ahead() {
+        let lag = |ahead_ms: i64| {
+            let mut told = silent("shop".parse().unwrap(), "sql".into());
+            told.caught_up_at = Some(Timestamp::from_millis(shell::now().millis() + ahead_ms));
+            system_view(&told, |_| None).lag_ms
+        };
+        assert_eq!(lag(3_600_000), None);
+        assert!(lag(-3_600_000).is_some_and(|lag| lag >= 3_600_000));
     }
 }

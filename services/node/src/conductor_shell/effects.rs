@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lethe_conductor::{Effect, WalkOutcome, WalkPurpose};
 use lethe_journal::{CaseEvent, Entry, Epoch, Event, Instruction, Place, Stream};
-use lethe_log::Appended;
+use lethe_log::{Appended, EventLog};
 use lethe_terms::{CaseId, CommandId, Timestamp};
 use tokio::sync::mpsc;
 
@@ -135,11 +135,11 @@ impl ConductorShell {
                 purpose,
             } => {
                 let (walker, keys, send) = (Arc::clone(&self.walker), self.keys.clone(), send.clone());
-                let board = Arc::clone(&self.board);
+                let (board, log) = (Arc::clone(&self.board), Arc::clone(&self.log));
                 let mut under_way = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
                 while under_way.try_join_next().is_some() {}
                 under_way.spawn(async move {
-                    if !are_feeds_read(&board, purpose).await {
+                    if !are_feeds_read(&board, &*log, purpose).await {
                         let _ = send.send((case, purpose, WalkOutcome::Unknown)).await;
                         return;
                     }
@@ -234,14 +234,14 @@ impl ConductorShell {
 
 /// Whether the walk can be taken: the last one before a statement only on feeds that were read since. Before the first instruction a system that
 /// is down holds up no other.
-async fn are_feeds_read(board: &Board, purpose: WalkPurpose) -> bool {
+async fn are_feeds_read(board: &Board, log: &dyn EventLog, purpose: WalkPurpose) -> bool {
     match purpose {
         WalkPurpose::Locate | WalkPurpose::Plan => true,
         WalkPurpose::Dispatch => {
-            board.read_anew(DISPATCH_PATIENCE).await;
+            board.read_anew(log, DISPATCH_PATIENCE).await;
             true
         }
-        WalkPurpose::Confirm => board.read_anew(CONFIRM_PATIENCE).await,
+        WalkPurpose::Confirm => board.read_anew(log, CONFIRM_PATIENCE).await,
     }
 }
 

@@ -196,6 +196,8 @@ impl Taking {
     /// Takes a page in. Where to read on, and the head.
     async fn step(&self, from: Position) -> Result<(Position, Position), Error> {
         let began = shell::now();
+        let systems = self.needs.systems.values();
+        let looks: Vec<_> = systems.map(|system| (system, system.feed.look())).collect();
         let page = self.needs.log.read(&place(), from, PAGE_EVENTS).await?;
         if page.fell_behind && from > 0 {
             let what = "the reader of published events, whose position fell off the start of its queue,";
@@ -217,10 +219,9 @@ impl Taking {
         drop(turn);
         if page.next >= page.head {
             self.needs.checker.keys.read_up_to(began);
-            self.needs
-                .systems
-                .values()
-                .for_each(|system| system.feed.caught_up(began));
+            for (system, look) in looks {
+                system.feed.caught_up(look);
+            }
         }
         Ok((page.next, page.head))
     }
