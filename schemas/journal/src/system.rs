@@ -62,4 +62,8 @@ pub struct PartitionOwned {
     pub instance: String,
     /// Where it is asked, as the start of a URL.
     pub address: String,
+    /// Authentication code of all that, by a key that only processes of the installation have, 32 hexadecimal digits: without the right one nobody
+    /// asks there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
 }

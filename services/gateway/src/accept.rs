@@ -13,12 +13,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Accepts a connection where a place is free and closes it where none is.
 #[derive(Debug, Clone)]
-pub(crate) struct Bounded {
+pub struct Bounded {
     places: Arc<Semaphore>,
 }
 
 impl Bounded {
-    pub(crate) const fn new(places: Arc<Semaphore>) -> Self {
+    /// With these places for connections.
+    pub const fn new(places: Arc<Semaphore>) -> Self {
         Self { places }
     }
 }
@@ -48,7 +49,7 @@ impl<S> Accept<TcpStream, S> for Bounded {
 
 /// A connection and the place that it holds.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub struct Held {
     stream: TcpStream,
     _place: OwnedSemaphorePermit,
 }

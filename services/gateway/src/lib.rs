@@ -32,6 +32,7 @@ mod serve;
 pub mod views;
 pub mod words;
 
+pub use accept::Bounded;
 pub use backend::{Backend, BackendError, Document};
 pub use callbacks::{Callback, CallbackView};
 pub use error::Error;

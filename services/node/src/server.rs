@@ -20,7 +20,7 @@ use lethe_remote::Carrier;
 use lethe_store::Store;
 use lethe_store_sled::{Condition, SledStore};
 use lethe_terms::SystemName;
-use lethe_vault::{FileVault, FirstStart, KeyVault, Normaliser, Openers, OsEntropy};
+use lethe_vault::{FileVault, FirstStart, InternalKey, KeyVault, Normaliser, Openers, OsEntropy};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -354,8 +354,8 @@ struct Sharing<'a> {
     away: &'a Arc<dyn PutsAway>,
     kafka: &'a Arc<KafkaLog>,
     settings: &'a Settings,
-    /// What a process shows that asks another.
-    secret: String,
+    /// What proves to one process what another said.
+    key: InternalKey,
 }
 
 impl Sharing<'_> {
@@ -377,12 +377,17 @@ impl Sharing<'_> {
             .and_then(|kafka| kafka.instance.clone());
         let instance = instance.unwrap_or_default();
         let (telling, told) = watch::channel(Told::new());
-        tasks.spawn(lineage::follow(Arc::clone(&port), telling, stopped.clone()));
+        tasks.spawn(lineage::follow(
+            Arc::clone(&port),
+            self.key.clone(),
+            telling,
+            stopped.clone(),
+        ));
         let owners = Arc::new(Owners::none(&folders.lineage()));
         if roles.has(Role::Lineage) {
             let cluster = &self.settings.cluster;
             let (address, answering) =
-                lineage::serve(cluster, Arc::clone(&owners), &self.secret, stopped.clone())?;
+                lineage::serve(cluster, Arc::clone(&owners), self.key.clone(), stopped.clone())?;
             tasks.spawn(answering);
             let assignment = Assignment {
                 log: Arc::clone(&port),
@@ -393,6 +398,7 @@ impl Sharing<'_> {
                 told: told.clone(),
                 instance: instance.clone(),
                 address,
+                key: self.key.clone(),
             };
             tasks.spawn(assignment.run(stopped.clone()));
         } else {
@@ -401,7 +407,7 @@ impl Sharing<'_> {
         }
         let elsewhere = Elsewhere {
             told,
-            peers: Peers::new(&self.settings.cluster, self.secret)?,
+            peers: Peers::new(&self.settings.cluster, self.key)?,
             instance,
         };
         Ok(Arc::new(Lineage::new(port, owners, Some(elsewhere))))

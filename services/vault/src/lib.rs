@@ -30,4 +30,4 @@ pub use keyvault::{Attestation, DestroyReceipt, Effective, KeyVault, Method};
 pub use memory_vault::MemoryVault;
 pub use normalise::{IPV4_KEPT_BITS, IPV6_KEPT_BITS, Normaliser, VALUE_BYTES_MAX, related};
 pub use seal::{DataKey, KEY_BYTES, open_json, record_context, seal_json};
-pub use tokens::{StateDigest, TokenKeys};
+pub use tokens::{InternalKey, StateDigest, TokenKeys};

@@ -10,6 +10,7 @@ use lethe_terms::{
     CommandId, DatasetName, EntryId, Identifier, IdentifierToken, RecordToken, SuppressionToken, SystemName,
 };
 use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::seal::KEY_BYTES;
@@ -124,9 +125,11 @@ impl TokenKeys {
         ))
     }
 
-    /// What a process of this installation shows another that it asks: only who can open the vault knows it.
-    pub fn internal_secret(&self) -> String {
-        hex::encode(digest(&self.suppression, [b"internal/v1".as_slice()]))
+    /// The key by which the processes of this installation know what one of them said: only who can open the vault has it.
+    pub fn internal(&self) -> InternalKey {
+        let derived = fed(&self.suppression, [b"internal/v2".as_slice()]).finalize();
+        let key: Zeroizing<[u8; KEY_BYTES]> = Zeroizing::new(derived.into_bytes().into());
+        InternalKey(keyed(&key))
     }
 
     /// An entry id that follows from its content, so that a repeat carries the same one.
@@ -152,6 +155,33 @@ impl fmt::Debug for TokenKeys {
     }
 }
 
+/// Proves to a process what another one of the installation said. It is never sent.
+#[derive(Clone)]
+pub struct InternalKey(Hmac<Sha256>);
+
+impl InternalKey {
+    /// The authentication code of what is said for a purpose, 32 hexadecimal digits: for another purpose it is another one.
+    pub fn mac<'a>(&self, purpose: &'static str, said: impl IntoIterator<Item = &'a [u8]>) -> String {
+        hex::encode(digest(&self.0, [purpose.as_bytes()].into_iter().chain(said)))
+    }
+
+    /// Whether that is the code of what is said for this purpose; how long it takes says nothing of the right one.
+    pub fn is_mac<'a>(
+        &self,
+        mac: &str,
+        purpose: &'static str,
+        said: impl IntoIterator<Item = &'a [u8]>,
+    ) -> bool {
+        bool::from(self.mac(purpose, said).as_bytes().ct_eq(mac.as_bytes()))
+    }
+}
+
+impl fmt::Debug for InternalKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InternalKey(redacted)")
+    }
+}
+
 /// HMAC under a key, filled up with zeros to the block of SHA-256 as RFC 2104 has it.
 pub(crate) fn keyed(key: &[u8; KEY_BYTES]) -> Hmac<Sha256> {
     let mut block = Zeroizing::new([0; 64]);
@@ -159,13 +189,17 @@ pub(crate) fn keyed(key: &[u8; KEY_BYTES]) -> Hmac<Sha256> {
     Hmac::new((&*block).into())
 }
 
-fn digest<'a>(key: &Hmac<Sha256>, parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 16] {
+fn fed<'a>(key: &Hmac<Sha256>, parts: impl IntoIterator<Item = &'a [u8]>) -> Hmac<Sha256> {
     let mut mac = key.clone();
     for part in parts {
         mac.update(&(part.len() as u64).to_be_bytes());
         mac.update(part);
     }
-    let full: [u8; 32] = mac.finalize().into_bytes().into();
+    mac
+}
+
+fn digest<'a>(key: &Hmac<Sha256>, parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 16] {
+    let full: [u8; 32] = fed(key, parts).finalize().into_bytes().into();
     let mut half = [0; 16];
     half.copy_from_slice(&full[..16]);
     half
@@ -227,6 +261,18 @@ mod tests {
                 .all(|part| part.unit() == unit.unit() && *part != unit)
         );
         assert_ne!(unit.unit(), other.unit());
+    }
+
+    #[test]
+    fn a_code_proves_what_was_said_for_what_and_by_whom() {
+        let said = || [b"a".as_slice(), b"b".as_slice()];
+        let mac = keys().internal().mac("one", said());
+        assert!(keys().internal().is_mac(&mac, "one", said()));
+        assert!(!keys().internal().is_mac(&mac, "two", said()));
+        assert!(!keys().internal().is_mac(&mac, "one", [b"ab".as_slice()]));
+        assert!(!keys().internal().is_mac("", "one", said()));
+        let others = TokenKeys::new(&[1; 32], &[3; 32]);
+        assert!(!others.internal().is_mac(&mac, "one", said()));
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lethe_journal::{PartitionOwned, Place};
+use lethe_journal::Place;
 use lethe_log::EventLog;
 use lethe_log_kafka::Membership;
+use lethe_vault::InternalKey;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -43,6 +44,8 @@ pub(crate) struct Assignment {
     pub(crate) instance: String,
     /// Where it is asked.
     pub(crate) address: String,
+    /// What proves that it says so.
+    pub(crate) key: InternalKey,
 }
 
 /// A fold that runs.
@@ -113,11 +116,7 @@ impl Assignment {
     /// Tells of partitions that have caught up with what the log holds now, until everybody has heard it: two words of two owners may cross.
     async fn announce(&self, wanted: &BTreeSet<u16>, others: &Told, folds: &mut Folds) -> Result<(), Error> {
         for (partition, fold) in folds {
-            let owned = PartitionOwned {
-                partition: *partition,
-                instance: self.instance.clone(),
-                address: self.address.clone(),
-            };
+            let owned = directory::proven(&self.key, *partition, &self.instance, &self.address);
             let is_told = others.get(partition) == Some(&owned);
             let is_due = fold.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
             if !wanted.contains(partition) || is_told || !is_due {

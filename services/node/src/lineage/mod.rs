@@ -8,6 +8,7 @@ mod owner;
 mod owners;
 mod peers;
 mod question;
+mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,29 +1,33 @@
-//! Asking owners in other processes, and answering them: HTTP with the vault's own secret, and mutual TLS beyond loopback.
+//! Asking owners in other processes, and answering them: HTTP, where both sides show that they have the vault's own key, and mutual TLS beyond
+//! loopback.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use lethe_gateway::Bounded;
+use lethe_vault::InternalKey;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use subtle::ConstantTimeEq as _;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::owners::Owners;
 use super::question::{Asked, Counts, Folded, Hash, Key, Known, Question, Stand, WalkRound, Whole};
-use crate::Error;
+use super::shown;
 use crate::settings::{ClusterSettings, ClusterTls};
+use crate::{Error, shell};
 
 /// Longest question, in bytes: the identifiers of one round of a walk or the records of one page, with room.
 const QUESTION_BYTES_MAX: usize = 8 << 20;
@@ -40,6 +44,26 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 /// Connections to one owner that are kept open.
 const IDLE_CONNECTIONS_MAX: usize = 32;
 
+/// How long a connection is kept that nobody uses: shorter than [`LIMITS`] lets an owner wait for another question on it.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What an owner grants whoever connects.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Connections at the same time: with those of the API fewer than the 1,024 open files that Debian allows by default. Who finds no place asks again.
+    connections: usize,
+    /// Longest time for the head of a question to arrive, also of the next one on a connection: who connects and says nothing holds a place.
+    head_time: Duration,
+    /// Longest time for its body: processes of one installation are near each other.
+    body_time: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    connections: 384,
+    head_time: Duration::from_secs(10),
+    body_time: Duration::from_secs(10),
+};
+
 /// How long running questions may take when the process stops.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -48,26 +72,29 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 pub(crate) enum Unanswered {
     /// It lags behind, is not there, or does not have the partition any more.
     NotNow,
-    /// It and this process do not trust each other's certificates.
+    /// It and this process do not trust each other's certificates, or it is not asked where it says it is.
     Untrusted,
-    /// It answers what cannot be read, or refuses the secret.
+    /// It answers what cannot be read or does not show that it is of this installation, or refuses what the question shows.
     Never(StatusCode),
 }
 
 /// Asks owners elsewhere.
 pub(crate) struct Peers {
     http: reqwest::Client,
-    secret: String,
+    key: InternalKey,
+    is_by_tls: bool,
 }
 
 impl Peers {
-    /// With the secret that all processes of the installation have, and their TLS.
-    pub(crate) fn new(cluster: &ClusterSettings, secret: String) -> Result<Self, Error> {
+    /// With the key that all processes of the installation have, and their TLS.
+    pub(crate) fn new(cluster: &ClusterSettings, key: InternalKey) -> Result<Self, Error> {
         // Another part of the program may have chosen it before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIME_MAX)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .pool_idle_timeout(IDLE_TIME_MAX)
+            .https_only(cluster.tls.is_some())
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none());
         if let Some(tls) = &cluster.tls {
@@ -80,10 +107,14 @@ impl Peers {
             builder = builder.tls_certs_only(known).identity(identity);
         }
         let http = builder.build().map_err(|_| unusable("tls"))?;
-        Ok(Self { http, secret })
+        Ok(Self {
+            http,
+            key,
+            is_by_tls: cluster.tls.is_some(),
+        })
     }
 
-    /// Asks an owner that is told to be at an address.
+    /// Asks an owner that is told to be at an address; what it answers is of this installation.
     pub(crate) async fn ask<Q: Question>(
         &self,
         address: &str,
@@ -91,13 +122,17 @@ impl Peers {
         at_least: Folded,
         question: &Q,
     ) -> Result<Q::Answer, Unanswered> {
+        if !is_askable(address, self.is_by_tls) {
+            return Err(Unanswered::Untrusted);
+        }
         let body = serde_json::to_vec(&AskedRef { at_least, question }).unwrap_or_default();
         let url = format!("{address}/partitions/{partition}/{}", Q::NAME);
+        let shown = shown::by_question(&self.key, &url, &body, shell::now());
         let request = self
             .http
             .post(url)
             .timeout(Q::TIME_MAX)
-            .bearer_auth(&self.secret)
+            .header(header::AUTHORIZATION, format!("{}{shown}", shown::SCHEME))
             .header(header::CONTENT_TYPE, "application/json")
             .body(body);
         let mut response = request.send().await.map_err(|error| unsent(&error))?;
@@ -106,6 +141,7 @@ impl Peers {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::CONFLICT => return Err(Unanswered::NotNow),
             other => return Err(Unanswered::Never(other)),
         }
+        let proof = response.headers().get(shown::ANSWER).cloned();
         let mut answer = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(|_| Unanswered::NotNow)? {
             if answer.len() + piece.len() > ANSWER_BYTES_MAX {
@@ -113,8 +149,31 @@ impl Peers {
             }
             answer.extend_from_slice(&piece);
         }
+        let is_proven =
+            |proof: axum::http::HeaderValue| shown::is_answer(&self.key, &shown, &answer, proof.as_bytes());
+        if !proof.is_some_and(is_proven) {
+            return Err(Unanswered::Never(StatusCode::OK));
+        }
         serde_json::from_slice(&answer).map_err(|_| Unanswered::Never(StatusCode::OK))
     }
+}
+
+/// Whether an owner is asked there: by TLS, and where there is none on loopback alone.
+fn is_askable(address: &str, is_by_tls: bool) -> bool {
+    let Ok(url) = reqwest::Url::parse(address) else {
+        return false;
+    };
+    match url.scheme() {
+        "https" => is_by_tls,
+        "http" => !is_by_tls && url.host_str().is_some_and(is_loopback),
+        _ => false,
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let address = bare.unwrap_or(host).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Why a question got no answer at all.
@@ -146,7 +205,10 @@ struct AskedRef<'a, Q> {
 #[derive(Clone)]
 struct Answering {
     owners: Arc<Owners>,
-    secret: Arc<str>,
+    key: InternalKey,
+    /// Where it is asked, as the start of a URL.
+    url: Arc<str>,
+    body_time: Duration,
 }
 
 /// Answers other processes until `stop`. Returns where it listens, as the start of a URL, and the task that answers.
@@ -156,36 +218,38 @@ struct Answering {
 pub(crate) fn serve(
     cluster: &ClusterSettings,
     owners: Arc<Owners>,
-    secret: &str,
+    key: InternalKey,
+    stop: watch::Receiver<bool>,
+) -> Result<(String, impl Future<Output = Result<(), Error>> + Send + use<>), Error> {
+    serve_within(LIMITS, cluster, (owners, key), stop)
+}
+
+fn serve_within(
+    limits: Limits,
+    cluster: &ClusterSettings,
+    (owners, key): (Arc<Owners>, InternalKey),
     mut stop: watch::Receiver<bool>,
 ) -> Result<(String, impl Future<Output = Result<(), Error>> + Send + use<>), Error> {
-    if !cluster.listen.ip().is_loopback() && cluster.tls.is_none() {
-        return Err(Error::Roles {
-            reason: "cluster.listen is not loopback and cluster.tls is missing: owners of partitions answer others by mutual TLS only",
-        });
-    }
-    if cluster.listen.ip().is_unspecified() && cluster.address.is_none() {
-        return Err(Error::Roles {
-            reason: "cluster.listen is every address of this machine and cluster.address is missing: expected the host:port under which the others reach it",
-        });
-    }
-    let refused = |_| Error::Roles {
-        reason: "cluster.listen is taken, or is no address of this machine",
-    };
-    let listener = TcpListener::bind(cluster.listen).map_err(refused)?;
-    let address = listener.local_addr().map_err(refused)?;
+    let (listener, url) = listen(cluster)?;
     let tls = cluster.tls.as_ref().map(mutual).transpose()?;
-    let url = url_of(cluster, address);
     let handle = Handle::new();
     let service = routes(Answering {
         owners,
-        secret: secret.into(),
+        key,
+        url: url.as_str().into(),
+        body_time: limits.body_time,
     })
     .into_make_service();
-    let server = axum_server::from_tcp(listener)
+    let mut server = axum_server::from_tcp(listener)
         .map_err(refused)?
         .http1_only()
-        .handle(handle.clone());
+        .handle(handle.clone())
+        .first_request_timeout(limits.head_time);
+    server
+        .http_builder()
+        .http1()
+        .header_read_timeout(limits.head_time);
+    let bounded = Bounded::new(Arc::new(Semaphore::new(limits.connections)));
     let answering = async move {
         let stopping = async {
             // Where the sender is gone, everything has stopped.
@@ -196,10 +260,10 @@ pub(crate) fn serve(
         let serving = async {
             match tls {
                 Some(config) => {
-                    let acceptor = axum_server::tls_rustls::RustlsAcceptor::new(config);
+                    let acceptor = axum_server::tls_rustls::RustlsAcceptor::new(config).acceptor(bounded);
                     server.acceptor(acceptor).serve(service).await
                 }
-                None => server.serve(service).await,
+                None => server.acceptor(bounded).serve(service).await,
             }
         };
         tokio::select! {
@@ -208,6 +272,35 @@ pub(crate) fn serve(
         }
     };
     Ok((url, answering))
+}
+
+/// Listens as the settings say; and where others reach that, as the start of a URL.
+fn listen(cluster: &ClusterSettings) -> Result<(TcpListener, String), Error> {
+    if !cluster.listen.ip().is_loopback() && cluster.tls.is_none() {
+        return Err(Error::Roles {
+            reason: "cluster.listen is not loopback and cluster.tls is missing: owners of partitions answer others by mutual TLS only",
+        });
+    }
+    if cluster.listen.ip().is_unspecified() && cluster.address.is_none() {
+        return Err(Error::Roles {
+            reason: "cluster.listen is every address of this machine and cluster.address is missing: expected the host:port under which the others reach it",
+        });
+    }
+    let listener = TcpListener::bind(cluster.listen).map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    let url = url_of(cluster, address);
+    if !is_askable(&url, cluster.tls.is_some()) {
+        return Err(Error::Roles {
+            reason: "cluster.address is not loopback and cluster.tls is missing, or it is no host:port: nobody asks there",
+        });
+    }
+    Ok((listener, url))
+}
+
+fn refused(_: std::io::Error) -> Error {
+    Error::Roles {
+        reason: "cluster.listen is taken, or is no address of this machine",
+    }
 }
 
 fn url_of(cluster: &ClusterSettings, listening: SocketAddr) -> String {
@@ -228,22 +321,39 @@ fn routes(answering: Answering) -> Router {
     let router = route::<WalkRound>(Router::new());
     let router = route::<Whole>(route::<Known>(route::<Key>(router)));
     route::<Counts>(route::<Hash>(route::<Stand>(router)))
-        .layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX))
+        .layer(from_fn_with_state(answering.clone(), guard))
         .with_state(answering)
+}
+
+/// Lets pass who is of the installation: of whoever else asks nothing is read but the head.
+async fn guard(State(answering): State<Answering>, request: Request, next: Next) -> Response {
+    let url = format!("{}{}", answering.url, request.uri().path());
+    let shown = shown_by(request.headers());
+    if shown.is_some_and(|shown| shown::is_asked(&answering.key, &url, shown, shell::now())) {
+        next.run(request).await
+    } else {
+        StatusCode::UNAUTHORIZED.into_response()
+    }
+}
+
+fn shown_by(headers: &HeaderMap) -> Option<&str> {
+    let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    shown.strip_prefix(shown::SCHEME)
 }
 
 async fn answer<Q: Question>(
     State(answering): State<Answering>,
     Path(partition): Path<u16>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
-    let shown = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    if !shown.is_some_and(|shown| bool::from(shown.ct_eq(answering.secret.as_bytes()))) {
-        return StatusCode::UNAUTHORIZED.into_response();
-    }
+    let (key, shown) = (&answering.key, shown_by(&headers).unwrap_or_default());
+    let body = match tokio::time::timeout(answering.body_time, to_bytes(body, QUESTION_BYTES_MAX)).await {
+        Ok(Ok(body)) if shown::is_body(key, shown, &body) => body,
+        Ok(Ok(_)) => return StatusCode::UNAUTHORIZED.into_response(),
+        Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
+    };
     let Ok(asked) = serde_json::from_slice::<Asked<Q>>(&body) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
@@ -254,12 +364,23 @@ async fn answer<Q: Question>(
         .answer(Arc::new(asked.question), asked.at_least, LAG_PATIENCE)
         .await
     {
-        Ok(answer) => Json(answer).into_response(),
+        Ok(answer) => proven(key, shown, &answer),
         Err(Error::Lagging) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Err(error) => {
             tracing::warn!(code = error.code(), partition, "a question could not be answered");
             StatusCode::SERVICE_UNAVAILABLE.into_response()
         }
+    }
+}
+
+/// An answer that shows whose it is.
+fn proven<A: serde::Serialize>(key: &InternalKey, question: &str, answer: &A) -> Response {
+    match serde_json::to_vec(answer) {
+        Ok(answer) => {
+            let proof = shown::by_answer(key, question, &answer);
+            ([(shown::ANSWER, proof)], answer).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 

@@ -1,5 +1,5 @@
 //! What one partition of lineage is asked, here or elsewhere, and what it answers. These types cross between processes of one version of
-//! Lethe, sealed by TLS; nothing of them rests anywhere.
+//! Lethe, under a code, and beyond loopback sealed by TLS; nothing of them rests anywhere.
 
 use std::time::Duration;
 

@@ -142,7 +142,7 @@ impl Start {
                     away,
                     kafka,
                     settings: &self.settings,
-                    secret: vault.tokens().internal_secret(),
+                    key: vault.tokens().internal(),
                 };
                 sharing.lineage(&self.folders, &self.roles, tasks, &self.stopped)
             }
