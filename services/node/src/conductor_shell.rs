@@ -398,6 +398,7 @@ impl ConductorShell {
                 Err(error) if error.is_of_the_moment() => return Err(error),
                 Err(error) => {
                     tracing::error!(code = error.code(), %case, "a command cannot be opened");
+                    self.check_writer()?;
                     self.settle(*command, *case, Some(CommandRefused::unopened(&error)))
                         .await?;
                     return Ok(None);
