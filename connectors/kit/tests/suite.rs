@@ -100,6 +100,7 @@ fn memory() -> MemoryConnector {
 #[tokio::test]
 async fn the_reference_connector_keeps_every_number() {
     let verdicts = run(&mut Memory::new(memory()), 7).await;
+    assert_eq!(verdicts[0].detail, "1 dataset");
     for verdict in verdicts {
         assert_eq!(
             verdict.result,

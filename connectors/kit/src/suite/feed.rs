@@ -6,7 +6,7 @@ use lethe_terms::{DatasetName, Verb};
 
 use super::Miss;
 use super::musts::{LIMIT, Must, whole};
-use super::run::{Run, broken};
+use super::run::{Run, broken, counted};
 use crate::Observation;
 use crate::host::CURSOR_BYTES_MAX;
 
@@ -31,7 +31,7 @@ pub(super) async fn feed_shows_all(run: &mut Run<'_>) -> Must {
     }
     let observations: Vec<Observation> = pages.into_iter().flat_map(|p| p.observations).collect();
     whole(&person, &observations).map_err(Miss::Broken)?;
-    Ok(format!("{} records", observations.len()))
+    Ok(counted(observations.len(), "record"))
 }
 
 pub(super) async fn cursor_repeats(run: &mut Run<'_>) -> Must {
@@ -99,7 +99,7 @@ pub(super) async fn gone_is_said(run: &mut Run<'_>) -> Must {
     if silent > 0 {
         return broken(format!("{silent} erased records are not said to be gone"));
     }
-    Ok(format!("{} records", gone.len()))
+    Ok(counted(gone.len(), "record"))
 }
 
 pub(super) async fn cursors_are_clean(run: &mut Run<'_>) -> Must {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lethe_terms::{DatasetName, Identifier, Observed as Seen, Outcome, Verb};
 
-use super::run::{Run, broken, by_identifiers, failed};
+use super::run::{Run, broken, by_identifiers, counted, failed};
 use super::{Miss, Planted, feed};
 use crate::{Error, Observation, Page, Performed, Selected, Selector};
 
@@ -71,7 +71,7 @@ async fn manifest_is_truthful(run: &mut Run<'_>) -> Must {
             }
         }
     }
-    Ok(format!("{} datasets", manifest.datasets.len()))
+    Ok(counted(manifest.datasets.len(), "dataset"))
 }
 
 /// Erase, put back, erase again with the same id: the person must still be there.
@@ -237,7 +237,7 @@ async fn erased_is_gone(run: &mut Run<'_>) -> Must {
     if !run.located(&person).await?.is_empty() {
         return broken("the person is still located");
     }
-    Ok(format!("gone from {} datasets", selectors.len()))
+    Ok(format!("gone from {}", counted(selectors.len(), "dataset")))
 }
 
 async fn observation_looks(run: &mut Run<'_>) -> Must {
@@ -293,7 +293,7 @@ async fn restricted_is_out_of_use(run: &mut Run<'_>) -> Must {
             return broken(format!("{dataset}: restricted data is still in ordinary use"));
         }
     }
-    Ok(format!("{} datasets", datasets.len()))
+    Ok(counted(datasets.len(), "dataset"))
 }
 
 async fn lifting_puts_back(run: &mut Run<'_>) -> Must {
@@ -353,7 +353,7 @@ async fn others_stay(run: &mut Run<'_>) -> Must {
     if run.fixture.dump_others(&person).await != before {
         return broken("somebody else's data changed");
     }
-    Ok(format!("{} bytes unchanged", before.len()))
+    Ok(format!("{} unchanged", counted(before.len(), "byte")))
 }
 
 fn count_by_dataset(person: &Planted, found: &[Observation]) -> Result<(), String> {
@@ -391,7 +391,7 @@ async fn every_identifier_finds(run: &mut Run<'_>) -> Must {
     if tried == 0 {
         return broken("the manifest names no kind by which the person can be found");
     }
-    Ok(format!("{tried} identifiers"))
+    Ok(counted(tried, "identifier"))
 }
 
 fn sorted(identifiers: &[Identifier]) -> BTreeSet<&Identifier> {
@@ -419,7 +419,7 @@ async fn observations_are_whole(run: &mut Run<'_>) -> Must {
     let person = run.person("ada").await?;
     let found = run.located(&person).await?;
     whole(&person, &found).map_err(Miss::Broken)?;
-    Ok(format!("{} records", found.len()))
+    Ok(counted(found.len(), "record"))
 }
 
 async fn nothing_selected(run: &mut Run<'_>) -> Must {
@@ -498,7 +498,7 @@ async fn errors_are_clean(run: &mut Run<'_>) -> Must {
     if said.iter().any(|text| text.contains(CANARY)) {
         return broken("a message quotes what was asked");
     }
-    Ok(format!("{} messages", said.len()))
+    Ok(counted(said.len(), "message"))
 }
 
 async fn export_is_whole(run: &mut Run<'_>) -> Must {
@@ -525,7 +525,7 @@ async fn export_is_whole(run: &mut Run<'_>) -> Must {
             return broken(format!("an identifier ({}) is not handed out", identifier.kind));
         }
     }
-    Ok(format!("{} bytes", text.len()))
+    Ok(counted(text.len(), "byte"))
 }
 
 async fn check_touches_nothing(run: &mut Run<'_>) -> Must {
@@ -543,6 +543,6 @@ async fn check_touches_nothing(run: &mut Run<'_>) -> Must {
     }
     match findings.iter().find(|f| !f.ok) {
         Some(finding) => broken(format!("{}: {}", finding.what, finding.detail)),
-        None => Ok(format!("{} findings, all well", findings.len())),
+        None => Ok(format!("{}, all well", counted(findings.len(), "finding"))),
     }
 }

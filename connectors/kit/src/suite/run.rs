@@ -30,6 +30,12 @@ pub(super) fn failed(what: &str) -> impl Fn(Error) -> Miss {
     move |error| Miss::Broken(format!("{what} failed with {}", error.code()))
 }
 
+/// A number with its noun.
+pub(super) fn counted(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
 pub(super) struct Run<'f> {
     pub(super) fixture: &'f mut dyn Fixture,
     salt: u64,
