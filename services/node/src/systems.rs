@@ -301,15 +301,17 @@ impl System {
         stop: &watch::Receiver<bool>,
         before: (u64, u64),
     ) -> Result<Option<(u64, u64)>, &'static str> {
-        let system = self.settings.name.clone();
+        let (system, mut stopped) = (self.settings.name.clone(), stop.clone());
         let mut reached = before;
         loop {
             let mark = intake.mark(&system);
             let cursor = intake.cursor(&system, shard).map_err(|error| error.code())?;
-            let page = host
-                .feed(shard, cursor.as_deref(), FEED_UNITS)
-                .await
-                .map_err(|error| error.code())?;
+            let page = tokio::select! {
+                biased;
+                page = host.feed(shard, cursor.as_deref(), FEED_UNITS) => page.map_err(|error| error.code())?,
+                // Nobody hosts the system until this one has ended, and what was not read the next one reads.
+                _ = stopped.wait_for(|stop| *stop) => return Ok(None),
+            };
             let more = page.more;
             if let Some((done, total)) = page.progress {
                 reached = (before.0 + done, before.1 + total);
@@ -395,7 +397,7 @@ mod tests {
     use super::*;
     use crate::nothing_known::NothingKnown;
     use crate::shell;
-    use crate::test_world::World;
+    use crate::test_world::{Silent, World};
 
     fn system(name: &str) -> System {
         let settings = SystemSettings {
@@ -438,6 +440,29 @@ mod tests {
         let told = began_again.told();
         assert_eq!((told.scanning, told.scan_asked), (false, Some(wish)));
         assert_eq!(told.appended, 1, "what was read before was read again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_stops_waits_for_no_feed_that_is_not_answered_and_asks_for_it_no_more() {
+        let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+        let intake = world.intake(Arc::new(NothingKnown));
+        let follow_ups = world.follow_ups(&intake, folder.path());
+        let silent = Arc::new(Silent::new());
+        let host = Arc::new(Host::new(Arc::clone(&silent) as _));
+        let following = Arc::new(system("crm")).follow(
+            host,
+            intake,
+            Duration::from_secs(1),
+            follow_ups,
+            world.stopped.clone(),
+        );
+        let began = tokio::time::Instant::now();
+        let (ended, ()) = tokio::join!(following, async {
+            silent.asked(1).await;
+            world.stop.send_replace(true);
+        });
+        ended.unwrap();
+        assert_eq!((began.elapsed(), silent.calls()), (Duration::ZERO, 1));
     }
 
     #[tokio::test]

@@ -7,8 +7,14 @@ use async_trait::async_trait;
 use lethe_conductor::Config;
 use lethe_intake::{Inputs, Intake, Poison, Shell};
 use lethe_journal::Place;
+use lethe_kit::memory::MemoryConnector;
+use lethe_kit::{
+    Ask, Connector, Error as CallError, FeedPage, Finding, Located, Manifest, Observed, Page, Performed,
+    Selector,
+};
 use lethe_ledger::EvidenceStore;
 use lethe_log::MemoryLog;
+use lethe_terms::{DatasetName, ShardName};
 use lethe_vault::{MemoryVault, Normaliser, SeededEntropy};
 use tokio::sync::watch;
 
@@ -44,7 +50,8 @@ impl PutsAway for NothingToPutAway {
         poison: &[Poison],
         _: &mut watch::Receiver<bool>,
     ) -> Result<bool, Error> {
-        panic!("{at}: {poison:?}");
+        assert!(poison.is_empty(), "{at}: {poison:?}");
+        Ok(true)
     }
 }
 
@@ -112,5 +119,68 @@ impl World {
             asked: Asked::default(),
             stopped: self.stopped.clone(),
         })
+    }
+}
+
+/// A system that is asked and never answers.
+pub(crate) struct Silent {
+    manifest: Manifest,
+    calls: watch::Sender<u32>,
+}
+
+impl Silent {
+    /// One of which all calls may be under way at the same time.
+    pub(crate) fn new() -> Self {
+        let manifest = MemoryConnector::new("crm").unwrap().manifest().clone();
+        Self {
+            manifest: Manifest {
+                concurrency_max: usize::MAX,
+                ..manifest
+            },
+            calls: watch::Sender::new(0),
+        }
+    }
+
+    pub(crate) fn calls(&self) -> u32 {
+        *self.calls.borrow()
+    }
+
+    /// Returns once it was asked so often.
+    pub(crate) async fn asked(&self, times: u32) {
+        let mut calls = self.calls.subscribe();
+        calls.wait_for(|calls| *calls >= times).await.unwrap();
+    }
+
+    async fn call<T>(&self) -> Result<T, CallError> {
+        self.calls.send_modify(|calls| *calls += 1);
+        std::future::pending().await
+    }
+}
+
+#[async_trait]
+impl Connector for Silent {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+    async fn check(&self) -> Result<Vec<Finding>, CallError> {
+        self.call().await
+    }
+    async fn feed(&self, _: &ShardName, _: Option<&str>, _: usize) -> Result<FeedPage, CallError> {
+        self.call().await
+    }
+    async fn locate(&self, _: &Selector, _: Page) -> Result<Located, CallError> {
+        self.call().await
+    }
+    async fn perform(&self, _: &Ask) -> Result<Performed, CallError> {
+        self.call().await
+    }
+    async fn poll(&self, _: &Ask, _: &str) -> Result<Performed, CallError> {
+        self.call().await
+    }
+    async fn observe(&self, _: &DatasetName, _: &Selector) -> Result<Observed, CallError> {
+        self.call().await
+    }
+    async fn export(&self, _: &Selector, _: Page) -> Result<(Vec<serde_json::Value>, Page), CallError> {
+        self.call().await
     }
 }
