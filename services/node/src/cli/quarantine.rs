@@ -68,10 +68,34 @@ async fn show(client: &Client, args: &PositionArgs, talk: &mut Talk<'_>) -> Resu
             continue;
         }
         let input = STANDARD.decode(&found.input).unwrap_or_default();
-        // What a stranger wrote must not speak to the terminal.
-        talk.print(&format!("{}\n", input.escape_ascii()))?;
+        talk.print(&format!("{}\n", shown(&input)))?;
     }
     Ok(Exit::Yes)
+}
+
+/// Input as people read it: what is no UTF-8 is escaped, and so is what would speak to the terminal. A stranger wrote it.
+fn shown(input: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in input.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            if speaks_to_terminals(letter) {
+                text.extend(letter.escape_unicode());
+            } else {
+                text.push(letter);
+            }
+        }
+        text.push_str(&chunk.invalid().escape_ascii().to_string());
+    }
+    text
+}
+
+/// Controls, but for the end of a line and a tab, and what turns the direction in which the rest is read.
+fn speaks_to_terminals(letter: char) -> bool {
+    match letter {
+        '\n' | '\t' => false,
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        _ => letter.is_control(),
+    }
 }
 
 /// An answer; where one of several fails, which were done before it.
@@ -126,4 +150,31 @@ async fn retry_all(client: &Client, args: &PositionArgs, talk: &mut Talk<'_>) ->
     let count = u64::try_from(retried.len() - stay.len()).unwrap_or(u64::MAX);
     talk.say(&format!("{} taken in", words::counted(count, "input")));
     Ok(exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_is_shown_as_it_was_written_and_what_would_speak_to_the_terminal_is_escaped() {
+        for (input, expected) in [
+            (
+                "{\"name\":\t\"Zoë Müller\"}\n".as_bytes(),
+                "{\"name\":\t\"Zoë Müller\"}\n",
+            ),
+            (b"\x1b[31mred\x07\r\x7f", r"\u{1b}[31mred\u{7}\u{d}\u{7f}"),
+            ("\u{9b}31m".as_bytes(), r"\u{9b}31m"),
+            (
+                "a\u{202e}b\u{2066}c\u{2069}".as_bytes(),
+                r"a\u{202e}b\u{2066}c\u{2069}",
+            ),
+            ("M\u{fc}ller \u{2014} \u{5d0}".as_bytes(), "Müller — א"),
+            // ISO 8859-1, and a letter that breaks off.
+            (b"M\xfcller\xe2\x82", r"M\xfcller\xe2\x82"),
+            (b"", ""),
+        ] {
+            assert_eq!(shown(input), expected);
+        }
+    }
 }

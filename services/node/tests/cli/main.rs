@@ -406,7 +406,7 @@ async fn lineage_comes_as_text_graph_and_picture() {
     assert!(exit == Exit::Yes && out.lines().count() == 3, "{out}");
     let (_, shown, _) = server.run("log quarantine show 9").await;
     assert_eq!(
-        shown, "not a line\\n\\x1b[31m\n",
+        shown, "not a line\n\\u{1b}[31m\n",
         "what a stranger wrote does not speak to the terminal"
     );
     for words in [
