@@ -1,12 +1,12 @@
 //! Why something could not be sealed, opened or read.
 
-use crate::keys::{KEY_BYTES, KeyId};
+use crate::keys::KeyId;
 
 /// Why something could not be sealed or opened. Nothing of it says what was inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The bytes are no key of X25519 that can be used.
-    #[error("no usable key: expected {KEY_BYTES} bytes of X25519 in base64")]
+    #[error("no usable key: expected {}", self.expected())]
     Key,
     /// The bytes are no sealed message.
     #[error("no sealed message: expected {expected}")]
@@ -15,23 +15,19 @@ pub enum Error {
         expected: &'static str,
     },
     /// Sealed to a key that is not at hand.
-    #[error("sealed to key {key}, which is not known or was destroyed: expected a key that is published now")]
+    #[error("sealed to key {key}, which is not known or was destroyed: expected {}", self.expected())]
     UnknownKey {
         /// The key.
         key: KeyId,
     },
     /// Sealed by a sender that is not known, or by nobody.
-    #[error(
-        "sealed by a sender that is not known: expected a session in mode auth with a key that was declared"
-    )]
+    #[error("sealed by a sender that is not known: expected {}", self.expected())]
     UnknownSender,
     /// Another key, another context, or changed bytes.
-    #[error(
-        "a sealed message does not open: expected unchanged bytes under the context they were sealed for"
-    )]
+    #[error("a sealed message does not open: expected {}", self.expected())]
     CannotOpen,
     /// The session has sealed as many messages as it may.
-    #[error("the session is used up: expected a new one")]
+    #[error("the session is used up: expected {}", self.expected())]
     UsedUp,
 }
 
@@ -45,6 +41,17 @@ impl Error {
             Self::UnknownSender => "exchange-unknown-sender",
             Self::CannotOpen => "exchange-cannot-open",
             Self::UsedUp => "exchange-used-up",
+        }
+    }
+    /// What was expected, for whoever is told the code beside it.
+    pub const fn expected(&self) -> &'static str {
+        match self {
+            Self::Key => "32 bytes of X25519 in base64",
+            Self::Malformed { expected } => expected,
+            Self::UnknownKey { .. } => "a key that is published now",
+            Self::UnknownSender => "a session in mode auth with a key that was declared",
+            Self::CannotOpen => "unchanged bytes under the context they were sealed for",
+            Self::UsedUp => "a new one",
         }
     }
 }

@@ -260,6 +260,9 @@ async fn once_its_sender_is_declared_an_event_is_read_and_taken_again() {
         panic!("{kept:?}");
     };
     assert_eq!(code, "exchange-unknown-sender");
+    let list = wrong.quarantine.list(None, None, 1).await.unwrap();
+    let expected = "a session in mode auth with a key that was declared";
+    assert_eq!(list.inputs[0].expected, expected);
     assert!(!wrong.shown(*ada).await.contains("ada@example.org"));
     assert_eq!(wrong.retry(*ada).await, stays("exchange-unknown-sender"));
     drop(wrong);

@@ -101,7 +101,7 @@ impl Checker {
                 Ok(opened) => (PublishedRecord::read(&opened.plain), Some((event, opened))),
                 Err(error) => {
                     let refused = if system.shards.contains(&name.shard) {
-                        refuse(error.code(), "data_base64", error.to_string())
+                        refuse(error.code(), "data_base64", error.expected())
                     } else {
                         unknown_shard(system)
                     };
@@ -149,7 +149,7 @@ impl Checker {
         };
         if !may_speak {
             let error = lethe_exchange::Error::UnknownSender;
-            return Ok(Err(refuse(error.code(), "data_base64", error.to_string())));
+            return Ok(Err(refuse(error.code(), "data_base64", error.expected())));
         }
         Ok(Ok((name, record)))
     }
