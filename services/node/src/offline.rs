@@ -306,9 +306,10 @@ async fn entries(log: &Arc<dyn EventLog>, streams: impl Iterator<Item = Stream>)
             }
         }
     }
+    let noun = if count == 1 { "entry" } else { "entries" };
     let read = format!(
-        "{} beside records and keys can be read",
-        words::counted(count, "entry")
+        "{} {noun} beside records and keys can be read",
+        words::grouped(count)
     );
     Ok(match noted.words() {
         Some(noted) => format!("{read}; {noted}"),
@@ -520,6 +521,16 @@ mod tests {
         let seen = entries(&log, streams()).await.unwrap();
         assert!(
             seen.contains("1 message can be no entry of Lethe, the first at systems/0, position 0"),
+            "{seen}"
+        );
+        assert!(
+            seen.contains("1 entry beside records and keys can be read"),
+            "{seen}"
+        );
+        append(&*log, Stream::Systems, "crm", b"{}".to_vec()).await;
+        let seen = entries(&log, streams()).await.unwrap();
+        assert!(
+            seen.contains("2 entries beside records and keys can be read"),
             "{seen}"
         );
         let newer = br#"{"source":"/lethe/conductor","type":"org.lethe.case.entry.v9","more":1}"#;

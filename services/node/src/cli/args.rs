@@ -97,10 +97,10 @@ pub enum Command {
     Case(CaseCommand),
     /// Show where a person's data is, and why it is theirs
     #[command(
-        after_help = "Exit codes: 0 records found, 1 none, 2 could not tell (a part of lineage did not answer, or inputs in quarantine may hide some)."
+        after_help = "Exit codes: 0 records found, 1 none, 2 could not tell (a part of lineage did not answer, or none found and inputs in quarantine may hide some)."
     )]
     #[command(after_long_help = "\
-Exit codes: 0 records found, 1 none, 2 could not tell (a part of lineage did not answer, or inputs in quarantine may hide some).
+Exit codes: 0 records found, 1 none, 2 could not tell (a part of lineage did not answer, or none found and inputs in quarantine may hide some).
 
 Example: keep the identifier out of the shell's history, and get a picture
 
