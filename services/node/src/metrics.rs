@@ -169,7 +169,7 @@ impl Metrics {
             .measured()
             .into_iter()
             .map(|lag| (own.to_owned(), lag));
-        let others = processes.map_or_else(Vec::new, |processes| processes.lags(now));
+        let others = processes.map_or_else(Vec::new, |processes| processes.lags());
         // A process that went, and a reader that went with it, are no longer told of.
         self.lag_entries.reset();
         self.lag_age.reset();
@@ -183,7 +183,7 @@ impl Metrics {
                 self.lag_age.with_label_values(&labels).set(seconds(age_ms));
             }
         }
-        let missing = processes.map_or_else(Vec::new, |processes| processes.missing(now));
+        let missing = processes.map_or_else(Vec::new, |processes| processes.missing());
         for role in Role::ALL {
             let is_missing = missing.iter().any(|missing| missing.role == role);
             self.role_missing
@@ -227,10 +227,9 @@ impl Metrics {
             self.quarantined
                 .with_label_values(&system)
                 .set(i64::try_from(told.inventory.quarantined).unwrap_or(i64::MAX));
-            if let Some(at) = told.caught_up_at {
-                self.feed_age
-                    .with_label_values(&system)
-                    .set(now.since(at) / 1_000);
+            // One that is ahead says that clocks differ, and not how old it is.
+            if let Some(age) = told.caught_up_at.map(|at| now.since(at)).filter(|age| *age >= 0) {
+                self.feed_age.with_label_values(&system).set(age / 1_000);
             }
         }
     }

@@ -15,14 +15,15 @@ use lethe_terms::Timestamp;
 use tokio::sync::watch;
 
 use crate::lag::Lags;
+use crate::looks::Heard;
 use crate::roles::{Role, Roles};
 use crate::{Error, following, poison, publish};
 
 /// How often a process tells that it lives: the table grows with each time.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// After so long without a word, in milliseconds, a process is taken for gone: three words were missed, and a start takes less.
-const SILENT_MAX_MS: i64 = 35_000;
+/// After so long without a word a process is taken for gone: three words were missed, and a start takes less.
+const SILENT_MAX: Duration = Duration::from_secs(35);
 
 /// A process that has not got what others have by then stands by, and tells so: a start takes roles that are free at once.
 const STANDS_BY_AFTER: Duration = Duration::from_secs(2);
@@ -80,24 +81,21 @@ pub(crate) struct Processes {
     oneself: Oneself,
     /// The roles that somebody must have.
     needed: Vec<Role>,
-    heard: Mutex<Heard>,
+    known: Mutex<Known>,
 }
 
 /// What was heard.
 #[derive(Default)]
-struct Heard {
-    told: BTreeMap<String, (Timestamp, ProcessTold)>,
+struct Known {
+    told: BTreeMap<String, (Heard, ProcessTold)>,
     /// Who had a role last, and when that was said. A process that starts again to stand by had it a moment ago.
-    last_with: BTreeMap<Role, (Timestamp, String)>,
+    last_with: BTreeMap<Role, (Heard, String)>,
 }
 
-impl Heard {
+impl Known {
     /// What processes told that live.
-    fn live(&self, now: Timestamp) -> impl Iterator<Item = &ProcessTold> {
-        let live = self
-            .told
-            .values()
-            .filter(move |(at, _)| now.since(*at) <= SILENT_MAX_MS);
+    fn live(&self) -> impl Iterator<Item = &ProcessTold> {
+        let live = self.told.values().filter(|(heard, _)| heard.age() <= SILENT_MAX);
         live.map(|(_, process)| process)
     }
 }
@@ -107,7 +105,7 @@ impl Heard {
 pub(crate) struct Missing {
     pub(crate) role: Role,
     /// The process that had it last, and for how many seconds it has not been heard of as that.
-    last: Option<(String, i64)>,
+    last: Option<(String, u64)>,
     /// Processes that live and stand by for it.
     standing_by: Vec<String>,
 }
@@ -117,38 +115,38 @@ impl Processes {
         Self {
             oneself,
             needed,
-            heard: Mutex::new(Heard {
+            known: Mutex::new(Known {
                 told: BTreeMap::new(),
                 last_with: BTreeMap::new(),
             }),
         }
     }
 
-    fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Each role that nobody has.
-    pub(crate) fn missing(&self, now: Timestamp) -> Vec<Missing> {
-        let heard = self.heard();
+    pub(crate) fn missing(&self) -> Vec<Missing> {
+        let known = self.known();
         let elsewhere = self.needed.iter().filter(|role| !self.oneself.does(**role));
         let missing = elsewhere.filter_map(|role| {
-            let last = heard.last_with.get(role);
-            if last.is_some_and(|(at, _)| now.since(*at) <= SILENT_MAX_MS) {
+            let last = known.last_with.get(role);
+            if last.is_some_and(|(heard, _)| heard.age() <= SILENT_MAX) {
                 return None;
             }
             Some(Missing {
                 role: *role,
-                last: last.map(|(at, instance)| (instance.clone(), now.since(*at) / 1_000)),
-                standing_by: self.standing_by(&heard, *role, now),
+                last: last.map(|(heard, instance)| (instance.clone(), heard.age().as_secs())),
+                standing_by: self.standing_by(&known, *role),
             })
         });
         missing.collect()
     }
 
-    fn standing_by(&self, heard: &Heard, role: Role, now: Timestamp) -> Vec<String> {
-        let others = heard
-            .live(now)
+    fn standing_by(&self, known: &Known, role: Role) -> Vec<String> {
+        let others = known
+            .live()
             .filter(|process| process.instance != self.oneself.instance)
             .filter(|process| process.standing_by.contains(role.name()) && !process.is_stopping)
             .map(|process| process.instance.clone());
@@ -161,9 +159,9 @@ impl Processes {
     }
 
     /// How far the readers of all other processes are that live, by the process.
-    pub(crate) fn lags(&self, now: Timestamp) -> Vec<(String, LagTold)> {
-        let heard = self.heard();
-        let others = heard.live(now);
+    pub(crate) fn lags(&self) -> Vec<(String, LagTold)> {
+        let known = self.known();
+        let others = known.live();
         others
             .filter(|process| process.instance != self.oneself.instance)
             .flat_map(|process| {
@@ -180,17 +178,17 @@ impl Processes {
         &self.oneself.instance
     }
 
-    fn hear(&self, at: Timestamp, process: ProcessTold) {
-        let mut heard = self.heard();
+    fn hear(&self, said: Timestamp, process: ProcessTold) {
+        let (heard, mut known) = (Heard::now(said), self.known());
         for role in Role::ALL {
             if process.roles.contains(role.name()) {
-                heard.last_with.insert(role, (at, process.instance.clone()));
+                known.last_with.insert(role, (heard, process.instance.clone()));
             }
         }
-        let told = &mut heard.told;
-        told.insert(process.instance.clone(), (at, process));
+        let told = &mut known.told;
+        told.insert(process.instance.clone(), (heard, process));
         if told.len() > PROCESSES_MAX {
-            let oldest = told.iter().min_by_key(|(_, (at, _))| *at);
+            let oldest = told.iter().max_by_key(|(_, (heard, _))| heard.age());
             if let Some(name) = oldest.map(|(name, _)| name.clone()) {
                 told.remove(&name);
             }
@@ -325,10 +323,6 @@ mod tests {
         Role::Connectors,
     ];
 
-    fn later(ms: i64) -> Timestamp {
-        Timestamp::from_millis(shell::now().millis() + ms)
-    }
-
     #[tokio::test]
     async fn a_role_has_nobody_once_its_last_process_was_silent_for_a_while_and_a_short_stop_is_no_news() {
         let log = Arc::new(MemoryLog::new());
@@ -336,9 +330,9 @@ mod tests {
             oneself("gateway", &["gateway", "lineage"]),
             NEEDED.into(),
         ));
-        let names = |now| role_names(&gateway.missing(now));
+        let names = || role_names(&gateway.missing());
         assert_eq!(
-            names(shell::now()),
+            names(),
             ["conductor", "ledger", "connectors"],
             "nobody was heard of"
         );
@@ -349,7 +343,7 @@ mod tests {
         let lags = Arc::new(Lags::new(Arc::clone(&log) as _));
         let telling = tokio::spawn(tell(core, lags, Arc::clone(&log) as _, stopped));
         tell_once(&*log, &oneself("hosts", &["connectors"]), false, Vec::new()).await;
-        while !names(shell::now()).is_empty() {
+        while !names().is_empty() {
             tokio::task::yield_now().await;
         }
         // A process that says that it stops is waited for: it may be back in a moment.
@@ -362,8 +356,11 @@ mod tests {
             let event = Event::<ProcessTold>::decode(stored.entry.value.as_ref().unwrap()).unwrap();
             again.hear(event.time, event.data);
         }
-        assert!(again.missing(later(1_000)).is_empty());
-        let missing = again.missing(later(SILENT_MAX_MS + 2_000));
+        assert!(again.missing().is_empty());
+        // Also where the clock on the wall does not go on.
+        tokio::time::pause();
+        tokio::time::advance(SILENT_MAX + Duration::from_secs(2)).await;
+        let missing = again.missing();
         assert_eq!(missing.len(), 3);
         let words = in_words(&missing);
         assert!(
@@ -372,13 +369,13 @@ mod tests {
         );
     }
 
-    #[test]
-    fn who_stands_by_hides_no_writer_that_is_gone_and_whoever_takes_over_is_one() {
+    #[tokio::test(start_paused = true)]
+    async fn who_stands_by_hides_no_writer_that_is_gone_and_whoever_takes_over_is_one() {
         let all = ["gateway", "lineage", "conductor", "connectors", "ledger"];
         let gateway = Processes::new(standing_by("gateway", &all), NEEDED.into());
         let at = shell::now();
         assert_eq!(
-            role_names(&gateway.missing(at)),
+            role_names(&gateway.missing()),
             ["ledger"],
             "it only stands by itself"
         );
@@ -390,11 +387,12 @@ mod tests {
             "{told:?}"
         );
         gateway.hear(at, told);
-        assert!(gateway.missing(at).is_empty());
+        assert!(gateway.missing().is_empty());
         // The writer is silent, and those who stand by are not.
-        let late = Timestamp::from_millis(at.millis() + SILENT_MAX_MS + 1_000);
+        tokio::time::advance(SILENT_MAX + Duration::from_secs(1)).await;
+        let late = shell::now();
         gateway.hear(late, second.told(false, Vec::new()));
-        let words = in_words(&gateway.missing(late));
+        let words = in_words(&gateway.missing());
         assert_eq!(
             words,
             "nobody is ledger: ledger-1 was last heard of 36 s ago (ledger-2, gateway stands by)"
@@ -403,7 +401,7 @@ mod tests {
         gateway.hear(late, second.told(false, Vec::new()));
         // The first one is back, and stands by: the other has told only a moment ago that it took over.
         gateway.hear(late, standing_by("ledger-1", &["ledger"]).told(false, Vec::new()));
-        assert!(gateway.missing(late).is_empty());
+        assert!(gateway.missing().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

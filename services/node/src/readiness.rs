@@ -78,7 +78,7 @@ impl Readiness {
     }
 
     fn roles(&self) -> Option<FindingView> {
-        let missing = self.processes.as_ref()?.missing(shell::now());
+        let missing = self.processes.as_ref()?.missing();
         Some(finding(
             "roles",
             (!missing.is_empty()).then(|| processes::in_words(&missing)),
