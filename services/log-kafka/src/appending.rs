@@ -272,9 +272,13 @@ fn never_left(error: &KafkaError) -> bool {
 
 fn append_shared(shared: &Shared, channel: &Channel, contents: &[&Content]) -> Result<Outcome, Error> {
     let clients: &Clients = &shared.clients;
-    let borrowed = clients
+    let mut borrowed = clients
         .borrow()
         .map_err(|error| not_stored(channel, &error.to_string()))?;
+    if let Err(error) = clients.clean(&mut borrowed, channel) {
+        clients.give_up(borrowed, channel);
+        return Err(not_stored(channel, &told(&error)));
+    }
     match transact(&borrowed.producer, channel, None, contents) {
         Ok(positions) => {
             let looked = shared.wait_for(channel, last_of(&positions), Instant::now() + MARKER_PATIENCE);

@@ -1,6 +1,6 @@
 //! The clients of Kafka: how each is configured, and the few that all places share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::Client;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, Producer};
 
 use crate::channel::Channel;
@@ -66,6 +67,8 @@ struct Spare {
 pub(crate) struct Shared {
     pub(crate) producer: Sender,
     number: u32,
+    /// Where nothing is left of an earlier run.
+    clean: BTreeSet<Place>,
 }
 
 /// Why there is no producer of a number.
@@ -260,13 +263,27 @@ impl Clients {
                     ended.map_err(|error| Unmade::Left(Error::Unreachable(told(&error))))?;
                     self.spare().left.remove(&number);
                 }
-                Ok(Shared { producer, number })
+                Ok(Shared {
+                    producer,
+                    number,
+                    clean: BTreeSet::new(),
+                })
             });
         if made.is_err() {
             // The others come first.
             self.spare().free_numbers.insert(0, number);
         }
         made
+    }
+
+    /// Before anything is committed in a partition: ends what an earlier run of this process may have left there under the producer's name, for what
+    /// was given up must not come to be seen with it.
+    pub(crate) fn clean(&self, shared: &mut Shared, channel: &Channel) -> Result<(), KafkaError> {
+        if self.settings.instance.is_some() && !shared.clean.contains(&channel.at) {
+            hanging::touch(&shared.producer, &channel.topic, channel.partition())?;
+            shared.clean.insert(channel.at.clone());
+        }
+        Ok(())
     }
 
     fn spare(&self) -> MutexGuard<'_, Spare> {
@@ -380,7 +397,7 @@ fn read_by(config: &ClientConfig, talk: &Talk) -> Result<Consumer, Error> {
 }
 
 /// The error of a client that librdkafka does not make: what it says, without the value, which may be a password.
-fn refused(error: &rdkafka::error::KafkaError) -> Error {
+fn refused(error: &KafkaError) -> Error {
     Error::Settings(told(error))
 }
 
