@@ -500,10 +500,17 @@ pub const fn withdraw(case: &CaseView) -> &'static str {
     }
 }
 
-/// A number with its noun: `1 record`, `2 records`, `12,345 records`.
+/// A number with its noun: `1 record`, `2 records`, `2 entries`, `12,345 records`.
 pub fn counted(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", grouped(number))
+    let number_grouped = grouped(number);
+    match noun
+        .strip_suffix('y')
+        .filter(|stem| !stem.ends_with(['a', 'e', 'o']))
+    {
+        _ if number == 1 => format!("{number_grouped} {noun}"),
+        Some(stem) => format!("{number_grouped} {stem}ies"),
+        None => format!("{number_grouped} {noun}s"),
+    }
 }
 
 /// How many rows or lines stand in records.
@@ -553,6 +560,9 @@ mod tests {
     fn numbers_and_times_read_well() {
         assert_eq!(counted(1, "record"), "1 record");
         assert_eq!(counted(1_234_567, "record"), "1,234,567 records");
+        assert_eq!(counted(1, "entry"), "1 entry");
+        assert_eq!(counted(2, "entry"), "2 entries");
+        assert_eq!(counted(2, "day"), "2 days");
         let now = Timestamp::from_millis(1_795_000_000_000);
         assert_eq!(distance(now.plus_millis(12 * 86_400_000), now), "in 12 days");
         assert_eq!(distance(now.plus_millis(-7_200_000), now), "2 hours ago");

@@ -65,7 +65,7 @@ fn closed(shared: &Shared, channels: &[Arc<Channel>]) -> Result<Vec<Finding>, St
     // In this order: what is appended in between is none of it.
     let ends = ask(&everything, places.clone(), Offset::End)?;
     let readable = ask(&shared.clients.asking, places.clone(), Offset::End)?;
-    let young = ask(&everything, places.clone(), past(CLOSED_AFTER))?;
+    let young = ask(&everything, places, past(CLOSED_AFTER))?;
     let seen = ends.into_iter().zip(readable).zip(young);
     let findings = channels
         .iter()

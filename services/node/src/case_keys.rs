@@ -1,6 +1,5 @@
 //! The data keys of cases: drawn by whoever asks for a case, put in the `keys` stream by whoever opens it, and read back from there afterwards.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use lethe_terms::CaseId;
 use lethe_vault::{DataKey, KeyVault, open_json, seal_json};
 
 use crate::lineage::Lineage;
+use crate::recent::Recent;
 use crate::{Error, publish};
 
 /// How long a key that was just put on the log may take to be folded, and a partition to find another owner.
@@ -27,7 +27,7 @@ pub(crate) struct CaseKeys {
     vault: Arc<dyn KeyVault>,
     log: Arc<dyn EventLog>,
     lineage: Arc<Lineage>,
-    cache: Arc<Mutex<BTreeMap<CaseId, Arc<DataKey>>>>,
+    cache: Arc<Mutex<Recent<CaseId, Arc<DataKey>, CACHED_MAX>>>,
 }
 
 /// A key for a case that is asked for. It travels with the command: two processes may ask for the same case at once, and a key that one of them put in
@@ -108,9 +108,6 @@ impl CaseKeys {
 
     fn remember(&self, case: CaseId, key: &Arc<DataKey>) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() >= CACHED_MAX {
-            cache.pop_first();
-        }
         cache.insert(case, Arc::clone(key));
     }
 

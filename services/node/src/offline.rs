@@ -306,10 +306,9 @@ async fn entries(log: &Arc<dyn EventLog>, streams: impl Iterator<Item = Stream>)
             }
         }
     }
-    let noun = if count == 1 { "entry" } else { "entries" };
     let read = format!(
-        "{} {noun} beside records and keys can be read",
-        words::grouped(count)
+        "{} beside records and keys can be read",
+        words::counted(count, "entry")
     );
     Ok(match noted.words() {
         Some(noted) => format!("{read}; {noted}"),

@@ -10,6 +10,8 @@ use lethe_conformance::event_log::{Factory, Log, Subject, read_from, streams};
 use lethe_journal::{Entry, Epoch, Place, Position, Stream};
 use lethe_log::{Appended, Compaction, Error, EventLog, GoneBy, Page};
 use lethe_log_kafka::{KafkaLog, KafkaSettings};
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::FutureProducer;
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
@@ -142,4 +144,12 @@ impl Factory for KafkaLogs {
 pub(crate) async fn appended(log: &OnKafka, at: &Place, entries: Vec<Entry>) {
     let outcome = log.append(at, None, entries).await.expect("an append is stored");
     assert!(matches!(outcome, Appended::At { .. }), "{outcome:?}");
+}
+
+/// A producer that knows nothing of Lethe.
+pub(crate) fn raw_producer(bootstrap: &str) -> FutureProducer {
+    ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .create()
+        .unwrap()
 }

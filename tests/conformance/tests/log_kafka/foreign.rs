@@ -11,7 +11,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use crate::broker::{OnKafka, appended, bootstrap, settings};
+use crate::broker::{OnKafka, appended, bootstrap, raw_producer, settings};
 
 /// Headers as Lethe's own entries have them, and others.
 fn headers(of: &[(&str, Option<&[u8]>)]) -> OwnedHeaders {
@@ -130,10 +130,7 @@ async fn what_others_write_among_entries_of_lethe_is_a_stray_and_never_an_entry(
     // It would take the place of an entry, and nobody would hear of it.
     let heartbeat = headers(&[("own", Some(b"heartbeat"))]);
     written.push((Some(&genuine.key), Some(b""), heartbeat));
-    let raw: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", &bootstrap)
-        .create()
-        .unwrap();
+    let raw = raw_producer(&bootstrap);
     send(&raw, &topic, &written).await;
     appended(&log, &at, vec![entry(2, "k", Some("behind"))]).await;
 

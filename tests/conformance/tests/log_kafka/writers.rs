@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use lethe_conformance::event_log::{entry, read_from};
 use lethe_journal::{Place, Stream};
 use lethe_log::{Appended, Error, EventLog};
-use rdkafka::config::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 
-use crate::broker::{OnKafka, appended, bootstrap, open, settings};
+use crate::broker::{OnKafka, appended, bootstrap, open, raw_producer, settings};
 
 fn cases() -> Place {
     Place::new(Stream::Cases, 1)
@@ -69,10 +68,7 @@ async fn what_a_fenced_writer_wrote_all_the_same_is_left_out() {
         .unwrap();
     assert!(matches!(by_old, Appended::At { .. }));
     let new = log.acquire(&cases()).await.unwrap();
-    let raw: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", &bootstrap)
-        .create()
-        .unwrap();
+    let raw = raw_producer(&bootstrap);
     let topic = format!("{}cases", settings.topic_prefix);
     for (number, epoch) in [(2, old), (3, new)] {
         let headers = OwnedHeaders::new()
@@ -127,10 +123,7 @@ async fn a_writer_is_not_told_that_stands_what_readers_leave_out() {
         assert!(matches!(append(number).await, Appended::At { .. }));
     }
     let new = (old + 1).to_be_bytes();
-    let raw: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", &bootstrap)
-        .create()
-        .unwrap();
+    let raw = raw_producer(&bootstrap);
     let header = |key, value| Header {
         key,
         value: Some(value),
