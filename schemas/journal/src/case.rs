@@ -94,6 +94,10 @@ pub struct Person {
     pub tokens: Vec<Token>,
     /// The same as [`crate::SelectorsWire`] under the case's key.
     pub identifiers: Sealed,
+    /// Identifiers behind which several people seemed to stand, so that no walk of the case goes along them: once records are erased fewer people
+    /// seem to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_followed: Vec<Token>,
 }
 
 /// What happened in a case.

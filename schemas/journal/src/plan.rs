@@ -158,6 +158,11 @@ impl RemarkCode {
         )
     }
 
+    /// Whether an identifier was not followed, since several people seem to stand behind it.
+    pub const fn is_of_several_people(self) -> bool {
+        matches!(self, Self::SuspiciousFanOut | Self::IdentifierNotFollowed)
+    }
+
     /// The code as it stands on the wire.
     pub const fn code(self) -> &'static str {
         match self {

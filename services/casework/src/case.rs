@@ -39,6 +39,15 @@ impl Locating {
     }
 }
 
+/// Where a walk for a case starts, and what it does not go along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WalkStart {
+    /// Identifiers that it starts from.
+    pub tokens: Vec<Token>,
+    /// Identifiers that it leads nowhere from, since several people seemed to stand behind them.
+    pub not_followed: Vec<Token>,
+}
+
 /// A plan and how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanProgress {
@@ -183,14 +192,16 @@ impl Case {
         self.plan().filter(|_| steps.any(|step| step.sent.is_some()))
     }
 
-    /// Where a walk for this case starts: the given identifiers and, once something was done, those that the present plan had reached.
-    pub fn start(&self) -> Vec<Token> {
-        let reached = self
-            .acted()
-            .into_iter()
-            .flat_map(|present| present.person.tokens.iter());
+    /// Where a walk for this case starts: the given identifiers and, once something was done, those that the present plan had reached. What
+    /// several people seemed to stand behind by then is not followed any more: of erased records fewer people speak.
+    pub fn start(&self) -> WalkStart {
+        let person = self.acted().map(|present| &present.person);
+        let reached = person.into_iter().flat_map(|person| &person.tokens);
         let tokens: BTreeSet<Token> = self.tokens.iter().chain(reached).copied().collect();
-        tokens.into_iter().collect()
+        WalkStart {
+            tokens: tokens.into_iter().collect(),
+            not_followed: person.map_or_else(Vec::new, |person| person.not_followed.clone()),
+        }
     }
 
     /// The verb that the case's next plan carries out.

@@ -12,7 +12,7 @@ mod statement;
 mod step;
 
 pub use addition::ADDITIONS_MAX;
-pub use case::{Case, Locating, PlanProgress};
+pub use case::{Case, Locating, PlanProgress, WalkStart};
 pub use clock::{Land, due};
 pub use decide::{Refusal, decide};
 pub use restriction::Flags;

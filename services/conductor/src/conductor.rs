@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use lethe_casework::{Case, Land, Refusal, decide, due};
+use lethe_casework::{Case, Land, Refusal, WalkStart, decide, due};
 use lethe_journal::{
     Answer, CaseEvent, Command, DatasetRef, FailureCode, Instruction, Inventory, KeyWrapped, Person, Sealed,
     Token,
@@ -63,7 +63,7 @@ pub enum WalkOutcome {
     /// Every partition answered, and none lagged.
     Reached {
         /// The records.
-        basis: Basis,
+        basis: Box<Basis>,
         /// The person's identifiers.
         person: Person,
     },
@@ -166,7 +166,7 @@ pub enum Effect {
         /// The case.
         case: CaseId,
         /// Where it starts.
-        tokens: Vec<Token>,
+        start: WalkStart,
         /// Identifiers that are known already, as selectors under the case's key: first those of the request.
         known: Vec<Sealed>,
         /// Selectors of the earlier plan by dataset, where it was not seen absent: the new selectors of the dataset have to hold their

@@ -21,7 +21,7 @@ impl Conductor {
                 .chain(case.acted().map(|present| &present.person.identifiers))
                 .cloned()
                 .collect();
-            let tokens = case.start();
+            let start = case.start();
             // Only a plan is made of selectors.
             let earlier = case.acted().filter(|_| purpose == WalkPurpose::Plan);
             let kept = earlier
@@ -32,7 +32,7 @@ impl Conductor {
                 .collect();
             self.queue(Effect::Walk {
                 case: id,
-                tokens,
+                start,
                 known,
                 kept,
                 purpose,

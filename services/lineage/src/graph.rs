@@ -118,7 +118,7 @@ pub(crate) fn cuts_of(reached: &Reached) -> BTreeMap<RecordToken, Link> {
     let named: BTreeSet<Token> = reached
         .identifiers
         .iter()
-        .filter(|known| known.given && matches!(known.standing, Standing::SeveralPeople { .. }))
+        .filter(|known| known.given && known.standing.is_of_several())
         .map(|known| known.token)
         .collect();
     let cut = |record: &ReachedRecord, node| {

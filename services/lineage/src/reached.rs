@@ -75,6 +75,8 @@ pub enum Standing {
         /// How many of that kind.
         found: u64,
     },
+    /// Not followed: an earlier walk of the case saw several people behind it. Where the request named it, its records are reached all the same.
+    JudgedBefore,
     /// Not followed: several people stand behind it by its nature.
     Shared,
     /// Not followed: the walk came to a bound before.
@@ -85,6 +87,11 @@ impl Standing {
     /// Whether a person has to look at it.
     pub const fn is_suspicious(self) -> bool {
         matches!(self, Self::TooManyRecords { .. } | Self::SeveralPeople { .. })
+    }
+
+    /// Whether it is no one person's, by this walk or an earlier one: where the request named it, it leads to its records and nowhere from there.
+    pub const fn is_of_several(self) -> bool {
+        matches!(self, Self::SeveralPeople { .. } | Self::JudgedBefore)
     }
 }
 

@@ -78,6 +78,8 @@ pub struct Walk {
     /// Datasets whose records are no proof that two strong identifiers are one person's.
     unproven: BTreeSet<DatasetRef>,
     given: BTreeSet<Token>,
+    /// Behind which an earlier walk saw several people.
+    judged_before: BTreeSet<Token>,
     phase: Phase,
     rounds: u32,
     /// What the next round follows, with the record that each was found in.
@@ -96,6 +98,7 @@ impl Walk {
             cuts: BTreeSet::new(),
             unproven: BTreeSet::new(),
             given: start.iter().copied().collect(),
+            judged_before: BTreeSet::new(),
             phase: Phase::Following,
             rounds: 0,
             pending: BTreeMap::new(),
@@ -122,6 +125,13 @@ impl Walk {
     #[must_use]
     pub fn unproven_in(mut self, datasets: impl IntoIterator<Item = DatasetRef>) -> Self {
         self.unproven.extend(datasets);
+        self
+    }
+
+    /// The same walk, which goes along none of these: an earlier walk saw several people behind them, of whose records some may be gone.
+    #[must_use]
+    pub fn not_following(mut self, tokens: impl IntoIterator<Item = Token>) -> Self {
+        self.judged_before.extend(tokens);
         self
     }
 
@@ -250,7 +260,7 @@ impl Walk {
             match standing {
                 Standing::Followed => self.reach(token, seen, true),
                 // What holds an identifier that the request names is the person's, whoever else it may name: only what hangs on the others is not.
-                Standing::SeveralPeople { .. } if self.given.contains(&token) => {
+                standing if standing.is_of_several() && self.given.contains(&token) => {
                     self.reach(token, seen, false)
                 }
                 Standing::TooManyRecords { .. } if self.given.contains(&token) => self.stop(Bound::Records),
@@ -276,7 +286,12 @@ impl Walk {
         if self.given.contains(&token) {
             records_max = self.limits.records_max;
         }
-        if more || seen.len() > records_max {
+        let is_beyond = more || seen.len() > records_max;
+        // What the request names is reached whole or not at all.
+        if self.judged_before.contains(&token) && !(is_beyond && self.given.contains(&token)) {
+            return Standing::JudgedBefore;
+        }
+        if is_beyond {
             return Standing::TooManyRecords {
                 records: seen.len() as u64,
             };

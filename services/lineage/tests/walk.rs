@@ -213,6 +213,23 @@ const FAMILY: &[(&str, &str)] = &[
 ];
 
 #[test]
+fn an_address_of_several_people_stays_one_when_the_records_of_some_are_gone() {
+    let (left, family) = (&FAMILY[..3], "email=family");
+    let reach = |before: &str| {
+        let records: Vec<_> = [left, &FAMILY[7..]].concat();
+        let walk = Walk::new(start(family), Limits::default()).not_following(start(before));
+        run(&records, walk)
+    };
+    let anew = reach("user_id=0");
+    assert_eq!(standing(&anew, family), Standing::Followed);
+    let reached = reach(family);
+    assert_eq!(standing(&reached, family), Standing::JudgedBefore);
+    assert_eq!((reached.records.len(), anew.records.len()), (3, 5));
+    assert!(!reached.is_followed(start(family)[0]));
+    assert_eq!(reached.suspicious().count(), 0, "it was looked at before");
+}
+
+#[test]
 fn a_record_that_a_mailbox_led_to_leads_on_where_another_identifier_leads_to_it() {
     let others = [1, 2, 3, 4, 5].map(|n| format!("shop/accounts/{n} by email"));
     let check_with = |request: &str, more: [&str; 3]| {

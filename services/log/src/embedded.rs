@@ -11,7 +11,7 @@
 //!
 //! # Why redb
 //!
-//! `cargo run --release -p lethe-log --example measure -- 100` (and `-- 1000`) does the log's own work on redb 4.6, fjall 3.1, plain
+//! `cargo run --release -p lethe-log --example measure_embedded -- 100` (and `-- 1000`) does the log's own work on redb 4.6, fjall 3.1, plain
 //! segments (an appended file with checksums, read from the start when it opens), and this log: 200,000 entries of 400 B with
 //! 50,000 keys over 16 partitions. Measured in November 2026 on two shared cores and a virtual disk; use the ratios.
 //!

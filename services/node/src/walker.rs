@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lethe_casework::WalkStart;
 use lethe_conductor::WalkOutcome;
 use lethe_gateway::views::{LineageEdge, LineageHow, LineageNode, LineageRecord, LineageView, LineageWhat};
 use lethe_intake::Intake;
@@ -67,10 +68,12 @@ impl Walker {
     }
 
     /// Walks once every partition has read what the log held at the start; nothing less can be decided on.
-    async fn walk(&self, start: Vec<Token>) -> Result<(Reached, ReadUpTo), Error> {
+    async fn walk(&self, start: WalkStart) -> Result<(Reached, ReadUpTo), Error> {
         let read_up_to = self.lineage.heads().await?;
         let unproven = self.inventories.unproven();
-        let mut walk = Walk::new(start, Limits::default()).unproven_in(unproven);
+        let mut walk = Walk::new(start.tokens, Limits::default())
+            .not_following(start.not_followed)
+            .unproven_in(unproven);
         loop {
             match walk.next() {
                 Next::Done(reached) => return Ok((reached, read_up_to)),
@@ -85,12 +88,13 @@ impl Walker {
         &self,
         keys: &CaseKeys,
         case: CaseId,
-        start: Vec<Token>,
+        start: WalkStart,
         known: Vec<Sealed>,
         kept: BTreeMap<DatasetRef, Sealed>,
     ) -> Result<WalkOutcome, Error> {
         // What is decided on the walk is decided on the inventory, too.
         self.inventories.refresh();
+        let mut not_followed: BTreeSet<Token> = start.not_followed.iter().copied().collect();
         let (reached, read_up_to) = self.walk(start).await?;
         if let Some(bound) = reached.bound {
             return Ok(WalkOutcome::CutOff(FailureCode(bound.code().to_owned())));
@@ -122,6 +126,7 @@ impl Walker {
             };
             selectors.insert(place, keys.seal_selectors(case, chosen).await?);
         }
+        not_followed.extend(reached.suspicious().map(|known| known.token));
         let tokens = self.tokens(&identifiers)?;
         let sealed = keys
             .seal_selectors(
@@ -142,10 +147,11 @@ impl Walker {
             read_up_to: records_read(&read_up_to),
         };
         Ok(WalkOutcome::Reached {
-            basis,
+            basis: Box::new(basis),
             person: Person {
                 tokens,
                 identifiers: sealed,
+                not_followed: not_followed.into_iter().collect(),
             },
         })
     }
@@ -204,8 +210,11 @@ impl Walker {
     /// # Errors
     /// [`Error::Unanswered`] where partitions could not be asked.
     pub(crate) async fn lineage_view(&self, identifiers: &[Identifier]) -> Result<LineageView, Error> {
-        let given = self.tokens(identifiers)?;
-        match tokio::time::timeout(LOOK_PATIENCE, self.walk(given)).await {
+        let start = WalkStart {
+            tokens: self.tokens(identifiers)?,
+            not_followed: Vec::new(),
+        };
+        match tokio::time::timeout(LOOK_PATIENCE, self.walk(start)).await {
             Ok(Ok((reached, _))) => Ok(view(&reached)),
             Ok(Err(Error::Lagging)) | Err(_) => Err(self.unanswered().await),
             Ok(Err(error)) => Err(error),

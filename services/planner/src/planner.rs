@@ -152,6 +152,7 @@ pub fn plan(
             dataset: Some(suspicion.place.dataset.clone()),
             detail: vec![suspicion.kind.code().to_owned(), suspicion.found.to_string()],
         }));
+    plan.remarks.extend(still_not_followed(&plan, earlier));
     plan.remarks.extend(basis.doubtful.iter().map(|doubt| Remark {
         code: RemarkCode::ReachedByIdAlone,
         system: Some(doubt.place.system.clone()),
@@ -160,6 +161,13 @@ pub fn plan(
     }));
     plan.remarks.extend(not_searchable(basis, inventory, earlier));
     plan
+}
+
+/// What an `earlier` plan that acted remarks of identifiers behind which several people stood: no later walk judges them anew.
+fn still_not_followed(plan: &Plan, earlier: Option<&PlanProgress>) -> Vec<Remark> {
+    let remarks = earlier.into_iter().flat_map(|earlier| &earlier.plan.remarks);
+    let stand = remarks.filter(|remark| remark.code.is_of_several_people() && !plan.remarks.contains(remark));
+    stand.cloned().collect()
 }
 
 /// Identifiers of the request by which nothing was looked for. What led to a record when an `earlier` plan acted may lead to none now, because that

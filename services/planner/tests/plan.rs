@@ -115,6 +115,7 @@ fn person() -> Person {
     Person {
         tokens: Vec::new(),
         identifiers: Sealed::from_bytes(vec![2]),
+        not_followed: Vec::new(),
     }
 }
 

@@ -145,12 +145,12 @@ impl Several {
                 Effect::Journal { .. } => {}
                 Effect::Walk {
                     case,
-                    tokens,
+                    start,
                     kept,
                     purpose,
                     ..
                 } => {
-                    let outcome = self.world.walk(tokens[0], &kept);
+                    let outcome = self.world.walk(&start, &kept);
                     self.sides[number].walks.push_back(Input::Walked {
                         case,
                         purpose,

@@ -2,10 +2,10 @@
 
 use lethe_journal::{CaseEvent, CloseReason, Command};
 use lethe_planner::Suspicion;
-use lethe_terms::{CaseState, IdentifierKind, Observed, Right};
+use lethe_terms::{CaseState, FailureClass, IdentifierKind, Observed, Right};
 
 use crate::parts::place;
-use crate::world::{World, case, command, name};
+use crate::world::{Whim, World, case, command, name};
 
 fn opened() -> World {
     let mut world = World::new(&["crm", "shop"], &[1], false);
@@ -39,6 +39,60 @@ fn a_weak_identifier_of_several_people_is_left_alone_and_remarked() {
     let plan = &world.conductor.case(case(1)).unwrap().plan().unwrap().plan;
     assert_eq!(plan.remarks[0].code.code(), "suspicious_fan_out");
     assert_eq!(world.state(1), CaseState::Completed);
+}
+
+/// A case whose first plan has erased in `crm` and not yet in `shop`. By then nobody sees several people behind the address any more, and along it
+/// stands somebody else's record.
+fn half_erased(wait: impl FnOnce(&mut World)) -> World {
+    let mut world = opened();
+    world.held.insert((2, name("shop")), Observed::Present);
+    world.neighbour = Some(2);
+    world.suspicious.push(Suspicion {
+        place: place(&name("crm")),
+        kind: IdentifierKind::Email,
+        found: 6,
+    });
+    wait(&mut world);
+    world.run();
+    assert_eq!(world.held[&(1, name("crm"))], Observed::Absent);
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Present);
+    world.suspicious.clear();
+    world.crash();
+    world
+}
+
+fn assert_only_the_persons_are_erased(world: &World, plans: u32) {
+    assert_eq!(world.state(1), CaseState::CompletedWithExceptions);
+    let plan = &world.conductor.case(case(1)).unwrap().plan().unwrap().plan;
+    assert_eq!(plan.number, plans);
+    assert_eq!(plan.remarks[0].code.code(), "identifier_not_followed");
+    assert_eq!(world.held[&(1, name("shop"))], Observed::Absent);
+    assert_eq!(world.held[&(2, name("shop"))], Observed::Present);
+}
+
+#[test]
+fn what_several_people_stood_behind_is_not_followed_before_the_statement() {
+    let mut world = half_erased(|world| {
+        let shop = world.system("shop");
+        shop.acting.push_back(Whim::Ticket);
+        shop.silent = true;
+    });
+    for _ in 0..3 {
+        world.speak("shop");
+        world.run();
+    }
+    assert_only_the_persons_are_erased(&world, 1);
+}
+
+#[test]
+fn what_several_people_stood_behind_is_not_followed_when_the_case_is_planned_again() {
+    let mut world = half_erased(|world| {
+        let failed = Whim::Fail(FailureClass::Final);
+        world.system("shop").acting.push_back(failed);
+    });
+    assert_eq!(world.state(1), CaseState::NeedsAttention);
+    replan(&mut world);
+    assert_only_the_persons_are_erased(&world, 2);
 }
 
 const BOUND: &str = "lineage-too-many-records";

@@ -101,6 +101,8 @@ pub struct World {
     pub bound: Option<&'static str>,
     /// What walks do not follow.
     pub suspicious: Vec<Suspicion>,
+    /// Whose records walks reach once they follow that.
+    pub neighbour: Option<u8>,
     /// The inventory, as the shell would hand it over after a crash.
     pub inventory: Inventory,
     leaves: u64,
@@ -156,6 +158,7 @@ impl World {
             further: Vec::new(),
             bound: None,
             suspicious: Vec::new(),
+            neighbour: None,
             inventory,
             leaves: 0,
             drawn: 0,
@@ -382,12 +385,12 @@ impl World {
             Effect::Send(instruction) => self.act(instruction),
             Effect::Walk {
                 case,
-                tokens,
+                start,
                 kept,
                 purpose,
                 ..
             } => {
-                let outcome = self.walk(tokens[0], &kept);
+                let outcome = self.walk(&start, &kept);
                 self.walks.push_back(Input::Walked {
                     case,
                     purpose,

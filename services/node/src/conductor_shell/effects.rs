@@ -129,7 +129,7 @@ impl ConductorShell {
         match effect {
             Effect::Walk {
                 case,
-                tokens,
+                start,
                 known,
                 kept,
                 purpose,
@@ -144,7 +144,7 @@ impl ConductorShell {
                         return;
                     }
                     let outcome = walker
-                        .walk_for_case(&keys, case, tokens, known, kept)
+                        .walk_for_case(&keys, case, start, known, kept)
                         .await
                         .unwrap_or_else(|error| {
                             tracing::warn!(code = error.code(), %error, %case, "a walk could not be finished");

@@ -60,14 +60,15 @@ fn reached() -> WalkOutcome {
         via: vec![IdentifierKind::Email],
     };
     WalkOutcome::Reached {
-        basis: Basis {
+        basis: Box::new(Basis {
             holdings: vec![holding],
             selectors: [(place(), Sealed::from_bytes(vec![1]))].into(),
             ..Basis::default()
-        },
+        }),
         person: Person {
             tokens: vec![token()],
             identifiers: Sealed::from_bytes(vec![1]),
+            not_followed: Vec::new(),
         },
     }
 }

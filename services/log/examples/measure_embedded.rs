@@ -1,5 +1,5 @@
 //! Measures what could lie under the embedded log, on the log's own work: durable appends, compaction by rewriting, opening after
-//! a kill. `cargo run --release -p lethe-log --example measure [entries of a batch]`; figures of one run stand in src/embedded.rs.
+//! a kill. `cargo run --release -p lethe-log --example measure_embedded [entries of a batch]`; figures of one run stand in src/embedded.rs.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! How fast events are sealed, read and opened on one core: `cargo run -p lethe-exchange --example measure`.
+//! How fast events are sealed, read and opened on one core: `cargo run -p lethe-exchange --example measure_sealing`.
 
 use std::time::{Duration, Instant};
 
