@@ -120,23 +120,12 @@ impl Walker {
         let identifiers: Vec<_> = identifiers.into_iter().collect();
         let mut selectors = BTreeMap::new();
         for (place, records) in places {
-            let chosen = Selectors {
-                records,
-                identifiers: identifiers.clone(),
-            };
-            selectors.insert(place, keys.seal_selectors(case, chosen).await?);
+            let sealed = seal(keys, case, records, identifiers.clone()).await?;
+            selectors.insert(place, sealed);
         }
         not_followed.extend(reached.suspicious().map(|known| known.token));
         let tokens = self.tokens(&identifiers)?;
-        let sealed = keys
-            .seal_selectors(
-                case,
-                Selectors {
-                    records: Vec::new(),
-                    identifiers,
-                },
-            )
-            .await?;
+        let identifiers = seal(keys, case, Vec::new(), identifiers).await?;
         let basis = Basis {
             holdings: holdings(&reached),
             selectors,
@@ -150,7 +139,7 @@ impl Walker {
             basis: Box::new(basis),
             person: Person {
                 tokens,
-                identifiers: sealed,
+                identifiers,
                 not_followed: not_followed.into_iter().collect(),
             },
         })
@@ -235,6 +224,17 @@ impl Walker {
             lagging: lagging.map(|(partition, _)| partition).collect(),
         }
     }
+}
+
+/// Selectors of these records and identifiers under the case's key.
+async fn seal(
+    keys: &CaseKeys,
+    case: CaseId,
+    records: Vec<(RecordToken, String)>,
+    identifiers: Vec<Identifier>,
+) -> Result<Sealed, Error> {
+    let selectors = Selectors { records, identifiers };
+    keys.seal_selectors(case, selectors).await
 }
 
 fn holdings(reached: &Reached) -> Vec<Holding> {
