@@ -27,7 +27,14 @@ pub struct Ledger {
     origin: String,
     note: String,
     signed: Checkpoint,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        // A program that is just being started by this process has the file open for a moment, too, and would keep the lock.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl std::fmt::Debug for Ledger {
@@ -87,7 +94,7 @@ impl Ledger {
             origin: origin.to_owned(),
             note,
             signed,
-            _lock: lock,
+            lock,
         })
     }
 

@@ -114,10 +114,21 @@ impl FileLayer for Folder {
             .truncate(false)
             .open(self.path.join(LOCK_FILE))?;
         match file.try_lock() {
-            Ok(()) => Ok(Box::new(file)),
+            Ok(()) => Ok(Box::new(FolderLock(file))),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+/// Gives up the lock itself and not only its file: a program that is just being started by this process has that open for a moment, too.
+#[derive(Debug)]
+struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Where it cannot be given up it ends with the file.
+        let _ = self.0.unlock();
     }
 }
 

@@ -33,7 +33,14 @@ pub enum Openers {
 pub(crate) struct Folder {
     path: PathBuf,
     /// Holds the lock for as long as the folder is open.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A program that is just being started by this process has the file open for a moment, too, and would keep the lock.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Folder {
@@ -66,7 +73,7 @@ impl Folder {
         match locked {
             Ok(()) => Ok(Self {
                 path: path.to_path_buf(),
-                _lock: lock,
+                lock,
             }),
             Err(TryLockError::WouldBlock) => Err(Error::InUse),
             Err(TryLockError::Error(source)) => Err(io(source)),
