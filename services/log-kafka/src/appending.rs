@@ -191,12 +191,12 @@ fn append_fenced(
     };
     let failure = match transact(&held.producer, channel, Some(epoch), contents) {
         Ok(positions) => {
-            let (first, last) = (first_of(&positions), last_of(&positions));
+            let last = last_of(&positions);
             let until = Instant::now() + MARKER_PATIENCE;
-            // What a newer writer wrote in between makes readers leave these entries out.
+            // What a newer writer wrote in between makes readers leave these entries out: it may stand before the last marker already.
             let is_newest = || {
-                let between = || shared.newest_fence(channel, held.next, first);
-                first == held.next || between().is_ok_and(|newest| newest <= epoch)
+                let between = || shared.newest_fence(channel, held.next.saturating_sub(1), last);
+                is_unbroken(held.next, &positions) || between().is_ok_and(|newest| newest <= epoch)
             };
             if shared.wait_for(channel, last, until) == Look::Readable && is_newest() {
                 held.next = after(last);
@@ -333,6 +333,15 @@ fn settle(
         Failure::Open { positions, why } => (positions, why),
     };
     let (first, last) = (first_of(&positions), last_of(&positions));
+    let is_foreign = channel.at.stream.is_foreign();
+    let is_same = |read: &Found, sent: &Content| match (read, sent) {
+        // Nothing there keeps its id.
+        (Found::Ours(Content::Entry(read)), Content::Entry(sent)) if is_foreign => {
+            (&read.key, &read.value) == (&sent.key, &sent.value)
+        }
+        (Found::Ours(read), sent) => read == sent,
+        _ => false,
+    };
     let mut found = 0_usize;
     let looked = shared.await_readable(channel, last).and_then(|()| {
         shared
@@ -340,7 +349,7 @@ fn settle(
             .scan(&shared.clients, channel, first, last + 1, &mut |read| {
                 let is_next = contents
                     .get(found)
-                    .is_some_and(|content| matches!(&read.found, Found::Ours(found) if found == *content));
+                    .is_some_and(|content| is_same(&read.found, content));
                 found += usize::from(is_next && read.epoch == epoch);
                 reading::Want::More
             })
@@ -351,8 +360,11 @@ fn settle(
             let before = shared
                 .span(channel)
                 .and_then(|(low, _)| shared.fence_before(channel, low, first));
-            match before {
-                Ok(newest) if newest > epoch => Ok(Outcome::Stale(newest)),
+            match before.and_then(|before| Ok((before, shared.newest_fence(channel, first, last)?))) {
+                Ok((newest, _)) if newest > epoch => Ok(Outcome::Stale(newest)),
+                Ok((_, among)) if among > epoch => {
+                    Err(unknown(channel, "a newer writer came among its entries"))
+                }
                 Ok(_) => Ok(Outcome::At(positions)),
                 Err(error) => Err(unknown(channel, &error.to_string())),
             }
@@ -365,6 +377,12 @@ fn settle(
 
 fn first_of(positions: &[Position]) -> Position {
     positions.iter().min().copied().unwrap_or(0)
+}
+
+/// Whether nobody wrote before these entries, from where the next one was to stand, nor among them.
+fn is_unbroken(next: Position, positions: &[Position]) -> bool {
+    let expected = (next..).take(positions.len());
+    positions.iter().copied().eq(expected)
 }
 
 /// Where the next transaction begins after an entry that ends one, and its marker.
@@ -541,4 +559,20 @@ pub(crate) enum Look {
     Closed,
     /// It does not answer.
     Unanswered(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_stands_before_or_among_the_entries_of_a_writer_is_looked_at() {
+        assert!(is_unbroken(10, &[10]));
+        assert!(is_unbroken(10, &[10, 11, 12]));
+        for broken in [[11, 12, 13], [10, 12, 13], [10, 11, 13]] {
+            assert!(!is_unbroken(10, &broken), "{broken:?}");
+        }
+        let next = after(12);
+        assert!(!is_unbroken(next, &[15]), "somebody wrote before the marker");
+    }
 }

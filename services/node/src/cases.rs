@@ -236,7 +236,7 @@ pub(crate) async fn fold(keys: &CaseKeys, cases: &Cases, stored: &Stored, how: F
                 tracing::error!(code = error.code(), %case, "a case history does not fit together");
             }
         }
-        Err(error) if error.is_of_the_moment() => return Err(error),
+        Err(error) if error.is_no_verdict() => return Err(error),
         Err(error) => {
             tracing::error!(code = error.code(), %case, "a case history cannot be opened");
             cases.look().unreadable(case);

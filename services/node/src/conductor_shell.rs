@@ -395,7 +395,7 @@ impl ConductorShell {
             } => match self.given_tokens(*case, key, &opening.given) {
                 Ok(tokens) => tokens,
                 // It was accepted: it is read again.
-                Err(error) if error.is_of_the_moment() => return Err(error),
+                Err(error) if error.is_no_verdict() => return Err(error),
                 Err(error) => {
                     tracing::error!(code = error.code(), %case, "a command cannot be opened");
                     self.check_writer()?;

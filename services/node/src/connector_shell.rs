@@ -192,7 +192,7 @@ impl ConnectorShell {
             .await
         {
             Ok(selectors) => selectors,
-            Err(error) if error.is_of_the_moment() => return Err(error),
+            Err(error) if error.is_no_verdict() => return Err(error),
             Err(error) => {
                 tracing::error!(code = error.code(), case = %instruction.case, "an instruction cannot be opened");
                 return Ok(failed(instruction, FailureClass::Final, error.code()));

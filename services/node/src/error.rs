@@ -159,6 +159,16 @@ impl Error {
             )
     }
 
+    /// Whether it says nothing of what was to be opened or taken in: what passes, a vault whose disk fails, and the end of the process. What was
+    /// accepted is not refused for it.
+    pub const fn is_no_verdict(&self) -> bool {
+        self.is_of_the_moment()
+            || matches!(
+                self,
+                Self::Vault(lethe_vault::Error::Io { .. }) | Self::Stopped { .. }
+            )
+    }
+
     /// Whether the log did not take or give something. What is corrupt stays so, and is another matter.
     pub const fn is_silent_log(&self) -> bool {
         use lethe_log::Error::{NotStored, Unknown};

@@ -167,6 +167,8 @@ pub(super) struct Fold {
     stay: BTreeMap<Position, InputStays>,
     /// Inputs to be taken in again, of which nobody has said what became.
     asked: BTreeSet<Position>,
+    /// Those of them that were tried here: what became of them is on its way.
+    tried: BTreeSet<Position>,
     /// Those that were taken in, the last ones.
     taken_in: Recent<Position, (), TAKEN_IN_MAX>,
     /// By place of the log: what is put away of it. What is read again after it was dropped is no other.
@@ -218,7 +220,7 @@ impl Fold {
                     self.leaves(retried.position);
                 }
                 Some(stays) => {
-                    self.asked.remove(&retried.position);
+                    self.answered(retried.position);
                     if self.counts(retried.position) {
                         self.stay.insert(retried.position, stays);
                     }
@@ -320,7 +322,7 @@ impl Fold {
         }
         self.views.remove(&position);
         self.stay.remove(&position);
-        self.asked.remove(&position);
+        self.answered(position);
     }
 
     /// Lets go of the inputs before a position, which stand there no more: what said that they were decided may have gone with them.
@@ -390,7 +392,14 @@ impl Fold {
 
     /// Notes that an input was tried: it must not be once more before the entry that says so is folded.
     pub(super) fn tried(&mut self, position: Position) {
+        if self.asked.contains(&position) {
+            self.tried.insert(position);
+        }
+    }
+
+    fn answered(&mut self, position: Position) {
         self.asked.remove(&position);
+        self.tried.remove(&position);
     }
 
     /// Inputs that are asked for and are this process's to take in again.
@@ -404,7 +413,11 @@ impl Fold {
             // Who takes published events takes those of every system, also of one that the settings no longer name.
             _ => retrier.taking.is_some(),
         };
-        self.asked.iter().copied().filter(is_ours).collect()
+        self.asked
+            .difference(&self.tried)
+            .copied()
+            .filter(is_ours)
+            .collect()
     }
 
     /// How many inputs count that may hide somebody.

@@ -226,7 +226,7 @@ impl Quarantine {
         };
         let stays = match self.take_again(retrier, &input).await {
             Ok(stays) => stays,
-            Err(error) if error.is_of_the_moment() => return Err(error),
+            Err(error) if error.is_no_verdict() => return Err(error),
             // It would fail the next time, too, and hold up every input behind it.
             Err(error) => Some(stays_for_good(position, &error)),
         };
