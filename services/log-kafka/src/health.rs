@@ -185,8 +185,8 @@ impl KafkaLog {
         let without_leader = findings.iter().filter_map(leaderless).collect();
         match self.not_readable(&without_leader).await {
             Ok(closed) => findings.extend(closed),
-            Err(error) if findings.is_empty() => return Err(error),
-            // What was found is in the way of the question as well.
+            Err(error) if !findings.iter().any(Finding::is_in_the_way) => return Err(error),
+            // What was found may be in the way of the question as well, and nothing better is thought of the cluster than without it.
             Err(_) => {}
         }
         findings.extend(self.not_cleaned(&without_leader).await);
