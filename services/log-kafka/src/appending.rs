@@ -342,7 +342,7 @@ fn settle(
         (Found::Ours(read), sent) => read == sent,
         _ => false,
     };
-    let mut found = 0_usize;
+    let (mut found, mut among) = (0_usize, None);
     let looked = shared.await_readable(channel, last).and_then(|()| {
         shared
             .readers
@@ -351,6 +351,9 @@ fn settle(
                     .get(found)
                     .is_some_and(|content| is_same(&read.found, content));
                 found += usize::from(is_next && read.epoch == epoch);
+                if read.found == Found::Ours(Content::Fence) {
+                    among = among.max(read.epoch);
+                }
                 reading::Want::More
             })
     });
@@ -360,9 +363,9 @@ fn settle(
             let before = shared
                 .span(channel)
                 .and_then(|(low, _)| shared.fence_before(channel, low, first));
-            match before.and_then(|before| Ok((before, shared.newest_fence(channel, first, last)?))) {
-                Ok((newest, _)) if newest > epoch => Ok(Outcome::Stale(newest)),
-                Ok((_, among)) if among > epoch => {
+            match before {
+                Ok(newest) if newest > epoch => Ok(Outcome::Stale(newest)),
+                Ok(_) if among > Some(epoch) => {
                     Err(unknown(channel, "a newer writer came among its entries"))
                 }
                 Ok(_) => Ok(Outcome::At(positions)),
